@@ -14,7 +14,9 @@ def main(report: str, least: str) -> int:
     totals = json.loads(Path(report).read_text())["totals"]
     branches = 100.0 * totals["covered_branches"] / max(1, totals["num_branches"])
     lines = 100.0 * totals["covered_lines"] / max(1, totals["num_statements"])
-    print(f"nats_proto: {branches:.2f} % of {totals['num_branches']} branches, {lines:.2f} % of lines; at least {least} %")
+    print(
+        f"nats_proto: {branches:.2f} % of {totals['num_branches']} branches, {lines:.2f} % of lines; at least {least} %"
+    )
     return int(min(branches, lines) < float(least))
 
 

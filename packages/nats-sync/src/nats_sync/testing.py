@@ -1,0 +1,407 @@
+"""Real nats-servers for tests: started in some 20 ms on free loopback ports, stopped whatever happens to the test.
+
+    with LocalServer() as server, nats_sync.connect(server.url) as nc:
+        ...
+        server.kill()   # as `kill -9` does
+        server.start()  # the same port again
+
+The extra ``nats-sync[server]`` brings the binary. Nothing of the client is used here, so that the two cannot be wrong
+in the same way; `LocalServer` works as well for tests of anything else that speaks NATS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+
+from nats_sync._local_process import LOOPBACK, LocalServerError, ServerProcess, find_server, reserve_port
+
+__all__ = ["LocalCluster", "LocalServer", "LocalServerError", "find_server"]
+
+Config = str | Mapping[str, object]
+
+POLL_INTERVAL = 0.001  # seconds between two looks at a state that is waited for
+LOG_TAIL = 2000  # characters of the log shown in an error
+RELOADED = "Reloaded server configuration"
+RELOAD_FAILED = "Failed to reload server configuration"
+LAME_DUCK = "Entering lame duck mode"
+
+_servers: weakref.WeakSet[LocalServer] = weakref.WeakSet()
+
+
+class LocalServer:
+    """One nats-server on loopback, as a context manager. For one owner: its methods are not meant to be called at once.
+
+    ``config`` is the text of a configuration file, or a mapping that is written as one (JSON is valid there). Listener,
+    server name, cluster and monitoring are set around it, so that they survive a reload; ``include`` works with
+    absolute paths. ``args`` go to the command line as they are. ``port`` 0 takes a free one and keeps it reserved
+    until `close`, across `kill`, `stop`, `start` and `restart`.
+
+    ``cluster_name`` makes it join a cluster, with ``routes`` (`route_url` of other servers) as the first to dial.
+    ``jetstream`` is True for a private store that survives restarts and ends with `close`, or the folder to store in.
+    ``monitoring`` is needed for `varz`, `connz`, `routez` and `healthz`. ``debug`` and ``trace`` fill the log.
+    ``timeout`` (seconds) limits each wait: for readiness, reload, or exit.
+
+    `LocalServerError` is raised for whatever does not work, with the end of the server's log in the text.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        port: int = 0,
+        name: str | None = None,
+        args: Sequence[str] = (),
+        cluster_name: str | None = None,
+        routes: Sequence[str] = (),
+        jetstream: bool | str | os.PathLike[str] = False,
+        monitoring: bool = True,
+        debug: bool = False,
+        trace: bool = False,
+        timeout: float = 10.0,
+    ) -> None:
+        self._binary = find_server()
+        self._args = [*args, *(["-D"] if debug else []), *(["-V"] if trace else [])]
+        self._config = config
+        self._cluster_name = cluster_name
+        self.routes: list[str] = list(routes)
+        self._jetstream = jetstream
+        self._monitoring = monitoring
+        self._timeout = timeout
+        self._closed = False
+        self._final_log = ""
+        self._monitor: tuple[str, int] | None = None
+        self._reserved: list[socket.socket] = []
+        self._port = port or self._reserve()
+        self._cluster_port = self._reserve() if cluster_name is not None else 0
+        self.name = name or f"local-{self._port}"
+        self._directory = Path(tempfile.mkdtemp(prefix="nats-server-"))
+        self._process = ServerProcess()
+        self._finalizer = weakref.finalize(self, _clean_up, self._process, self._directory, self._reserved, os.getpid())
+        _servers.add(self)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = f"pid {self.pid}" if self.running else "closed" if self._closed else "stopped"
+        return f"<LocalServer {self.name} {self.url} {state}>"
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: ``nats://127.0.0.1:<port>``. The same for the whole life of the object."""
+        return f"nats://{LOOPBACK}:{self._port}"
+
+    @property
+    def route_url(self) -> str:
+        """Where other servers of the cluster connect."""
+        if self._cluster_name is None:
+            raise LocalServerError(f"{self.name} is in no cluster: give it a cluster_name")
+        return f"nats://{LOOPBACK}:{self._cluster_port}"
+
+    @property
+    def port(self) -> int:
+        """The port for clients."""
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        """The process' id. Raises `LocalServerError` when none runs."""
+        pid = self._process.pid
+        if pid is None:
+            raise LocalServerError(f"{self.name} is not running")
+        return pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; also True while it is paused."""
+        return self._process.pid is not None
+
+    def log(self) -> str:
+        """All the server has logged, over all its starts; still there after `close`."""
+        if self._closed:
+            return self._final_log
+        with contextlib.suppress(FileNotFoundError):
+            return self._log_file.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start it, on the port it had before, and wait until it takes clients. Does nothing when it runs."""
+        if self._closed:
+            raise LocalServerError(f"{self.name} was closed; make a new one")
+        if self.running:
+            return self
+        self._write_config()
+        self._spawn()
+        self._wait_until(self._is_ready, "readiness")
+        return self
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM), wait until it has, insist (SIGKILL) at the time limit. Harmless when it is down."""
+        self._process.end(timeout=self._timeout)
+
+    def kill(self) -> None:
+        """End it at once, as ``kill -9`` does, and wait until it is gone. Harmless when it is down."""
+        self._process.end(timeout=None)
+
+    def restart(self) -> None:
+        """`kill` and `start`: the same port, configuration and store."""
+        self.kill()
+        self.start()
+
+    def close(self) -> None:
+        """Stop it and remove its files and its port's reservation. It cannot be started again."""
+        if not self._closed:
+            self.stop()
+            self._final_log = self.log()
+            self._closed = True
+            self._finalizer()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP), and wait until it is: the kernel still acknowledges what it is sent, nothing answers."""
+        pid = self.pid
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def reload(self, config: Config | None = None) -> None:
+        """Apply ``config``, or the present one once more, without a restart, and wait until the server says it did.
+
+        Raises `LocalServerError` when the server refuses it; it then runs on with what it had.
+        """
+        if config is not None:
+            self._config = config
+        self._write_config()
+        seen = len(self.log())
+        self._signal(signal.SIGHUP)
+        self._wait_until(
+            lambda: RELOADED in self.log()[seen:] or RELOAD_FAILED in self.log()[seen:], "the end of the reload"
+        )
+        if RELOAD_FAILED in self.log()[seen:]:
+            raise self._error("refused the new configuration")
+
+    def lame_duck(self) -> None:
+        """Tell it to send its clients away and end (SIGUSR2), and wait until it has begun to.
+
+        How long it takes is the server's ``lame_duck_duration`` (at least 30 s) and ``lame_duck_grace_period``; without
+        clients it ends at once.
+        """
+        seen = len(self.log())
+        self._signal(signal.SIGUSR2)
+        self.wait_for_log(LAME_DUCK, start=seen)
+
+    def wait_for_log(self, text: str, *, start: int = 0) -> None:
+        """Wait until ``text`` stands in the log, at or behind character ``start``."""
+        self._wait_until(lambda: text in self.log()[start:], f"{text!r} in its log", may_end=True)
+
+    def wait_until_ended(self) -> None:
+        """Wait until the process has ended by itself, as it does at the end of a lame duck's duration."""
+        self._wait_until(lambda: not self.running, "its end", may_end=True)
+
+    # --- monitoring --------------------------------------------------------------------------------------------------
+
+    def varz(self) -> dict[str, object]:
+        """General state, as served at ``/varz``."""
+        return self._read("/varz")
+
+    def connz(self, **options: str | int) -> dict[str, object]:
+        """Connections, as served at ``/connz``; ``options`` are its parameters: ``state="closed"``, ``subs=1``, …"""
+        return self._read("/connz", **options)
+
+    def routez(self) -> dict[str, object]:
+        """Connections to other servers, as served at ``/routez``."""
+        return self._read("/routez")
+
+    def healthz(self) -> dict[str, object]:
+        """``{"status": "ok"}`` when all is well, as served at ``/healthz``."""
+        return self._read("/healthz")
+
+    def _read(self, path: str, **options: str | int) -> dict[str, object]:
+        if self._monitor is None or not self.running:
+            raise LocalServerError(f"{self.name} has no monitoring: it is not running, or was made without")
+        connection = http.client.HTTPConnection(*self._monitor, timeout=self._timeout)
+        try:
+            connection.request("GET", f"{path}?{urlencode(options)}")
+            content: dict[str, object] = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._error(f"did not answer {path}: {error}") from error
+        finally:
+            connection.close()
+        return content
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _log_file(self) -> Path:
+        return self._directory / "server.log"
+
+    def _reserve(self) -> int:
+        reserved = reserve_port()
+        self._reserved.append(reserved)
+        port: int = reserved.getsockname()[1]
+        return port
+
+    def _write_config(self) -> None:
+        """The user's configuration between ours: what we set first may be overridden, what we set last may not."""
+        before: dict[str, object] = {"server_name": self.name}
+        if self._cluster_name is not None:
+            listen = f"{LOOPBACK}:{self._cluster_port}"
+            before["cluster"] = {"name": self._cluster_name, "listen": listen, "routes": self.routes}
+        if self._jetstream is not False:
+            store = self._directory / "store" if self._jetstream is True else self._jetstream
+            before["jetstream"] = {"store_dir": os.fspath(store)}
+        after: dict[str, object] = {"listen": f"{LOOPBACK}:{self._port}"}
+        if self._monitoring:
+            after["http"] = f"{LOOPBACK}:-1"
+        given = self._config if isinstance(self._config, str) else _settings(self._config or {})
+        (self._directory / "given.conf").write_text(given, encoding="utf-8")
+        whole = f'{_settings(before)}include "given.conf"\n{_settings(after)}'
+        (self._directory / "server.conf").write_text(whole, encoding="utf-8")
+
+    def _spawn(self) -> None:
+        self._monitor = None
+        for stale in self._directory.glob("*.ports"):
+            stale.unlink()
+        log = os.fspath(self._log_file)
+        config = os.fspath(self._directory / "server.conf")
+        command = [self._binary, "-c", config, "-l", log, "--ports_file_dir", os.fspath(self._directory), *self._args]
+        with self._log_file.open("ab") as output:  # a panic does not go to the log by itself
+            self._process.begin(command, output)
+
+    def _is_ready(self) -> bool:
+        """The server writes the file of its ports when all its listeners are open."""
+        for ports in self._directory.glob("*.ports"):
+            try:
+                found: dict[str, list[str]] = json.loads(ports.read_bytes())
+            except (OSError, ValueError):  # seen half written
+                return False
+            for url in found.get("monitoring", ()):
+                parts = urlsplit(url)
+                self._monitor = (parts.hostname or LOOPBACK, parts.port or 0)
+            return True
+        return False
+
+    def _signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def _wait_until(self, condition: Callable[[], bool], wanted: str, *, may_end: bool = False) -> None:
+        deadline = time.monotonic() + self._timeout
+        while not condition():
+            if not may_end and not self.running:
+                raise self._error(f"ended, instead of {wanted}")
+            if time.monotonic() > deadline:
+                raise self._error(f"was waited for in vain, {self._timeout:g} s for {wanted}")
+            time.sleep(POLL_INTERVAL)
+
+    def _error(self, what: str) -> LocalServerError:
+        return LocalServerError(f"{self.name} ({self._binary}) {what}; its log ends:\n{self.log()[-LOG_TAIL:]}")
+
+
+class LocalCluster:
+    """Several `LocalServer`s in one cluster, as a context manager: ``cluster[0].kill()``, ``cluster[0].start()``.
+
+    ``config`` and ``jetstream`` go to each server; they are named ``<name>-0``, ``<name>-1``, … With JetStream each has
+    a store of its own. Leaving the block stops them all.
+    """
+
+    def __init__(
+        self, size: int = 3, *, name: str = "local", config: Config | None = None, jetstream: bool = False
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"a cluster has at least one server, not {size}")
+        self.servers: list[LocalServer] = [
+            LocalServer(config, name=f"{name}-{number}", cluster_name=name, jetstream=jetstream)
+            for number in range(size)
+        ]
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getitem__(self, index: int) -> LocalServer:
+        return self.servers[index]
+
+    def __len__(self) -> int:
+        return len(self.servers)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URL of each server, for ``connect(cluster.urls)``."""
+        return [server.url for server in self.servers]
+
+    def start(self) -> Self:
+        """Start every server that is down, and wait until all know each other."""
+        for server in self.servers:
+            # A dial to a server that is not up yet is repeated after a second only: who starts later dials who is up.
+            server.routes = [other.route_url for other in self.servers if other is not server and other.running]
+            server.start()
+        self.wait_until_formed()
+        for server in self.servers:  # from the next start on it dials all
+            server.routes = [other.route_url for other in self.servers if other is not server]
+        return self
+
+    def wait_until_formed(self, timeout: float = 10.0) -> None:
+        """Wait until every running server has a route to every other one, and tells clients of it."""
+        running = [server for server in self.servers if server.running]
+        deadline = time.monotonic() + timeout
+        while not all(_knows(server, len(running)) for server in running):
+            if time.monotonic() > deadline:
+                raise LocalServerError(f"no route between all of {running} after {timeout:g} s")
+            time.sleep(POLL_INTERVAL * 5)
+
+    def close(self) -> None:
+        """Stop and remove every server."""
+        for server in self.servers:
+            server.close()
+
+
+def _clean_up(process: ServerProcess, directory: Path, reserved: list[socket.socket], owner: int) -> None:
+    process.end(timeout=None)
+    for sock in reserved:
+        sock.close()
+    if os.getpid() == owner:  # a forked child leaves the files of its parent alone
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    """One line for each setting; the values are JSON, which the server's configuration format takes."""
+    return "".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items())
+
+
+def _knows(server: LocalServer, size: int) -> bool:
+    state = server.varz()
+    urls = state.get("connect_urls")
+    told = len(urls) if isinstance(urls, Sized) else 0
+    return state.get("remotes") == size - 1 and (size == 1 or told == size)
