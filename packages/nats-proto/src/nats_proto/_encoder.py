@@ -1,0 +1,208 @@
+"""Operations as bytes, for both roles. Everything is checked before the first byte exists.
+
+So no argument can add a second protocol line: subjects and queue groups are checked as the bytes they become, numbers
+must be real ``int``, payloads real buffers whose length is what was measured. What the caller may change later
+(``bytearray``, ``memoryview``) is copied at the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+import msgspec
+
+from ._headers import HeadersLike, encode_header_block
+from ._subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
+from .errors import (
+    ConfigurationError,
+    HeadersNotSupportedError,
+    InvalidHeaderError,
+    LocalProtocolError,
+    MaxControlLineError,
+    MaxPayloadError,
+)
+
+__all__ = ["OK", "PING", "PONG", "Encoder"]
+
+PING: Final = b"PING\r\n"
+PONG: Final = b"PONG\r\n"
+OK: Final = b"+OK\r\n"
+
+CRLF: Final = b"\r\n"
+
+LARGE_PAYLOAD: Final = 64 * 1024
+"""Bytes from which a payload stays a piece of its own: copying it would cost more than one more write."""
+
+CACHED_SUBJECTS: Final = 1024
+"""Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
+
+_SIZES: Final = 2 * 20 + len(CRLF)
+"""What the sizes at the end of a line can take at most."""
+
+
+class Encoder:
+    """Makes the bytes of operations. One for each session: it remembers the subjects it has checked.
+
+    ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
+    """
+
+    __slots__ = ("_headers_supported", "_heads", "_max_control_line", "_max_payload")
+
+    def __init__(self, *, max_control_line: int = 4096) -> None:
+        self._max_control_line = max_control_line
+        self._max_payload: int | None = None
+        self._headers_supported = True
+        self._heads: dict[str, bytes] = {}
+
+    def server_allows(self, *, max_payload: int, headers: bool) -> None:
+        """What the connected server's INFO says; without one, sizes and headers are not checked."""
+        self._max_payload = max_payload
+        self._headers_supported = headers
+
+    # --- the client's role -------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+    ) -> bytes | tuple[bytes, bytes, bytes]:
+        """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
+
+        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
+        payload together), `HeadersNotSupportedError`; `TypeError` for a payload that is no bytes (text has to be
+        encoded by its owner, who knows how).
+        """
+        head = self._heads.get(subject) or self._remember(subject)
+        if reply is not None:
+            head = b"%b%b " % (head, encode_reply(reply))
+            self._check_line(head, _SIZES)
+        if type(data) is not bytes:
+            data = _copy(data)
+        size = len(data)
+        if headers is not None:
+            block = encode_header_block(headers)
+            if block is not None:
+                self._check_headers(len(block) + size)
+                head = b"H%b%d %d\r\n%b" % (head, len(block), len(block) + size, block)
+                return (head, data, CRLF) if size >= LARGE_PAYLOAD else head + data + CRLF
+        if self._max_payload is not None and size > self._max_payload:
+            self._refuse_size(size)
+        if size >= LARGE_PAYLOAD:
+            return (b"%b%d\r\n" % (head, size), data, CRLF)
+        return b"%b%d\r\n%b\r\n" % (head, size, data)
+
+    def subscribe(self, subject: str, queue: str | None, sid: int) -> bytes:
+        """``SUB``. Raises `InvalidSubjectError`, `MaxControlLineError`; `ValueError` for a sid below 1."""
+        arguments = encode_subscription_subject(subject)
+        if queue is not None:
+            arguments = b"%b %b" % (arguments, encode_queue(queue))
+        return self._checked(b"SUB %b %d\r\n" % (arguments, _number("sid", sid)))
+
+    def unsubscribe(self, sid: int, max_msgs: int | None = None) -> bytes:
+        """``UNSUB``: at once, or after ``max_msgs`` deliveries counted from the SUB on. `ValueError` below 1."""
+        if max_msgs is None:
+            return b"UNSUB %d\r\n" % _number("sid", sid)
+        return b"UNSUB %d %d\r\n" % (_number("sid", sid), _number("max_msgs", max_msgs))
+
+    def connect(self, options: Mapping[str, object]) -> bytes:
+        """``CONNECT`` with the options as JSON. `ConfigurationError` for what JSON cannot express.
+
+        Its length is not checked: it depends on credentials for which servers are configured to read longer lines.
+        """
+        return b"CONNECT %b\r\n" % _json("CONNECT", options)
+
+    # --- the server's role -------------------------------------------------------------------------------------------
+
+    def info(self, fields: Mapping[str, object]) -> bytes:
+        """``INFO`` with the fields as JSON. `ConfigurationError` for what JSON cannot express."""
+        return b"INFO %b\r\n" % _json("INFO", fields)
+
+    def message(
+        self,
+        subject: str,
+        sid: int,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        header_block: bytes | None = None,
+    ) -> bytes:
+        """``MSG``, or ``HMSG`` with a header block passed on as it is. Subjects may be whatever a client published.
+
+        Raises `InvalidSubjectError`, `MaxControlLineError`, `InvalidHeaderError` for a block that cannot be one.
+        """
+        arguments = b"%b %d " % (encode_literal(subject), _number("sid", sid))
+        if reply is not None:
+            arguments = b"%b%b " % (arguments, encode_literal(reply, "reply subject"))
+        self._check_line(arguments, len(b"HMSG ") + _SIZES)
+        payload = data if type(data) is bytes else _copy(data)
+        if header_block is None:
+            return b"MSG %b%d\r\n%b\r\n" % (arguments, len(payload), payload)
+        block = header_block if type(header_block) is bytes else _copy(header_block)
+        if not (block.startswith(b"NATS/1.0") and block.endswith(b"\r\n\r\n")):
+            raise InvalidHeaderError("a header block begins with NATS/1.0 and ends with an empty line")
+        return b"HMSG %b%d %d\r\n%b%b\r\n" % (arguments, len(block), len(block) + len(payload), block, payload)
+
+    def err(self, text: str) -> bytes:
+        """``-ERR`` with the text in quotes. `LocalProtocolError` for CR or LF in it."""
+        raw = str.encode(text, "utf-8", "surrogateescape")
+        if b"\r" in raw or b"\n" in raw:
+            raise LocalProtocolError("the text of -ERR must not contain CR or LF")
+        return self._checked(b"-ERR '%b'\r\n" % raw)
+
+    # --- shared ------------------------------------------------------------------------------------------------------
+
+    def _remember(self, subject: str) -> bytes:
+        head = b"PUB %b " % encode_subject(subject)
+        self._check_line(head, _SIZES)
+        if type(subject) is str:  # another class may hash and compare as it likes
+            if len(self._heads) >= CACHED_SUBJECTS:
+                self._heads.clear()
+            self._heads[subject] = head
+        return head
+
+    def _check_headers(self, size: int) -> None:
+        if not self._headers_supported:
+            raise HeadersNotSupportedError("the connected server does not support headers")
+        if self._max_payload is not None and size > self._max_payload:
+            self._refuse_size(size)
+
+    def _refuse_size(self, size: int) -> NoReturn:
+        raise MaxPayloadError(f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)")
+
+    def _check_line(self, line: bytes, more: int = 0) -> None:
+        length = len(line) + more
+        if length > self._max_control_line:
+            raise MaxControlLineError(
+                f"the line {ascii(line[:32].decode('utf-8', 'replace'))}... needs up to {length} bytes, "
+                f"the limit is {self._max_control_line} (max_control_line)"
+            )
+
+    def _checked(self, line: bytes) -> bytes:
+        self._check_line(line)
+        return line
+
+
+def _copy(data: bytes | bytearray | memoryview) -> bytes:
+    # Through the buffer, not through bytes(): a subclass may have its own ideas of __len__ and __bytes__.
+    with memoryview(data) as view:
+        return view.tobytes()
+
+
+def _number(name: str, value: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{name} must be int, not {type(value).__name__}")
+    if not 1 <= value < 2**63:
+        raise ValueError(f"{name} must be from 1 to 2**63 - 1, not {value!r:.32}")
+    return value
+
+
+def _json(operation: str, fields: Mapping[str, object]) -> bytes:
+    try:
+        raw = msgspec.json.encode(dict(fields))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{operation} cannot be written as JSON: {error}"[:200]) from None
+    if b"\r" in raw or b"\n" in raw:
+        raise ConfigurationError(f"{operation} must not contain CR or LF")
+    return raw

@@ -1,0 +1,431 @@
+"""Bytes into frames, for both roles.
+
+Theory of operation
+-------------------
+A stream is a sequence of control lines, some of which are followed by a payload:
+
+    LINE ──(MSG, HMSG, PUB, HPUB)──▶ [BLOCK ──▶] DATA ──▶ CR ──▶ LF ──▶ LINE
+      └──(any other operation)──▶ LINE
+
+`receive_data` takes complete operations out of the chunk it was given. What the chunk's end cuts off is kept: the
+beginning of a line in one ``bytearray``, the beginning of a payload as pieces. Nothing is searched or copied again, so
+the work is linear however the stream is split.
+
+Every fault is decided at one byte of the stream, never by where a chunk happens to end. So the frames, the fault and
+its text are the same for every split:
+
+* an unknown operation at its first byte that is not printable, or after 64 bytes, so that the text can show something;
+* a line that is too long at the first byte over its limit;
+* everything else about a line at its LF; the CR and LF of a payload each at the byte in its place.
+
+In the client's role messages have a fast path. It takes only what is certainly right and leaves everything else, faults
+included, to the strict path.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from ._control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
+from ._frames import (
+    ConnectFrame,
+    ErrFrame,
+    Frame,
+    InfoFrame,
+    Message,
+    OkFrame,
+    PingFrame,
+    PongFrame,
+    PublishFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+)
+from ._info import parse_info
+from .errors import ConfigurationError, RemoteProtocolError
+
+__all__ = ["Parser", "Role"]
+
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+
+MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
+
+SMALL_PIECE: Final = 4 * KiB
+"""Pieces of a payload below this are joined as they come: an object for each would take more than its bytes."""
+
+LARGEST_JOIN: Final = 64 * KiB
+"""Bytes of small pieces after which a new joint piece is begun, so that growing it never moves more than this."""
+
+_CR: Final = 13
+_LF: Final = 10
+
+_PING: Final = PingFrame()
+_PONG: Final = PongFrame()
+_OK: Final = OkFrame()
+
+_decode_connect: Final = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class Role(Enum):
+    """Whose side the reader is on: ``CLIENT`` reads what servers send, ``SERVER`` reads what clients send."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+_OPERATIONS: Final = {
+    Role.CLIENT: frozenset({b"MSG", b"HMSG", b"PING", b"PONG", b"+OK", b"-ERR", b"INFO"}),
+    Role.SERVER: frozenset({b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b"CONNECT"}),
+}
+_PEER: Final = {Role.CLIENT: "server", Role.SERVER: "client"}
+
+
+class _Phase(Enum):
+    LINE = "line"
+    BLOCK = "header block"
+    DATA = "payload"
+    CR = "CR after the payload"
+    LF = "LF after the payload"
+
+
+class Parser:
+    """Reads one byte stream. Never raises for anything the peer sent.
+
+    All limits are bytes. ``max_control_line`` bounds every line but INFO, which ``max_info`` bounds (with thousands of
+    ``connect_urls`` it is far longer than other lines); both count the line's end. ``max_header_bytes`` bounds the
+    header block of one message; the default is twice what a server with its default ``max_payload`` of 1 MiB lets
+    through. ``max_payload`` bounds header block and payload together. ``message_type`` is built for each message.
+    Raises `ConfigurationError` for a limit that nothing could keep.
+    """
+
+    error: RemoteProtocolError | None
+    """The fault that ended the stream, or None. The frames before it were returned all the same."""
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        max_control_line: int = 32 * KiB,
+        max_info: int = MiB,
+        max_header_bytes: int = 2 * MiB,
+        max_payload: int = 64 * MiB,
+        message_type: type[Message] = Message,
+    ) -> None:
+        for name, limit, least in (
+            ("max_control_line", max_control_line, 1),
+            ("max_info", max_info, 1),
+            ("max_header_bytes", max_header_bytes, 0),
+            ("max_payload", max_payload, 0),
+        ):
+            if limit < least:
+                raise ConfigurationError(f"{name} must be {least} or more bytes, not {limit!r}")
+        self._role = role
+        self._max_control_line = max_control_line
+        self._max_info = max_info
+        self._max_header_bytes = max_header_bytes
+        self._max_payload = max_payload
+        self._message_type = message_type
+        self._keep = max(max_control_line, max_info, 64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything received, the fault included: the next byte is the first of a new stream."""
+        self.error = None
+        self._first: str | None = _PEER[self._role]
+        self._phase = _Phase.LINE
+        self._line = bytearray()
+        self._limit = 0
+        self._head: tuple[str, int, str | None] = ("", 0, None)
+        self._block: bytes | None = None
+        self._data = b""
+        self._data_size = 0
+        self._missing = 0
+        self._pieces: list[bytes | bytearray] = []
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:
+        """Take the next bytes of the stream, however many; return the frames that are complete now, in order.
+
+        Once a fault has set `error` nothing more is returned. Frames never share memory with ``data``.
+        `TypeError` when ``data`` is no buffer.
+        """
+        if type(data) is not bytes:
+            with memoryview(data) as view:
+                data = view.tobytes()
+        frames: list[Frame] = []
+        if self.error is None:
+            try:
+                self._read(data, frames)
+            except Fault as fault:
+                self.reset()
+                self.error = RemoteProtocolError(str(fault))
+        return frames
+
+    def _read(self, data: bytes, frames: list[Frame]) -> None:
+        position = 0
+        end = len(data)
+        fast = self._role is Role.CLIENT
+        if self._line and end:
+            position = self._read_rest_of_line(data, frames)
+        while position < end:
+            if self._phase is not _Phase.LINE:
+                position = self._read_payload(data, position, frames)
+                continue
+            if fast:
+                position = self._read_messages(data, position, frames)
+            if position < end:
+                position = self._read_line(data, position, frames)
+
+    # --- lines -------------------------------------------------------------------------------------------------------
+
+    def _read_messages(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """The fast path: complete messages without headers, and bare words. Returns where it stopped.
+
+        It stops at anything unusual, also at the chunk's end.
+        """
+        find = data.find
+        startswith = data.startswith
+        append = frames.append
+        message_type = self._message_type
+        longest = self._max_control_line - 2
+        largest = self._max_payload
+        before = position
+        while True:
+            if startswith(b"MSG ", position):
+                eol = find(b"\r\n", position)
+                if not 0 <= eol - position <= longest:
+                    break
+                line = data[position + 4 : eol].decode("latin-1")
+                # Printable ASCII: no separator but the space, no control character, no foreign digit.
+                if not (line.isascii() and line.isprintable()):
+                    break
+                arguments = line.split(" ")
+                if len(arguments) == 3:
+                    subject, sid, size = arguments
+                    reply = None
+                elif len(arguments) == 4:
+                    subject, sid, reply, size = arguments
+                else:
+                    break
+                if not (subject and reply != "" and sid.isdigit() and size.isdigit() and len(sid) < 20 > len(size)):
+                    break
+                begin = eol + 2
+                stop = begin + int(size)
+                if stop - begin > largest or not startswith(b"\r\n", stop):
+                    break
+                append(message_type(subject, int(sid), reply, data[begin:stop]))
+                position = stop + 2
+            elif startswith(b"PING\r\n", position):
+                append(_PING)
+                position += 6
+            elif startswith(b"PONG\r\n", position):
+                append(_PONG)
+                position += 6
+            elif startswith(b"+OK\r\n", position):
+                append(_OK)
+                position += 5
+            else:
+                break
+        if position != before:
+            self._first = None
+        return position
+
+    def _read_line(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """The strict path, where a line begins. More than the largest limit is never kept."""
+        eol = data.find(b"\n", position)
+        if eol < 0:
+            self._line += data[position : position + self._keep]
+            self._check_unfinished_line()
+            return len(data)
+        self._take_line(data[position : min(eol, position + self._keep)], frames)
+        return eol + 1
+
+    def _read_rest_of_line(self, data: bytes, frames: list[Frame]) -> int:
+        """The strict path, where the line began in an earlier chunk."""
+        eol = data.find(b"\n")
+        line = self._line
+        line += data[: self._keep - len(line)] if eol < 0 else data[: min(eol, self._keep - len(line))]
+        if eol < 0:
+            self._check_unfinished_line()
+            return len(data)
+        self._line = bytearray()
+        self._limit = 0
+        self._take_line(bytes(line), frames)
+        return eol + 1
+
+    def _check_unfinished_line(self) -> None:
+        if self._limit == 0:
+            operation = find_operation(self._line, _OPERATIONS[self._role], complete=False, first=self._first)
+            if not operation:
+                return
+            self._limit = self._limit_of(operation)
+        self._check_length(self._line, self._limit)
+
+    def _limit_of(self, operation: bytes) -> int:
+        return self._max_info if operation == b"INFO" else self._max_control_line
+
+    def _check_length(self, line: bytes | bytearray, limit: int) -> None:
+        if len(line) >= limit:
+            name = "max_info" if bytes(line[:4]).upper() == b"INFO" else "max_control_line"
+            raise Fault(f"line longer than {limit} bytes ({name}): {quote(line, limit)}")
+
+    def _take_line(self, line: bytes, frames: list[Frame]) -> None:
+        """Act on a line that is complete but for its LF."""
+        operation = find_operation(line, _OPERATIONS[self._role], complete=True, first=self._first)
+        self._check_length(line, self._limit_of(operation))
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        if b"\r" in line:
+            raise Fault(f"CR inside a line: {quote(line)}")
+        self._first = None
+        text = line[len(operation) :]
+        if self._role is Role.CLIENT:
+            self._take_from_server(operation, text, frames)
+        else:
+            self._take_from_client(operation, text, frames)
+
+    def _take_from_server(self, operation: bytes, text: bytes, frames: list[Frame]) -> None:
+        match operation:
+            case b"MSG":
+                subject, sid, *reply, size = split_arguments("MSG", text, 3, 4)
+                self._begin_message("MSG", subject, sid, reply, None, size)
+            case b"HMSG":
+                subject, sid, *reply, block_size, size = split_arguments("HMSG", text, 4, 5)
+                self._begin_message("HMSG", subject, sid, reply, block_size, size)
+            case b"PING":
+                frames.append(_PING)
+            case b"PONG":
+                frames.append(_PONG)
+            case b"+OK":
+                frames.append(_OK)
+            case b"-ERR":
+                frames.append(ErrFrame(read_text(text.strip(b" \t'"))))
+            case _:
+                frames.append(_read_info(text))
+
+    def _take_from_client(self, operation: bytes, text: bytes, frames: list[Frame]) -> None:
+        match operation:
+            case b"PUB":
+                subject, *reply, size = split_arguments("PUB", text, 2, 3)
+                self._begin_message("PUB", subject, None, reply, None, size)
+            case b"HPUB":
+                subject, *reply, block_size, size = split_arguments("HPUB", text, 3, 4)
+                self._begin_message("HPUB", subject, None, reply, block_size, size)
+            case b"SUB":
+                subject, *queue, sid = split_arguments("SUB", text, 2, 3)
+                group = read_text(queue[0]) if queue else None
+                frames.append(SubscribeFrame(read_text(subject), group, read_number("SUB", "sid", sid)))
+            case b"UNSUB":
+                sid, *most = split_arguments("UNSUB", text, 1, 2)
+                max_msgs = read_number("UNSUB", "maximum", most[0]) if most else None
+                frames.append(UnsubscribeFrame(read_number("UNSUB", "sid", sid), max_msgs))
+            case b"PING":
+                frames.append(_PING)
+            case b"PONG":
+                frames.append(_PONG)
+            case _:
+                frames.append(_read_connect(text))
+
+    # --- payloads ----------------------------------------------------------------------------------------------------
+
+    def _begin_message(
+        self,
+        operation: str,
+        subject: bytes,
+        sid: bytes | None,
+        reply: list[bytes],
+        block_size: bytes | None,
+        size: bytes,
+    ) -> None:
+        number = 0 if sid is None else read_number(operation, "sid", sid)
+        total = read_number(operation, "size", size)
+        header = 0 if block_size is None else read_number(operation, "header size", block_size)
+        if block_size is not None and not MIN_HEADER_BLOCK <= header <= total:
+            raise Fault(f"{operation} with a header size of {header}, which is not from {MIN_HEADER_BLOCK} to {total}")
+        if header > self._max_header_bytes:
+            raise Fault(f"header block of {header} bytes, the limit is {self._max_header_bytes} (max_header_bytes)")
+        if total > self._max_payload:
+            raise Fault(
+                f"message of {total} bytes, the limit is {self._max_payload} (max_payload, a client's max_message_size)"
+            )
+        self._head = (read_text(subject), number, read_text(reply[0]) if reply else None)
+        self._block = None
+        self._data_size = total - header
+        self._phase = _Phase.DATA if block_size is None else _Phase.BLOCK
+        self._missing = self._data_size if block_size is None else header
+
+    def _read_payload(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """Go on with the message under way, from its header block to the LF after its payload."""
+        if self._phase is _Phase.BLOCK:
+            self._block, position = self._collect(data, position)
+            if self._block is None:
+                return position
+            self._phase = _Phase.DATA
+            self._missing = self._data_size
+        if self._phase is _Phase.DATA:
+            payload, position = self._collect(data, position)
+            if payload is None:
+                return position
+            self._data = payload
+            self._phase = _Phase.CR
+        for phase, byte, after in ((_Phase.CR, _CR, _Phase.LF), (_Phase.LF, _LF, _Phase.LINE)):
+            if self._phase is phase and position < len(data):
+                if data[position] != byte:
+                    raise Fault(f"a payload of {len(self._data)} bytes is not followed by CR LF but by "
+                                f"{data[position : position + 1]!r} instead of the {phase.name}")
+                self._phase = after
+                position += 1
+        if self._phase is _Phase.LINE:
+            self._deliver(frames)
+        return position
+
+    def _collect(self, data: bytes, position: int) -> tuple[bytes | None, int]:
+        """Take what is missing of a header block or payload; None while it is not whole.
+
+        What lies in one chunk is sliced out of it, what spans several is joined once at the end.
+        """
+        stop = position + self._missing
+        pieces = self._pieces
+        if stop <= len(data) and not pieces:
+            self._missing = 0
+            return data[position:stop], stop
+        piece = data[position:stop]
+        self._missing -= len(piece)
+        if len(piece) >= SMALL_PIECE:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray) and len(pieces[-1]) < LARGEST_JOIN:
+            pieces[-1] += piece
+        else:
+            pieces.append(bytearray(piece))
+        if self._missing:
+            return None, len(data)
+        whole = b"".join(pieces)
+        pieces.clear()
+        return whole, stop
+
+    def _deliver(self, frames: list[Frame]) -> None:
+        subject, sid, reply = self._head
+        data, self._data = self._data, b""
+        block, self._block = self._block, None
+        if self._role is Role.CLIENT:
+            frames.append(self._message_type(subject, sid, reply, data, block))
+        else:
+            frames.append(PublishFrame(subject, reply, block, data))
+
+
+def _read_info(text: bytes) -> InfoFrame:
+    try:
+        return InfoFrame(parse_info(text))
+    except RemoteProtocolError as error:
+        return InfoFrame(None, str(error))
+
+
+def _read_connect(text: bytes) -> ConnectFrame:
+    try:
+        return ConnectFrame(_decode_connect(text))
+    except RecursionError:
+        raise Fault("CONNECT is nested too deep") from None
+    except ValueError as error:
+        raise Fault(f"CONNECT cannot be used: {error}"[:200]) from None
