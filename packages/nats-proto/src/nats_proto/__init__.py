@@ -1,0 +1,130 @@
+"""NATS without I/O: the whole protocol as state machines, for whatever moves the bytes.
+
+`Session` is a client without its sockets, threads and clock; `Connection`, `Parser` and `ServerPool` are its parts, each
+usable alone. Nothing here reads a clock, a socket, a file or the global random generator.
+"""
+
+from ._connection import (
+    Connection,
+    ConnectionEnded,
+    ConnectionEvent,
+    ConnectionState,
+    HandshakeCompleted,
+    InfoReceived,
+    PongReceived,
+)
+from ._encoder import Encoder
+from ._event_queue import EventQueue
+from ._events import (
+    AuthenticationFailed,
+    Closed,
+    CloseTransport,
+    Command,
+    Connected,
+    ContentErrorReceived,
+    Disconnected,
+    FlushCompleted,
+    FlushFailed,
+    LameDuckMode,
+    LifecycleEvent,
+    MessagesAvailable,
+    OpenTransport,
+    Reconnected,
+    Reconnecting,
+    ReplyReceived,
+    RequestFailed,
+    ServerErrorReceived,
+    ServersDiscovered,
+    SessionEvent,
+    SlowConsumer,
+    SubscriptionClosed,
+)
+from ._frames import (
+    ConnectFrame,
+    ErrFrame,
+    Frame,
+    InfoFrame,
+    Message,
+    OkFrame,
+    PingFrame,
+    PongFrame,
+    PublishFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+)
+from ._headers import Headers, HeadersLike, Status
+from ._info import ServerInfo
+from ._options import ConnectOptionFields, ConnectOptions
+from ._parser import Parser, Role
+from ._pool import Attempt, ServerPool
+from ._request_many import RequestMany
+from ._server import Server, parse_servers
+from ._session import Session
+from ._stats import StatsSnapshot
+from ._status import SessionStatus
+from ._subscription import SubscriptionState, SubscriptionStatus
+from ._version import VERSION as __version__
+
+__all__ = [
+    "Attempt",
+    "AuthenticationFailed",
+    "CloseTransport",
+    "Closed",
+    "Command",
+    "ConnectFrame",
+    "ConnectOptionFields",
+    "ConnectOptions",
+    "Connected",
+    "Connection",
+    "ConnectionEnded",
+    "ConnectionEvent",
+    "ConnectionState",
+    "ContentErrorReceived",
+    "Disconnected",
+    "Encoder",
+    "ErrFrame",
+    "EventQueue",
+    "FlushCompleted",
+    "FlushFailed",
+    "Frame",
+    "HandshakeCompleted",
+    "Headers",
+    "HeadersLike",
+    "InfoFrame",
+    "InfoReceived",
+    "LameDuckMode",
+    "LifecycleEvent",
+    "Message",
+    "MessagesAvailable",
+    "OkFrame",
+    "OpenTransport",
+    "Parser",
+    "PingFrame",
+    "PongFrame",
+    "PongReceived",
+    "PublishFrame",
+    "Reconnected",
+    "Reconnecting",
+    "ReplyReceived",
+    "RequestFailed",
+    "RequestMany",
+    "Role",
+    "Server",
+    "ServerErrorReceived",
+    "ServerInfo",
+    "ServerPool",
+    "ServersDiscovered",
+    "Session",
+    "SessionEvent",
+    "SessionStatus",
+    "SlowConsumer",
+    "StatsSnapshot",
+    "Status",
+    "SubscribeFrame",
+    "SubscriptionClosed",
+    "SubscriptionState",
+    "SubscriptionStatus",
+    "UnsubscribeFrame",
+    "__version__",
+    "parse_servers",
+]

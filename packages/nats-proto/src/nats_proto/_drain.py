@@ -1,0 +1,57 @@
+"""A session's drain: what it waits for, until when, and what to say if that does not come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Generic
+
+from ._subscription import MessageT, SubscriptionState
+from .errors import ConnectionLostError, NATSError, NATSTimeoutError
+
+__all__ = ["Drain"]
+
+FINAL_FLUSH: Final = 5.0
+"""Seconds, at most, of the last round trip, when more are left."""
+
+
+class Drain(Generic[MessageT]):
+    """One drain. ``subs`` are those that have to finish: closed, queues read, handlers returned."""
+
+    __slots__ = ("_seconds", "deadline", "error", "flushing", "subs")
+
+    def __init__(self, subs: Sequence[SubscriptionState[MessageT]], *, now: float, seconds: float) -> None:
+        self.subs = tuple(subs)
+        self.deadline = now + seconds
+        self._seconds = seconds
+        self.flushing = False
+        """The subscriptions have finished; the last round trip is under way."""
+        self.error: NATSError | None = None
+        """What the drain will end with."""
+
+    @property
+    def subscriptions_finished(self) -> bool:
+        """Nothing is left to be read."""
+        return all(sub.finished for sub in self.subs)
+
+    def start_final_flush(self, *, now: float) -> None:
+        """The subscriptions have finished."""
+        self.flushing = True
+        self.deadline = min(self.deadline, now + FINAL_FLUSH)
+
+    def lose_link(self, cause: NATSError | None, *, unsent: int) -> None:
+        """There is no connection any more: what is queued can still be read, what is unsent cannot be sent."""
+        if unsent or not self.flushing:
+            left = f"{self._unread()}, {unsent} published messages unsent"
+            self.error = ConnectionLostError(f"drain: there is no connection; {left}")
+            self.error.__cause__ = cause
+
+    def overrun(self) -> NATSError:
+        """The time is up."""
+        if self.error is not None:
+            return self.error
+        what = "the server did not confirm the last flush" if self.flushing else self._unread()
+        return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {what}")
+
+    def _unread(self) -> str:
+        waiting = [sub for sub in self.subs if not sub.finished]
+        return f"{sum(sub.pending_msgs for sub in waiting)} messages unread in {len(waiting)} subscriptions"

@@ -1,0 +1,244 @@
+"""Events and commands: complete, flat, ordered values.
+
+Three families. *Life-cycle events* go to ``on_event`` of the user. *Completions* tell an adapter which caller to wake.
+*Commands* tell an adapter what to do to the outside world. A `Session` gives the first two from ``events_received()``
+and the third from ``commands_to_run()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._frames import Message
+from ._server import Server
+from .errors import AuthenticationError, NATSError, RemoteProtocolError, ServerError
+
+__all__ = [
+    "AuthenticationFailed",
+    "CloseTransport",
+    "Closed",
+    "Command",
+    "Connected",
+    "ContentErrorReceived",
+    "Disconnected",
+    "FlushCompleted",
+    "FlushFailed",
+    "LameDuckMode",
+    "LifecycleEvent",
+    "MessagesAvailable",
+    "OpenTransport",
+    "Reconnected",
+    "Reconnecting",
+    "ReplyReceived",
+    "RequestFailed",
+    "ServerErrorReceived",
+    "ServersDiscovered",
+    "SessionEvent",
+    "SlowConsumer",
+    "SubscriptionClosed",
+]
+
+
+# --- life cycle ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """The first connection is up: handshake done, subscriptions and buffered publishes on their way."""
+
+    server: str
+    """The server's URL without user information."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected:
+    """The connection ended. ``error`` is None when the user asked for it (`close`, `reconnect`, a lame duck left behind)."""
+
+    server: str
+    error: NATSError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnecting:
+    """An attempt is planned: ``server`` will be dialled in ``delay`` seconds.
+
+    ``attempt`` counts from 1 since the connection was lost; ``error`` is why the attempt before it failed.
+    """
+
+    server: str
+    attempt: int
+    delay: float
+    error: NATSError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnected:
+    """A connection is up again. ``attempts`` is how many it took."""
+
+    server: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServersDiscovered:
+    """INFO named servers never seen before; they are in the pool now."""
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LameDuckMode:
+    """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own."""
+
+    server: str
+    migrating: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowConsumer:
+    """A subscription reached its pending limits and drops new messages. Once per episode.
+
+    ``dropped`` is the subscription's total so far; the first message taken again ends the episode.
+    """
+
+    subject: str
+    sid: int
+    pending_msgs: int
+    pending_bytes: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerErrorReceived:
+    """The server said ``-ERR``. ``count`` is how many equal ones this event stands for."""
+
+    error: ServerError
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentErrorReceived:
+    """The server sent something that is framed well but cannot be used (a bad INFO, a bad header block). It was survived."""
+
+    error: RemoteProtocolError
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationFailed:
+    """A server refused our credentials. ``dropped`` tells whether it left the pool (same error twice in a row)."""
+
+    server: str
+    error: AuthenticationError
+    dropped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The client has ended; always the last event. ``error`` is None when the user asked for it and all went well.
+
+    ``unsent_msgs`` and ``unsent_bytes`` are publishes that were accepted and never handed to a transport.
+    """
+
+    error: NATSError | None
+    unsent_msgs: int = 0
+    unsent_bytes: int = 0
+
+
+LifecycleEvent = (
+    Connected
+    | Disconnected
+    | Reconnecting
+    | Reconnected
+    | ServersDiscovered
+    | LameDuckMode
+    | SlowConsumer
+    | ServerErrorReceived
+    | ContentErrorReceived
+    | AuthenticationFailed
+    | Closed
+)
+
+
+# --- completions -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesAvailable:
+    """The subscription's queue was empty, or its reader told so before, and now is not. Once per chunk."""
+
+    sid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionClosed:
+    """The subscription takes no more messages; those queued can still be read. ``error`` None: it ended as asked."""
+
+    sid: int
+    error: NATSError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReceived:
+    """The answer to the request ``token``."""
+
+    token: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """There will be no answer to the request ``token``."""
+
+    token: int
+    error: NATSError
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCompleted:
+    """The PONG of the flush ``token`` arrived: the server has read everything written before it."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlushFailed:
+    """The connection of the flush ``token`` ended before its PONG."""
+
+    token: int
+    error: NATSError
+
+
+SessionEvent = (
+    LifecycleEvent
+    | MessagesAvailable
+    | SubscriptionClosed
+    | ReplyReceived
+    | RequestFailed
+    | FlushCompleted
+    | FlushFailed
+)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransport:
+    """Dial ``server`` at ``at`` (absolute, the session's clock), and give up at ``deadline``.
+
+    It replaces any earlier one that is still waiting or dialling. Answer with ``transport_connected`` or
+    ``transport_failed``.
+    """
+
+    server: Server
+    at: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTransport:
+    """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected."""
+
+
+Command = OpenTransport | CloseTransport

@@ -1,0 +1,341 @@
+"""The link: one connection kept up, over and over, until someone says stop. Reconnection lives here.
+
+Theory of operation
+-------------------
+    IDLE ─start─▶ DIALLING ─transport_connected─▶ HANDSHAKE ─accepted─▶ UP
+                   ▲   │ failed, too late             │ failed            │ lost
+                   │   ▼                              ▼                   ▼
+                   └── the pool names the next server and the time ◀──────┘       (no server left: STOPPED)
+
+DIALLING covers the wait before the dial: `OpenTransport` says when. Every attempt has one deadline, ``connect_timeout``
+after it begins, for dial and handshake together, so a server that accepts and then says nothing costs no more than one
+that does not answer. At the end of a connection the transport is abandoned with `CloseTransport`, never waited for.
+
+What the first INFO says about other servers is believed only once the handshake is done: before that anybody may have
+written it.
+
+Its events say that it is up, is down, has given up, and what the user should know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from ._connection import Connection, ConnectionEnded, HandshakeCompleted, InfoReceived
+from ._events import (
+    AuthenticationFailed,
+    CloseTransport,
+    Command,
+    LameDuckMode,
+    OpenTransport,
+    Reconnecting,
+    ServersDiscovered,
+)
+from ._frames import Message
+from ._info import ServerInfo
+from ._options import ConnectOptions
+from ._pool import Attempt, ServerPool
+from ._server import Server
+from ._server_errors import Reaction
+from .errors import (
+    AuthenticationError,
+    ConnectionLostError,
+    LocalProtocolError,
+    NATSError,
+    NATSTimeoutError,
+    NoServersError,
+    TransportError,
+)
+
+__all__ = ["Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
+
+LAME_DUCK_GRACE: Final = 5.0
+"""Seconds that moving away from a lame duck waits for a moment without open requests; servers stay for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The handshake is done. ``first``: for the first time."""
+
+    first: bool
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The connection is gone; ``error`` None: by our own wish. Nothing more happens until `Link.retry`."""
+
+    error: NATSError | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGaveUp:
+    """No server is left to try, or none will ever have us."""
+
+    error: NATSError
+
+
+LinkEvent = LinkUp | LinkDown | LinkGaveUp | Reconnecting | AuthenticationFailed | ServersDiscovered | LameDuckMode
+
+
+class _State(Enum):
+    IDLE = auto()
+    DIALLING = auto()
+    HANDSHAKE = auto()
+    UP = auto()
+    STOPPED = auto()
+
+
+class Link:
+    """Pool, attempt, connection, and the way round them."""
+
+    __slots__ = (
+        "_attempt",
+        "_deadline",
+        "_first_walk",
+        "_lame_duck",
+        "_message_type",
+        "_migrate_by",
+        "_options",
+        "_pool",
+        "_state",
+        "_was_up",
+        "commands",
+        "connection",
+        "events",
+        "info",
+        "last_error",
+        "server",
+    )
+
+    def __init__(self, pool: ServerPool, options: ConnectOptions, *, message_type: type[Message]) -> None:
+        self._pool = pool
+        self._options = options
+        self._message_type = message_type
+        self._state = _State.IDLE
+        self._attempt: Attempt | None = None
+        self._deadline: float | None = None
+        self._first_walk = True
+        self._was_up = False
+        self._lame_duck = False
+        self._migrate_by: float | None = None
+        self.commands: list[Command] = []
+        self.events: list[LinkEvent] = []
+        self.connection: Connection | None = None
+        self.server: Server | None = None
+        """Of the current, or else the last, connection."""
+        self.info: ServerInfo | None = None
+        self.last_error: NATSError | None = None
+
+    @property
+    def up(self) -> bool:
+        """The handshake is done and the connection not lost."""
+        return self._state is _State.UP
+
+    @property
+    def migrating(self) -> bool:
+        """The server is a lame duck and there is another: `migrate` waits for its moment."""
+        return self._migrate_by is not None
+
+    # --- the way round -----------------------------------------------------------------------------------------------
+
+    def start(self, *, now: float) -> None:
+        """Walk the pool once, without waiting."""
+        self._pool.begin(now=now, rounds=1)
+        self._open_next(None, now)
+
+    def retry(self, error: NATSError | None, *, now: float, immediate: bool = False) -> None:
+        """The link is down: begin again, with the next server of the pool."""
+        self._first_walk = False
+        self._pool.begin(now=now, immediate=immediate)
+        if isinstance(error, AuthenticationError):
+            self._report_authentication(error, now)
+        self._open_next(error, now)
+
+    def hurry(self, *, now: float) -> None:
+        """Stop waiting for the next attempt, if that is what is being done."""
+        if self._state is _State.DIALLING and self._attempt is not None and self._attempt.at > now:
+            self._open(Attempt(self._attempt.server, now, self._attempt.number, self._attempt.round), None, now)
+
+    def stop(self) -> None:
+        """No more attempts; whatever transport there is gets abandoned."""
+        if self._state in (_State.DIALLING, _State.HANDSHAKE, _State.UP):
+            self.commands.append(CloseTransport())
+        self._drop_connection()
+        self._state = _State.STOPPED
+
+    def leave(self) -> None:
+        """Give up the connection by our own wish."""
+        self._lose(None)
+
+    def _open_next(self, error: NATSError | None, now: float) -> None:
+        attempt = self._pool.next_attempt(now=now)
+        if attempt is None and self._first_walk and self._options.retry_on_failed_connect and len(self._pool):
+            self._first_walk = False
+            self._pool.begin(now=now)
+            attempt = self._pool.next_attempt(now=now)
+        if attempt is None:
+            self._state = _State.STOPPED
+            self.events.append(LinkGaveUp(self._no_servers(error)))
+        else:
+            self._open(attempt, error, now)
+
+    def _open(self, attempt: Attempt, error: NATSError | None, now: float) -> None:
+        self._state = _State.DIALLING
+        self._attempt = attempt
+        self._deadline = max(attempt.at, now) + self._options.connect_timeout
+        self.commands.append(OpenTransport(attempt.server, attempt.at, self._deadline))
+        if not self._first_walk:
+            delay = max(0.0, attempt.at - now)
+            self.events.append(
+                Reconnecting(server=attempt.server.url, attempt=attempt.number, delay=delay, error=error)
+            )
+
+    def _attempt_failed(self, error: NATSError, now: float) -> None:
+        self.last_error = error
+        self._attempt = None
+        self._deadline = None
+        if isinstance(error, AuthenticationError):
+            self._report_authentication(error, now)
+        else:
+            self._pool.record_failure(error, now=now)
+        self._open_next(error, now)
+
+    def _report_authentication(self, error: AuthenticationError, now: float) -> None:
+        server = self._pool.current
+        dropped = self._pool.record_failure(error, now=now)
+        if server is not None:
+            self.events.append(AuthenticationFailed(server=server.url, error=error, dropped=dropped))
+
+    def _no_servers(self, error: NATSError | None) -> NoServersError:
+        attempts = self._pool.failures
+        listed = "; ".join(f"{server}: {failure}" for server, failure in attempts) or "the pool is empty"
+        exhausted = NoServersError(f"no server could be used: {listed}", attempts)
+        exhausted.__cause__ = error if error is not None else (attempts[-1][1] if attempts else None)
+        return exhausted
+
+    # --- the transport -----------------------------------------------------------------------------------------------
+
+    def transport_connected(self, *, now: float) -> None:
+        """The dial succeeded: the handshake begins."""
+        attempt = self._pending_attempt("transport_connected")
+        assert self._deadline is not None  # noqa: S101  # DIALLING always has one
+        self._state = _State.HANDSHAKE
+        self._lame_duck = False
+        self.server = attempt.server
+        self.connection = Connection(
+            attempt.server, self._options, deadline=self._deadline, message_type=self._message_type
+        )
+        self._deadline = None
+
+    def transport_failed(self, error: Exception, *, now: float) -> None:
+        """The dial failed."""
+        attempt = self._pending_attempt("transport_failed")
+        self._attempt_failed(_chained(TransportError, f"cannot connect to server {attempt.server}", error), now)
+
+    def transport_lost(self, error: Exception, *, now: float) -> None:
+        """Reading or writing failed; nothing to do when the connection was given up before."""
+        if self.connection is not None:
+            lost = _chained(ConnectionLostError, f"connection to server {self.server} was lost", error)
+            self.ended(ConnectionEnded(lost), now)
+
+    def _pending_attempt(self, call: str) -> Attempt:
+        if self._state is not _State.DIALLING or self._attempt is None:
+            raise LocalProtocolError(f"{call}: no dial is under way")
+        return self._attempt
+
+    # --- what the connection says ------------------------------------------------------------------------------------
+
+    def info_received(self, event: InfoReceived, *, now: float) -> None:
+        """A good INFO. The pool learns from it once the handshake is done."""
+        self.info = event.info
+        if self._state is _State.UP:
+            self._learn(event.info, now)
+
+    def handshake_completed(self, event: HandshakeCompleted, *, now: float) -> None:
+        """The server has accepted us."""
+        attempts = self._attempt.number if self._attempt is not None else 1
+        first = not self._was_up
+        self._was_up = True
+        self._first_walk = False
+        self._attempt = None
+        self._state = _State.UP
+        self._pool.record_success(now=now)
+        self.events.append(LinkUp(first, attempts))
+        self._learn(event.info, now, quiet=first)
+
+    def ended(self, event: ConnectionEnded, now: float) -> None:
+        """The connection has ended."""
+        self.last_error = event.error
+        if event.reaction is Reaction.CLOSE:
+            self.stop()
+            self.events.append(LinkGaveUp(event.error))
+        elif self._state is _State.UP:
+            self._lose(event.error)
+        else:
+            self.commands.append(CloseTransport())
+            self._drop_connection()
+            self._attempt_failed(event.error, now)
+
+    def _lose(self, error: NATSError | None) -> None:
+        self.commands.append(CloseTransport())
+        self._drop_connection()
+        self._state = _State.IDLE
+        self.events.append(LinkDown(error))
+
+    def _drop_connection(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        self._attempt = None
+        self._deadline = None
+        self._migrate_by = None
+
+    def _learn(self, info: ServerInfo, now: float, *, quiet: bool = False) -> None:
+        assert self.server is not None  # noqa: S101  # UP has a server
+        new = self._pool.discover(info.connect_urls, current=self.server)
+        if new and not quiet:
+            self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
+        if info.ldm and not self._lame_duck:
+            self._lame_duck = True
+            self._pool.lame_duck(self.server)
+            migrating = self._options.lame_duck_migration and self._options.allow_reconnect and self._has_refuge()
+            if migrating:
+                self._migrate_by = now + LAME_DUCK_GRACE
+            self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
+
+    # --- lame duck ---------------------------------------------------------------------------------------------------
+
+    def migrate(self, *, quiet: bool, now: float) -> None:
+        """Leave a lame duck at a quiet moment (nothing is on its way or awaited), or when there was none for too long."""
+        if self._migrate_by is not None and (quiet or now >= self._migrate_by):
+            self.leave()
+
+    def _has_refuge(self) -> bool:
+        return any(server != self.server and not self._pool.is_lame_duck(server) for server in self._pool.servers)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do."""
+        deadlines = (self._deadline, self._migrate_by, self.connection.next_timeout() if self.connection else None)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_timeout(self, *, now: float) -> None:
+        """A dial that takes too long is abandoned. (The connection's own time is told to it by the session.)"""
+        if self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
+            attempt = self._pending_attempt("handle_timeout")
+            seconds = self._options.connect_timeout
+            self.commands.append(CloseTransport())
+            self._attempt_failed(NATSTimeoutError(f"dialling server {attempt.server} took longer than {seconds:g} s"), now)
+
+
+def _chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:
+    """An error of ours for what the operating system said, chained to it."""
+    if isinstance(error, NATSError):
+        return error
+    wrapped = error_type(f"{what}: {str(error) or type(error).__name__}")
+    wrapped.__cause__ = error
+    return wrapped

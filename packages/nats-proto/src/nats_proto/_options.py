@@ -1,0 +1,138 @@
+"""Everything a user can set, checked once, when it is set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from ._events import LifecycleEvent
+from ._subjects import validate_inbox_prefix
+from .errors import ConfigurationError
+
+__all__ = ["ConnectOptionFields", "ConnectOptions"]
+
+MiB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """Options of one client. All times are seconds, all sizes bytes. Wrong values raise `ConfigurationError`.
+
+    User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server.
+    """
+
+    name: str | None = None
+    """Shown in the server's monitoring."""
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    echo: bool = True
+    """False: messages published by this client are not delivered to its own subscriptions."""
+    verbose: bool = False
+    pedantic: bool = False
+    inbox_prefix: str = "_INBOX"
+    connect_timeout: float = 2.0
+    """For one attempt: dial and handshake together."""
+    ping_interval: float = 120.0
+    """Between keep-alive PINGs; 0 turns them off."""
+    max_pings_out: int = 2
+    """The connection is stale when one more PING would be unanswered than this."""
+    allow_reconnect: bool = True
+    max_reconnect_attempts: int = -1
+    """Failed attempts in a row after which a server leaves the pool; -1: never."""
+    reconnect_wait: float = 2.0
+    """Before the second round through the pool; grows by half each round up to 8 times this. Also the shortest time
+    between two dials of the same server."""
+    reconnect_jitter: float = 0.1
+    reconnect_jitter_tls: float = 1.0
+    reconnect_delay: Callable[[int], float] | None = None
+    """Called with the number of rounds made (1, 2, …); its result replaces wait and jitter."""
+    randomize_servers: bool = True
+    ignore_discovered_servers: bool = False
+    retry_on_failed_connect: bool = False
+    """True: the first connect is retried in the background by the rules of a reconnect."""
+    pending_size: int = 8 * MiB
+    """Publishes kept while there is no connection; 0: none, each raises."""
+    drain_timeout: float = 30.0
+    max_pending_msgs: int = 65536
+    """Per subscription; 0: no limit."""
+    max_pending_bytes: int = 64 * MiB
+    """Per subscription, headers and payload; 0: no limit."""
+    fail_requests_on_disconnect: bool = False
+    retry_auth_errors: bool = False
+    """True: the same authentication error twice in a row does not drop the server."""
+    lame_duck_migration: bool = True
+    max_control_line: int = 32 * 1024
+    """Longest line accepted from a server, INFO excepted."""
+    max_message_size: int = 64 * MiB
+    """Largest header block and payload together accepted from a server."""
+    on_event: Callable[[LifecycleEvent], object] | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "connect_timeout",
+            "ping_interval",
+            "reconnect_wait",
+            "reconnect_jitter",
+            "reconnect_jitter_tls",
+            "drain_timeout",
+        ):
+            value: float = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigurationError(f"{name} must be a finite number of seconds, not negative: {value!r}")
+        if self.connect_timeout == 0:
+            raise ConfigurationError("connect_timeout must be greater than 0 seconds")
+        for name, least in (
+            ("max_pings_out", 1),
+            ("max_reconnect_attempts", -1),
+            ("pending_size", 0),
+            ("max_pending_msgs", 0),
+            ("max_pending_bytes", 0),
+            ("max_control_line", 512),
+            ("max_message_size", 1),
+        ):
+            number: int = getattr(self, name)
+            if number < least:
+                raise ConfigurationError(f"{name} must be {least} or more: {number!r}")
+        if self.password is not None and self.user is None:
+            raise ConfigurationError("password was given without user")
+        if self.token is not None and self.user is not None:
+            raise ConfigurationError("token and user were both given; a server takes one of them")
+        validate_inbox_prefix(self.inbox_prefix)
+
+
+class ConnectOptionFields(TypedDict, total=False):
+    """The fields of `ConnectOptions` as keyword arguments."""
+
+    name: str | None
+    user: str | None
+    password: str | None
+    token: str | None
+    echo: bool
+    verbose: bool
+    pedantic: bool
+    inbox_prefix: str
+    connect_timeout: float
+    ping_interval: float
+    max_pings_out: int
+    allow_reconnect: bool
+    max_reconnect_attempts: int
+    reconnect_wait: float
+    reconnect_jitter: float
+    reconnect_jitter_tls: float
+    reconnect_delay: Callable[[int], float] | None
+    randomize_servers: bool
+    ignore_discovered_servers: bool
+    retry_on_failed_connect: bool
+    pending_size: int
+    drain_timeout: float
+    max_pending_msgs: int
+    max_pending_bytes: int
+    fail_requests_on_disconnect: bool
+    retry_auth_errors: bool
+    lame_duck_migration: bool
+    max_control_line: int
+    max_message_size: int
+    on_event: Callable[[LifecycleEvent], object] | None

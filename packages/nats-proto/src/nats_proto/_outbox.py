@@ -1,0 +1,192 @@
+"""What waits to be written, and what has been taken for writing but not yet accepted by the transport.
+
+Theory of operation
+-------------------
+Operations (whole protocol operations, never parts) are appended to the *tail*. When the tail holds `CHUNK_SIZE` bytes
+it is sealed and a new one begun; so taking a batch moves a few chunks instead of looking at every operation.
+
+    append → tail → sealed chunks → take() → in flight → sent(n) → gone
+
+At a cut (`rewind`) the operations in flight are walked once. Those whose bytes were all accepted by the transport are
+gone: core NATS is at most once, and writing them again could double them. The rest goes back to the front in order,
+publishes only: SUB, UNSUB, PING and PONG belong to the connection that died, the session makes them anew. An operation
+that was accepted in part was not handed over; it is written whole on the next connection.
+
+A chunk carries the tokens of the flushes whose PINGs are in it. So the connection learns the tokens in the order the
+PINGs leave, which is the order the PONGs come back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from ._encoder import PING
+
+__all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
+
+Operation = bytes | tuple[bytes, bytes, bytes]
+"""One protocol operation; a large payload stays a piece of its own so that it is not copied."""
+
+CHUNK_SIZE: Final = 64 * 1024
+"""Bytes after which a chunk is sealed. A write of this size already costs little more than its bytes."""
+HIGH_WATER: Final = 1024 * 1024
+"""Bytes waiting at which the outbox is `full`: a publisher with a connection waits, it gains nothing by going on."""
+LOW_WATER: Final = HIGH_WATER // 2
+"""Bytes at which it no longer is; lower, so that a waiting publisher is not woken for every message written."""
+
+_PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
+
+
+class _Chunk:
+    __slots__ = ("has_pieces", "operations", "pings", "size")
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.size = 0
+        self.pings: tuple[int, ...] = ()
+        self.has_pieces = False
+
+    def pieces(self) -> list[bytes]:
+        if not self.has_pieces:
+            return self.operations  # type: ignore[return-value]  # no tuple was ever appended
+        flat: list[bytes] = []
+        for operation in self.operations:
+            if isinstance(operation, bytes):
+                flat.append(operation)
+            else:
+                flat.extend(operation)
+        return flat
+
+
+class Outbox:
+    """Operations on their way out, in order. Belongs to the session: it lives through reconnects."""
+
+    __slots__ = ("_in_flight", "_sealed", "_sent_of_flight", "_tail", "full", "pending_bytes")
+
+    def __init__(self) -> None:
+        self._sealed: deque[_Chunk] = deque()
+        self._tail = _Chunk()
+        self._in_flight: deque[_Chunk] = deque()
+        self._sent_of_flight = 0
+        self.pending_bytes = 0
+        """Bytes appended or taken and not yet accepted by the transport."""
+        self.full = False
+        """Whether a publisher with a connection should wait."""
+
+    def append(self, operation: Operation) -> None:
+        """Add one operation behind all others."""
+        tail = self._tail
+        if isinstance(operation, bytes):
+            size = len(operation)
+        else:
+            size = operation_size(operation)
+            tail.has_pieces = True
+        tail.operations.append(operation)
+        tail.size += size
+        self.pending_bytes += size
+        if tail.size >= CHUNK_SIZE:
+            self._seal()
+            self.full = self.full or self.pending_bytes >= HIGH_WATER
+
+    def append_ping(self, token: int) -> None:
+        """Add the PING of a flush behind all others."""
+        self.append(PING)
+        chunk = self._tail if self._tail.operations else self._sealed[-1]
+        chunk.pings = (*chunk.pings, token)
+
+    def prepend(self, operations: Iterable[bytes]) -> None:
+        """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
+        chunk = _Chunk()
+        chunk.operations.extend(operations)
+        chunk.size = sum(map(len, chunk.operations))
+        if chunk.operations:
+            self._sealed.appendleft(chunk)
+            self.pending_bytes += chunk.size
+
+    def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
+        """Take the connection's own ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
+        pieces: list[bytes] = []
+        pings: list[int] = []
+        if control:
+            chunk = _Chunk()
+            chunk.operations.extend(control)
+            chunk.size = sum(map(len, control))
+            self.pending_bytes += chunk.size
+            self._in_flight.append(chunk)
+            pieces.extend(control)
+        taken = 0
+        while taken < limit:
+            if not self._sealed:
+                if not self._tail.operations:
+                    break
+                self._seal()
+            chunk = self._sealed.popleft()
+            self._in_flight.append(chunk)
+            taken += chunk.size
+            pieces.extend(chunk.pieces())
+            pings.extend(chunk.pings)
+        return pieces, pings
+
+    def sent(self, nbytes: int) -> None:
+        """The transport accepted the next ``nbytes`` of what was taken."""
+        self.pending_bytes -= nbytes
+        sent = self._sent_of_flight + nbytes
+        in_flight = self._in_flight
+        while in_flight and sent >= in_flight[0].size:
+            sent -= in_flight.popleft().size
+        self._sent_of_flight = sent
+        if self.pending_bytes <= LOW_WATER:
+            self.full = False
+
+    @property
+    def unaccepted_bytes(self) -> int:
+        """Bytes that were taken and that the transport has not accepted yet."""
+        return sum(chunk.size for chunk in self._in_flight) - self._sent_of_flight
+
+    def rewind(self) -> None:
+        """The connection is cut: keep, in order, the publishes that were not handed over whole; forget all else."""
+        kept = list(self.unsent_publishes())
+        self.clear()
+        for operation in kept:
+            self.append(operation)
+
+    def unsent_publishes(self) -> Iterator[Operation]:
+        """The publishes that were not handed over whole, in order."""
+        sent = self._sent_of_flight
+        for chunk in self._in_flight:
+            for operation in chunk.operations:
+                if sent > 0:
+                    sent -= operation_size(operation)
+                    if sent >= 0:
+                        continue
+                if _is_publish(operation):
+                    yield operation
+        for chunk in (*self._sealed, self._tail):
+            for operation in chunk.operations:
+                if _is_publish(operation):
+                    yield operation
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sealed.clear()
+        self._in_flight.clear()
+        self._tail = _Chunk()
+        self._sent_of_flight = 0
+        self.pending_bytes = 0
+        self.full = False
+
+    def _seal(self) -> None:
+        self._sealed.append(self._tail)
+        self._tail = _Chunk()
+
+
+def operation_size(operation: Operation) -> int:
+    """Bytes on the wire."""
+    return len(operation) if isinstance(operation, bytes) else sum(map(len, operation))
+
+
+def _is_publish(operation: Operation) -> bool:
+    head = operation if isinstance(operation, bytes) else operation[0]
+    return head.startswith(_PUBLISH_VERBS)

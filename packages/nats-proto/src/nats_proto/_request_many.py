@@ -1,0 +1,69 @@
+"""One request, several answers (ADR-47): when the collection ends.
+
+It ends at ``max_wait`` after the request at the latest, after ``max_msgs`` answers, when ``stall`` seconds pass between
+two answers, or with the message that ``sentinel`` recognises. Ending by time is a normal end, also without any answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic
+
+from ._inbox import NO_RESPONDERS, no_responders
+from ._subscription import MessageT
+
+__all__ = ["RequestMany"]
+
+
+class RequestMany(Generic[MessageT]):
+    """The state of one collection. Times are absolute seconds unless called a wait.
+
+    ``stall`` does not apply before the first answer: that one may take the whole ``max_wait``. ``sentinel`` is called
+    with each answer and returns True for the one that means "no more"; that one is not given to the user.
+    Raises `ValueError` for a wait that is not positive or a maximum below 1.
+    """
+
+    __slots__ = ("_end", "_max_msgs", "_received", "_sentinel", "_stall", "_subject", "deadline", "done")
+
+    def __init__(
+        self,
+        subject: str,
+        *,
+        now: float,
+        max_wait: float,
+        max_msgs: int | None = None,
+        stall: float | None = None,
+        sentinel: Callable[[MessageT], bool] | None = None,
+    ) -> None:
+        if not max_wait > 0 or (stall is not None and not stall > 0):
+            raise ValueError("max_wait and stall must be greater than 0 seconds")
+        if max_msgs is not None and max_msgs < 1:
+            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
+        self._subject = subject
+        self._end = now + max_wait
+        self._stall = stall
+        self._max_msgs = max_msgs
+        self._sentinel = sentinel
+        self._received = 0
+        self.deadline = self._end
+        """Until when the next answer is awaited."""
+        self.done = False
+        """No further answer is awaited."""
+
+    def receive(self, message: MessageT, *, now: float) -> bool:
+        """An answer arrived: whether it is for the user.
+
+        Raises `NoRespondersError` when the server says that nobody listens. What ``sentinel`` raises comes through.
+        """
+        status = message.status
+        if status is not None and status.code == NO_RESPONDERS and not message.data:
+            self.done = True
+            raise no_responders(self._subject)
+        if self._sentinel is not None and self._sentinel(message):
+            self.done = True
+            return False
+        self._received += 1
+        if self._stall is not None:
+            self.deadline = min(self._end, now + self._stall)
+        self.done = self._max_msgs is not None and self._received >= self._max_msgs
+        return True

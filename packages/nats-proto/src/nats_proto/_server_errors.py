@@ -1,0 +1,105 @@
+"""What each ``-ERR`` text means: its typed error and what the connection does about it.
+
+One table, in the order it is searched. Texts are compared in lower case, without quotes and outer blanks, by prefix:
+servers append details to several of them. A text that is not listed is reported and the connection kept; if the server
+meant to close it, the end of the stream will say so (and nothing is lost by waiting for it).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import Final
+
+from .errors import (
+    AccountAuthenticationExpiredError,
+    AuthenticationExpiredError,
+    AuthenticationRevokedError,
+    AuthenticationTimeoutError,
+    AuthorizationError,
+    MaxConnectionsError,
+    MaxPayloadViolationError,
+    MaxSubscriptionsError,
+    PermissionsError,
+    ServerError,
+    ThrottledError,
+)
+
+__all__ = ["Reaction", "classify_server_error"]
+
+MAX_ERROR_TEXT: Final = 512
+"""Characters of a server's text kept in an error: enough for any real one, little enough for a log line."""
+
+
+class Reaction(Enum):
+    """What a ``-ERR`` does to the connection it arrives on."""
+
+    KEEP = auto()
+    """Report it; the server keeps the connection too."""
+    RECONNECT = auto()
+    """The server closes; any server may be tried next, this one included."""
+    AUTHENTICATE = auto()
+    """As RECONNECT, and it counts for the rule that the same authentication error twice drops the server."""
+    CLOSE = auto()
+    """No server of this kind will ever accept us: the client ends."""
+
+
+_TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
+    ("stale connection", ServerError, Reaction.RECONNECT),
+    ("maximum connections exceeded", MaxConnectionsError, Reaction.RECONNECT),
+    ("maximum account active connections exceeded", MaxConnectionsError, Reaction.RECONNECT),
+    ("connection throttling is active", ThrottledError, Reaction.RECONNECT),
+    ("permissions violation", PermissionsError, Reaction.KEEP),
+    ("maximum subscriptions exceeded", MaxSubscriptionsError, Reaction.KEEP),
+    ("authorization violation", AuthorizationError, Reaction.AUTHENTICATE),
+    ("user authentication expired", AuthenticationExpiredError, Reaction.AUTHENTICATE),
+    ("user authentication revoked", AuthenticationRevokedError, Reaction.AUTHENTICATE),
+    ("account authentication expired", AccountAuthenticationExpiredError, Reaction.AUTHENTICATE),
+    ("authentication timeout", AuthenticationTimeoutError, Reaction.RECONNECT),
+    ("failed account registration", ServerError, Reaction.RECONNECT),
+    ("maximum payload violation", MaxPayloadViolationError, Reaction.RECONNECT),
+    ("maximum control line exceeded", ServerError, Reaction.RECONNECT),
+    ("unknown protocol operation", ServerError, Reaction.RECONNECT),
+    ("parser error", ServerError, Reaction.RECONNECT),
+    ("message headers not supported", ServerError, Reaction.RECONNECT),
+    ("secure connection - tls required", ServerError, Reaction.RECONNECT),
+    ("invalid subject", ServerError, Reaction.KEEP),
+    ("invalid publish subject", ServerError, Reaction.KEEP),
+    ("invalid client protocol", ServerError, Reaction.CLOSE),
+    ("no responders requires headers support", ServerError, Reaction.CLOSE),
+)
+
+_PERMISSION = re.compile(r'permissions violation for (publish|subscription)[^"]*"([^"]*)"', re.IGNORECASE)
+_QUEUE = re.compile(r'using queue "([^"]*)"', re.IGNORECASE)
+
+
+def classify_server_error(text: str, server: str) -> tuple[ServerError, Reaction]:
+    """The typed error of a ``-ERR`` text and what to do about it. ``server`` is named in the error's text."""
+    known = text.strip().strip("'").strip().lower()
+    shown = _printable(text)
+    message = f"server {server} said: {shown}"
+    for prefix, error_type, reaction in _TABLE:
+        if known.startswith(prefix):
+            if error_type is PermissionsError:
+                return _permissions_error(text, message, shown), reaction
+            return error_type(message, text=shown), reaction
+    return ServerError(message, text=shown), Reaction.KEEP
+
+
+def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
+    match = _PERMISSION.search(text)
+    queue = _QUEUE.search(text)
+    subscribing = match is not None and match[1].lower() == "subscription"
+    return PermissionsError(
+        message,
+        text=shown,
+        operation="subscribe" if subscribing else "publish",
+        subject=match[2] if match is not None else "",
+        queue=queue[1] if queue is not None else None,
+    )
+
+
+def _printable(text: str) -> str:
+    """The text as it may stand in a log: control characters escaped, cut to a length (a hostile server writes it)."""
+    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:MAX_ERROR_TEXT])
+    return escaped if len(escaped) <= MAX_ERROR_TEXT else escaped[:MAX_ERROR_TEXT] + "…"

@@ -1,0 +1,161 @@
+"""One subscription as the session keeps it: across reconnects, with its queue, its limits and its counts.
+
+States
+------
+    ACTIVE ──drain──▶ DRAINING ──PONG / link lost──▶ CLOSED
+       └──unsubscribe, maximum reached, client closed──▶ CLOSED
+
+DRAINING: UNSUB is on its way, and messages that the server sent before it read the UNSUB still arrive. CLOSED: no more
+will arrive, but those in the queue can still be read; the subscription is *finished* once they are and no handler runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+from ._frames import Message
+from .errors import NATSError
+
+__all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+class SubscriptionStatus(Enum):
+    """Where a subscription is in its life."""
+
+    ACTIVE = auto()
+    DRAINING = auto()
+    CLOSED = auto()
+
+
+class SubscriptionState(Generic[MessageT]):
+    """The core's half of a subscription. Made by ``Session.subscribe``; all methods are for its adapter.
+
+    ``max_pending_msgs`` and ``max_pending_bytes`` (header block and payload) bound the queue, 0 meaning no bound. A
+    message over a bound is dropped and counted, the rest of the connection is not held up.
+    """
+
+    __slots__ = (
+        "_handlers",
+        "delivered",
+        "denied",
+        "dropped",
+        "error",
+        "max_msgs",
+        "max_pending_bytes",
+        "max_pending_msgs",
+        "messages",
+        "notified",
+        "pending_bytes",
+        "queue",
+        "received",
+        "sid",
+        "slow",
+        "status",
+        "subject",
+    )
+
+    def __init__(
+        self,
+        *,
+        sid: int,
+        subject: str,
+        queue: str | None,
+        max_msgs: int | None,
+        max_pending_msgs: int,
+        max_pending_bytes: int,
+    ) -> None:
+        self.sid = sid
+        self.subject = subject
+        self.queue = queue
+        self.max_msgs = max_msgs
+        """Deliveries after which the subscription ends by itself; None: never."""
+        self.max_pending_msgs = max_pending_msgs
+        self.max_pending_bytes = max_pending_bytes
+        self.messages: deque[MessageT] = deque()
+        self.pending_bytes = 0
+        self.received = 0
+        """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
+        self.delivered = 0
+        """Messages given to the user."""
+        self.dropped = 0
+        self.slow = False
+        self.notified = False
+        self.status = SubscriptionStatus.ACTIVE
+        self.error: NATSError | None = None
+        """Why it closed, when it was not by the user's wish."""
+        self.denied: NATSError | None = None
+        """The server's refusal, until the subscription is made anew on another connection."""
+        self._handlers = 0
+
+    def __repr__(self) -> str:
+        return f"<SubscriptionState sid={self.sid} subject={self.subject!r} {self.status.name}>"
+
+    @property
+    def pending_msgs(self) -> int:
+        """Messages received and not yet given to the user."""
+        return len(self.messages)
+
+    @property
+    def remaining(self) -> int | None:
+        """Deliveries still wanted from a server, or None without a maximum."""
+        return None if self.max_msgs is None else self.max_msgs - self.received
+
+    @property
+    def closed(self) -> bool:
+        """No more messages will arrive; those in the queue can still be read."""
+        return self.status is SubscriptionStatus.CLOSED
+
+    @property
+    def draining(self) -> bool:
+        """A drain is under way and the last messages may still arrive."""
+        return self.status is SubscriptionStatus.DRAINING
+
+    @property
+    def finished(self) -> bool:
+        """Closed, the queue is empty and no handler runs."""
+        return self.closed and not self.messages and not self._handlers
+
+    def pop(self) -> MessageT | None:
+        """Give the oldest message to the user, or None."""
+        if not self.messages:
+            return None
+        message = self.messages.popleft()
+        self.pending_bytes -= message.size
+        self.delivered += 1
+        return message
+
+    def take(self, limit: int) -> list[MessageT]:
+        """Give up to ``limit`` messages to the user, oldest first."""
+        messages = self.messages
+        if len(messages) <= limit:
+            taken = list(messages)
+            messages.clear()
+            self.pending_bytes = 0
+        else:
+            taken = [messages.popleft() for _ in range(limit)]
+            self.pending_bytes -= sum(message.size for message in taken)
+        self.delivered += len(taken)
+        return taken
+
+    def put_back(self, message: MessageT) -> None:
+        """Undo a `pop` whose message did not reach the user (a cancelled wait): it is the oldest again."""
+        self.messages.appendleft(message)
+        self.pending_bytes += message.size
+        self.delivered -= 1
+
+    def handler_started(self) -> None:
+        """A callback got a message and runs: a drain waits for it."""
+        self._handlers += 1
+
+    def handler_finished(self) -> None:
+        """The callback returned or raised."""
+        self._handlers -= 1
+
+    def discard(self) -> None:
+        """Drop what is queued: unsubscribed or closed by the user."""
+        self.messages.clear()
+        self.pending_bytes = 0

@@ -1,0 +1,141 @@
+"""The subscriptions of a session: who gets a message, what a new connection must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic
+
+from ._encoder import Encoder
+from ._events import MessagesAvailable, SlowConsumer, SubscriptionClosed
+from ._subscription import MessageT, SubscriptionState, SubscriptionStatus
+from .errors import NATSError, PermissionsError
+
+__all__ = ["SubscriptionTable"]
+
+
+class SubscriptionTable(Generic[MessageT]):
+    """Subscriptions by sid, in sid order. Sids count up for the life of the session, also across reconnects."""
+
+    __slots__ = ("_by_sid", "_next_sid", "_ready", "dropped_msgs", "dropped_unknown_sid", "in_bytes", "in_msgs")
+
+    def __init__(self) -> None:
+        self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
+        self._next_sid = 1
+        self._ready: list[SubscriptionState[MessageT]] = []
+        self.in_msgs = 0
+        self.in_bytes = 0
+        self.dropped_msgs = 0
+        self.dropped_unknown_sid = 0
+
+    def __iter__(self) -> Iterator[SubscriptionState[MessageT]]:
+        return iter(list(self._by_sid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_sid)
+
+    def __contains__(self, sub: SubscriptionState[MessageT]) -> bool:
+        return self._by_sid.get(sub.sid) is sub
+
+    def add(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        max_msgs: int | None = None,
+        max_pending_msgs: int = 0,
+        max_pending_bytes: int = 0,
+    ) -> SubscriptionState[MessageT]:
+        """A new subscription with the next sid."""
+        sub: SubscriptionState[MessageT] = SubscriptionState(
+            sid=self._next_sid,
+            subject=subject,
+            queue=queue,
+            max_msgs=max_msgs,
+            max_pending_msgs=max_pending_msgs,
+            max_pending_bytes=max_pending_bytes,
+        )
+        self._next_sid += 1
+        self._by_sid[sub.sid] = sub
+        return sub
+
+    def close(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> SubscriptionClosed | None:
+        """The subscription takes no more messages. None when it had closed before."""
+        self._by_sid.pop(sub.sid, None)
+        if sub.closed:
+            return None
+        sub.status = SubscriptionStatus.CLOSED
+        sub.error = error
+        return SubscriptionClosed(sub.sid, error)
+
+    def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
+        """Put a message into its subscription's queue, or drop it and count it."""
+        size = len(message.data)
+        self.in_msgs += 1
+        self.in_bytes += size
+        sub = self._by_sid.get(message.sid)
+        if sub is None:
+            self.dropped_unknown_sid += 1
+            return None
+        if message.header_block is not None:
+            size += len(message.header_block)
+        sub.received += 1
+        messages = sub.messages
+        event: SlowConsumer | SubscriptionClosed | None = None
+        if (len(messages) >= sub.max_pending_msgs > 0) or (sub.pending_bytes + size > sub.max_pending_bytes > 0):
+            event = self._drop(sub)
+        else:
+            sub.slow = False
+            messages.append(message)
+            sub.pending_bytes += size
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+        if sub.max_msgs is not None and sub.received >= sub.max_msgs:
+            # The end outranks the slow consumer report: the drop is in its counts, the end is seen only here.
+            return self.close(sub) or event
+        return event
+
+    def count(self, message: MessageT) -> None:
+        """Count a message that goes elsewhere: a reply."""
+        self.in_msgs += 1
+        self.in_bytes += len(message.data)
+
+    def _drop(self, sub: SubscriptionState[MessageT]) -> SlowConsumer | None:
+        sub.dropped += 1
+        self.dropped_msgs += 1
+        if sub.slow:
+            return None
+        sub.slow = True
+        return SlowConsumer(
+            subject=sub.subject,
+            sid=sub.sid,
+            pending_msgs=sub.pending_msgs,
+            pending_bytes=sub.pending_bytes,
+            dropped=sub.dropped,
+        )
+
+    def ready(self) -> list[MessagesAvailable]:
+        """One event for each subscription that got messages since the last call."""
+        events: list[MessagesAvailable] = []
+        for sub in self._ready:
+            sub.notified = False
+            events.append(MessagesAvailable(sub.sid))
+        self._ready.clear()
+        return events
+
+    def restore(self, encoder: Encoder) -> list[bytes]:
+        """What tells a new connection about every subscription: SUB, and what remains of a maximum."""
+        operations: list[bytes] = []
+        for sub in self._by_sid.values():
+            sub.denied = None
+            operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
+            if sub.remaining is not None:
+                operations.append(encoder.unsubscribe(sub.sid, sub.remaining))
+        return operations
+
+    def deny(self, error: PermissionsError) -> list[MessagesAvailable]:
+        """The server refused a subscription: mark those it means, and wake who waits for their messages."""
+        denied = [sub for sub in self if sub.subject == error.subject and sub.queue == error.queue]
+        for sub in denied:
+            sub.denied = error
+        return [MessagesAvailable(sub.sid) for sub in denied]
