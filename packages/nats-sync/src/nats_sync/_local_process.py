@@ -100,6 +100,7 @@ class ProcessGuard:
         self._lock = threading.Lock()
         self._shell: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._closed = False
 
     def start(self) -> None:
         """Start the shell now. Harmless when it runs."""
@@ -118,6 +119,7 @@ class ProcessGuard:
         """End the shell, and what is still registered. Does nothing in a forked child."""
         with self._lock:
             shell, self._shell = self._shell, None
+            self._closed = True
             if shell is not None and self._owner == os.getpid():
                 if shell.stdin is not None:
                     shell.stdin.close()
@@ -131,7 +133,7 @@ class ProcessGuard:
                     self._shell.stdin.write(line.encode())
 
     def _ensure_started(self) -> None:
-        if os.name != "posix" or (self._shell is not None and self._owner == os.getpid()):
+        if os.name != "posix" or self._closed or (self._shell is not None and self._owner == os.getpid()):
             return
         if self._shell is None:
             atexit.register(self.close)

@@ -339,6 +339,8 @@ class LocalCluster:
             LocalServer(config, name=f"{name}-{number}", cluster_name=name, jetstream=jetstream)
             for number in range(size)
         ]
+        for server in self.servers:
+            server.routes = [other.route_url for other in self.servers if other is not server]
 
     def __enter__(self) -> Self:
         try:
@@ -364,12 +366,8 @@ class LocalCluster:
     def start(self) -> Self:
         """Start every server that is down, and wait until all know each other."""
         for server in self.servers:
-            # A dial to a server that is not up yet is repeated after a second only: who starts later dials who is up.
-            server.routes = [other.route_url for other in self.servers if other is not server and other.running]
-            server.start()
+            server.start()  # one by one: each reaches at once those that are up, no dial has to be repeated
         self.wait_until_formed()
-        for server in self.servers:  # from the next start on it dials all
-            server.routes = [other.route_url for other in self.servers if other is not server]
         return self
 
     def wait_until_formed(self, timeout: float = 10.0) -> None:

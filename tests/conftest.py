@@ -1,0 +1,74 @@
+"""Fixtures and rules of every test: nothing is left behind, randomness has a seed, a failure shows the logs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from nats_sync import testing
+from nats_sync._local_process import ServerProcess, reserve_port
+from nats_sync.testing import LocalCluster, LocalServer
+from tests import evidence
+from tests.leaks import Snapshot
+
+LOG_SHOWN = 8000  # characters of each log in the report of a failed test
+
+settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile(
+    "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard() -> None:
+    """Start what ends the servers of a killed test run before the first test's file descriptors are counted."""
+    ServerProcess.guard.start()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Every test ends with the threads, file descriptors and servers it began with.
+
+    Fixtures of modules and sessions are made before this one and ended after it, so what they hold is no leak.
+    """
+    evidence.forget()
+    before = Snapshot.take()
+    yield
+    if leaks := before.leaks_until_gone():
+        pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """A fresh nats-server, running."""
+    with LocalServer() as local:
+        yield local
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """Three fresh nats-servers that know each other."""
+    with LocalCluster(3) as local:
+        yield local
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A loopback port nobody listens on, and nobody but this test will: bind it with ``SO_REUSEADDR``."""
+    with reserve_port() as reserved:
+        yield reserved.getsockname()[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the logs of all servers in reach and what the test kept as evidence to the report of a failure."""
+    report = yield
+    if report.failed:
+        for local in list(testing._servers):
+            report.sections.append((f"nats-server {local.name}", local.log()[-LOG_SHOWN:]))
+        report.sections.extend((title, text[-LOG_SHOWN:]) for title, text in evidence.shown())
+    return report
