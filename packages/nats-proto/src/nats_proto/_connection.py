@@ -291,7 +291,9 @@ class Connection:
             self._end(NoEchoNotSupportedError(f"server {self._server} cannot turn echo off (INFO proto {info.proto})"))
             return
         try:
-            connect = Encoder(max_control_line=MAX_CONNECT_LINE).connect(connect_fields(self._options, self._server, info))
+            connect = Encoder(max_control_line=MAX_CONNECT_LINE).connect(
+                connect_fields(self._options, self._server, info)
+            )
         except MaxControlLineError as error:
             self._end(error)
             return

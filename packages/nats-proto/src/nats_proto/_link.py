@@ -221,7 +221,7 @@ class Link:
     def transport_connected(self, *, now: float) -> None:
         """The dial succeeded: the handshake begins."""
         attempt = self._pending_attempt("transport_connected")
-        assert self._deadline is not None  # noqa: S101  # DIALLING always has one
+        assert self._deadline is not None  # DIALLING always has one
         self._state = _State.HANDSHAKE
         self._lame_duck = False
         self.server = attempt.server
@@ -294,7 +294,7 @@ class Link:
         self._migrate_by = None
 
     def _learn(self, info: ServerInfo, now: float, *, quiet: bool = False) -> None:
-        assert self.server is not None  # noqa: S101  # UP has a server
+        assert self.server is not None  # UP has a server
         new = self._pool.discover(info.connect_urls, current=self.server)
         if new and not quiet:
             self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
@@ -329,7 +329,9 @@ class Link:
             attempt = self._pending_attempt("handle_timeout")
             seconds = self._options.connect_timeout
             self.commands.append(CloseTransport())
-            self._attempt_failed(NATSTimeoutError(f"dialling server {attempt.server} took longer than {seconds:g} s"), now)
+            self._attempt_failed(
+                NATSTimeoutError(f"dialling server {attempt.server} took longer than {seconds:g} s"), now
+            )
 
 
 def _chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:

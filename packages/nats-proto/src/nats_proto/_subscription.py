@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from ._frames import Message
-from .errors import NATSError
+from .errors import NATSError, SubscriptionClosedError
 
 __all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
 
@@ -52,6 +52,7 @@ class SubscriptionState(Generic[MessageT]):
         "pending_bytes",
         "queue",
         "received",
+        "received_before",
         "sid",
         "slow",
         "status",
@@ -79,6 +80,8 @@ class SubscriptionState(Generic[MessageT]):
         self.pending_bytes = 0
         self.received = 0
         """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
+        self.received_before = 0
+        """Those of them on earlier connections: a server counts from the SUB it was sent."""
         self.delivered = 0
         """Messages given to the user."""
         self.dropped = 0
@@ -100,9 +103,9 @@ class SubscriptionState(Generic[MessageT]):
         return len(self.messages)
 
     @property
-    def remaining(self) -> int | None:
-        """Deliveries still wanted from a server, or None without a maximum."""
-        return None if self.max_msgs is None else self.max_msgs - self.received
+    def connection_max(self) -> int | None:
+        """The maximum as the current connection's server counts it, or None without one."""
+        return None if self.max_msgs is None else self.max_msgs - self.received_before
 
     @property
     def closed(self) -> bool:
@@ -118,6 +121,20 @@ class SubscriptionState(Generic[MessageT]):
     def finished(self) -> bool:
         """Closed, the queue is empty and no handler runs."""
         return self.closed and not self.messages and not self._handlers
+
+    def ending(self, *, iterating: bool) -> NATSError | None:
+        """Why there is no next message, once the queue is empty; None: there may be one, wait.
+
+        `SubscriptionClosedError` is the end that was asked for (unsubscribed, drained, maximum reached). Somebody who
+        iterates sees a client closed by its user as such an end too; somebody who asks for one message is told.
+        """
+        if self.denied is not None:
+            return self.denied
+        if not self.closed:
+            return None
+        if self.error is None or (iterating and self.error.__cause__ is None):
+            return SubscriptionClosedError(f"the subscription to {self.subject!r} has ended")
+        return self.error
 
     def pop(self) -> MessageT | None:
         """Give the oldest message to the user, or None."""

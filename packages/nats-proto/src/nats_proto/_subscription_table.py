@@ -16,11 +16,11 @@ __all__ = ["SubscriptionTable"]
 class SubscriptionTable(Generic[MessageT]):
     """Subscriptions by sid, in sid order. Sids count up for the life of the session, also across reconnects."""
 
-    __slots__ = ("_by_sid", "_next_sid", "_ready", "dropped_msgs", "dropped_unknown_sid", "in_bytes", "in_msgs")
+    __slots__ = ("_by_sid", "_ready", "dropped_msgs", "dropped_unknown_sid", "in_bytes", "in_msgs", "next_sid")
 
     def __init__(self) -> None:
         self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
-        self._next_sid = 1
+        self.next_sid = 1
         self._ready: list[SubscriptionState[MessageT]] = []
         self.in_msgs = 0
         self.in_bytes = 0
@@ -47,14 +47,14 @@ class SubscriptionTable(Generic[MessageT]):
     ) -> SubscriptionState[MessageT]:
         """A new subscription with the next sid."""
         sub: SubscriptionState[MessageT] = SubscriptionState(
-            sid=self._next_sid,
+            sid=self.next_sid,
             subject=subject,
             queue=queue,
             max_msgs=max_msgs,
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        self._next_sid += 1
+        self.next_sid += 1
         self._by_sid[sub.sid] = sub
         return sub
 
@@ -128,9 +128,10 @@ class SubscriptionTable(Generic[MessageT]):
         operations: list[bytes] = []
         for sub in self._by_sid.values():
             sub.denied = None
+            sub.received_before = sub.received
             operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
-            if sub.remaining is not None:
-                operations.append(encoder.unsubscribe(sub.sid, sub.remaining))
+            if sub.connection_max is not None:
+                operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
         return operations
 
     def deny(self, error: PermissionsError) -> list[MessagesAvailable]:

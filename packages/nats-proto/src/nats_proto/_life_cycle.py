@@ -1,0 +1,298 @@
+"""From the first connect to the last event: what status a session has, and what each end of a link means for it.
+
+    DISCONNECTED ─connect─▶ CONNECTING ─handshake─▶ CONNECTED ◀─handshake─ RECONNECTING
+                                │                     │   └──link lost, reconnect()──▲
+                                │ pool walked once    │ drain
+                                │ without success     ▼
+                                │              DRAINING_SUBS ─queues read─▶ DRAINING_PUBS
+                                ▼                     │ link lost, overrun       │ PONG
+                             CLOSED ◀─────────────────┴──────────────────────────┘   (and close() from anywhere)
+
+On a lost link: publishes not handed over whole stay, in order; flushes fail; requests wait on (or fail, by option);
+subscriptions stay and are told to the next connection first. A link lost while draining is not made again: what is
+queued can still be read, and the drain ends with an error that says what was left.
+
+CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be written; then the transport is closed and
+`Closed` is the last event.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Generic
+
+from ._connection import ConnectionEnded, HandshakeCompleted, InfoReceived
+from ._drain import Drain
+from ._event_queue import EventQueue
+from ._events import Closed, Connected, Disconnected, Reconnected, Reconnecting, SessionEvent
+from ._link import Link, LinkDown, LinkGaveUp, LinkUp
+from ._options import ConnectOptions
+from ._outbox import HIGH_WATER, operation_size
+from ._status import SessionStatus
+from ._subscription import MessageT
+from ._traffic import Traffic
+from .errors import (
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    ConnectionLostError,
+    LocalProtocolError,
+    NATSError,
+    OutboundBufferLimitError,
+)
+
+__all__ = ["LifeCycle"]
+
+CLOSE_GRACE: Final = 0.5
+"""Seconds that the end waits for what was accepted before it to be written. A dead peer must not hold up an exit."""
+
+
+class LifeCycle(Generic[MessageT]):
+    """Drives a link for the traffic of one session."""
+
+    __slots__ = (
+        "_close_by",
+        "_close_error",
+        "_drain",
+        "_events",
+        "_link",
+        "_options",
+        "_traffic",
+        "reconnects",
+        "status",
+    )
+
+    def __init__(
+        self, link: Link, traffic: Traffic[MessageT], events: EventQueue[SessionEvent], options: ConnectOptions
+    ) -> None:
+        self._link = link
+        self._traffic = traffic
+        self._events = events
+        self._options = options
+        self._drain: Drain[MessageT] | None = None
+        self._close_by: float | None = None
+        self._close_error: NATSError | None = None
+        self.status = SessionStatus.DISCONNECTED
+        self.reconnects = 0
+
+    # --- what the user asks for --------------------------------------------------------------------------------------
+
+    def connect(self, *, now: float) -> None:
+        """Start: walk the pool once."""
+        if self.status is not SessionStatus.DISCONNECTED:
+            raise LocalProtocolError(f"connect: the session was started before and is {self.status.name}")
+        self.status = SessionStatus.CONNECTING
+        self._link.start(now=now)
+        self.follow_link(now)
+
+    def reconnect(self, *, now: float) -> None:
+        """Leave the connection and make a new one at once, or stop waiting for the next attempt."""
+        self.check_not_ending("reconnect")
+        if self.status is SessionStatus.DISCONNECTED:
+            raise LocalProtocolError("reconnect: the session was not started")
+        if self._link.up:
+            self._traffic.fail_requests(self._lost("request", None))
+            self._link.leave()
+        else:
+            self._link.hurry(now=now)
+        self.follow_link(now)
+
+    def drain(self, *, now: float, seconds: float) -> None:
+        """Let subscriptions finish, write what was published, close."""
+        self.check_not_closed("drain")
+        if self._drain is not None:
+            return
+        self._drain = Drain(self._traffic.user_subscriptions, now=now, seconds=seconds)
+        self.status = SessionStatus.DRAINING_SUBS
+        if not self._link.up:
+            self._link.stop()
+            self._drain_without_link(None, now)
+            return
+        for sub in self._drain.subs:
+            self._traffic.start_drain(sub)
+        self._traffic.round_trip(self._subscriptions_drained)
+
+    def close(self, *, now: float) -> None:
+        """End, dropping what is queued for the user."""
+        for sub in (*self._traffic.subs, *(self._drain.subs if self._drain is not None else ())):
+            sub.discard()
+        self._finish(None, now)
+
+    # --- what the connection and the link say ------------------------------------------------------------------------
+
+    def connection_said(self, event: InfoReceived | HandshakeCompleted | ConnectionEnded, now: float) -> None:
+        """An event of the connection that concerns the link."""
+        match event:
+            case InfoReceived(info=info):
+                self._traffic.encoder.server_allows(max_payload=info.max_payload, headers=info.headers)
+                self._link.info_received(event, now=now)
+            case HandshakeCompleted():
+                self._link.handshake_completed(event, now=now)
+            case ConnectionEnded():
+                self._link.ended(event, now)
+        self.follow_link(now)
+
+    def follow_link(self, now: float) -> None:
+        """After every call to the link: do what its events ask for, which may make more of them."""
+        events = self._link.events
+        while events:
+            event = events.pop(0)
+            match event:
+                case LinkUp():
+                    self._link_up(event)
+                case LinkDown(error=error):
+                    self._link_down(error, now)
+                case LinkGaveUp(error=error):
+                    self._finish(error, now)
+                case _:
+                    if isinstance(event, Reconnecting) and self.status is SessionStatus.CONNECTING:
+                        # The first connect goes on in the background.
+                        self.status = SessionStatus.RECONNECTING
+                    self._events.add(event)
+
+    def _link_up(self, up: LinkUp) -> None:
+        self.status = SessionStatus.CONNECTED
+        self._traffic.link_up()
+        server = str(self._link.server)
+        if up.first:
+            self._events.add(Connected(server=server))
+        else:
+            self.reconnects += 1
+            self._events.add(Reconnected(server=server, attempts=up.attempts))
+
+    def _link_down(self, error: NATSError | None, now: float) -> None:
+        self._traffic.link_lost(self._lost("flush", error))
+        if self._options.fail_requests_on_disconnect:
+            self._traffic.fail_requests(self._lost("request", error))
+        self._events.add(Disconnected(server=str(self._link.server), error=error))
+        if self._close_by is not None:
+            self._end()
+        elif self._drain is not None:
+            self._link.stop()
+            self._drain_without_link(error, now)
+        elif not self._options.allow_reconnect and error is not None:
+            self._finish(error, now)
+        else:
+            self.status = SessionStatus.RECONNECTING
+            self._link.retry(error, now=now, immediate=error is None)
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def _subscriptions_drained(self, now: float) -> None:
+        if self._drain is not None:
+            for sub in self._drain.subs:
+                self._traffic.close_subscription(sub)
+            self.drain_progress(now)
+
+    def _drain_without_link(self, cause: NATSError | None, now: float) -> None:
+        if self._drain is not None:
+            unsent = sum(1 for _ in self._traffic.outbox.unsent_publishes())
+            self._drain.lose_link(cause, unsent=unsent)
+            self._subscriptions_drained(now)
+
+    def drain_progress(self, now: float) -> None:
+        """A message was read or a handler returned: a drain may have what it waited for."""
+        drain = self._drain
+        if drain is None or self.status is SessionStatus.CLOSED or not drain.subscriptions_finished:
+            return
+        if not self._link.up:
+            self._finish(drain.error, now)
+        elif not drain.flushing:
+            drain.start_final_flush(now=now)
+            self.status = SessionStatus.DRAINING_PUBS
+            self._traffic.round_trip(lambda when: self._finish(None, when))
+
+    def written(self) -> None:
+        """Bytes were handed over: an end that waited for that has come."""
+        if self._close_by is not None and not self._traffic.outbox.pending_bytes:
+            self._end()
+
+    def _finish(self, error: NATSError | None, now: float) -> None:
+        """Nothing new from here on; what was accepted gets its grace, if there is a connection to write it to."""
+        if self.status is SessionStatus.CLOSED:
+            return
+        self.status = SessionStatus.CLOSED
+        self._close_error = error
+        self._traffic.fail_requests(self._closed_error("request"))
+        self._traffic.fail_flushes(self._closed_error("flush"))
+        for sub in self._traffic.subs:
+            self._traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
+        if self._link.up and self._traffic.outbox.pending_bytes:
+            self._close_by = now + CLOSE_GRACE
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._close_by = None
+        self._drain = None
+        outbox = self._traffic.outbox
+        unsent = list(outbox.unsent_publishes())
+        outbox.clear()
+        if self._link.up:
+            self._events.add(Disconnected(server=str(self._link.server), error=self._close_error))
+        self._link.stop()
+        unsent_bytes = sum(map(operation_size, unsent))
+        self._events.add(Closed(error=self._close_error, unsent_msgs=len(unsent), unsent_bytes=unsent_bytes))
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do."""
+        drain_by = self._drain.deadline if self._drain is not None else None
+        deadlines = (self._link.next_timeout(), drain_by, self._close_by)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due. (The connection's own time is told to it by the session.)"""
+        self._link.handle_timeout(now=now)
+        self.follow_link(now)
+        if self._drain is not None and now >= self._drain.deadline:
+            error = self._drain.overrun()
+            self._drain = None
+            self._finish(error, now)
+        if self._close_by is not None and now >= self._close_by:
+            self._end()
+        self.migrate(now)
+
+    def migrate(self, now: float) -> None:
+        """Leave a lame duck, when nothing is on its way."""
+        if self._link.migrating:
+            self._link.migrate(quiet=self._traffic.quiet, now=now)
+            self.follow_link(now)
+
+    # --- checks ------------------------------------------------------------------------------------------------------
+
+    def check_publish(self) -> None:
+        """For a status other than CONNECTED, or a full outbox: whether a publish is taken all the same."""
+        self.check_not_closed("publish")
+        if self.status is SessionStatus.DRAINING_PUBS:
+            raise ConnectionDrainingError("publish: the client is draining and writes only what it has")
+        limit = self._options.pending_size
+        if self._link.up:
+            limit = max(limit, HIGH_WATER)
+        waiting = self._traffic.outbox.pending_bytes
+        if waiting >= limit:
+            raise OutboundBufferLimitError(
+                f"publish: {waiting} bytes wait to be written, the limit is {limit} (pending_size); "
+                f"the session is {self.status.name}"
+            )
+
+    def check_not_closed(self, operation: str) -> None:
+        """Raises `ConnectionClosedError` at the end."""
+        if self.status is SessionStatus.CLOSED:
+            raise self._closed_error(operation)
+
+    def check_not_ending(self, operation: str) -> None:
+        """Raises `ConnectionClosedError` or `ConnectionDrainingError`."""
+        self.check_not_closed(operation)
+        if self._drain is not None:
+            raise ConnectionDrainingError(f"{operation}: the client is draining")
+
+    def _closed_error(self, operation: str) -> ConnectionClosedError:
+        why = f" ({self._close_error})" if self._close_error is not None else ""
+        closed = ConnectionClosedError(f"{operation}: the client is closed{why}")
+        closed.__cause__ = self._close_error
+        return closed
+
+    def _lost(self, operation: str, cause: NATSError | None) -> ConnectionLostError:
+        lost = ConnectionLostError(f"{operation}: the connection to server {self._link.server} ended on the way")
+        lost.__cause__ = cause
+        return lost

@@ -1,0 +1,233 @@
+"""What flows through a session: publishes and requests out, messages and replies in, and the round trips between.
+
+All of it outlives connections. The session says when there is one (`link_up`, `link_lost`); until then publishes wait
+in the outbox, and subscriptions are only written down: the next connection is told about them from the table.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Generic
+
+from ._connection import PongReceived
+from ._encoder import Encoder
+from ._event_queue import EventQueue
+from ._events import SessionEvent
+from ._headers import HeadersLike
+from ._inbox import RequestInbox
+from ._outbox import Operation, Outbox
+from ._round_trips import RoundTrips
+from ._stats import StatsSnapshot
+from ._subjects import validate_queue, validate_subscription_subject
+from ._subscription import MessageT, SubscriptionState, SubscriptionStatus
+from ._subscription_table import SubscriptionTable
+from .errors import ConnectionLostError, NATSError, PermissionsError
+
+__all__ = ["Traffic"]
+
+Payload = bytes | bytearray | memoryview
+
+
+class Traffic(Generic[MessageT]):
+    """Outbox, subscriptions, inbox and round trips of one session. What is allowed when is for the session to say."""
+
+    __slots__ = ("_events", "_out_bytes", "_out_msgs", "_up", "encoder", "inbox", "outbox", "round_trips", "subs")
+
+    def __init__(self, events: EventQueue[SessionEvent], *, inbox_prefix: str, rng: random.Random) -> None:
+        self._events = events
+        self._up = False
+        self._out_msgs = 0
+        self._out_bytes = 0
+        self.encoder = Encoder()
+        self.outbox = Outbox()
+        self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
+        self.inbox = RequestInbox(inbox_prefix, rng)
+        self.round_trips = RoundTrips()
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits to be written, no reply and no PONG is awaited."""
+        return not (self.outbox.pending_bytes or len(self.inbox) or len(self.round_trips))
+
+    @property
+    def user_subscriptions(self) -> list[SubscriptionState[MessageT]]:
+        """All but the inbox."""
+        return [sub for sub in self.subs if sub.sid != self.inbox.sid]
+
+    def stats(self, reconnects: int) -> StatsSnapshot:
+        """The counters now."""
+        return StatsSnapshot(
+            in_msgs=self.subs.in_msgs,
+            in_bytes=self.subs.in_bytes,
+            out_msgs=self._out_msgs,
+            out_bytes=self._out_bytes,
+            reconnects=reconnects,
+            dropped_msgs=self.subs.dropped_msgs,
+            dropped_unknown_sid=self.subs.dropped_unknown_sid,
+            dropped_replies=self.inbox.dropped,
+        )
+
+    # --- out ---------------------------------------------------------------------------------------------------------
+
+    def publish(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
+        """Take a message for sending. Raises what the encoder raises, before anything is changed."""
+        self._append(self.encoder.publish(subject, data, reply, headers), len(data))
+
+    def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
+        """Publish with a reply subject of the inbox; the request's token."""
+        token, reply = self.inbox.open()
+        operation = self.encoder.publish(subject, data, reply, headers)
+        if self.inbox.sid is None:
+            self.inbox.sid = self._add(self.inbox.subject, None, None, 0, 0).sid
+        self._append(operation, len(data))
+        self.inbox.wait(token, reply, subject)
+        return token
+
+    def flush(self) -> int:
+        """Send a PING; the flush's token."""
+        token = self.round_trips.open_flush()
+        self.outbox.append_ping(token)
+        return token
+
+    def round_trip(self, completed: Callable[[float], None]) -> None:
+        """Send a PING of our own; ``completed`` is called with the time of its PONG."""
+        self.outbox.append_ping(self.round_trips.open_own(completed))
+
+    def _append(self, operation: Operation, nbytes: int) -> None:
+        self.outbox.append(operation)
+        self._out_msgs += 1
+        self._out_bytes += nbytes
+
+    def _append_control(self, operation: bytes) -> None:
+        if self._up:
+            self.outbox.append(operation)
+
+    # --- subscriptions -----------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+    ) -> SubscriptionState[MessageT]:
+        """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
+        validate_subscription_subject(subject)
+        if queue is not None:
+            validate_queue(queue)
+        _check_maximum(max_msgs)
+        if max_pending_msgs < 0 or max_pending_bytes < 0:
+            raise ValueError("max_pending_msgs and max_pending_bytes must not be negative")
+        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes)
+
+    def _add(
+        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+    ) -> SubscriptionState[MessageT]:
+        operation = self.encoder.subscribe(subject, queue, self.subs.next_sid)  # raises before anything is changed
+        sub = self.subs.add(
+            subject,
+            queue=queue,
+            max_msgs=max_msgs,
+            max_pending_msgs=max_pending_msgs,
+            max_pending_bytes=max_pending_bytes,
+        )
+        self._append_control(operation)
+        if max_msgs is not None:
+            self._append_control(self.encoder.unsubscribe(sub.sid, max_msgs))
+        return sub
+
+    def unsubscribe(self, sub: SubscriptionState[MessageT], max_msgs: int | None) -> None:
+        """End a subscription now, dropping its queue, or after ``max_msgs`` deliveries in all."""
+        _check_maximum(max_msgs)
+        if max_msgs is None:
+            sub.discard()
+        if sub not in self.subs:
+            return
+        if max_msgs is not None and sub.received < max_msgs:
+            sub.max_msgs = max_msgs
+            self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
+            return
+        if not sub.draining:
+            self._append_control(self.encoder.unsubscribe(sub.sid))
+        self.close_subscription(sub)
+
+    def drain_subscription(self, sub: SubscriptionState[MessageT]) -> None:
+        """No new messages, but all that the server sent before it read the UNSUB."""
+        if sub not in self.subs or sub.draining:
+            return
+        if self._up:
+            self.start_drain(sub)
+            self.round_trip(lambda _now: self.close_subscription(sub))
+        else:
+            self.close_subscription(sub)
+
+    def start_drain(self, sub: SubscriptionState[MessageT]) -> None:
+        """UNSUB leaves; the subscription closes with the PONG of a later round trip."""
+        if not sub.draining:
+            sub.status = SubscriptionStatus.DRAINING
+            self._append_control(self.encoder.unsubscribe(sub.sid))
+
+    def close_subscription(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> None:
+        """No more messages for it; those queued can still be read."""
+        closed = self.subs.close(sub, error)
+        if closed is not None:
+            self._events.add(closed)
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+
+    def receive_reply(self, message: MessageT) -> None:
+        """A message on the inbox."""
+        self.subs.count(message)
+        completion = self.inbox.receive(message)
+        if completion is not None:
+            self._events.add(completion)
+
+    def receive_pong(self, pong: PongReceived, now: float) -> None:
+        """The PONG of a flush, or of a round trip of our own."""
+        completed = self.round_trips.pong(pong.token, now)
+        if completed is not None:
+            self._events.add(completed)
+
+    def announce_messages(self) -> None:
+        """Once per chunk: which subscriptions have something new."""
+        for event in self.subs.ready():
+            self._events.add(event)
+
+    def refuse(self, error: PermissionsError) -> None:
+        """The server refused a publish or a subscription: tell whom it concerns."""
+        if error.operation == "subscribe":
+            for event in self.subs.deny(error):
+                self._events.add(event)
+            if error.subject == self.inbox.subject:
+                self.fail_requests(error)
+        else:
+            for failed in self.inbox.fail_subject(error.subject, error):
+                self._events.add(failed)
+
+    # --- connections come and go -------------------------------------------------------------------------------------
+
+    def link_up(self) -> None:
+        """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
+        self._up = True
+        self.outbox.prepend(self.subs.restore(self.encoder))
+
+    def link_lost(self, lost: ConnectionLostError) -> None:
+        """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
+        self._up = False
+        self.fail_flushes(lost)
+        self.outbox.rewind()
+        for sub in self.subs:
+            if sub.draining:
+                self.close_subscription(sub)
+
+    def fail_flushes(self, error: NATSError) -> None:
+        """Every flush fails with ``error``."""
+        for failed in self.round_trips.fail_all(error):
+            self._events.add(failed)
+
+    def fail_requests(self, error: NATSError) -> None:
+        """Every request fails with ``error``."""
+        for failed in self.inbox.fail_all(error):
+            self._events.add(failed)
+
+
+def _check_maximum(max_msgs: int | None) -> None:
+    if max_msgs is not None and max_msgs < 1:
+        raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
