@@ -1,0 +1,406 @@
+"""The server pool: which server next, and when.
+
+Theory of operation
+-------------------
+The pool is one rotation, cut in two. ``ahead`` holds the servers whose turn in this round is still to come, ``behind``
+those that have had theirs, each in order:
+
+                 ahead                behind
+    begin        A B C                -             (the first connect, or a connection was lost)
+    next: A      B C                  A
+    next: B      C                    A B
+    next: C      -                    A B C
+    next: A      B C                  A             the round is over: behind becomes ahead, and there is one wait
+
+Who is handed out leaves at one end and enters at the other, and nobody else moves. So the order is A B C A B C, none is
+skipped, and no server has its second turn before all had their first, also when servers come or go in the middle of a
+round: a new one is put ahead, a dropped one is missing from either side. Each step costs the same for ten servers and
+for a hundred thousand.
+
+    event                   what happens to the rotation
+    begin                   behind joins ahead at its end: the rotation goes on where it was, no matter why it stopped
+    record_success          the same, but the connected server stays behind: after a loss it comes last
+    record_failure          nothing; but the same authentication error twice in a row drops the server
+    next_attempt            drops servers that have used up ``max_reconnect_attempts`` instead of trying them
+    discover                new servers join ahead at its end; discovered ones that left the list are dropped
+    lame_duck               the server goes to the end of its side, and stays behind servers that join later
+
+    attempt                 earliest time
+    in the first walk       now (``begin`` with ``rounds``: somebody waits for it)
+    first of an outage      a random part of the jitter, so that a thousand clients do not come at once;
+                            now, when the user asked for it (``immediate``)
+    later in a round        now: the next server is probably well
+    first of round n + 1    after reconnect_wait × 1.5 ** (n - 1), 8 × at most, and jitter; or what reconnect_delay(n) says
+    any, but for walk and   and never within reconnect_wait of the last dial of the same server: one that accepts us and
+    immediate               throws us out again cannot make us dial in a tight loop
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ._server import Server, parse_address
+from .errors import AuthenticationError, ConfigurationError, LocalProtocolError, NATSError
+
+__all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
+
+MAX_DISCOVERED: Final = 1000
+"""Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
+
+GROWTH: Final = 1.5
+"""Of the wait, from round to round."""
+
+MAX_GROWTH: Final = 8.0
+"""The longest wait, in units of ``reconnect_wait``: long enough to spare a dead cluster, short enough to come back."""
+
+_Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Dial ``server`` at ``at`` (seconds on the caller's clock, maybe now). ``number`` and ``round`` count from 1."""
+
+    server: Server
+    at: float
+    number: int
+    round: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    server: Server
+    attempts: int = 0
+    last_dial: float = -math.inf
+    refusal: tuple[type[AuthenticationError], str] | None = None
+    lame_duck: bool = False
+
+
+class ServerPool:
+    """The servers of one client, and their turns. Times are seconds on the caller's clock.
+
+    ``rng`` is the only source of chance: order, jitter, order of discovered servers. ``max_reconnect_attempts`` is per
+    server, -1 for no limit; attempts of the first walk do not count. ``reconnect_delay`` gets the number of rounds made
+    (1, 2, ...); when it raises or gives no finite number from 0 up, the usual wait is used. Raises `ConfigurationError`
+    for wrong values and for no servers.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_behind",
+        "_current",
+        "_failures",
+        "_hurry",
+        "_ignore_discovered",
+        "_jitter",
+        "_max_attempts",
+        "_not_before",
+        "_number",
+        "_randomize",
+        "_reconnect_delay",
+        "_reconnect_wait",
+        "_retry_auth_errors",
+        "_rng",
+        "_round",
+        "_rounds",
+    )
+
+    def __init__(
+        self,
+        servers: Iterable[Server],
+        *,
+        rng: random.Random,
+        randomize: bool = True,
+        max_reconnect_attempts: int = -1,
+        reconnect_wait: float = 2.0,
+        reconnect_jitter: float = 0.1,
+        reconnect_jitter_tls: float = 1.0,
+        reconnect_delay: Callable[[int], float] | None = None,
+        ignore_discovered: bool = False,
+        retry_auth_errors: bool = False,
+    ) -> None:
+        given = list(servers)
+        if not given:
+            raise ConfigurationError("a pool needs at least one server")
+        if max_reconnect_attempts < -1:
+            raise ConfigurationError(f"max_reconnect_attempts must be -1 or more: {max_reconnect_attempts!r}")
+        for seconds in (reconnect_wait, reconnect_jitter, reconnect_jitter_tls):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ConfigurationError(f"waits must be finite numbers of seconds, not negative: {seconds!r}")
+        if randomize:
+            rng.shuffle(given)
+        self._rng = rng
+        self._randomize = randomize
+        self._max_attempts = math.inf if max_reconnect_attempts < 0 else max_reconnect_attempts
+        self._reconnect_wait = reconnect_wait
+        self._jitter = reconnect_jitter_tls if any(server.secure for server in given) else reconnect_jitter
+        self._reconnect_delay = reconnect_delay
+        self._ignore_discovered = ignore_discovered
+        self._retry_auth_errors = retry_auth_errors
+        self._ahead: OrderedDict[_Address, _Entry] = OrderedDict()
+        self._behind: OrderedDict[_Address, _Entry] = OrderedDict()
+        for server in given:
+            self._ahead.setdefault(_address(server), _Entry(server))
+        self._current: _Address | None = None
+        self._failures: dict[_Address, tuple[str, NATSError]] = {}
+        self._number = 0
+        self._round = 0  # 0: not begun
+        self._rounds: int | None = None
+        self._not_before = 0.0
+        self._hurry = False
+
+    # --- an outage ---------------------------------------------------------------------------------------------------
+
+    def begin(self, *, now: float, rounds: int | None = None, immediate: bool = False) -> None:
+        """The first connect, or a new outage: forget what was tried; the rotation goes on where it stopped.
+
+        ``rounds`` makes it a walk for somebody who waits: so many rounds, no jitter in front, no limit of attempts.
+        ``immediate``: the first attempt comes now. Raises `ConfigurationError` for less than one round.
+        """
+        if rounds is not None and rounds < 1:
+            raise ConfigurationError(f"rounds must be 1 or more: {rounds!r}")
+        self._ahead.update(self._behind)
+        self._behind.clear()
+        self._failures.clear()
+        self._number = 0
+        self._round = 1
+        self._rounds = rounds
+        self._hurry = immediate
+        self._not_before = now if immediate or rounds is not None else now + self._some_jitter()
+
+    def next_attempt(self, *, now: float) -> Attempt | None:
+        """The next server in turn, and when to dial it; None when no server is left or the rounds are made.
+
+        Raises `LocalProtocolError` before `begin`.
+        """
+        if self._round == 0:
+            raise LocalProtocolError("next_attempt: nothing was begun")
+        self._drop_exhausted()
+        if not self._ahead and not self._begin_round(now):
+            return None
+        address, entry = self._ahead.popitem(last=False)
+        self._behind[address] = entry
+        self._current = address
+        self._number += 1
+        if self._rounds is None:
+            entry.attempts += 1
+        entry.last_dial = self._earliest(entry, now)
+        self._hurry = False
+        return Attempt(entry.server, entry.last_dial, self._number, self._round)
+
+    def record_success(self, *, now: float) -> None:
+        """The handshake with the current server is done: its attempts, refusal and lame duck mark are forgotten.
+
+        Raises `LocalProtocolError` when there is no current server.
+        """
+        address, entry = self._entry_of(None, "record_success")
+        _dialled(entry, now)
+        entry.attempts = 0
+        entry.refusal = None
+        entry.lame_duck = False
+        self._ahead.update(self._behind)
+        self._behind.clear()
+        self._behind[address] = self._ahead.pop(address)
+
+    def record_failure(self, error: NATSError, *, now: float, server: Server | None = None) -> bool:
+        """An attempt or a connection failed, of the current server unless another is given. True: that dropped it.
+
+        Dropped is who gives the same authentication error (class and text) twice with no success in between; other
+        errors in between do not matter. Raises `LocalProtocolError` when the server is not in the pool.
+        """
+        address, entry = self._entry_of(server, "record_failure")
+        _dialled(entry, now)
+        self._failures[address] = (entry.server.url, error)
+        if not isinstance(error, AuthenticationError):
+            return False
+        refusal = (type(error), error.text)
+        repeated = entry.refusal == refusal
+        entry.refusal = refusal
+        if not repeated or self._retry_auth_errors:
+            return False
+        self._drop(address)
+        return True
+
+    # --- what servers say --------------------------------------------------------------------------------------------
+
+    def lame_duck(self, server: Server) -> None:
+        """It is about to leave and is tried last in the coming rotation. A success, or being listed again, ends that.
+
+        Raises `LocalProtocolError` when it is not in the pool.
+        """
+        address, entry = self._entry_of(server, "lame_duck")
+        entry.lame_duck = True
+        (self._ahead if address in self._ahead else self._behind).move_to_end(address)
+
+    def discover(self, connect_urls: Iterable[str], *, current: Server) -> tuple[Server, ...]:
+        """Take the list of an INFO of ``current``; returns the servers that are new to the pool.
+
+        New ones come behind those still ahead, in random order among themselves, with scheme, user information and
+        TLS name of ``current``. Discovered ones that are not listed leave, except ``current``; those the user named
+        stay. Entries that cannot be used are skipped one by one. A list with nothing usable changes nothing; of a long
+        one the first 1,000 usable entries count.
+        """
+        listed = {} if self._ignore_discovered else _usable(connect_urls)
+        if not listed:
+            return ()
+        here = _address(current)
+        for address in [a for a, e in self._entries() if not (e.server.explicit or a in listed or a == here)]:
+            self._drop(address)
+        room = MAX_DISCOVERED - sum(1 for _, entry in self._entries() if not entry.server.explicit)
+        new: list[Server] = []
+        for address in listed:
+            known = self._find(address)
+            if known is None and len(new) < room:
+                new.append(_peer(current, address))
+            elif known is not None and address != here:
+                known.lame_duck = False
+        if self._randomize:
+            self._rng.shuffle(new)
+        self._join(new)
+        return tuple(new)
+
+    # --- what others want to know ------------------------------------------------------------------------------------
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """In the order of the rotation, the next one first."""
+        return tuple(entry.server for _, entry in self._entries())
+
+    @property
+    def current(self) -> Server | None:
+        """The server handed out last; None before the first, and after it was dropped."""
+        entry = None if self._current is None else self._find(self._current)
+        return None if entry is None else entry.server
+
+    @property
+    def failures(self) -> tuple[tuple[str, NATSError], ...]:
+        """The last failure of each server since `begin`, in the order of their first; dropped servers included."""
+        return tuple(self._failures.values())
+
+    def attempts_of(self, server: Server) -> int:
+        """Attempts on it since the last success, the first walk not counted; 0 when it is not in the pool."""
+        entry = self._find(_address(server))
+        return 0 if entry is None else entry.attempts
+
+    def is_lame_duck(self, server: Server) -> bool:
+        """It said that it is leaving, and nothing was heard of it since."""
+        entry = self._find(_address(server))
+        return entry is not None and entry.lame_duck
+
+    def __len__(self) -> int:
+        return len(self._ahead) + len(self._behind)
+
+    # --- the rotation ------------------------------------------------------------------------------------------------
+
+    def _entries(self) -> list[tuple[_Address, _Entry]]:
+        return [*self._ahead.items(), *self._behind.items()]
+
+    def _find(self, address: _Address) -> _Entry | None:
+        return self._behind.get(address) or self._ahead.get(address)
+
+    def _entry_of(self, server: Server | None, call: str) -> tuple[_Address, _Entry]:
+        address = self._current if server is None else _address(server)
+        entry = None if address is None else self._find(address)
+        if address is None or entry is None:
+            raise LocalProtocolError(f"{call}: {'there is no current server' if server is None else 'not in the pool'}")
+        return address, entry
+
+    def _drop(self, address: _Address) -> None:
+        (self._ahead if address in self._ahead else self._behind).pop(address)
+
+    def _join(self, new: Iterable[Server]) -> None:
+        for server in new:
+            self._ahead[_address(server)] = _Entry(server)
+        for address in [address for address, entry in self._ahead.items() if entry.lame_duck]:
+            self._ahead.move_to_end(address)
+
+    def _drop_exhausted(self) -> None:
+        """Whoever would be next, but may not. Each server is dropped once: no step gets dearer in the long run."""
+        while self._rounds is None and (side := self._ahead or self._behind):
+            address = next(iter(side))
+            if side[address].attempts < self._max_attempts:
+                break
+            del side[address]
+
+    def _begin_round(self, now: float) -> bool:
+        if not self._behind or self._round == self._rounds:
+            return False
+        wait = self._wait_after(self._round)
+        self._ahead, self._behind = self._behind, self._ahead
+        self._round += 1
+        self._not_before = now + wait
+        return True
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def _earliest(self, entry: _Entry, now: float) -> float:
+        at = max(now, self._not_before)
+        if self._hurry or self._rounds is not None:
+            return at
+        rested = entry.last_dial + self._reconnect_wait
+        return at if at >= rested else rested + self._some_jitter()  # clients started together must part here, too
+
+    def _wait_after(self, rounds: int) -> float:
+        chosen = self._chosen_wait(rounds)
+        if chosen is not None:
+            return chosen
+        growth = min(MAX_GROWTH, GROWTH ** min(rounds - 1, 10))  # the exponent is bounded: no overflow in round 10,000
+        return self._reconnect_wait * growth + self._some_jitter()
+
+    def _chosen_wait(self, rounds: int) -> float | None:
+        """What the user's callback says, if it says something usable."""
+        if self._reconnect_delay is None:
+            return None
+        try:
+            seconds = float(self._reconnect_delay(rounds))
+        except Exception:  # the user's code may raise anything, and reconnecting goes on
+            return None
+        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+    def _some_jitter(self) -> float:
+        return self._jitter * self._rng.random()
+
+
+def _dialled(entry: _Entry, now: float) -> None:
+    """The dial is over, so it was not later than now: a user in a hurry may have cut short the wait for it."""
+    entry.last_dial = min(entry.last_dial, now)
+
+
+def _address(server: Server) -> _Address:
+    return (server.host.lower(), server.port)
+
+
+def _usable(connect_urls: Iterable[str]) -> dict[_Address, None]:
+    """The first addresses that can be used, in order, each once."""
+    usable: dict[_Address, None] = {}
+    for text in connect_urls:
+        address = parse_address(text)
+        if address is not None:
+            usable[address] = None
+            if len(usable) == MAX_DISCOVERED:
+                break
+    return usable
+
+
+def _peer(current: Server, address: _Address) -> Server:
+    """A server that ``current`` told us of; reached by its IP address, it must still have the name of ``current``."""
+    host, port = address
+    name = current.tls_name or (None if _is_ip(current.host) else current.host)
+    return Server(
+        scheme=current.scheme,
+        host=host,
+        port=port,
+        user=current.user,
+        password=current.password,
+        token=current.token,
+        explicit=False,
+        tls_name=name if _is_ip(host) else None,
+    )
+
+
+def _is_ip(host: str) -> bool:
+    return ":" in host or host.rstrip(".").rpartition(".")[2].isdigit()

@@ -1,0 +1,346 @@
+"""Server addresses: what a user writes becomes a `Server` once, here, and is never text again.
+
+    written                                 read as
+    host, host:4222, nats://host/           nats, host, 4222 (a path means nothing to nats and tls and is left out)
+    tls://host                              TLS for every server of the list
+    ws://host/path?x=1, wss://host          ports 80 and 443; path and query are kept
+    nats://user:p%40ss@host                 user and password, percent-decoded
+    nats://secret@host                      a token
+    [2001:db8::1]:4222, 2001:db8::1         IPv6; without brackets only where it cannot be read in two ways
+    ::ffff:192.0.2.1                        192.0.2.1
+    a, b:4223 ,c                            three servers
+    nothing                                 nats://127.0.0.1:4222
+
+A URL may hold secrets, and people log errors. So no text made here has more of a URL than what stands behind its last
+``@``; the functions that look at user information say what is wrong without quoting it; and the errors are raised where
+no local variable holds the URL any more, for those who print tracebacks with locals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final, NoReturn
+from urllib.parse import unquote
+
+from .errors import ConfigurationError, InvalidURLError
+
+__all__ = ["Server", "parse_address", "parse_servers"]
+
+MAX_URL: Final = 16 * 1024
+"""Characters. Room for long tokens; beyond it nothing is looked at."""
+
+MAX_HOST: Final = 253
+"""Characters of a host name (RFC 1035)."""
+
+DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+
+_PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
+_SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
+_WEBSOCKET: Final = frozenset({"ws", "wss"})
+
+_SHOWN: Final = 60
+"""Characters of a bad URL that an error shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Server:
+    """One server's address, and the user information its URL had. Made by `Server.parse` and `parse_servers`.
+
+    ``str`` and ``repr`` show neither user information nor a query. It cannot be pickled.
+    """
+
+    scheme: str
+    """``nats``, ``tls``, ``ws`` or ``wss``."""
+    host: str
+    """A name in lower case, or an IP address; IPv6 without brackets."""
+    port: int
+    path: str = ""
+    """With the query; always empty for ``nats`` and ``tls``."""
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    explicit: bool = True
+    """The user named it; False: another server did, in INFO."""
+    tls_name: str | None = None
+    """The name to verify instead of ``host``: for an IP address learned from a server that was reached by name."""
+
+    @classmethod
+    def parse(cls, url: str, *, default_scheme: str = "nats") -> Server:
+        """Read one URL; ``default_scheme`` is for a URL without one.
+
+        Raises `InvalidURLError` when it cannot be used; the text has no user information.
+        """
+        if default_scheme not in _PORTS:
+            raise ConfigurationError(f"default_scheme must be nats, tls, ws or wss: {default_scheme!r}")
+        result = _read_or_explain(url, default_scheme)
+        if isinstance(result, Server):
+            return result
+        del url
+        raise InvalidURLError(result)
+
+    @property
+    def url(self) -> str:
+        """Without user information and query; IPv6 in brackets; the port always."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port: what to dial, and what makes two servers the same one."""
+        return (self.host, self.port)
+
+    @property
+    def secure(self) -> bool:
+        """TLS is wanted."""
+        return self.scheme == _SECURED[self.scheme]
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"Server({self.url!r}{'' if self.explicit else ', explicit=False'})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Server is not pickled: it may hold a password")
+
+    def __copy__(self) -> Server:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Server:
+        return self
+
+
+def parse_servers(servers: str | Iterable[str | Server]) -> tuple[Server, ...]:
+    """Read one URL, several, or comma-separated lists of them; nothing at all means ``nats://127.0.0.1:4222``.
+
+    One ``tls`` or ``wss`` makes all of them secure, and a URL without a scheme gets that of the others. Raises
+    `InvalidURLError` when a URL cannot be used or WebSocket servers stand beside others; the text has no user
+    information. Raises `TypeError` for anything but texts and servers.
+    """
+    result = _read_list(tuple(_entries(servers)))
+    if not isinstance(result, str):
+        return result
+    del servers
+    raise InvalidURLError(result)
+
+
+def parse_address(text: str) -> tuple[str, int] | None:
+    """``host:port`` as servers tell it of each other in INFO; None for whatever else stands there.
+
+    The port is always there, IPv6 has brackets, and nothing that looks like user information or a scheme is taken.
+    """
+    host, _, port = text.rpartition(":")
+    try:
+        if host[:1] == "[" and host[-1] == "]":
+            return _ipv6(host[1:-1]), _port(port)
+        return _name(host), _port(port)
+    except _Unusable:
+        return None
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def _entries(servers: str | Iterable[object]) -> Iterator[str | Server]:
+    for entry in (servers,) if isinstance(servers, str) else servers:
+        if isinstance(entry, str):
+            yield from (piece for text in entry.split(",") if (piece := text.strip(" \t")))
+        elif isinstance(entry, Server):
+            yield entry
+        else:
+            raise TypeError(f"a server must be a URL or a Server, not {type(entry).__name__}")
+
+
+def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | str:
+    """The servers, or what is wrong with them."""
+    schemes = {_written_scheme(entry) for entry in entries} & _PORTS.keys()
+    websocket = schemes & _WEBSOCKET
+    if websocket and schemes - _WEBSOCKET:
+        return "server URLs mix ws or wss with nats or tls; a client uses one kind"
+    secure = bool(schemes & {"tls", "wss"})
+    default_scheme = "ws" if websocket else "nats"
+    user_info = any("@" in entry for entry in entries if isinstance(entry, str))
+    servers: list[Server] = []
+    for entry in entries or (DEFAULT_URL,):
+        if isinstance(entry, Server):
+            servers.append(replace(entry, scheme=_SECURED[entry.scheme]) if secure else entry)
+            continue
+        result = _read_or_explain(entry, default_scheme, secure=secure, list_has_user_info=user_info)
+        if isinstance(result, str):
+            return result
+        servers.append(result)
+    return tuple(servers)
+
+
+def _written_scheme(entry: str | Server) -> str:
+    if isinstance(entry, Server):
+        return entry.scheme
+    scheme, separator, _ = entry[:MAX_URL].partition("://")
+    return scheme.lower() if separator else ""
+
+
+# --- one URL ---------------------------------------------------------------------------------------------------------
+
+
+class _Unusable(Exception):
+    """Why a URL cannot be used, in words that quote nothing of it."""
+
+
+def _read_or_explain(
+    url: str, default_scheme: str, *, secure: bool = False, list_has_user_info: bool = False
+) -> Server | str:
+    """The server, or the whole text of an error."""
+    try:
+        return _read(url, default_scheme, secure)
+    except _Unusable as reason:
+        return f"server URL {_shown(url, list_has_user_info)} cannot be used: {reason}"
+
+
+_JUNK: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
+_END_OF_AUTHORITY: Final = re.compile("[/?#]")
+
+
+def _read(url: str, default_scheme: str, secure: bool) -> Server:
+    if len(url) > MAX_URL:
+        raise _Unusable(f"it has {len(url)} characters, {MAX_URL} at most are looked at")
+    if _JUNK.search(url):
+        raise _Unusable("it has a space or a control character")
+    scheme, rest = _scheme(url, default_scheme)
+    if secure:
+        scheme = _SECURED[scheme]
+    end = _END_OF_AUTHORITY.search(rest)
+    authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    user_info, _, address = authority.rpartition("@")
+    path = _path(scheme, tail)
+    user, password, token = _user_info(user_info)
+    host, port = _host_and_port(address, _PORTS[scheme])
+    return Server(scheme=scheme, host=host, port=port, path=path, user=user, password=password, token=token)
+
+
+def _scheme(url: str, default_scheme: str) -> tuple[str, str]:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return default_scheme, url
+    if scheme.lower() not in _PORTS:
+        raise _Unusable("its scheme is none of nats, tls, ws and wss")
+    return scheme.lower(), rest
+
+
+def _path(scheme: str, tail: str) -> str:
+    if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
+        raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
+    if "#" in tail:
+        raise _Unusable("it has a fragment (#)")
+    if not tail.isascii():
+        raise _Unusable("its path has characters that must be percent-encoded")
+    if scheme not in _WEBSOCKET or tail == "/":
+        return ""
+    return f"/{tail}" if tail[:1] == "?" else tail
+
+
+_BAD_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+def _user_info(text: str) -> tuple[str | None, str | None, str | None]:
+    """User, password and token. One part alone is a token."""
+    if not text:
+        return None, None, None
+    if _BAD_PERCENT.search(text):
+        raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
+    first, colon, second = text.partition(":")
+    try:
+        name, password = unquote(first, errors="strict"), unquote(second, errors="strict")
+    except UnicodeDecodeError:
+        raise _Unusable("its user information is not percent-encoded UTF-8") from None
+    if not colon:
+        return None, None, name
+    if not name:
+        raise _Unusable("it has a password without a user")
+    return name, password, None
+
+
+def _host_and_port(address: str, default_port: int) -> tuple[str, int]:
+    if address[:1] == "[":
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or rest[:1] not in ("", ":"):
+            raise _Unusable("its brackets do not enclose an IPv6 address")
+        return _ipv6(host), _port(rest[1:]) if rest[1:] else default_port
+    if address.count(":") > 1:
+        return _bare_ipv6(address, default_port)
+    host, _, port = address.partition(":")
+    return _name(host), _port(port) if port else default_port
+
+
+def _bare_ipv6(address: str, default_port: int) -> tuple[str, int]:
+    """IPv6 without brackets: is the last group a port? Taken when only one reading is possible."""
+    readings: list[tuple[str, int]] = []
+    head, _, tail = address.rpartition(":")
+    for host, port in ((address, str(default_port)), (head, tail)):
+        try:
+            readings.append((_ipv6(host), _port(port)))
+        except _Unusable:
+            continue
+    if not readings:
+        raise _Unusable("it has too many colons for a name, and is no IPv6 address")
+    if len(readings) > 1:
+        raise _Unusable("its last group may be a port; put the IPv6 address in brackets")
+    return readings[0]
+
+
+def _ipv6(text: str) -> str:
+    try:
+        address = IPv6Address(text if len(text) <= 45 else "")
+    except AddressValueError:
+        raise _Unusable("it has no valid IPv6 address") from None
+    if address.scope_id is not None:
+        raise _Unusable("its IPv6 address has a zone")
+    return str(address.ipv4_mapped or address)
+
+
+def _port(text: str) -> int:
+    if len(text) <= 5 and text.isascii() and text.isdigit() and 1 <= (port := int(text)) <= 65535:
+        return port
+    raise _Unusable("its port is not a number from 1 to 65535")
+
+
+_LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+
+
+def _name(text: str) -> str:
+    """A host name or an IPv4 address, in lower case. Underscores are no names for DNS, but for Docker."""
+    if not text:
+        raise _Unusable("it has no host")
+    if len(text) > MAX_HOST:
+        raise _Unusable(f"its host has {len(text)} characters, a name has {MAX_HOST} at most")
+    name = text.lower()
+    if not (name.isascii() and _NAME.fullmatch(name)):
+        raise _Unusable("its host is neither a name (ASCII, labels of 1 to 63 characters) nor an IP address")
+    if name.rstrip(".").rpartition(".")[2].isdigit():  # no top-level domain is a number
+        try:
+            IPv4Address(name)
+        except AddressValueError:
+            raise _Unusable("its host is neither a name nor a valid IPv4 address") from None
+    return name
+
+
+# --- what an error may show ------------------------------------------------------------------------------------------
+
+
+def _shown(url: str, list_has_user_info: bool) -> str:
+    """What of a bad URL is certainly no user information, short and printable.
+
+    A piece of a list without an ``@`` may be half of a password that had a comma. A port that is no number may be a
+    password whose host was forgotten.
+    """
+    _, at, text = url.rpartition("@")
+    if not at and list_has_user_info:
+        return "(not shown: it may be user information)"
+    text = text.partition("?")[0]
+    head, colon, port = text.rpartition(":")
+    if colon and not port.startswith("//") and not port.rstrip("/").isdigit():
+        text = f"{head}:***"
+    return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
