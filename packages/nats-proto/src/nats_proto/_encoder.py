@@ -8,10 +8,11 @@ must be real ``int``, payloads real buffers whose length is what was measured. W
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
+from ._control_line import quote
 from ._headers import HeadersLike, encode_header_block
 from ._subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 from .errors import (
@@ -37,8 +38,8 @@ LARGE_PAYLOAD: Final = 64 * 1024
 CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
 
-_SIZES: Final = 2 * 20 + len(CRLF)
-"""What the sizes at the end of a line can take at most."""
+_SIZES: Final = len("H") + 2 * (len(" ") + 19) + len(CRLF)
+"""What can be added to the beginning of a PUB at most; shorter ones need no look at the finished line."""
 
 
 class Encoder:
@@ -47,10 +48,11 @@ class Encoder:
     ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
     """
 
-    __slots__ = ("_headers_supported", "_heads", "_max_control_line", "_max_payload")
+    __slots__ = ("_headers_supported", "_heads", "_max_control_line", "_max_payload", "_safe")
 
     def __init__(self, *, max_control_line: int = 4096) -> None:
         self._max_control_line = max_control_line
+        self._safe = max_control_line - _SIZES
         self._max_payload: int | None = None
         self._headers_supported = True
         self._heads: dict[str, bytes] = {}
@@ -78,21 +80,22 @@ class Encoder:
         head = self._heads.get(subject) or self._remember(subject)
         if reply is not None:
             head = b"%b%b " % (head, encode_reply(reply))
-            self._check_line(head, _SIZES)
         if type(data) is not bytes:
             data = _copy(data)
         size = len(data)
-        if headers is not None:
-            block = encode_header_block(headers)
-            if block is not None:
-                self._check_headers(len(block) + size)
-                head = b"H%b%d %d\r\n%b" % (head, len(block), len(block) + size, block)
-                return (head, data, CRLF) if size >= LARGE_PAYLOAD else head + data + CRLF
-        if self._max_payload is not None and size > self._max_payload:
-            self._refuse_size(size)
-        if size >= LARGE_PAYLOAD:
-            return (b"%b%d\r\n" % (head, size), data, CRLF)
-        return b"%b%d\r\n%b\r\n" % (head, size, data)
+        if headers is not None and (block := encode_header_block(headers)) is not None:
+            if not self._headers_supported:
+                raise HeadersNotSupportedError("the connected server does not support headers")
+            line = self._checked(b"H%b%d %d\r\n" % (head, len(block), self._allowed(len(block) + size))) + block
+        elif (
+            size < LARGE_PAYLOAD
+            and len(head) <= self._safe
+            and (self._max_payload is None or size <= self._max_payload)
+        ):
+            return b"%b%d\r\n%b\r\n" % (head, size, data)
+        else:
+            line = self._checked(b"%b%d\r\n" % (head, self._allowed(size)))
+        return (line, data, CRLF) if size >= LARGE_PAYLOAD else b"%b%b\r\n" % (line, data)
 
     def subscribe(self, subject: str, queue: str | None, sid: int) -> bytes:
         """``SUB``. Raises `InvalidSubjectError`, `MaxControlLineError`; `ValueError` for a sid below 1."""
@@ -108,11 +111,11 @@ class Encoder:
         return b"UNSUB %d %d\r\n" % (_number("sid", sid), _number("max_msgs", max_msgs))
 
     def connect(self, options: Mapping[str, object]) -> bytes:
-        """``CONNECT`` with the options as JSON. `ConfigurationError` for what JSON cannot express.
+        """``CONNECT`` with the options as JSON.
 
-        Its length is not checked: it depends on credentials for which servers are configured to read longer lines.
+        Raises `ConfigurationError` for what JSON cannot express, `MaxControlLineError`.
         """
-        return b"CONNECT %b\r\n" % _json("CONNECT", options)
+        return self._checked(b"CONNECT %b\r\n" % _json("CONNECT", options))
 
     # --- the server's role -------------------------------------------------------------------------------------------
 
@@ -135,14 +138,14 @@ class Encoder:
         arguments = b"%b %d " % (encode_literal(subject), _number("sid", sid))
         if reply is not None:
             arguments = b"%b%b " % (arguments, encode_literal(reply, "reply subject"))
-        self._check_line(arguments, len(b"HMSG ") + _SIZES)
         payload = data if type(data) is bytes else _copy(data)
         if header_block is None:
-            return b"MSG %b%d\r\n%b\r\n" % (arguments, len(payload), payload)
+            return self._checked(b"MSG %b%d\r\n" % (arguments, len(payload))) + payload + CRLF
         block = header_block if type(header_block) is bytes else _copy(header_block)
         if not (block.startswith(b"NATS/1.0") and block.endswith(b"\r\n\r\n")):
             raise InvalidHeaderError("a header block begins with NATS/1.0 and ends with an empty line")
-        return b"HMSG %b%d %d\r\n%b%b\r\n" % (arguments, len(block), len(block) + len(payload), block, payload)
+        line = self._checked(b"HMSG %b%d %d\r\n" % (arguments, len(block), len(block) + len(payload)))
+        return b"%b%b%b\r\n" % (line, block, payload)
 
     def err(self, text: str) -> bytes:
         """``-ERR`` with the text in quotes. `LocalProtocolError` for CR or LF in it."""
@@ -155,8 +158,7 @@ class Encoder:
 
     def _remember(self, subject: str) -> bytes:
         head = b"PUB %b " % encode_subject(subject)
-        self._check_line(head, _SIZES)
-        if type(subject) is str:  # another class may hash and compare as it likes
+        if type(subject) is str:  # a subclass may hash and compare as it likes
             if len(self._heads) >= CACHED_SUBJECTS:
                 self._heads.clear()
             self._heads[subject] = head
@@ -169,18 +171,22 @@ class Encoder:
             self._refuse_size(size)
 
     def _refuse_size(self, size: int) -> NoReturn:
-        raise MaxPayloadError(f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)")
+        raise MaxPayloadError(
+            f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)"
+        )
 
-    def _check_line(self, line: bytes, more: int = 0) -> None:
-        length = len(line) + more
-        if length > self._max_control_line:
-            raise MaxControlLineError(
-                f"the line {ascii(line[:32].decode('utf-8', 'replace'))}... needs up to {length} bytes, "
-                f"the limit is {self._max_control_line} (max_control_line)"
+    def _allowed(self, size: int) -> int:
+        if self._max_payload is not None and size > self._max_payload:
+            raise MaxPayloadError(
+                f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)"
             )
+        return size
 
     def _checked(self, line: bytes) -> bytes:
-        self._check_line(line)
+        if len(line) > self._max_control_line:
+            raise MaxControlLineError(
+                f"a line of {len(line)} bytes, the limit is {self._max_control_line} (max_control_line): {quote(line)}"
+            )
         return line
 
 
