@@ -213,7 +213,7 @@ class LifeCycle(Generic[MessageT]):
         self._close_error = error
         self._traffic.fail_requests(self._closed_error("request"))
         self._traffic.fail_flushes(self._closed_error("flush"))
-        for sub in self._traffic.subs:
+        for sub in self._traffic.user_subscriptions:
             self._traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
         if self._link.up and self._traffic.outbox.pending_bytes:
             self._close_by = now + CLOSE_GRACE
