@@ -40,7 +40,7 @@ def find_operation(line: bytes | bytearray, known: AbstractSet[bytes], *, comple
     seen = bytes(line[:SHOWN])
     odd = _NOT_PRINTABLE(seen)
     if odd is not None:
-        seen = seen[: odd.end()]
+        seen = seen[: odd.end()].rstrip(b"\r")
     elif not complete and len(seen) < SHOWN:
         return b""
     if first is None:

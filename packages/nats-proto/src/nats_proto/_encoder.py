@@ -164,17 +164,6 @@ class Encoder:
             self._heads[subject] = head
         return head
 
-    def _check_headers(self, size: int) -> None:
-        if not self._headers_supported:
-            raise HeadersNotSupportedError("the connected server does not support headers")
-        if self._max_payload is not None and size > self._max_payload:
-            self._refuse_size(size)
-
-    def _refuse_size(self, size: int) -> NoReturn:
-        raise MaxPayloadError(
-            f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)"
-        )
-
     def _allowed(self, size: int) -> int:
         if self._max_payload is not None and size > self._max_payload:
             raise MaxPayloadError(

@@ -1,15 +1,15 @@
 """Headers of a message (ADR-4): the multi-map, and the block of lines it is on the wire.
 
 Received blocks come from other clients through a server that does not look at them. So reading never raises: a line
-that breaks the rules is left out and reported, the others are kept. Writing refuses the same lines before a byte exists.
+that breaks the rules is left out and reported, the others are kept. Writing refuses such lines before a byte exists.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from .errors import HeaderError, InvalidHeaderError
 
@@ -76,9 +76,8 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append a line. `TypeError` unless both are ``str``."""
-        if not isinstance(name, str) or not isinstance(value, str):
-            wrong = value if isinstance(name, str) else name
-            raise TypeError(f"header names and values must be str, not {type(wrong).__name__}")
+        _require_str(name)
+        _require_str(value)
         first = self._first
         if name not in first:
             first[name] = value
@@ -118,9 +117,10 @@ class Headers:
         return self._first[name]
 
     def __setitem__(self, name: str, value: str) -> None:
-        if not isinstance(value, str) or name not in self._first:
+        if name not in self._first:
             self.add(name, value)
             return
+        _require_str(value)
         self._first[name] = value
         if self._repeated.pop(name, None) is not None:
             self._forget_order(name, 1)
@@ -220,7 +220,7 @@ def encode_header_block(headers: HeadersLike) -> bytes | None:
 
 
 def encode_status_block(code: int, description: str = "", headers: HeadersLike | None = None) -> bytes:
-    """Write a block with a status line, as a server does. ``code`` has three digits; errors as `encode_header_block`."""
+    """Write a block with a status line of a three-digit code, as a server does. Raises as `encode_header_block`."""
     if not 100 <= code <= 999:
         raise InvalidHeaderError(f"a status has three digits: {code!r}")
     text = _encode_value("status", description)
@@ -237,13 +237,13 @@ def _parse_status(rest: bytes) -> Status | None:
 
 
 def _encode_lines(headers: HeadersLike) -> bytes:
-    pairs = headers.items() if isinstance(headers, Headers) else _pairs(headers)
-    return b"".join([b"%b: %b\r\n" % (_encode_name(name), _encode_value(name, value)) for name, value in pairs])
+    return b"".join(
+        [b"%b: %b\r\n" % (_encode_name(name), _encode_value(name, value)) for name, value in _pairs(headers)]
+    )
 
 
 def _encode_name(name: str) -> bytes:
-    if not isinstance(name, str):
-        raise TypeError(f"header names must be str, not {type(name).__name__}")
+    _require_str(name)
     raw = str.encode(name, "utf-8", "backslashreplace")
     if _NAME_TO_SEND(raw) is None or not str.isascii(name):
         raise InvalidHeaderError(f"header name must be printable ASCII without blank and colon: {_shown(name)}")
@@ -251,8 +251,7 @@ def _encode_name(name: str) -> bytes:
 
 
 def _encode_value(name: str, value: str) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"header values must be str, not {type(value).__name__}")
+    _require_str(value)
     try:
         raw = str.encode(value, "utf-8")
     except UnicodeEncodeError:
@@ -266,16 +265,25 @@ def _pairs(source: HeadersLike) -> Iterator[tuple[str, str]]:
     if isinstance(source, Headers):
         yield from source.items()
         return
-    if not isinstance(source, Mapping):
+    if not _is_mapping(source):
+        assert not isinstance(source, (Headers, Mapping))
         yield from source
         return
-    entries: ItemsView[str, str | Sequence[str]] = source.items()
-    for name, value in entries:
+    for name, value in source.items():
         if isinstance(value, str):
             yield name, value
         else:
             for one in value:
                 yield name, one
+
+
+def _is_mapping(source: HeadersLike) -> TypeGuard[Mapping[str, str | Sequence[str]]]:
+    return isinstance(source, Mapping)
+
+
+def _require_str(text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"header names and values must be str, not {type(text).__name__}")
 
 
 def _shown(text: str) -> str:

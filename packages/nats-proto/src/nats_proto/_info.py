@@ -103,7 +103,7 @@ _decode_text: Final = msgspec.json.Decoder(str).decode
 def parse_info(data: bytes) -> ServerInfo:
     """Read the JSON of an ``INFO``.
 
-    Unknown keys are ignored, missing ones get their defaults; entries of ``connect_urls`` that are no text are left out.
+    Unknown keys are ignored, missing ones get defaults; entries of ``connect_urls`` that are no text are left out.
     Raises `RemoteProtocolError`, and nothing else, when it is no JSON object or a known key has a value that cannot be
     used; the text names the key.
     """

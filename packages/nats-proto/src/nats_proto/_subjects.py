@@ -1,4 +1,4 @@
-"""What may go on the wire as a subject, a reply subject, a queue group or an inbox prefix (ADR-6), and who matches whom.
+"""What may go on the wire as a subject, reply subject, queue group or inbox prefix (ADR-6), and who matches whom.
 
 The rules look at the encoded bytes, not at the text: a ``str`` subclass can lie about its own characters, not about the
 bytes that `str.encode` makes of it. The server splits a line at blanks and ends it at LF, so a byte up to 0x20 inside
@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _LITERAL: Final = re.compile(rb"[^\x00-\x20\x7f]+").fullmatch
+_PLAIN: Final = re.compile(rb"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*").fullmatch
 _TOKENS: Final = re.compile(rb"[^\x00-\x20\x7f.]+(?:\.[^\x00-\x20\x7f.]+)*").fullmatch
 _WILDCARD_TOKEN: Final = re.compile(rb"(?:\A|\.)[*>](?:\.|\Z)").search
 _SUBSCRIPTION: Final = re.compile(
@@ -98,9 +99,11 @@ def subject_matches(pattern: str, subject: str) -> bool:
 def encode_subject(subject: str, what: str = "subject") -> bytes:
     """The bytes of a subject to publish to; see `validate_subject`. ``what`` names it in the error."""
     raw = _encode(subject, what)
+    if _PLAIN(raw) is not None:
+        return raw
     if _TOKENS(raw) is None:
         raise InvalidSubjectError(f"{what} {_shown(subject)} {_reason(raw)}")
-    if (b"*" in raw or b">" in raw) and _WILDCARD_TOKEN(raw) is not None:
+    if _WILDCARD_TOKEN(raw) is not None:
         raise InvalidSubjectError(f"{what} {_shown(subject)} has a wildcard; only subscriptions may have one")
     return raw
 
@@ -138,7 +141,7 @@ def encode_literal(subject: str, what: str = "subject") -> bytes:
     return raw
 
 
-def _encode(text: str, what: str, errors: str = "strict") -> bytes:
+def _encode(text: object, what: str, errors: str = "strict") -> bytes:
     if not isinstance(text, str):
         raise TypeError(f"{what} must be str, not {type(text).__name__}")
     try:
