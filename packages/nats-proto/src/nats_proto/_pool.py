@@ -6,33 +6,34 @@ The pool is one rotation, cut in two. ``ahead`` holds the servers whose turn in 
 those that have had theirs, each in order:
 
                  ahead                behind
-    begin        A B C                -             (the first connect, or a connection was lost)
+    begin        A B C                -             the first connect, or a connection was lost
     next: A      B C                  A
     next: B      C                    A B
     next: C      -                    A B C
-    next: A      B C                  A             the round is over: behind becomes ahead, and there is one wait
+    next: A      B C                  A             the round was over: behind became ahead, and there is one wait
 
-Who is handed out leaves at one end and enters at the other, and nobody else moves. So the order is A B C A B C, none is
-skipped, and no server has its second turn before all had their first, also when servers come or go in the middle of a
-round: a new one is put ahead, a dropped one is missing from either side. Each step costs the same for ten servers and
-for a hundred thousand.
+Whoever is handed out leaves ahead at its front and joins behind at its end, and nobody else moves. So the order is
+A B C A B C, none is skipped, and no server has its second turn before all have had their first. That holds when servers
+come and go in the middle of a round, too: a new one joins ahead, a dropped one is missing. Each step costs the same for
+ten servers and for a hundred thousand; what `begin` and `record_success` move was handed out one by one before.
 
-    event                   what happens to the rotation
-    begin                   behind joins ahead at its end: the rotation goes on where it was, no matter why it stopped
-    record_success          the same, but the connected server stays behind: after a loss it comes last
-    record_failure          nothing; but the same authentication error twice in a row drops the server
-    next_attempt            drops servers that have used up ``max_reconnect_attempts`` instead of trying them
+    call                    what happens to the rotation
+    begin                   behind joins ahead at its end: the rotation goes on where it stopped, why ever it did
+    next_attempt            the front of ahead has its turn; one that has used up its attempts is dropped instead
+    record_failure          nothing; the same authentication error twice in a row drops the server
+    record_success          behind joins ahead, but for the connected server: when it is lost, it comes last
+    lame_duck               the server goes to the end of its side, and new ones join in front of it
     discover                new servers join ahead at its end; discovered ones that left the list are dropped
-    lame_duck               the server goes to the end of its side, and stays behind servers that join later
 
-    attempt                 earliest time
-    in the first walk       now (``begin`` with ``rounds``: somebody waits for it)
-    first of an outage      a random part of the jitter, so that a thousand clients do not come at once;
-                            now, when the user asked for it (``immediate``)
-    later in a round        now: the next server is probably well
-    first of round n + 1    after reconnect_wait × 1.5 ** (n - 1), 8 × at most, and jitter; or what reconnect_delay(n) says
-    any, but for walk and   and never within reconnect_wait of the last dial of the same server: one that accepts us and
-    immediate               throws us out again cannot make us dial in a tight loop
+    attempt                 not before
+    in the first walk       now: somebody waits for it (``begin`` with ``rounds``)
+    an immediate one        now: the user asked for it; it is always the first of an outage
+    first of an outage      a random part of the jitter: a thousand clients that lost one server do not come at once
+    later in the same round now: the next server may well be there
+    first of round n + 1    reconnect_wait × 1.5 ** (n - 1), at most × 8, and jitter; or what reconnect_delay(n) says
+
+No attempt but the first two kinds comes within ``reconnect_wait`` of the last dial of the same server, whatever else is
+true: a server that accepts us and throws us out again cannot make us dial in a tight loop.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ._server import Server, parse_address
+from ._server import Server, parse_address, peer_of
 from .errors import AuthenticationError, ConfigurationError, LocalProtocolError, NATSError
 
 __all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
@@ -148,7 +149,7 @@ class ServerPool:
         self._current: _Address | None = None
         self._failures: dict[_Address, tuple[str, NATSError]] = {}
         self._number = 0
-        self._round = 0  # 0: not begun
+        self._round = 0  # no outage
         self._rounds: int | None = None
         self._not_before = 0.0
         self._hurry = False
@@ -175,10 +176,10 @@ class ServerPool:
     def next_attempt(self, *, now: float) -> Attempt | None:
         """The next server in turn, and when to dial it; None when no server is left or the rounds are made.
 
-        Raises `LocalProtocolError` before `begin`.
+        Raises `LocalProtocolError` when there was no `begin`, or a success since.
         """
         if self._round == 0:
-            raise LocalProtocolError("next_attempt: nothing was begun")
+            raise LocalProtocolError("next_attempt: begin comes first")
         self._drop_exhausted()
         if not self._ahead and not self._begin_round(now):
             return None
@@ -195,7 +196,7 @@ class ServerPool:
     def record_success(self, *, now: float) -> None:
         """The handshake with the current server is done: its attempts, refusal and lame duck mark are forgotten.
 
-        Raises `LocalProtocolError` when there is no current server.
+        The outage is over; the next one starts with `begin`. Raises `LocalProtocolError` without a current server.
         """
         address, entry = self._entry_of(None, "record_success")
         _dialled(entry, now)
@@ -205,6 +206,7 @@ class ServerPool:
         self._ahead.update(self._behind)
         self._behind.clear()
         self._behind[address] = self._ahead.pop(address)
+        self._round = 0
 
     def record_failure(self, error: NATSError, *, now: float, server: Server | None = None) -> bool:
         """An attempt or a connection failed, of the current server unless another is given. True: that dropped it.
@@ -255,7 +257,7 @@ class ServerPool:
         for address in listed:
             known = self._find(address)
             if known is None and len(new) < room:
-                new.append(_peer(current, address))
+                new.append(peer_of(current, address))
             elif known is not None and address != here:
                 known.lame_duck = False
         if self._randomize:
@@ -273,8 +275,7 @@ class ServerPool:
     @property
     def current(self) -> Server | None:
         """The server handed out last; None before the first, and after it was dropped."""
-        entry = None if self._current is None else self._find(self._current)
-        return None if entry is None else entry.server
+        return None if self._current is None else self._entry_of(None, "current")[1].server
 
     @property
     def failures(self) -> tuple[tuple[str, NATSError], ...]:
@@ -310,7 +311,9 @@ class ServerPool:
         return address, entry
 
     def _drop(self, address: _Address) -> None:
-        (self._ahead if address in self._ahead else self._behind).pop(address)
+        del (self._ahead if address in self._ahead else self._behind)[address]
+        if address == self._current:
+            self._current = None
 
     def _join(self, new: Iterable[Server]) -> None:
         for server in new:
@@ -324,7 +327,7 @@ class ServerPool:
             address = next(iter(side))
             if side[address].attempts < self._max_attempts:
                 break
-            del side[address]
+            self._drop(address)
 
     def _begin_round(self, now: float) -> bool:
         if not self._behind or self._round == self._rounds:
@@ -384,23 +387,3 @@ def _usable(connect_urls: Iterable[str]) -> dict[_Address, None]:
             if len(usable) == MAX_DISCOVERED:
                 break
     return usable
-
-
-def _peer(current: Server, address: _Address) -> Server:
-    """A server that ``current`` told us of; reached by its IP address, it must still have the name of ``current``."""
-    host, port = address
-    name = current.tls_name or (None if _is_ip(current.host) else current.host)
-    return Server(
-        scheme=current.scheme,
-        host=host,
-        port=port,
-        user=current.user,
-        password=current.password,
-        token=current.token,
-        explicit=False,
-        tls_name=name if _is_ip(host) else None,
-    )
-
-
-def _is_ip(host: str) -> bool:
-    return ":" in host or host.rstrip(".").rpartition(".")[2].isdigit()

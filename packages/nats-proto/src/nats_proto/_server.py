@@ -27,7 +27,7 @@ from urllib.parse import unquote
 
 from .errors import ConfigurationError, InvalidURLError
 
-__all__ = ["Server", "parse_address", "parse_servers"]
+__all__ = ["Server", "parse_address", "parse_servers", "peer_of"]
 
 MAX_URL: Final = 16 * 1024
 """Characters. Room for long tokens; beyond it nothing is looked at."""
@@ -139,6 +139,25 @@ def parse_address(text: str) -> tuple[str, int] | None:
         return _name(host), _port(port)
     except _Unusable:
         return None
+
+
+def peer_of(server: Server, address: tuple[str, int]) -> Server:
+    """A server that ``server`` told us of: reached like it, by the same user.
+
+    Behind an IP address it must prove the name of ``server``: a certificate seldom names addresses.
+    """
+    host, port = address
+    name = server.tls_name or (None if _is_ip(server.host) else server.host)
+    return Server(
+        scheme=server.scheme,
+        host=host,
+        port=port,
+        user=server.user,
+        password=server.password,
+        token=server.token,
+        explicit=False,
+        tls_name=name if _is_ip(host) else None,
+    )
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -319,12 +338,17 @@ def _name(text: str) -> str:
     name = text.lower()
     if not (name.isascii() and _NAME.fullmatch(name)):
         raise _Unusable("its host is neither a name (ASCII, labels of 1 to 63 characters) nor an IP address")
-    if name.rstrip(".").rpartition(".")[2].isdigit():  # no top-level domain is a number
+    if _is_ip(name):
         try:
             IPv4Address(name)
         except AddressValueError:
             raise _Unusable("its host is neither a name nor a valid IPv4 address") from None
     return name
+
+
+def _is_ip(host: str) -> bool:
+    """Of a host that is a name or an address: no top-level domain is a number."""
+    return ":" in host or host.rstrip(".").rpartition(".")[2].isdigit()
 
 
 # --- what an error may show ------------------------------------------------------------------------------------------
