@@ -1,0 +1,101 @@
+"""The embedding examples against a real server, through one conformance check."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from examples.embedding.asyncio_protocol import Driver
+from examples.embedding.selectors_loop import Loop
+from nats_proto import (
+    Closed,
+    Connected,
+    ConnectOptions,
+    Disconnected,
+    FlushCompleted,
+    Reconnected,
+    ReplyReceived,
+    RequestFailed,
+    Session,
+    SessionEvent,
+)
+from nats_sync.testing import LocalServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "embedding"
+OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01)
+
+Wait = Callable[[Callable[[], bool]], Awaitable[bool]]
+
+
+async def conformance(session: Session, events: list[SessionEvent], wait: Wait, server: LocalServer) -> None:
+    """What every driver of the core must get right, reconnecting included. The session was just started."""
+    sub = session.subscribe("check.>")
+    assert await wait(lambda: any(isinstance(event, Connected) for event in events))
+    for number in range(100):
+        session.publish(f"check.{number}", b"x" * number, headers={"Number": str(number)})
+    big = bytes(range(256)) * 2048
+    session.publish("check.big", big)
+    assert await wait(lambda: sub.pending_msgs == 101)
+    messages = sub.take(200)
+    assert [message.data for message in messages[:100]] == [b"x" * number for number in range(100)]
+    assert [message.headers["Number"] for message in messages[:100] if message.headers] == list(map(str, range(100)))
+    assert messages[100].data == big
+
+    flush = session.flush()
+    assert await wait(lambda: FlushCompleted(flush) in events)
+
+    session.subscribe("service", max_msgs=1)
+    request = session.request("service", b"answer me")
+    service = session.request("nobody.listens")
+    assert await wait(lambda: any(isinstance(e, RequestFailed) and e.token == service for e in events))
+    assert not any(isinstance(e, ReplyReceived) and e.token == request for e in events)
+
+    server.kill()
+    assert await wait(lambda: any(isinstance(event, Disconnected) for event in events))
+    for number in range(50):
+        session.publish(f"check.later.{number}", str(number).encode())
+    server.start()
+    assert await wait(lambda: any(isinstance(event, Reconnected) for event in events))
+    assert await wait(lambda: sub.pending_msgs == 50)
+    assert [message.data for message in sub.take(100)] == [str(number).encode() for number in range(50)]
+
+
+def test_selectors_loop(server: LocalServer) -> None:
+    loop = Loop(server.url, OPTIONS)
+
+    async def wait(done: Callable[[], bool]) -> bool:
+        return loop.run_until(done, 10.0)
+
+    loop.connect()
+    asyncio.run(conformance(loop.session, loop.events, wait, server))
+    loop.close()
+    assert isinstance(loop.events[-1], Closed)
+
+
+def test_asyncio_protocol(server: LocalServer) -> None:
+    async def run() -> list[SessionEvent]:
+        driver = Driver(server.url, OPTIONS)
+
+        async def wait(done: Callable[[], bool]) -> bool:
+            return await driver.run_until(done, 10.0)
+
+        driver.connect()
+        await conformance(driver.session, driver.events, wait, server)
+        await driver.close()
+        return driver.events
+
+    assert isinstance(asyncio.run(run())[-1], Closed)
+
+
+@pytest.mark.parametrize("name", ["selectors_loop.py", "asyncio_protocol.py"])
+def test_runs_as_written_and_stays_short(server: LocalServer, name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 150
+    command = [sys.executable, str(EXAMPLES / name), server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "hello from" in done.stdout
+    assert not done.stderr
