@@ -18,6 +18,7 @@ from nats_proto import (
     ConnectOptions,
     Disconnected,
     FlushCompleted,
+    Message,
     Reconnected,
     ReplyReceived,
     RequestFailed,
@@ -32,7 +33,7 @@ OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01)
 Wait = Callable[[Callable[[], bool]], Awaitable[bool]]
 
 
-async def conformance(session: Session, events: list[SessionEvent], wait: Wait, server: LocalServer) -> None:
+async def conformance(session: Session[Message], events: list[SessionEvent], wait: Wait, server: LocalServer) -> None:
     """What every driver of the core must get right, reconnecting included. The session was just started."""
     sub = session.subscribe("check.>")
     assert await wait(lambda: any(isinstance(event, Connected) for event in events))
