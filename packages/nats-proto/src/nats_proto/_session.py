@@ -41,6 +41,7 @@ from ._status import SessionStatus
 from ._subscription import MessageT, SubscriptionState
 from ._traffic import Payload, Traffic
 from .errors import (
+    ConfigurationError,
     ConnectionLostError,
     NATSError,
     PermissionsError,
@@ -86,7 +87,7 @@ class Session(Generic[MessageT]):
         self._rng = rng
         self._message_type = message_type
         self._pool = ServerPool(
-            parse_servers(servers),
+            _reachable(parse_servers(servers)),
             rng=rng,
             randomize=options.randomize_servers,
             max_reconnect_attempts=options.max_reconnect_attempts,
@@ -386,3 +387,11 @@ class Session(Generic[MessageT]):
             case _:
                 # A message of another type than this session's: the parser makes none.
                 pass
+
+
+def _reachable(servers: tuple[Server, ...]) -> tuple[Server, ...]:
+    """The servers, if this version can speak to them: said before anything is dialled."""
+    for server in servers:
+        if server.scheme != "nats":
+            raise ConfigurationError(f"server {server}: {server.scheme}:// is not supported by this version")
+    return servers
