@@ -365,7 +365,7 @@ class Connection:
     def _check_header_block(self, message: Message) -> None:
         # The lines are looked at when the user reads them; a wrong frame around them is worth a report at once.
         block = message.header_block
-        if block is not None and not (block.startswith(b"NATS/1.0") and block.endswith(b"\r\n\r\n")):
+        if block is not None and not (block.startswith(_HEADER_VERSIONS) and block.endswith(b"\r\n\r\n")):
             reason = message.header_error
             self._content_error(
                 HeaderError(f"message on {message.subject!r} came with a bad header block: {reason or 'not NATS/1.0'}")
@@ -388,6 +388,8 @@ class Connection:
             self.close()
             self._events.append(ConnectionEnded(error, reaction))
 
+
+_HEADER_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")
 
 _FRAME_NAMES: Final[dict[type, str]] = {
     InfoFrame: "INFO",
