@@ -41,7 +41,7 @@ def _feeder(port: int, count: int, size: int) -> subprocess.Popen[bytes]:
     )
 
 
-# --- subscribe by iterator: messages per second from the first to the last ---------------------------------------------
+# --- subscribe by iterator: messages per second from the first to the last -------------------------------------------
 
 
 def subscribe_sync(url: str, port: int, count: int, size: int) -> float:
@@ -86,7 +86,7 @@ def subscribe_anyio(url: str, port: int, count: int, size: int) -> float:
     return asyncio.run(run())
 
 
-# --- publish: messages per second until the server has confirmed the last ----------------------------------------------
+# --- publish: messages per second until the server has confirmed the last --------------------------------------------
 
 
 def publish_sync(url: str, port: int, count: int, size: int) -> float:
@@ -119,7 +119,7 @@ def publish_anyio(url: str, port: int, count: int, size: int) -> float:
     return asyncio.run(run())
 
 
-# --- request: median seconds of a round trip through the server to a responder -----------------------------------------
+# --- request: median seconds of a round trip through the server to a responder ---------------------------------------
 
 
 def request_raw(url: str, port: int, count: int, size: int) -> float:

@@ -1,4 +1,4 @@
-"""The other side of a measurement, in a process of its own and on a bare socket, so that it costs the measured one nothing.
+"""The other side of a measurement, in a process of its own and on a bare socket: it costs the measured one nothing.
 
 python -m benchmarks.peer feed PORT SUBJECT COUNT SIZE     publish COUNT messages of SIZE bytes at full speed
 python -m benchmarks.peer echo PORT SUBJECT                answer every request with its own payload

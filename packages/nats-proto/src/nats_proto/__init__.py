@@ -1,7 +1,7 @@
 """NATS without I/O: the whole protocol as state machines, for whatever moves the bytes.
 
-`Session` is a client without its sockets, threads and clock; `Connection`, `Parser` and `ServerPool` are its parts, each
-usable alone. Nothing here reads a clock, a socket, a file or the global random generator.
+`Session` is a client without its sockets, threads and clock; `Connection`, `Parser` and `ServerPool` are its parts,
+each usable alone. Nothing here reads a clock, a socket, a file or the global random generator.
 """
 
 from ._connection import (

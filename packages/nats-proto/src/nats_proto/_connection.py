@@ -190,7 +190,7 @@ class Connection:
         events = self._events
         message_type = self._message_type
         for frame in frames:
-            if type(frame) is message_type and self._state is ConnectionState.OPEN:
+            if isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
                 events.append(frame)
                 if frame.header_block is not None:
                     self._check_header_block(frame)
@@ -318,7 +318,7 @@ class Connection:
                 self._end(self._unexpected(frame, "PONG"))
 
     def _open(self, now: float) -> None:
-        assert self._info is not None  # noqa: S101  # AWAITING_PONG is entered by an INFO only
+        assert self._info is not None  # AWAITING_PONG is entered by an INFO only
         self._state = ConnectionState.OPEN
         self._deadline = None
         if self._options.ping_interval > 0:

@@ -52,7 +52,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnected:
-    """The connection ended. ``error`` is None when the user asked for it (`close`, `reconnect`, a lame duck left behind)."""
+    """The connection ended. ``error`` is None when it was our own wish (`close`, `reconnect`, a lame duck left)."""
 
     server: str
     error: NATSError | None
@@ -118,7 +118,7 @@ class ServerErrorReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentErrorReceived:
-    """The server sent something that is framed well but cannot be used (a bad INFO, a bad header block). It was survived."""
+    """The server sent something framed well that cannot be used (a bad INFO, a bad header block). It was survived."""
 
     error: RemoteProtocolError
     count: int = 1

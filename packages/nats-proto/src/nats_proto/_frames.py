@@ -85,7 +85,7 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
 
 class InfoFrame(msgspec.Struct, gc=False):
-    """``INFO``. ``error`` is set, and ``info`` is None, when the JSON cannot be used: a content fault, not a framing one."""
+    """``INFO``. ``info`` is None, and ``error`` set, when the JSON cannot be used: a content fault, no framing one."""
 
     info: ServerInfo | None
     error: str | None = None

@@ -309,7 +309,7 @@ class Link:
     # --- lame duck ---------------------------------------------------------------------------------------------------
 
     def migrate(self, *, quiet: bool, now: float) -> None:
-        """Leave a lame duck at a quiet moment (nothing is on its way or awaited), or when there was none for too long."""
+        """Leave a lame duck at a quiet moment (nothing on its way or awaited), or when there was none for too long."""
         if self._migrate_by is not None and (quiet or now >= self._migrate_by):
             self.leave()
 

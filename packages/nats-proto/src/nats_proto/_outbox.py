@@ -106,7 +106,7 @@ class Outbox:
             self.pending_bytes += chunk.size
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
-        """Take the connection's own ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
+        """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
         pieces: list[bytes] = []
         pings: list[int] = []
         if control:

@@ -75,7 +75,7 @@ class Session(Generic[MessageT]):
         rng: random.Random,
         message_type: type[MessageT],
     ) -> None: ...
-    def __init__(
+    def __init__(  # pyright: ignore[reportInconsistentOverload]  # the default belongs to the first overload
         self,
         options: ConnectOptions,
         servers: str | Iterable[str | Server],

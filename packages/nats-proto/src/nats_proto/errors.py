@@ -64,7 +64,7 @@ class NATSError(Exception):
 
 
 class ConfigurationError(NATSError, ValueError):
-    """An option, or a combination of options, that no connection can be made with. Raised before anything is dialled."""
+    """An option, or a combination of them, that no connection can be made with. Raised before anything is dialled."""
 
 
 class InvalidURLError(ConfigurationError):
@@ -103,7 +103,7 @@ class LocalProtocolError(NATSError):
 
 
 class RemoteProtocolError(NATSError):
-    """The peer sent bytes that are not the NATS protocol, or that exceed a bound. The text says which and shows a part."""
+    """The peer sent bytes that are not the NATS protocol, or exceed a bound. The text says which and shows a part."""
 
     outcome: ClassVar[Outcome] = "unknown"
 
