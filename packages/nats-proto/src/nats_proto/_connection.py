@@ -51,6 +51,7 @@ from ._server import Server
 from ._server_errors import Reaction, classify_server_error
 from ._version import VERSION
 from .errors import (
+    ConfigurationError,
     ConnectionLostError,
     HeaderError,
     MaxControlLineError,
@@ -294,16 +295,18 @@ class Connection:
             connect = Encoder(max_control_line=MAX_CONNECT_LINE).connect(
                 connect_fields(self._options, self._server, info)
             )
-        except MaxControlLineError as error:
+        except (MaxControlLineError, ConfigurationError) as error:
             self._end(error)
             return
         self._state = ConnectionState.AWAITING_PONG
-        self._out.append(connect + PING)
+        self._out = [connect + PING]
 
     def _handle_awaiting_pong(self, frame: Frame, now: float) -> None:
         match frame:
             case PongFrame():
                 self._open(now)
+            case InfoFrame(info=ServerInfo() as info) if self._out:
+                self._start_handshake(info)  # CONNECT has not left yet: it answers the last INFO
             case InfoFrame(info=ServerInfo() as info):
                 self._take_info(info)
             case InfoFrame(error=error):
