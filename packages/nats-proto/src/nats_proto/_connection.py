@@ -48,7 +48,7 @@ from ._info import ServerInfo
 from ._options import ConnectOptions
 from ._parser import Parser, Role
 from ._server import Server
-from ._server_errors import Reaction, classify_server_error
+from ._server_errors import Reaction, classify_server_error, ending
 from ._version import VERSION
 from .errors import (
     ConfigurationError,
@@ -345,7 +345,7 @@ class Connection:
                 server_error, reaction = classify_server_error(text, str(self._server))
                 self._events.append(ServerErrorReceived(error=server_error))
                 if reaction is not Reaction.KEEP:
-                    self._end(server_error, reaction)
+                    self._end(ending(server_error), reaction)
             case Message() | ConnectFrame() | PublishFrame() | SubscribeFrame() | UnsubscribeFrame():
                 self._end(self._unexpected(frame, "an operation of a server"))
             case _:
@@ -380,7 +380,7 @@ class Connection:
     def _end_by_server_error(self, text: str) -> None:
         error, reaction = classify_server_error(text, str(self._server))
         # Before the handshake is done even a harmless error means that the server will not have us.
-        self._end(error, Reaction.RECONNECT if reaction is Reaction.KEEP else reaction)
+        self._end(ending(error), Reaction.RECONNECT if reaction is Reaction.KEEP else reaction)
 
     def _unexpected(self, frame: Frame, wanted: str) -> RemoteProtocolError:
         name = _FRAME_NAMES.get(type(frame), "MSG")

@@ -20,12 +20,15 @@ from .errors import (
     MaxConnectionsError,
     MaxPayloadViolationError,
     MaxSubscriptionsError,
+    NATSError,
     PermissionsError,
+    SecureConnectionRequiredError,
     ServerError,
+    StaleConnectionError,
     ThrottledError,
 )
 
-__all__ = ["Reaction", "classify_server_error"]
+__all__ = ["Reaction", "classify_server_error", "ending"]
 
 MAX_ERROR_TEXT: Final = 512
 """Characters of a server's text kept in an error: enough for any real one, little enough for a log line."""
@@ -84,6 +87,20 @@ def classify_server_error(text: str, server: str) -> tuple[ServerError, Reaction
                 return _permissions_error(text, message, shown), reaction
             return error_type(message, text=shown), reaction
     return ServerError(message, text=shown), Reaction.KEEP
+
+
+def ending(error: ServerError) -> NATSError:
+    """What a connection ended by ``error`` ends with: an error of its own where either side may be first to say so."""
+    known = error.text.lower()
+    ended: NATSError
+    if known.startswith("stale connection"):
+        ended = StaleConnectionError(str(error))
+    elif known.startswith("secure connection - tls required"):
+        ended = SecureConnectionRequiredError(str(error))
+    else:
+        return error
+    ended.__cause__ = error
+    return ended
 
 
 def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:

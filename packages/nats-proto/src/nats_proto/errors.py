@@ -147,7 +147,7 @@ class OutboundBufferLimitError(NATSError):
 
 
 class SecureConnectionRequiredError(NATSError):
-    """One side wants TLS and the other cannot give it. Nothing but the dial was sent."""
+    """One side wants TLS and the other cannot give it."""
 
 
 class NoEchoNotSupportedError(NATSError):
