@@ -26,7 +26,19 @@ import nats_anyio
 import nats_sync
 from nats_proto import HeadersLike, LifecycleEvent
 
-__all__ = ["PATIENCE", "QUICK", "Collected", "EventLog", "Flag", "Leg", "anyio_backend", "eventually", "leg"]
+__all__ = [
+    "PATIENCE",
+    "QUICK",
+    "Collected",
+    "EventLog",
+    "Flag",
+    "Leg",
+    "anyio_backend",
+    "eventually",
+    "in_thread",
+    "leg",
+    "stands_still",
+]
 
 PATIENCE: Final = 15.0  # seconds until a state that is waited for is given up
 WORKERS: Final = 400  # blocking calls at once on the threads leg
@@ -47,6 +59,21 @@ async def eventually(condition: Callable[[], object], what: str = "", *, timeout
             await anyio.sleep(0.002)
         return
     raise AssertionError(f"it did not happen within {timeout:g} s: {what or condition}")
+
+
+async def stands_still(value: Callable[[], int]) -> None:
+    """Wait until ``value()`` is not 0 and has not changed for a while: whoever changes it waits for somebody else."""
+    seen, looks = 0, 0
+    with anyio.fail_after(PATIENCE):
+        while looks < 30:
+            looks = looks + 1 if value() == seen != 0 else 0
+            seen = value()
+            await anyio.sleep(0.005)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call something that blocks until the client under test, which may need the loop, has done something."""
+    return await anyio.to_thread.run_sync(function)
 
 
 # --- waiting without polling -----------------------------------------------------------------------------------------
