@@ -49,7 +49,7 @@ def test_each_connection_has_its_own_script_and_the_next_is_reset() -> None:
             with dial(peer) as sock:
                 assert read_exactly(sock, 3) == expected
                 assert sock.recv(1) == b""
-        with dial(peer) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), dial(peer) as sock:  # even the dial may see it
             sock.recv(1)
         assert len(peer.connections) == 3
 
@@ -97,7 +97,7 @@ def test_a_client_that_leaves_ends_the_script() -> None:
 
 def test_reset_and_close_are_seen_as_such() -> None:
     with Peer([reset()], [close()]) as peer:
-        with dial(peer) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), dial(peer) as sock:  # even the dial may see it
             sock.recv(1)
         with dial(peer) as sock:
             assert sock.recv(1) == b""

@@ -114,8 +114,11 @@ def test_a_reset_is_passed_on(target: Target) -> None:
 
 
 def test_a_target_that_is_down_resets_the_client(free_port: int) -> None:
-    with Proxy(free_port) as proxy, socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as client:
-        with pytest.raises(ConnectionResetError):
+    with Proxy(free_port) as proxy:
+        with (
+            pytest.raises(ConnectionResetError),  # even the dial may see it
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as client,
+        ):
             client.recv(1)
         eventually(lambda: "ConnectionRefusedError" in proxy.transcript())
 
@@ -305,8 +308,8 @@ def test_refuse(target: Target) -> None:
     with Proxy(target.port) as proxy:
         proxy.refuse = True
         with (
+            pytest.raises(ConnectionResetError),  # even the dial may see it
             socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE) as client,
-            pytest.raises(ConnectionResetError),
         ):
             client.recv(1)
         proxy.refuse = False
