@@ -244,8 +244,8 @@ def _encode_lines(headers: HeadersLike) -> bytes:
 
 def _encode_name(name: str) -> bytes:
     _require_str(name)
-    raw = str.encode(name, "utf-8", "backslashreplace")
-    if _NAME_TO_SEND(raw) is None or not str.isascii(name):
+    raw = str.encode(name, "utf-8", "surrogatepass")
+    if _NAME_TO_SEND(raw) is None:
         raise InvalidHeaderError(f"header name must be printable ASCII without blank and colon: {_shown(name)}")
     return raw
 

@@ -137,6 +137,7 @@ class Parser:
         self._max_header_bytes = max_header_bytes
         self._max_payload = max_payload
         self._message_type = message_type
+        self._fast = role is Role.CLIENT and max_control_line >= len(b"PING\r\n")
         self._keep = max(max_control_line, max_info, 64)
         self.reset()
 
@@ -175,14 +176,13 @@ class Parser:
     def _read(self, data: bytes, frames: list[Frame]) -> None:
         position = 0
         end = len(data)
-        fast = self._role is Role.CLIENT
         if self._line and end:
             position = self._read_rest_of_line(data, frames)
         while position < end:
             if self._phase is not _Phase.LINE:
                 position = self._read_payload(data, position, frames)
                 continue
-            if fast:
+            if self._fast:
                 position = self._read_messages(data, position, frames)
             if position < end:
                 position = self._read_line(data, position, frames)
@@ -424,7 +424,7 @@ class Parser:
 
 def _read_info(text: bytes) -> InfoFrame:
     try:
-        return InfoFrame(parse_info(text))
+        return InfoFrame(parse_info(text.strip(b" \t")))
     except RemoteProtocolError as error:
         return InfoFrame(None, str(error))
 
