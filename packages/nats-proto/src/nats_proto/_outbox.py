@@ -6,11 +6,18 @@ Operations (whole protocol operations, never parts) are appended to the *tail*. 
 it is sealed and a new one begun; so taking a batch moves a few chunks instead of looking at every operation.
 
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
+                                              handed_over(n)
 
-At a cut (`rewind`) the operations in flight are walked once. Those whose bytes were all accepted by the transport are
-gone: core NATS is at most once, and writing them again could double them. The rest goes back to the front in order,
-publishes only: SUB, UNSUB, PING and PONG belong to the connection that died, the session makes them anew. An operation
-that was accepted in part was not handed over; it is written whole on the next connection.
+At a `cut` operations whose bytes were all accepted by the transport are gone: core NATS is at most once, and writing
+them again could double them. Of the rest publishes are kept, in order; SUB, UNSUB, PING and PONG belong to the
+connection that died, the session makes them anew. An operation that was accepted in part was not handed over; it is
+written whole on the next connection.
+
+Whoever writes may learn of the end of a connection before it can report its last write. So what was in flight is set
+aside at a cut, and reports still count until `begin` says that there is another transport:
+
+    in flight → cut() → set aside → sent(n) → gone
+                             └────→ begin() → in front of all that waits
 
 A chunk carries the tokens of the flushes whose PINGs are in it. So the connection learns the tokens in the order the
 PINGs leave, which is the order the PONGs come back.
@@ -23,6 +30,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ._encoder import PING
+from .errors import LocalProtocolError
 
 __all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
 
@@ -60,18 +68,46 @@ class _Chunk:
         return flat
 
 
+def _chunks_of(operations: Iterable[Operation]) -> list[_Chunk]:
+    chunks: list[_Chunk] = []
+    for operation in operations:
+        if not chunks or chunks[-1].size >= CHUNK_SIZE:
+            chunks.append(_Chunk())
+        chunk = chunks[-1]
+        chunk.operations.append(operation)
+        chunk.size += operation_size(operation)
+        chunk.has_pieces = chunk.has_pieces or not isinstance(operation, bytes)
+    return chunks
+
+
 class Outbox:
     """Operations on their way out, in order. Belongs to the session: it lives through reconnects."""
 
-    __slots__ = ("_in_flight", "_sealed", "_sent_of_flight", "_tail", "full", "pending_bytes")
+    __slots__ = (
+        "_aside",
+        "_in_flight",
+        "_open",
+        "_sealed",
+        "_sent_of_flight",
+        "_tail",
+        "_unaccepted",
+        "full",
+        "pending_bytes",
+    )
 
     def __init__(self) -> None:
         self._sealed: deque[_Chunk] = deque()
         self._tail = _Chunk()
         self._in_flight: deque[_Chunk] = deque()
+        self._aside: deque[Operation] = deque()
+        """What was in flight at the cut, until `begin`."""
         self._sent_of_flight = 0
+        """Bytes accepted of the first chunk in flight, or of the first operation set aside."""
+        self._unaccepted = 0
+        self._open = False
+        """There is a transport: between `begin` and `cut`."""
         self.pending_bytes = 0
-        """Bytes appended or taken and not yet accepted by the transport."""
+        """Bytes appended or taken and not yet accepted by the transport; after a cut those of publishes alone."""
         self.full = False
         """Whether a publisher with a connection should wait."""
 
@@ -98,12 +134,9 @@ class Outbox:
 
     def prepend(self, operations: Iterable[bytes]) -> None:
         """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
-        chunk = _Chunk()
-        chunk.operations.extend(operations)
-        chunk.size = sum(map(len, chunk.operations))
-        if chunk.operations:
-            self._sealed.appendleft(chunk)
-            self.pending_bytes += chunk.size
+        chunks = _chunks_of(operations)
+        self._sealed.extendleft(reversed(chunks))
+        self.pending_bytes += sum(chunk.size for chunk in chunks)
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
@@ -114,6 +147,7 @@ class Outbox:
             chunk.operations.extend(control)
             chunk.size = sum(map(len, control))
             self.pending_bytes += chunk.size
+            self._unaccepted += chunk.size
             self._in_flight.append(chunk)
             pieces.extend(control)
         taken = 0
@@ -127,34 +161,62 @@ class Outbox:
             taken += chunk.size
             pieces.extend(chunk.pieces())
             pings.extend(chunk.pings)
+        self._unaccepted += taken
         return pieces, pings
 
     def sent(self, nbytes: int) -> None:
-        """The transport accepted the next ``nbytes`` of what was taken."""
+        """The transport accepted the next ``nbytes`` of what was taken. `LocalProtocolError` when that is more."""
+        if not self._open:
+            self._sent_late(nbytes)
+            return
+        if not 0 <= nbytes <= self._unaccepted:
+            raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
+        self._unaccepted -= nbytes
         self.pending_bytes -= nbytes
         sent = self._sent_of_flight + nbytes
         in_flight = self._in_flight
         while in_flight and sent >= in_flight[0].size:
-            sent -= in_flight.popleft().size
+            size = in_flight.popleft().size
+            sent -= size
+            self._handed_of_flight -= size
         self._sent_of_flight = sent
         if self.pending_bytes <= LOW_WATER:
             self.full = False
 
-    @property
-    def unaccepted_bytes(self) -> int:
-        """Bytes that were taken and that the transport has not accepted yet."""
-        return sum(chunk.size for chunk in self._in_flight) - self._sent_of_flight
-
-    def rewind(self) -> None:
-        """The connection is cut: keep, in order, the publishes that were not handed over whole; forget all else."""
-        kept = list(self.unsent_publishes())
+    def cut(self) -> None:
+        """The transport is gone: keep, in order, the publishes that it has not accepted whole; forget all else."""
+        in_flight = [operation for chunk in self._in_flight for operation in chunk.operations]
+        waiting = [operation for operation in self._waiting() if _is_publish(operation)]
+        sent = self._sent_of_flight
         self.clear()
-        for operation in kept:
+        for operation in waiting:
             self.append(operation)
+        self._aside.extend(in_flight)
+        self.pending_bytes += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
+        self._sent_late(sent)
+
+    def begin(self) -> None:
+        """There is a transport: what the one before did not accept whole goes first, and its reports are over."""
+        if self._open:  # a handshake failed: nothing but its own bytes can be in flight
+            self.pending_bytes -= self._unaccepted
+            self._in_flight.clear()
+        self._sealed.extendleft(reversed(_chunks_of(operation for operation in self._aside if _is_publish(operation))))
+        self._aside.clear()
+        self._sent_of_flight = self._unaccepted = 0
+        self._open = True
+        self.full = self.pending_bytes >= HIGH_WATER
+
+    def _sent_late(self, nbytes: int) -> None:
+        self._sent_of_flight += nbytes
+        aside = self._aside
+        while aside and self._sent_of_flight >= (size := operation_size(aside[0])):
+            self._sent_of_flight -= size
+            if _is_publish(aside.popleft()):
+                self.pending_bytes -= size
 
     def unsent_publishes(self) -> Iterator[Operation]:
         """The publishes that were not handed over whole, in order."""
-        sent = self._sent_of_flight
+        sent = max(self._sent_of_flight, self._handed_of_flight)
         for chunk in self._in_flight:
             for operation in chunk.operations:
                 if sent > 0:
@@ -163,17 +225,20 @@ class Outbox:
                         continue
                 if _is_publish(operation):
                     yield operation
+        yield from (operation for operation in (*self._aside, *self._waiting()) if _is_publish(operation))
+
+    def _waiting(self) -> Iterator[Operation]:
         for chunk in (*self._sealed, self._tail):
-            for operation in chunk.operations:
-                if _is_publish(operation):
-                    yield operation
+            yield from chunk.operations
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, the transport included."""
+        self._open = False
         self._sealed.clear()
         self._in_flight.clear()
+        self._aside.clear()
         self._tail = _Chunk()
-        self._sent_of_flight = 0
+        self._sent_of_flight = self._unaccepted = 0
         self.pending_bytes = 0
         self.full = False
 

@@ -145,9 +145,20 @@ class Session(Generic[MessageT]):
         return pieces
 
     def data_sent(self, nbytes: int) -> None:
-        """The transport accepted the next ``nbytes`` of what `data_to_send` gave: they are handed over."""
+        """The transport accepted the next ``nbytes`` of what `data_to_send` gave: they are handed over.
+
+        A report may come late: what a connection that has ended had accepted counts until `transport_connected`, so
+        that it is not written again. `LocalProtocolError` when more is reported than was given.
+        """
         self._outbox.sent(nbytes)
         self._life.written()
+
+    def data_handed_over(self, nbytes: int) -> None:
+        """A transport that does not tell how far it got was given the next ``nbytes``; `data_sent` follows once written.
+
+        At a cut in between they may have been written or not, so none of them is written again: at most once.
+        """
+        self._outbox.handed_over(nbytes)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds), or None. No side effect."""
@@ -166,6 +177,7 @@ class Session(Generic[MessageT]):
     def transport_connected(self, *, now: float) -> None:
         """The dial that `OpenTransport` asked for succeeded. `LocalProtocolError` when none was asked for."""
         self._link.transport_connected(now=now)
+        self._outbox.begin()
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed. `LocalProtocolError` when none was asked for."""

@@ -212,7 +212,7 @@ class Traffic(Generic[MessageT]):
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
         self._up = False
         self.fail_flushes(lost)
-        self.outbox.rewind()
+        self.outbox.cut()
         for sub in self.subs:
             if sub.draining:
                 self.close_subscription(sub)
