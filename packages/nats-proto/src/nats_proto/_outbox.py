@@ -6,7 +6,6 @@ Operations (whole protocol operations, never parts) are appended to the *tail*. 
 it is sealed and a new one begun; so taking a batch moves a few chunks instead of looking at every operation.
 
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
-                                              handed_over(n)
 
 At a `cut` operations whose bytes were all accepted by the transport are gone: core NATS is at most once, and writing
 them again could double them. Of the rest publishes are kept, in order; SUB, UNSUB, PING and PONG belong to the
@@ -176,9 +175,7 @@ class Outbox:
         sent = self._sent_of_flight + nbytes
         in_flight = self._in_flight
         while in_flight and sent >= in_flight[0].size:
-            size = in_flight.popleft().size
-            sent -= size
-            self._handed_of_flight -= size
+            sent -= in_flight.popleft().size
         self._sent_of_flight = sent
         if self.pending_bytes <= LOW_WATER:
             self.full = False
@@ -216,7 +213,7 @@ class Outbox:
 
     def unsent_publishes(self) -> Iterator[Operation]:
         """The publishes that were not handed over whole, in order."""
-        sent = max(self._sent_of_flight, self._handed_of_flight)
+        sent = self._sent_of_flight
         for chunk in self._in_flight:
             for operation in chunk.operations:
                 if sent > 0:

@@ -153,13 +153,6 @@ class Session(Generic[MessageT]):
         self._outbox.sent(nbytes)
         self._life.written()
 
-    def data_handed_over(self, nbytes: int) -> None:
-        """A transport that does not tell how far it got was given the next ``nbytes``; `data_sent` follows once written.
-
-        At a cut in between they may have been written or not, so none of them is written again: at most once.
-        """
-        self._outbox.handed_over(nbytes)
-
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds), or None. No side effect."""
         return self._life.next_timeout()
