@@ -183,8 +183,13 @@ READ: list[tuple[str, bytes, list[tuple[str, str]], Status | None, str | None]] 
     ("H48-no-end-at-all", N + b"\r\nA: 1", [], None, "does not end with an empty line"),
     ("H48-lf-end", N + b"\r\nA: 1\n\n", [], None, "does not end with an empty line"),
     # one bad line never loses the others
-    ("H49-no-colon", N + b"\r\nA: 1\r\nnonsense\r\nB: 2\r\n\r\n", [("A", "1"), ("B", "2")], None,
-     "1 malformed header line(s), first: b'nonsense'"),
+    (
+        "H49-no-colon",
+        N + b"\r\nA: 1\r\nnonsense\r\nB: 2\r\n\r\n",
+        [("A", "1"), ("B", "2")],
+        None,
+        "1 malformed header line(s), first: b'nonsense'",
+    ),
     ("H49-empty-name", N + b"\r\n: 1\r\nB: 2\r\n\r\n", [("B", "2")], None, "1 malformed header line(s), first: b': 1'"),
     ("H49-blank-in-name", N + b"\r\nA B: 1\r\nA : 2\r\nB: 2\r\n\r\n", [("B", "2")], None, "2 malformed"),
     ("H49-control-in-name", N + b"\r\nA\x01: 1\r\nB: 2\r\n\r\n", [("B", "2")], None, "1 malformed"),
@@ -208,7 +213,7 @@ READ: list[tuple[str, bytes, list[tuple[str, str]], Status | None, str | None]] 
     ("H54-control", N + b" 503 a\x00b\r\nA: 1\r\n\r\n", [("A", "1")], None, "1 malformed"),
     ("H54-lf", N + b" 503\nX: 1\r\nA: 1\r\n\r\n", [("A", "1")], None, "1 malformed"),
     ("H54-status-and-line", N + b" x\r\ny\r\n\r\n", [], None, "2 malformed header line(s), first: b'NATS/1.0 x'"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +288,7 @@ def test_large_blocks_take_little_memory(row: str) -> None:
         ({"A": ["1", "2"], "b": ""}, N + b"\r\nA: 1\r\nA: 2\r\nb: \r\n\r\n"),
         ([("A", "1"), ("B", "2"), ("A", "3")], N + b"\r\nA: 1\r\nB: 2\r\nA: 3\r\n\r\n"),
         (Headers([("A", "1"), ("B", "2"), ("A", "3")]), N + b"\r\nA: 1\r\nB: 2\r\nA: 3\r\n\r\n"),
-        ({"A": "ä€\u2028\x85\x1b"}, N + "\r\nA: ä€\u2028\x85\x1b\r\n\r\n".encode()),
+        ({"A": "ä€\u2028\x85\t!"}, N + "\r\nA: ä€\u2028\x85\t!\r\n\r\n".encode()),
         ({"!#$%&'*+-.^_`|~()\"": "1"}, N + b"\r\n!#$%&'*+-.^_`|~()\": 1\r\n\r\n"),
     ],
 )
@@ -299,9 +304,11 @@ def test_names_refused(name: str) -> None:
         encode_header_block([(name, "1")])
 
 
-@pytest.mark.parametrize("value", ["\r", "\n", "\r\n", "a\r\nB: 1", "\x00", "a\x00b", "1\r\n\r\nPING\r\n"])
+@pytest.mark.parametrize(
+    "value", ["\r", "\n", "\r\n", "a\r\nB: 1", "\x00", "a\x00b", "1\r\n\r\nPING\r\n", "\x1b[2J", "\x7f", "\x0b"]
+)
 def test_values_refused(value: str) -> None:
-    with pytest.raises(InvalidHeaderError, match="value of header 'A' must not contain CR, LF or NUL"):
+    with pytest.raises(InvalidHeaderError, match="value of header 'A' must not contain control characters but TAB"):
         encode_header_block({"A": value})
     with pytest.raises(InvalidHeaderError):
         encode_status_block(503, value)

@@ -148,8 +148,14 @@ class Encoder:
         return b"%b%b%b\r\n" % (line, block, payload)
 
     def err(self, text: str) -> bytes:
-        """``-ERR`` with the text in quotes. `LocalProtocolError` for CR or LF in it."""
-        raw = str.encode(text, "utf-8", "surrogateescape")
+        """``-ERR`` with the text in quotes.
+
+        Raises `LocalProtocolError` for CR, LF or a lone surrogate, `MaxControlLineError`.
+        """
+        try:
+            raw = str.encode(text, "utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise LocalProtocolError("the text of -ERR has a lone surrogate, which is no UTF-8") from None
         if b"\r" in raw or b"\n" in raw:
             raise LocalProtocolError("the text of -ERR must not contain CR or LF")
         return self._checked(b"-ERR '%b'\r\n" % raw)

@@ -27,9 +27,9 @@ VERSION: Final = b"NATS/1.0"
 _END: Final = b"\r\n\r\n"
 
 _NAME_TO_SEND: Final = re.compile(rb"[!-9;-~]+").fullmatch
-_NOT_TO_SEND: Final = re.compile(rb"[\r\n\0]").search
 # Received names may have bytes that no client should send but that cannot be mistaken for anything else.
 _NAME_RECEIVED: Final = re.compile(rb"[!-9;-~\x80-\xff]+").fullmatch
+# TAB is the only control character that lines may have.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _STATUS: Final = re.compile(rb"[ \t]+([0-9]{3})(?:[ \t](.*))?", re.DOTALL).fullmatch
 
@@ -212,8 +212,9 @@ def parse_header_block(block: bytes) -> ParsedHeaders:
 def encode_header_block(headers: HeadersLike) -> bytes | None:
     """Write headers as a block, or None when there is no line.
 
-    Raises `InvalidHeaderError` for a name that is not printable ASCII without colon, or a value with CR, LF, NUL or a
-    lone surrogate; `TypeError` for what is no ``str``.
+    Raises `InvalidHeaderError` for a name that is not printable ASCII without colon, or a value with a lone surrogate or
+    a control character other than TAB: CR and LF would begin another line, and for the others readers drop the line.
+    `TypeError` for what is no ``str``.
     """
     lines = _encode_lines(headers)
     return VERSION + b"\r\n" + lines + b"\r\n" if lines else None
@@ -256,8 +257,8 @@ def _encode_value(name: str, value: str) -> bytes:
         raw = str.encode(value, "utf-8")
     except UnicodeEncodeError:
         raise InvalidHeaderError(f"value of header {_shown(name)} has a lone surrogate, which is no UTF-8") from None
-    if _NOT_TO_SEND(raw) is not None:
-        raise InvalidHeaderError(f"value of header {_shown(name)} must not contain CR, LF or NUL")
+    if _CONTROL(raw) is not None:
+        raise InvalidHeaderError(f"value of header {_shown(name)} must not contain control characters but TAB")
     return raw
 
 
