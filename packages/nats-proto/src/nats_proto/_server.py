@@ -132,7 +132,9 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
     The port is always there, IPv6 has brackets, and nothing that looks like user information or a scheme is taken.
     """
-    host, _, port = text.rpartition(":")
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return None
     try:
         if host[:1] == "[" and host[-1] == "]":
             return _ipv6(host[1:-1]), _port(port)
