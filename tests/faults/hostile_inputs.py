@@ -38,6 +38,7 @@ from nats_proto.errors import (
     PermissionsError,
     RemoteProtocolError,
     ServerError,
+    StaleConnectionError,
     ThrottledError,
 )
 
@@ -295,7 +296,7 @@ for name, text, error in (
         check_events=not_dropped,
     )
 for name, text, error in (
-    ("stale", b"  STALE connection ", ServerError),
+    ("stale", b"  STALE connection ", StaleConnectionError),
     ("connections", b"Maximum Connections EXCEEDED", MaxConnectionsError),
     ("payload", b"maximum payload violation  ", MaxPayloadViolationError),
     ("parser", b"Unknown Protocol Operation", ServerError),
