@@ -177,6 +177,14 @@ def test_configuration_as_text_and_as_mapping() -> None:
         assert info_of(server)["max_payload"] == 4321
 
 
+def test_the_configuration_may_set_the_name_but_not_where_it_listens() -> None:
+    config = {"server_name": "mine", "listen": "127.0.0.1:1", "http": "127.0.0.1:1"}
+    with LocalServer(config) as server:
+        info = info_of(server)
+        assert (info["server_name"], info["port"]) == ("mine", server.port)
+        assert server.healthz() == {"status": "ok"}
+
+
 def test_name_arguments_and_debug() -> None:
     with LocalServer(name="n1", args=["--auth", "token"], debug=True, trace=True) as server:
         info = info_of(server)
@@ -249,6 +257,7 @@ def test_a_paused_server_can_be_stopped_and_paused_again(server: LocalServer) ->
     pid = server.pid
     server.stop()
     assert not is_alive(pid)
+    assert "Initiating Shutdown" in server.log()  # it went on, to end in good order
 
 
 def test_reload_applies_a_configuration_and_keeps_connections(server: LocalServer) -> None:
@@ -352,6 +361,18 @@ def knows_subscription(server: LocalServer) -> bool:
     routes = server._read("/routez", subs=1)["routes"]
     assert isinstance(routes, list)
     return any("a" in route.get("subscriptions_list", ()) for route in routes)
+
+
+def test_a_cluster_that_does_not_form_is_an_error() -> None:
+    cluster = LocalCluster(2)
+    with cluster[0] as one, cluster[1] as two:
+        two.stop()
+        one.routes.clear()
+        two.routes.clear()
+        one.restart()
+        two.start()
+        with pytest.raises(LocalServerError, match="no route between all"):
+            cluster.wait_until_formed(timeout=0.05)
 
 
 def test_misuse_of_a_cluster() -> None:

@@ -208,6 +208,17 @@ def test_byte_limit_then_the_end(target: Target, limit: int, reset: bool) -> Non
         assert proxy.up.passed == limit
 
 
+def test_the_end_at_a_limit_is_a_fin_although_more_was_sent(target: Target) -> None:
+    with Proxy(target.port) as proxy, pair(proxy, target) as (client, server):
+        proxy.up.stop_reading = True
+        client.sendall(b"x" * 200_000)  # more than the proxy takes at once
+        proxy.up.limit = 3
+        proxy.up.stop_reading = False
+        assert read_exactly(server, 3) == b"xxx"
+        assert server.recv(1) == b""
+        assert client.recv(1) == b""
+
+
 def test_the_byte_limit_counts_per_connection_and_over_chunks(target: Target) -> None:
     with Proxy(target.port) as proxy:
         proxy.up.limit = 4
@@ -244,7 +255,8 @@ def test_a_black_hole_takes_the_end_of_the_stream(target: Target) -> None:
 
 
 def test_hold_and_release(target: Target) -> None:
-    with Proxy(target.port) as proxy, pair(proxy, target) as (client, server):
+    with Proxy(target.port, rcvbuf=4096) as proxy, pair(proxy, target) as (client, server):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         proxy.up.held = True
         data = b"x" * 3_000_000
         client.sendall(data)  # goes through: what is held is not felt

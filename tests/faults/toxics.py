@@ -78,7 +78,7 @@ class Pipe:
 
     async def read(self) -> None:
         """Take what comes until the end of the stream or the limit."""
-        way, total, eraser, due = self._way, 0, Eraser(), 0.0
+        way, total, eraser = self._way, 0, Eraser()
         while True:
             data = await self._loop.sock_recv(self._source, 65536)
             while way.stop_reading or (self._queued > way.read_ahead and not way.held):
@@ -91,7 +91,7 @@ class Pipe:
             chunk = eraser.feed(data, way.drop)[:room]
             total += len(chunk)
             delay = max(0.0, way.latency + self._rng.uniform(-way.jitter, way.jitter))
-            due = max(due, self._loop.time() + delay)
+            due = self._loop.time() + delay
             self._note(f"{len(data)} bytes, {delay:.4f} s, {eraser.erased} erased, {total} in all")
             if chunk:
                 self._queued += len(chunk)
