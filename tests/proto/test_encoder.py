@@ -244,7 +244,9 @@ def test_header_blocks_must_be_blocks(block: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["\ud800", object(), msgspec.Raw(b"1\r\nPING\r\n2"), msgspec.Raw(b"1\n"), {(1, 2): 3}], ids=repr
+    "value",
+    ["\ud800", object(), msgspec.Raw(b"1\r\nPING\r\n2"), msgspec.Raw(b"1\n"), {(1, 2): 3}],
+    ids=["surrogate", "object", "raw lines", "raw end of line", "tuple as key"],
 )
 def test_what_json_cannot_say(value: object) -> None:
     encoder = Encoder()
