@@ -24,22 +24,20 @@ included, to the strict path.
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Final
 
 import msgspec
 
+from ._assembly import Assembly
 from ._control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
+from ._fast_path import MIN_HEADER_BLOCK, OK, PING, PONG, FastPath
 from ._frames import (
     ConnectFrame,
     ErrFrame,
     Frame,
     InfoFrame,
     Message,
-    OkFrame,
-    PingFrame,
-    PongFrame,
     PublishFrame,
     SubscribeFrame,
     UnsubscribeFrame,
@@ -52,28 +50,8 @@ __all__ = ["Parser", "Role"]
 KiB: Final = 1024
 MiB: Final = 1024 * KiB
 
-MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
-
-SMALL_PIECE: Final = 4 * KiB
-"""Pieces of a payload below this are joined as they come: an object for each would take more than its bytes."""
-
-LARGEST_JOIN: Final = 64 * KiB
-"""Bytes of small pieces after which a new joint piece is begun, so that growing it never moves more than this."""
-
 _CR: Final = 13
 _LF: Final = 10
-
-_PING: Final = PingFrame()
-_PONG: Final = PongFrame()
-_OK: Final = OkFrame()
-
-_match_msg: Final = re.compile(rb"MSG ([!-~]+) ([0-9]{1,19}) (?:([!-~]+) )?([0-9]{1,19})\r\n").match
-_match_word: Final = re.compile(rb"(PING|PONG|\+OK)\r\n").match
-_WORDS: Final[dict[bytes, Frame]] = {b"PING": _PING, b"PONG": _PONG, b"+OK": _OK}
-_NO_LINE: Final = b"\n"
-"""No operation begins like this."""
-_SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
-"""Most sids and sizes; a look-up takes a third of the time of `int`."""
 
 _decode_connect: Final = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -137,7 +115,14 @@ class Parser:
         self._max_header_bytes = max_header_bytes
         self._max_payload = max_payload
         self._message_type = message_type
-        self._fast = role is Role.CLIENT and max_control_line >= len(b"PING\r\n")
+        self._fast: FastPath | None = None
+        if role is Role.CLIENT and max_control_line >= len(b"PING\r\n"):
+            self._fast = FastPath(
+                max_control_line=max_control_line,
+                max_header_bytes=max_header_bytes,
+                max_payload=max_payload,
+                message_type=message_type,
+            )
         self._keep = max(max_control_line, max_info, 64)
         self.reset()
 
@@ -152,8 +137,7 @@ class Parser:
         self._block: bytes | None = None
         self._data = b""
         self._data_size = 0
-        self._missing = 0
-        self._pieces: list[bytearray | memoryview] = []
+        self._assembly = Assembly()
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Take the next bytes of the stream, however many; return the frames that are complete now, in order.
@@ -182,57 +166,15 @@ class Parser:
             if self._phase is not _Phase.LINE:
                 position = self._read_payload(data, position, frames)
                 continue
-            if self._fast:
-                position = self._read_messages(data, position, frames)
+            if self._fast is not None:
+                before = position
+                position = self._fast.read(data, position, frames)
+                if position != before:
+                    self._first = None
             if position < end:
                 position = self._read_line(data, position, frames)
 
     # --- lines -------------------------------------------------------------------------------------------------------
-
-    def _read_messages(self, data: bytes, position: int, frames: list[Frame]) -> int:
-        """The fast path: messages without headers and bare words, whole and plain ASCII. Returns where it stopped."""
-        startswith = data.startswith
-        append = frames.append
-        small_number = _SMALL_NUMBERS.get
-        message_type = self._message_type
-        before = position
-        # Many messages in a row have the very same line. It is compared first, and read only when it differs.
-        line = _NO_LINE
-        length = sid = size = 0
-        subject = ""
-        reply: str | None = None
-        while True:
-            if startswith(line, position):
-                begin = position + length
-            elif (match := _match_msg(data, position)) is not None:
-                raw_subject, raw_sid, raw_reply, raw_size = match.groups()
-                begin = match.end()
-                length = begin - position
-                size = small_number(raw_size) or int(raw_size)
-                if length > self._max_control_line or size > self._max_payload:
-                    break
-                sid = small_number(raw_sid) or int(raw_sid)
-                subject = raw_subject.decode("ascii")
-                if raw_reply is None:
-                    reply = None
-                    line = data[position:begin]
-                else:  # hardly ever the same twice
-                    reply = raw_reply.decode("ascii")
-                    line = _NO_LINE
-            elif (match := _match_word(data, position)) is not None:
-                append(_WORDS[match[1]])
-                position = match.end()
-                continue
-            else:
-                break
-            end = begin + size
-            if not startswith(b"\r\n", end):
-                break
-            append(message_type(subject, sid, reply, data[begin:end]))
-            position = end + 2
-        if position != before:
-            self._first = None
-        return position
 
     def _read_line(self, data: bytes, position: int, frames: list[Frame]) -> int:
         """The strict path, where a line begins. More than the largest limit is never kept."""
@@ -297,11 +239,11 @@ class Parser:
                 subject, sid, *reply, block_size, size = split_arguments("HMSG", text, 4, 5)
                 self._begin_message("HMSG", subject, sid, reply, block_size, size)
             case b"PING":
-                frames.append(_PING)
+                frames.append(PING)
             case b"PONG":
-                frames.append(_PONG)
+                frames.append(PONG)
             case b"+OK":
-                frames.append(_OK)
+                frames.append(OK)
             case b"-ERR":
                 frames.append(ErrFrame(read_text(text.strip(b" \t'"))))
             case _:
@@ -324,9 +266,9 @@ class Parser:
                 max_msgs = read_number("UNSUB", "maximum", most[0]) if most else None
                 frames.append(UnsubscribeFrame(read_number("UNSUB", "sid", sid), max_msgs))
             case b"PING":
-                frames.append(_PING)
+                frames.append(PING)
             case b"PONG":
-                frames.append(_PONG)
+                frames.append(PONG)
             case _:
                 frames.append(_read_connect(text))
 
@@ -356,18 +298,18 @@ class Parser:
         self._block = None
         self._data_size = total - header
         self._phase = _Phase.DATA if block_size is None else _Phase.BLOCK
-        self._missing = self._data_size if block_size is None else header
+        self._assembly.begin(self._data_size if block_size is None else header)
 
     def _read_payload(self, data: bytes, position: int, frames: list[Frame]) -> int:
         """Go on with the message under way, from its header block to the LF after its payload."""
         if self._phase is _Phase.BLOCK:
-            self._block, position = self._collect(data, position)
+            self._block, position = self._assembly.take(data, position)
             if self._block is None:
                 return position
             self._phase = _Phase.DATA
-            self._missing = self._data_size
+            self._assembly.begin(self._data_size)
         if self._phase is _Phase.DATA:
-            payload, position = self._collect(data, position)
+            payload, position = self._assembly.take(data, position)
             if payload is None:
                 return position
             self._data = payload
@@ -386,31 +328,6 @@ class Parser:
             seen = data[position : position + 1]
             raise Fault(f"no CR LF after a payload of {len(self._data)} bytes: {seen!r} in the place of {name}")
         return position + 1
-
-    def _collect(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        """Take what is missing of a header block or payload; None while it is not whole.
-
-        What lies in one chunk is sliced out of it; what spans several is joined at the end, its only copy. Until then
-        a view keeps the chunk: never the caller's own buffer, which was copied unless it was ``bytes``.
-        """
-        stop = position + self._missing
-        pieces = self._pieces
-        if stop <= len(data) and not pieces:
-            self._missing = 0
-            return data[position:stop], stop
-        piece = memoryview(data)[position:stop]
-        self._missing -= len(piece)
-        if len(piece) >= SMALL_PIECE:
-            pieces.append(piece)
-        elif pieces and isinstance(pieces[-1], bytearray) and len(pieces[-1]) < LARGEST_JOIN:
-            pieces[-1] += piece
-        else:
-            pieces.append(bytearray(piece))
-        if self._missing:
-            return None, len(data)
-        whole = b"".join(pieces)
-        pieces.clear()
-        return whole, stop
 
     def _deliver(self, frames: list[Frame]) -> None:
         subject, sid, reply = self._head

@@ -1,0 +1,54 @@
+"""A header block or payload put together from the chunks it came in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Assembly"]
+
+KiB: Final = 1024
+
+SMALL_PIECE: Final = 4 * KiB
+"""Pieces below this are joined as they come: an object for each would take more than its bytes."""
+
+LARGEST_JOIN: Final = 64 * KiB
+"""Bytes of small pieces after which a new joint piece is begun, so that growing it never moves more than this."""
+
+
+class Assembly:
+    """Takes a known number of bytes out of chunks.
+
+    What lies in one chunk is sliced out of it. What spans several is joined at the end, which is its only copy; until
+    then a view keeps each chunk. So nothing is allocated before it came, and the work is linear for pieces of any size.
+    """
+
+    __slots__ = ("_missing", "_pieces")
+
+    def __init__(self) -> None:
+        self._missing = 0
+        self._pieces: list[bytearray | memoryview] = []
+
+    def begin(self, size: int) -> None:
+        """Expect ``size`` bytes."""
+        self._missing = size
+
+    def take(self, chunk: bytes, position: int) -> tuple[bytes | None, int]:
+        """Take what is missing from ``position`` on: the whole, or None while it is not complete; and where it ends."""
+        stop = position + self._missing
+        pieces = self._pieces
+        if stop <= len(chunk) and not pieces:
+            self._missing = 0
+            return chunk[position:stop], stop
+        piece = memoryview(chunk)[position:stop]
+        self._missing -= len(piece)
+        if len(piece) >= SMALL_PIECE:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray) and len(pieces[-1]) < LARGEST_JOIN:
+            pieces[-1] += piece
+        else:
+            pieces.append(bytearray(piece))
+        if self._missing:
+            return None, len(chunk)
+        whole = b"".join(pieces)
+        pieces.clear()
+        return whole, stop
