@@ -42,7 +42,7 @@ _SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
 _WEBSOCKET: Final = frozenset({"ws", "wss"})
 
 _SHOWN: Final = 60
-"""Characters of a bad URL that an error shows."""
+"""Characters of a bad URL that an error shows, escaped ones as long as they get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -369,4 +369,5 @@ def _shown(url: str, list_has_user_info: bool) -> str:
     head, colon, port = text.rpartition(":")
     if colon and not port.startswith("//") and not port.rstrip("/").isdigit():
         text = f"{head}:***"
-    return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    quoted = ascii(text[:_SHOWN])
+    return quoted if len(quoted) < _SHOWN else f"{quoted[:_SHOWN]}..."
