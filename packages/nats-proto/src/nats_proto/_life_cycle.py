@@ -102,6 +102,7 @@ class LifeCycle(Generic[MessageT]):
             return
         self._drain = Drain(self._traffic.user_subscriptions, now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
+        self._link.settle()
         if not self._link.up:
             self._link.stop()
             self._drain_without_link(None, now)
@@ -138,8 +139,8 @@ class LifeCycle(Generic[MessageT]):
             match event:
                 case LinkUp():
                     self._link_up(event)
-                case LinkDown(error=error):
-                    self._link_down(error, now)
+                case LinkDown(error=error, final=final):
+                    self._link_down(error, final, now)
                 case LinkGaveUp(error=error):
                     self._finish(error, now)
                 case _:
@@ -158,7 +159,7 @@ class LifeCycle(Generic[MessageT]):
             self.reconnects += 1
             self._events.add(Reconnected(server=server, attempts=up.attempts))
 
-    def _link_down(self, error: NATSError | None, now: float) -> None:
+    def _link_down(self, error: NATSError | None, final: bool, now: float) -> None:
         self._traffic.link_lost(self._lost("flush", error))
         if self._options.fail_requests_on_disconnect:
             self._traffic.fail_requests(self._lost("request", error))
@@ -168,7 +169,7 @@ class LifeCycle(Generic[MessageT]):
         elif self._drain is not None:
             self._link.stop()
             self._drain_without_link(error, now)
-        elif not self._options.allow_reconnect and error is not None:
+        elif error is not None and (final or not self._options.allow_reconnect):
             self._finish(error, now)
         else:
             self.status = SessionStatus.RECONNECTING
@@ -210,6 +211,7 @@ class LifeCycle(Generic[MessageT]):
         if self.status is SessionStatus.CLOSED:
             return
         self.status = SessionStatus.CLOSED
+        self._link.settle()
         self._close_error = error
         self._traffic.fail_requests(self._closed_error("request"))
         self._traffic.fail_flushes(self._closed_error("flush"))

@@ -54,6 +54,10 @@ __all__ = ["Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
 LAME_DUCK_GRACE: Final = 5.0
 """Seconds that moving away from a lame duck waits for a moment without open requests; servers stay for longer."""
 
+MAX_LISTED: Final = 10
+MAX_FAILURE: Final = 150
+"""Servers, and characters of what each said, in the text of "no server could be used": a line, not a book."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
@@ -65,9 +69,13 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """The connection is gone; ``error`` None: by our own wish. Nothing more happens until `Link.retry`."""
+    """The connection is gone; ``error`` None: by our own wish. Nothing more happens until `Link.retry`.
+
+    ``final``: no server would ever have us, so there is no point in it.
+    """
 
     error: NATSError | None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,8 @@ class Link:
         "_deadline",
         "_first_walk",
         "_lame_duck",
+        "_leaving",
+        "_may_migrate",
         "_message_type",
         "_migrate_by",
         "_options",
@@ -119,7 +129,11 @@ class Link:
         self._deadline: float | None = None
         self._first_walk = True
         self._was_up = False
+        self._leaving = False
+        """The server has said that it is a lame duck."""
         self._lame_duck = False
+        """That was acted upon."""
+        self._may_migrate = options.lame_duck_migration and options.allow_reconnect
         self._migrate_by: float | None = None
         self.commands: list[Command] = []
         self.events: list[LinkEvent] = []
@@ -211,7 +225,10 @@ class Link:
 
     def _no_servers(self, error: NATSError | None) -> NoServersError:
         attempts = self._pool.failures
-        listed = "; ".join(f"{server}: {failure}" for server, failure in attempts) or "the pool is empty"
+        listed = "; ".join(f"{server}: {str(failure)[:MAX_FAILURE]}" for server, failure in attempts[:MAX_LISTED])
+        if len(attempts) > MAX_LISTED:
+            listed += f"; and {len(attempts) - MAX_LISTED} more"
+        listed = listed or "the pool is empty"
         exhausted = NoServersError(f"no server could be used: {listed}", attempts)
         exhausted.__cause__ = error if error is not None else (attempts[-1][1] if attempts else None)
         return exhausted
@@ -223,7 +240,7 @@ class Link:
         attempt = self._pending_attempt("transport_connected")
         assert self._deadline is not None  # DIALLING always has one
         self._state = _State.HANDSHAKE
-        self._lame_duck = False
+        self._leaving = self._lame_duck = False
         self.server = attempt.server
         self.connection = Connection(
             attempt.server, self._options, deadline=self._deadline, message_type=self._message_type
@@ -251,6 +268,7 @@ class Link:
     def info_received(self, event: InfoReceived, *, now: float) -> None:
         """A good INFO. The pool learns from it once the handshake is done."""
         self.info = event.info
+        self._leaving = self._leaving or event.info.ldm  # said once, in one INFO of many
         if self._state is _State.UP:
             self._learn(event.info, now)
 
@@ -269,21 +287,22 @@ class Link:
     def ended(self, event: ConnectionEnded, now: float) -> None:
         """The connection has ended."""
         self.last_error = event.error
-        if event.reaction is Reaction.CLOSE:
+        final = event.reaction is Reaction.CLOSE
+        if self._state is _State.UP:
+            self._lose(event.error, final=final)
+        elif final:
             self.stop()
             self.events.append(LinkGaveUp(event.error))
-        elif self._state is _State.UP:
-            self._lose(event.error)
         else:
             self.commands.append(CloseTransport())
             self._drop_connection()
             self._attempt_failed(event.error, now)
 
-    def _lose(self, error: NATSError | None) -> None:
+    def _lose(self, error: NATSError | None, *, final: bool = False) -> None:
         self.commands.append(CloseTransport())
         self._drop_connection()
         self._state = _State.IDLE
-        self.events.append(LinkDown(error))
+        self.events.append(LinkDown(error, final))
 
     def _drop_connection(self) -> None:
         if self.connection is not None:
@@ -298,10 +317,10 @@ class Link:
         new = self._pool.discover(info.connect_urls, current=self.server)
         if new and not quiet:
             self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
-        if info.ldm and not self._lame_duck:
+        if self._leaving and not self._lame_duck:
             self._lame_duck = True
             self._pool.lame_duck(self.server)
-            migrating = self._options.lame_duck_migration and self._options.allow_reconnect and self._has_refuge()
+            migrating = self._may_migrate and self._has_refuge()
             if migrating:
                 self._migrate_by = now + LAME_DUCK_GRACE
             self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
@@ -312,6 +331,11 @@ class Link:
         """Leave a lame duck at a quiet moment (nothing on its way or awaited), or when there was none for too long."""
         if self._migrate_by is not None and (quiet or now >= self._migrate_by):
             self.leave()
+
+    def settle(self) -> None:
+        """The session is ending: from now on not even a lame duck is left for another server."""
+        self._may_migrate = False
+        self._migrate_by = None
 
     def _has_refuge(self) -> bool:
         return any(server != self.server and not self._pool.is_lame_duck(server) for server in self._pool.servers)
