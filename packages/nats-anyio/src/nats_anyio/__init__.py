@@ -1,0 +1,36 @@
+"""An asyncio and trio NATS client.
+
+    async with nats_anyio.connect("nats://127.0.0.1:4222", name="billing") as nc:
+        await nc.publish("orders.new", b"...")
+        async with nc.subscribe("orders.*", queue="workers") as sub:
+            async for message in sub:
+                await message.respond(b"ok")
+
+Events, options and errors are those of `nats_proto`; the ones that programs name are here as well.
+"""
+
+from nats_proto import ConnectOptions, Headers, HeadersLike, ServerInfo, SessionStatus, StatsSnapshot, Status, errors
+from nats_proto import __version__ as __version__
+
+from ._client import Client
+from ._connect import Connecting, connect
+from ._message import Message
+from ._request_many import Answers
+from ._subscription import Subscription
+
+__all__ = [
+    "Answers",
+    "Client",
+    "ConnectOptions",
+    "Connecting",
+    "Headers",
+    "HeadersLike",
+    "Message",
+    "ServerInfo",
+    "SessionStatus",
+    "StatsSnapshot",
+    "Status",
+    "Subscription",
+    "connect",
+    "errors",
+]

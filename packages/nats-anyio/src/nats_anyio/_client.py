@@ -1,0 +1,262 @@
+"""The client: every operation a thin step over the session, and the wait for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from anyio import CancelScope
+
+from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, Session, SessionStatus, StatsSnapshot
+from nats_proto.errors import NATSTimeoutError
+
+from ._dispatch import Handler
+from ._message import Message
+from ._pump import Answer, Pump
+from ._request_many import Answers
+from ._subscription import Subscription
+
+__all__ = ["Client"]
+
+Payload = bytes | bytearray | memoryview
+
+
+class Client:
+    """A connection to NATS that is kept up. Made by `connect`; for the tasks of one event loop.
+
+    Every awaiting method may be cancelled anywhere: no message, reply slot or place in a queue is lost by it.
+    """
+
+    def __init__(self, session: Session[Message], pump: Pump, options: ConnectOptions) -> None:
+        self._session = session
+        self._pump = pump
+        self._options = options
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name is not None else ""
+        return f"<nats_anyio.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
+    ) -> None:
+        """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
+
+        Waits while there is a connection and 1 MiB waits to be written; only then it is a checkpoint, so a loop that
+        publishes lets others run each time the buffer is full. Without a connection up to ``pending_size`` bytes are
+        kept for the next one.
+
+        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
+        `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
+        message was not taken then.
+        """
+        if not self._session.writable:
+            await self._pump.wait_writable()
+        self._session.publish(subject, data, reply=reply, headers=headers)
+        if self._pump.idle_writer is not None:
+            self._pump.wake_writer()
+
+    async def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
+    ) -> Message:
+        """Send a message and wait for the first answer, for ``timeout`` seconds in all.
+
+        Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
+        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
+        """
+        answer: Answer | None = None
+        with anyio.move_on_after(timeout):
+            if not self._session.writable:
+                await self._pump.wait_writable()
+            token = self._session.request(subject, data, headers=headers)
+            answer = self._pump.requests[token] = Answer()
+            self._pump.data_added()
+            try:
+                await answer.arrived.wait()
+            finally:
+                if self._pump.requests.pop(token, None) is not None:
+                    self._session.cancel_request(token)
+        if answer is not None and answer.message is not None:
+            answer.message.client = self
+            return answer.message
+        if answer is not None and answer.error is not None:
+            raise answer.error
+        raise self._timed_out(f"request to {subject!r}", timeout)
+
+    def request_many(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        max_wait: float = 1.0,
+        max_msgs: int | None = None,
+        stall: float | None = None,
+        sentinel: Callable[[Message], bool] | None = None,
+    ) -> Answers:
+        """Send a message and iterate over its answers (ADR-47).
+
+        They end ``max_wait`` seconds after the request, after ``max_msgs``, when ``stall`` seconds pass between two of
+        them, or with the one for which ``sentinel`` returns True, which is not given. An end by time is no error.
+        Raises `ValueError` for a wait that is not positive or a maximum below 1.
+        """
+
+        def collection(now: float) -> RequestMany[Message]:
+            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+
+        return Answers(self, subject, data, headers=headers, collection=collection)
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Wait until the server has read everything published so far, for ``timeout`` seconds.
+
+        Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
+        `ConnectionClosedError`.
+        """
+        token = self._session.flush()
+        answer = self._pump.flushes[token] = Answer()
+        self._pump.data_added()
+        with anyio.move_on_after(timeout):
+            try:
+                await answer.arrived.wait()
+            finally:
+                if self._pump.flushes.pop(token, None) is not None:
+                    self._session.cancel_flush(token)
+        if answer.error is not None:
+            raise answer.error
+        if not answer.arrived.is_set():
+            raise self._timed_out("flush", timeout)
+
+    async def rtt(self, timeout: float = 10.0) -> float:
+        """Seconds that a `flush` takes; raises as it does."""
+        start = anyio.current_time()
+        await self.flush(timeout)
+        return anyio.current_time() - start
+
+    # --- receiving ---------------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        callback: Handler | None = None,
+        max_msgs: int | None = None,
+        max_pending_msgs: int | None = None,
+        max_pending_bytes: int | None = None,
+    ) -> Subscription:
+        """Subscribe, at once: the result may be awaited, entered with ``async with``, or iterated over.
+
+        ``callback``, a function or an ``async def``, is called with one message at a time, in order; what it raises is
+        logged. ``max_msgs``: end after that many messages. A subscription at its pending limits (default: the options',
+        0: none) drops new messages and reports `SlowConsumer`.
+
+        Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
+        """
+        state = self._session.subscribe(
+            subject,
+            queue=queue,
+            max_msgs=max_msgs,
+            max_pending_msgs=max_pending_msgs,
+            max_pending_bytes=max_pending_bytes,
+        )
+        sub = Subscription(self, self._pump, state, callback)
+        self._pump.subscriptions[state.sid] = sub
+        if callback is not None:
+            self._pump.serve(sub, callback)
+        self._pump.settle()
+        return sub
+
+    def new_inbox(self) -> str:
+        """A reply subject nobody else has, under the ``inbox_prefix``."""
+        return self._session.new_inbox()
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Finish and close: subscriptions get what the server has sent, it is read, what was published is written.
+
+        Called from a callback of a subscription it does not wait, since it would wait for that callback to return. A
+        cancelled wait leaves the drain going on.
+
+        Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
+        when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
+        closed before.
+        """
+        self._session.drain(now=anyio.current_time(), timeout=timeout)
+        self._pump.settle()
+        if anyio.get_current_task().id in self._pump.handler_tasks:
+            return
+        await self._pump.wait_ended()
+        closed = self._pump.closed
+        if closed is not None and closed.error is not None:
+            raise closed.error
+
+    async def close(self) -> None:
+        """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
+
+        It completes even when it is cancelled. Callbacks that run are not waited for. Harmless when closed.
+        """
+        self._session.close(now=anyio.current_time())
+        self._pump.settle()
+        with CancelScope(shield=True):
+            await self._pump.wait_ended()
+
+    async def reconnect(self) -> None:
+        """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.
+
+        Requests and flushes on their way fail with `ConnectionLostError`. Raises `ConnectionClosedError`,
+        `ConnectionDrainingError`.
+        """
+        self._session.reconnect(now=anyio.current_time())
+        self._pump.settle()
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str | None:
+        """The option ``name``."""
+        return self._options.name
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where the client is in its life."""
+        return self._session.status
+
+    @property
+    def stats(self) -> StatsSnapshot:
+        """The counters now."""
+        return self._session.stats
+
+    @property
+    def server_info(self) -> ServerInfo | None:
+        """The last INFO of the current, or else of the last, connection."""
+        return self._session.server_info
+
+    @property
+    def connected_url(self) -> str | None:
+        """The connected server's URL without user information, or None."""
+        return self._session.connected_url
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of all known servers without user information, the next one to try first."""
+        return self._session.servers
+
+    @property
+    def last_error(self) -> Exception | None:
+        """The last thing that went wrong on a connection or an attempt."""
+        return self._session.last_error
+
+    @property
+    def max_payload(self) -> int | None:
+        """Bytes of headers and payload together that the server takes; None before the first connection."""
+        return self._session.max_payload
+
+    @property
+    def drain_timeout(self) -> float:
+        """The option ``drain_timeout``."""
+        return self._options.drain_timeout
+
+    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
+        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")

@@ -1,0 +1,113 @@
+"""`connect`: the context manager that owns a client's tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Unpack
+
+import anyio
+from anyio import CancelScope
+from anyio.abc import TaskGroup
+
+from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto.errors import ConfigurationError, LocalProtocolError
+
+from ._client import Client
+from ._dispatch import Dispatcher
+from ._message import Message
+from ._pump import Pump, leaves
+
+__all__ = ["Connecting", "connect"]
+
+LEAVE_LIMIT: Final = 2.0
+"""Seconds that leaving the block takes at most, callbacks that refuse to be cancelled excepted."""
+
+
+def connect(
+    servers: str | Iterable[str] = "nats://127.0.0.1:4222",
+    *,
+    options: ConnectOptions | None = None,
+    **fields: Unpack[ConnectOptionFields],
+) -> Connecting:
+    """``async with connect(...) as client``: a client for the block. Leaving it closes the client and all its tasks.
+
+    ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
+    together as ``options``.
+
+    Raises `InvalidURLError`, `ConfigurationError`; entering the block raises `NoServersError`, with what each server
+    said, when none could be used. Leaving it closes without draining: await `Client.drain` first when messages still
+    wait to be handled. What is raised inside the block comes out as it is.
+    """
+    if options is None:
+        options = ConnectOptions(**fields)
+    elif fields:
+        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+    return Connecting(servers, options)
+
+
+class Connecting:
+    """What `connect` returns; to be entered once."""
+
+    def __init__(self, servers: str | Iterable[str], options: ConnectOptions) -> None:
+        self._options = options
+        self._session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
+        self._group: TaskGroup | None = None
+        self._pump: Pump | None = None
+        self._client: Client | None = None
+        self._task_id = 0
+
+    async def __aenter__(self) -> Client:
+        if self._group is not None:
+            raise LocalProtocolError("connect(...) was entered before: call it again for another client")
+        dispatcher = Dispatcher(self._options.on_event, inbox_prefix=self._options.inbox_prefix)
+        pump = self._pump = Pump(self._session, dispatcher)
+        client = self._client = Client(self._session, pump, self._options)
+        self._task_id = anyio.get_current_task().id
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        try:
+            self._group.start_soon(pump.run, name="nats client")
+            self._session.connect(now=anyio.current_time())
+            pump.settle()
+            await pump.opened.wait()
+        except BaseException:
+            await self._leave()
+            raise
+        if pump.closed is not None and pump.closed.error is not None:
+            await self._leave()
+            raise pump.closed.error
+        return client
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
+        assert self._group is not None  # entered, and so the others as well
+        assert self._pump is not None
+        assert self._client is not None
+        try:
+            with CancelScope(shield=True, deadline=anyio.current_time() + LEAVE_LIMIT):
+                await self._client.close()
+        finally:
+            self._pump.stop()
+            if anyio.get_current_task().id == self._task_id:
+                await self._close_group(self._group)
+            else:
+                # Some fixtures are entered by one task and left by another. The group cannot be left then; it has no
+                # other child than the root, so waiting for that one is as good.
+                with CancelScope(shield=True):
+                    await self._pump.stopped.wait()
+
+    async def _close_group(self, group: TaskGroup) -> None:
+        group.cancel_scope.shield = True
+        try:
+            # The block's own exception is not shown to the group: it would come out wrapped.
+            await group.__aexit__(None, None, None)
+        except BaseExceptionGroup as failures:
+            # A KeyboardInterrupt, or the like, that hit one of our tasks.
+            failed = leaves(failures)
+            raise failed[0] if len(failed) == 1 else failures from None

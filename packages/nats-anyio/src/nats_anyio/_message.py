@@ -1,0 +1,33 @@
+"""A received message that knows its client, so that it can be answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nats_proto
+from nats_proto import HeadersLike
+from nats_proto.errors import NoReplySubjectError
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["Message"]
+
+
+class Message(nats_proto.Message, gc=False, eq=False):
+    """One message as the server delivered it, with `respond`."""
+
+    client: Client | None = None
+    """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
+
+    def __repr__(self) -> str:
+        return f"Message(subject={self.subject!r}, sid={self.sid}, reply={self.reply!r}, data={self.data!r})"
+
+    async def respond(self, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None) -> None:
+        """Publish to the message's reply subject; waits and raises as `Client.publish` does.
+
+        Raises `NoReplySubjectError` when there is none.
+        """
+        if self.reply is None or self.client is None:
+            raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
+        await self.client.publish(self.reply, data, headers=headers)

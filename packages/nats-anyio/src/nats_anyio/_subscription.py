@@ -1,0 +1,284 @@
+"""A subscription: iterate it, ask for the next message or a batch, or let a callback have them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+import anyio
+import anyio.lowlevel
+
+from nats_proto import SubscriptionState, SubscriptionStatus
+from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
+
+from ._dispatch import Handler
+from ._message import Message
+
+if TYPE_CHECKING:
+    from ._client import Client
+    from ._pump import Pump
+
+__all__ = ["Subscription"]
+
+TURN: Final = 8192
+"""Messages after which a reader that never had to wait lets others run, and notices a cancellation. More than one chunk
+read from the network can hold: a reader that keeps up must never fall behind by being polite."""
+
+
+class Subscription:
+    """Made by `Client.subscribe`, and subscribed from then on.
+
+    ``sub = await nc.subscribe(...)``, ``async with nc.subscribe(...) as sub`` and ``async for message in
+    nc.subscribe(...)`` all work. Leaving the ``async with`` block unsubscribes; a loop that is left does not.
+
+    A message that is there is given without a checkpoint; a wait is one, and so is every 8192nd message. Several tasks
+    may read one subscription; each message goes to one of them. A cancelled call takes no message away.
+    """
+
+    __slots__ = ("_arrival", "_client", "_drained", "_handler", "_handler_task", "_pump", "_state", "_turn_ends")
+
+    def __init__(
+        self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
+    ) -> None:
+        self._client = client
+        self._pump = pump
+        self._state = state
+        self._handler = handler
+        self._handler_task: int | None = None
+        self._arrival: anyio.Event | None = None
+        self._drained: anyio.Event | None = None
+        self._turn_ends = TURN
+
+    def __repr__(self) -> str:
+        return f"<nats_anyio.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
+
+    def __await__(self) -> Generator[None, None, Self]:
+        yield from ()  # there is nothing to wait for
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._unsubscribe(None)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message. The iteration ends with the subscription, or when the client is closed by its user.
+
+        Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
+        subscription, `LocalProtocolError` when a callback takes the messages.
+        """
+        state = self._state
+        if not state.messages or state.delivered >= self._turn_ends:
+            try:
+                await self._wait(iterating=True)
+            except SubscriptionClosedError:
+                raise StopAsyncIteration from None
+        message = state.messages.popleft()
+        state.pending_bytes -= message.size
+        state.delivered += 1
+        message.client = self._client
+        return message
+
+    async def next(self, timeout: float | None = None) -> Message:
+        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
+
+        Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
+        reached) or `ConnectionClosedError`; `PermissionsError` while the server refuses the subscription;
+        `LocalProtocolError` when a callback takes the messages.
+        """
+        message = await self.next_until(None if timeout is None else anyio.current_time() + timeout)
+        if message is None:
+            status = self._client.status.name
+            raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
+        return message
+
+    async def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
+        """What is there, up to ``max_msgs``; waits for the first alone, an empty list after ``timeout`` seconds.
+
+        Raises as `next` does, and `ValueError` for a maximum below 1.
+        """
+        if max_msgs < 1:
+            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
+        if not await self._wait_until(None if timeout is None else anyio.current_time() + timeout):
+            return []
+        messages = self._state.take(max_msgs)
+        client = self._client
+        for message in messages:
+            message.client = client
+        self._progress()
+        return messages
+
+    async def next_until(self, deadline: float | None) -> Message | None:
+        """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
+        if not await self._wait_until(deadline):
+            return None
+        message = self._state.pop()
+        assert message is not None  # it was there, and nothing was awaited since
+        message.client = self._client
+        self._progress()
+        return message
+
+    async def _wait_until(self, deadline: float | None) -> bool:
+        """Whether there is a message."""
+        state = self._state
+        if state.messages and state.delivered < self._turn_ends and self._handler is None:
+            return True
+        if deadline is None:
+            await self._wait(iterating=False)
+        else:
+            with anyio.CancelScope(deadline=deadline):
+                await self._wait(iterating=False)
+        return bool(state.messages)
+
+    async def _wait(self, *, iterating: bool) -> None:
+        """Return when there is a message; raise the reason when none will come."""
+        state = self._state
+        if self._handler is not None:
+            raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
+        if state.messages:
+            await anyio.lowlevel.checkpoint()
+        while not state.messages:
+            ending = state.ending(iterating=iterating)
+            if ending is not None:
+                self._progress()
+                _raise(ending)
+            await self._wait_for_arrival()
+        self._turn_ends = state.delivered + TURN
+
+    async def _wait_for_arrival(self) -> None:
+        if self._arrival is None:
+            self._arrival = anyio.Event()
+        await self._arrival.wait()
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    async def unsubscribe(self, max_msgs: int | None = None) -> None:
+        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those received so far included.
+
+        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        """
+        self._unsubscribe(max_msgs)
+
+    def abandon(self) -> None:
+        """`unsubscribe` for those who cannot await."""
+        self._unsubscribe(None)
+
+    def _unsubscribe(self, max_msgs: int | None) -> None:
+        self._pump.session.unsubscribe(self._state, max_msgs=max_msgs)
+        self._pump.settle()
+        self._progress()
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Take no new messages, and wait until those the server has sent were read and the callback has returned.
+
+        A message counts as read when its reader asks for the next one, or took it with `next` or `next_batch`. Called
+        from its own callback it does not wait: it would wait for itself. A cancelled wait leaves the drain going on.
+
+        Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
+        be read; `ConnectionClosedError` when the client was closed.
+        """
+        seconds = self._client.drain_timeout if timeout is None else timeout
+        self._pump.session.drain_subscription(self._state, now=anyio.current_time())
+        self._pump.settle()
+        if anyio.get_current_task().id == self._handler_task:
+            return
+        with anyio.move_on_after(seconds):
+            while not self._state.finished:
+                if self._drained is None:
+                    self._drained = anyio.Event()
+                await self._drained.wait()
+        if self._state.error is not None:
+            _raise(self._state.error)
+        if not self._state.finished:
+            raise NATSTimeoutError(
+                f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
+                f"{self._state.pending_msgs} messages unread; the client is {self._client.status.name}"
+            )
+
+    def wake(self) -> None:
+        """There are messages, or there will be none: for the pump to call."""
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
+        self._tell_drained()
+
+    def _progress(self) -> None:
+        """Messages were taken, or a callback returned: a drain may go on."""
+        if self._state.status is not SubscriptionStatus.ACTIVE:
+            self._tell_drained()
+            if self._state.finished:
+                self._pump.session.subscription_progress(now=anyio.current_time())
+                self._pump.settle()
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None and self._state.finished:
+            self._drained.set()
+            self._drained = None
+
+    # --- for the callback's task -------------------------------------------------------------------------------------
+
+    async def take_for_handler(self) -> Message | None:
+        """The next message, once there is one; None at the end."""
+        state = self._state
+        if self._handler_task is None:
+            self._handler_task = anyio.get_current_task().id
+            self._pump.handler_tasks.add(self._handler_task)
+        if state.delivered >= self._turn_ends:
+            self._turn_ends = state.delivered + TURN
+            await anyio.lowlevel.checkpoint()
+        while (message := state.pop()) is None:
+            if state.closed:
+                self._pump.handler_tasks.discard(self._handler_task)
+                return None
+            await self._wait_for_arrival()
+        state.handler_started()
+        message.client = self._client
+        return message
+
+    def handler_finished(self) -> None:
+        """The callback returned or raised."""
+        self._state.handler_finished()
+        self._progress()
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def subject(self) -> str:
+        """As given to `Client.subscribe`."""
+        return self._state.subject
+
+    @property
+    def queue(self) -> str | None:
+        """The queue group, or None."""
+        return self._state.queue
+
+    @property
+    def sid(self) -> int:
+        """Its number on this client; it stays across reconnects."""
+        return self._state.sid
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Messages received and not yet read, and their bytes (headers and payload)."""
+        return self._state.pending_msgs, self._state.pending_bytes
+
+    @property
+    def delivered(self) -> int:
+        """Messages given to the user."""
+        return self._state.delivered
+
+    @property
+    def dropped(self) -> int:
+        """Messages dropped at the pending limits."""
+        return self._state.dropped
+
+
+def _raise(error: NATSError) -> NoReturn:
+    """Raise an error that may be raised again, without the traces of the times before."""
+    raise error.with_traceback(None)
