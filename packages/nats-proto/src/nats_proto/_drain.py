@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic
 
@@ -17,10 +19,14 @@ FINAL_FLUSH: Final = 5.0
 class Drain(Generic[MessageT]):
     """One drain. ``subs`` are those that have to finish: closed, queues read, handlers returned."""
 
-    __slots__ = ("_seconds", "deadline", "error", "flushing", "subs")
+    __slots__ = ("_seconds", "_unfinished", "began", "deadline", "error", "flushing", "subs")
 
     def __init__(self, subs: Sequence[SubscriptionState[MessageT]], *, now: float, seconds: float) -> None:
+        if math.isnan(seconds) or seconds < 0:
+            raise ValueError(f"timeout must be 0 seconds or more: {seconds!r}")
         self.subs = tuple(subs)
+        self._unfinished = deque(subs)
+        self.began = now
         self.deadline = now + seconds
         self._seconds = seconds
         self.flushing = False
@@ -31,7 +37,10 @@ class Drain(Generic[MessageT]):
     @property
     def subscriptions_finished(self) -> bool:
         """Nothing is left to be read."""
-        return all(sub.finished for sub in self.subs)
+        unfinished = self._unfinished
+        while unfinished and unfinished[0].finished:
+            unfinished.popleft()
+        return not unfinished
 
     def start_final_flush(self, *, now: float) -> None:
         """The subscriptions have finished."""
@@ -40,18 +49,19 @@ class Drain(Generic[MessageT]):
 
     def lose_link(self, cause: NATSError | None, *, unsent: int) -> None:
         """There is no connection any more: what is queued can still be read, what is unsent cannot be sent."""
-        if unsent or not self.flushing:
-            left = f"{self._unread()}, {unsent} published messages unsent"
-            self.error = ConnectionLostError(f"drain: there is no connection; {left}")
-            self.error.__cause__ = cause
+        self.error = ConnectionLostError(
+            f"drain: there is no connection; {self._left()}, {unsent} published messages unsent"
+        )
+        self.error.__cause__ = cause
 
     def overrun(self) -> NATSError:
         """The time is up."""
         if self.error is not None:
             return self.error
-        what = "the server did not confirm the last flush" if self.flushing else self._unread()
-        return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {what}")
+        return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {self._left()}")
 
-    def _unread(self) -> str:
+    def _left(self) -> str:
+        if self.flushing:
+            return "the server did not confirm the last flush"
         waiting = [sub for sub in self.subs if not sub.finished]
         return f"{sum(sub.pending_msgs for sub in waiting)} messages unread in {len(waiting)} subscriptions"

@@ -165,7 +165,7 @@ LifecycleEvent = (
 
 @dataclass(frozen=True, slots=True)
 class MessagesAvailable:
-    """The subscription's queue was empty, or its reader told so before, and now is not. Once per chunk."""
+    """The subscription has new messages in its queue. Once for all of a chunk that came without another event between."""
 
     sid: int
 

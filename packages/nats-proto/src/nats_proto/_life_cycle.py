@@ -100,20 +100,24 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_closed("drain")
         if self._drain is not None:
             return
-        self._drain = Drain(self._traffic.user_subscriptions, now=now, seconds=seconds)
+        subs = self._traffic.user_subscriptions
+        self._drain = Drain((*self._traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
         self._link.settle()
         if not self._link.up:
             self._link.stop()
             self._drain_without_link(None, now)
             return
-        for sub in self._drain.subs:
+        for sub in subs:
             self._traffic.start_drain(sub)
-        self._traffic.round_trip(self._subscriptions_drained)
+        if subs:
+            self._traffic.round_trip(self._subscriptions_drained)
+        else:
+            self.drain_progress(now)
 
     def close(self, *, now: float) -> None:
         """End, dropping what is queued for the user."""
-        for sub in (*self._traffic.subs, *(self._drain.subs if self._drain is not None else ())):
+        for sub in (*self._traffic.subs, *self._traffic.subs.unfinished()):
             sub.discard()
         self._finish(None, now)
 
@@ -192,14 +196,22 @@ class LifeCycle(Generic[MessageT]):
     def drain_progress(self, now: float) -> None:
         """A message was read or a handler returned: a drain may have what it waited for."""
         drain = self._drain
-        if drain is None or self.status is SessionStatus.CLOSED or not drain.subscriptions_finished:
+        if drain is None or not self._drain_is_due:
             return
         if not self._link.up:
             self._finish(drain.error, now)
-        elif not drain.flushing:
+        else:
             drain.start_final_flush(now=now)
             self.status = SessionStatus.DRAINING_PUBS
             self._traffic.round_trip(lambda when: self._finish(None, when))
+
+    @property
+    def _drain_is_due(self) -> bool:
+        """The subscriptions have finished, by whatever call, and the next step was not made."""
+        drain = self._drain
+        if drain is None or self.status is SessionStatus.CLOSED or (drain.flushing and self._link.up):
+            return False
+        return drain.subscriptions_finished
 
     def written(self) -> None:
         """Bytes were handed over: an end that waited for that has come."""
@@ -238,7 +250,9 @@ class LifeCycle(Generic[MessageT]):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        drain_by = self._drain.deadline if self._drain is not None else None
+        drain_by: float | None = None
+        if self._drain is not None:
+            drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
         deadlines = (self._link.next_timeout(), drain_by, self._close_by)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -246,6 +260,7 @@ class LifeCycle(Generic[MessageT]):
         """Do what is due. (The connection's own time is told to it by the session.)"""
         self._link.handle_timeout(now=now)
         self.follow_link(now)
+        self.drain_progress(now)
         if self._drain is not None and now >= self._drain.deadline:
             error = self._drain.overrun()
             self._drain = None

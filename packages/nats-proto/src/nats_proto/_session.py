@@ -19,7 +19,7 @@ import random
 from collections.abc import Iterable
 from typing import Final, Generic, overload
 
-from ._connection import ConnectionEnded, ConnectionEvent, HandshakeCompleted, InfoReceived, PongReceived
+from ._connection import Connection, ConnectionEnded, ConnectionEvent, HandshakeCompleted, InfoReceived, PongReceived
 from ._event_queue import EventQueue
 from ._events import (
     Command,
@@ -111,7 +111,7 @@ class Session(Generic[MessageT]):
         connection = self._link.connection
         if connection is not None:
             connection.receive_data(data, now=now)
-            self._handle(connection.events_received(), now)
+            self._handle(connection, now)
             self._traffic.announce_messages()
 
     def receive_eof(self, *, now: float) -> None:
@@ -119,7 +119,7 @@ class Session(Generic[MessageT]):
         connection = self._link.connection
         if connection is not None:
             connection.receive_eof(now=now)
-            self._handle(connection.events_received(), now)
+            self._handle(connection, now)
 
     def events_received(self) -> list[SessionEvent]:
         """What happened since the last call, in order."""
@@ -162,7 +162,7 @@ class Session(Generic[MessageT]):
         connection = self._link.connection
         if connection is not None:
             connection.handle_timeout(now=now)
-            self._handle(connection.events_received(), now)
+            self._handle(connection, now)
         self._life.handle_timeout(now)
 
     # --- answers to commands -----------------------------------------------------------------------------------------
@@ -201,7 +201,8 @@ class Session(Generic[MessageT]):
 
         Subscriptions get what the server has sent, queues are read to the end, what was published is written. After
         ``timeout`` seconds (default: option ``drain_timeout``) the session closes with `NATSTimeoutError`; a link lost
-        on the way ends it with `ConnectionLostError` once the queues are read. Raises `ConnectionClosedError`.
+        on the way ends it with `ConnectionLostError` once the queues are read. Raises `ConnectionClosedError`, and
+        `ValueError` for a negative time.
         """
         self._life.drain(now=now, seconds=self._options.drain_timeout if timeout is None else timeout)
 
@@ -276,7 +277,10 @@ class Session(Generic[MessageT]):
         self._traffic.drain_subscription(sub)
 
     def subscription_progress(self, *, now: float) -> None:
-        """Messages of a closed subscription were read, or a handler returned: a drain may go on."""
+        """Messages of a closed subscription were read, or a handler returned: a drain may go on.
+
+        Nothing is lost by forgetting this call: the timer would be asked for at once.
+        """
         self._life.drain_progress(now)
 
     def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
@@ -360,21 +364,25 @@ class Session(Generic[MessageT]):
 
     # --- what the connection says ------------------------------------------------------------------------------------
 
-    def _handle(self, events: list[ConnectionEvent], now: float) -> None:
+    def _handle(self, connection: Connection, now: float) -> None:
         message_type = self._message_type
         traffic = self._traffic
         deliver = traffic.subs.deliver
         inbox_sid = traffic.inbox.sid
-        for event in events:
+        for event in connection.events_received():
             if isinstance(event, message_type):
                 if event.sid == inbox_sid:
                     traffic.receive_reply(event)
                 else:
                     noteworthy = deliver(event)
                     if noteworthy is not None:
+                        traffic.announce_messages()
                         self._events.add(noteworthy)
             else:
+                traffic.announce_messages()
                 self._handle_control(event, now)
+                if self._link.connection is not connection:
+                    break  # it was given up over this event: what came behind it is not heard any more
         self._life.migrate(now)
 
     def _handle_control(self, event: ConnectionEvent, now: float) -> None:

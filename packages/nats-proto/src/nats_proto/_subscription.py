@@ -39,6 +39,7 @@ class SubscriptionState(Generic[MessageT]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_handlers",
         "delivered",
         "denied",

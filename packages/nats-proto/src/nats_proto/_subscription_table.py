@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Generic
+from weakref import WeakSet
 
 from ._encoder import Encoder
 from ._events import MessagesAvailable, SlowConsumer, SubscriptionClosed
@@ -16,10 +17,21 @@ __all__ = ["SubscriptionTable"]
 class SubscriptionTable(Generic[MessageT]):
     """Subscriptions by sid, in sid order. Sids count up for the life of the session, also across reconnects."""
 
-    __slots__ = ("_by_sid", "_ready", "dropped_msgs", "dropped_unknown_sid", "in_bytes", "in_msgs", "next_sid")
+    __slots__ = (
+        "_by_sid",
+        "_closed",
+        "_ready",
+        "dropped_msgs",
+        "dropped_unknown_sid",
+        "in_bytes",
+        "in_msgs",
+        "next_sid",
+    )
 
     def __init__(self) -> None:
         self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
+        self._closed: WeakSet[SubscriptionState[MessageT]] = WeakSet()
+        """Closed with messages unread: kept by whoever may still read them, a drain waits for those."""
         self.next_sid = 1
         self._ready: list[SubscriptionState[MessageT]] = []
         self.in_msgs = 0
@@ -65,7 +77,13 @@ class SubscriptionTable(Generic[MessageT]):
             return None
         sub.status = SubscriptionStatus.CLOSED
         sub.error = error
+        if not sub.finished:
+            self._closed.add(sub)
         return SubscriptionClosed(sub.sid, error)
+
+    def unfinished(self) -> list[SubscriptionState[MessageT]]:
+        """Those that are closed, and somebody can still read what is in their queues or does so now."""
+        return sorted((sub for sub in self._closed if not sub.finished), key=lambda sub: sub.sid)
 
     def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
         """Put a message into its subscription's queue, or drop it and count it."""

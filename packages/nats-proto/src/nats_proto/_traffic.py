@@ -72,7 +72,7 @@ class Traffic(Generic[MessageT]):
 
     def publish(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
         """Take a message for sending. Raises what the encoder raises, before anything is changed."""
-        self._append(self.encoder.publish(subject, data, reply, headers), len(data))
+        self._append(self.encoder.publish(subject, data, reply, headers), data)
 
     def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
         """Publish with a reply subject of the inbox; the request's token."""
@@ -80,7 +80,7 @@ class Traffic(Generic[MessageT]):
         operation = self.encoder.publish(subject, data, reply, headers)
         if self.inbox.sid is None:
             self.inbox.sid = self._add(self.inbox.subject, None, None, 0, 0).sid
-        self._append(operation, len(data))
+        self._append(operation, data)
         self.inbox.wait(token, reply, subject)
         return token
 
@@ -94,10 +94,10 @@ class Traffic(Generic[MessageT]):
         """Send a PING of our own; ``completed`` is called with the time of its PONG."""
         self.outbox.append_ping(self.round_trips.open_own(completed))
 
-    def _append(self, operation: Operation, nbytes: int) -> None:
+    def _append(self, operation: Operation, data: Payload) -> None:
         self.outbox.append(operation)
         self._out_msgs += 1
-        self._out_bytes += nbytes
+        self._out_bytes += data.nbytes if isinstance(data, memoryview) else len(data)
 
     def _append_control(self, operation: bytes) -> None:
         if self._up:
@@ -229,5 +229,9 @@ class Traffic(Generic[MessageT]):
 
 
 def _check_maximum(max_msgs: int | None) -> None:
-    if max_msgs is not None and max_msgs < 1:
-        raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
+    if max_msgs is None:
+        return
+    if type(max_msgs) is not int:
+        raise TypeError(f"max_msgs must be int, not {type(max_msgs).__name__}")
+    if not 1 <= max_msgs < 2**63:
+        raise ValueError(f"max_msgs must be from 1 to 2**63 - 1: {max_msgs!r:.32}")
