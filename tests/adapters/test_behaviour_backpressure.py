@@ -219,7 +219,7 @@ async def test_many_publishers_against_a_slow_link_to_a_real_server(leg: Leg, se
 
 async def test_requests_and_replies_get_through_a_full_buffer(leg: Leg, server: LocalServer) -> None:
     with Proxy(server.port, rcvbuf=65_536) as proxy:
-        proxy.up.bandwidth = 4 * 1024 * 1024
+        proxy.up.bandwidth = 32 * 1024 * 1024
         proxy.up.read_ahead = 65_536
 
         async def echo(got: object) -> None:

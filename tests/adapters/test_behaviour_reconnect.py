@@ -87,8 +87,8 @@ async def test_many_kills(leg: Leg, server: LocalServer) -> None:
             await is_reconnecting(client)
             await publish_numbers(client, "kept", 10, start=n * 10)
             server.start()
-            await is_connected(client, n + 1)
-        assert [(await sub.next(timeout=5)).data for _ in range(50)] == numbers(50)
+            # Read before the next kill: what was handed over to a server that dies is gone with it.
+            assert [(await sub.next(timeout=5)).data for _ in range(10)] == numbers(10, n * 10)
         assert client.stats.reconnects == 5
 
 
@@ -152,18 +152,21 @@ async def test_without_a_buffer_every_publish_while_down_fails(leg: Leg, server:
             await client.publish("down")
 
 
-async def test_a_message_larger_than_before_is_refused_by_the_new_server(leg: Leg) -> None:
-    """A buffered publish that the next server would not take must not cost one connection after the other."""
-    script = [handshake(max_payload=1000), expect(b"PUB small 1\r\n2\r\n"), hold()]
-    with Peer([handshake(), close()], script) as peer:
+async def test_a_buffered_message_that_the_next_server_refuses_is_sent_once(leg: Leg) -> None:
+    """Taken when the limit was higher: it costs one connection, not one after the other."""
+    refused = [
+        handshake(max_payload=1000),
+        expect(b"PUB large 2000\r\n"),
+        send(b"-ERR 'Maximum Payload Violation'\r\n"),
+    ]
+    with Peer([handshake(), close()], refused, [handshake(max_payload=1000), expect(b"PUB small 0")]) as peer:
         async with leg.connect(peer.url, **QUICK) as client:
             await is_reconnecting(client)
-            await client.publish("small", b"1")
             await client.publish("large", b"x" * 2000)
-            await client.publish("small", b"2")
-            await is_connected(client, 1)
-            await eventually(lambda: b"PUB small 1\r\n2\r\n" in peer.connections[1].received)
-            assert b"PUB large" not in peer.connections[1].received
+            await is_connected(client, 2)
+            await client.publish("small")
+            await in_thread(peer.wait_until_finished)
+            assert b"PUB large" not in peer.connections[2].received
 
 
 # --- who waits -------------------------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ async def test_the_first_connect_says_what_each_server_did(leg: Leg, free_port: 
         assert type(first) is TransportError
         assert isinstance(first.__cause__, OSError)
         assert "does not look like a NATS server" in str(second)
-        for text in (refused, peer.url, "refused", "does not look like"):
+        for text in (refused, peer.url, "cannot connect", "does not look like"):
             assert text in str(caught.value)
 
 
@@ -316,7 +319,7 @@ async def test_a_limit_of_attempts_ends_the_client(leg: Leg, server: LocalServer
         closed = await log.wait(Closed)
         assert isinstance(closed.error, NoServersError)
         assert [server for server, _ in closed.error.attempts] == [server.url]
-        assert "refused" in str(closed.error)
+        assert "cannot connect" in str(closed.error)
         assert len(log.of(Reconnecting)) == 3
         assert client.status is SessionStatus.CLOSED
         with pytest.raises(ConnectionClosedError):
@@ -420,6 +423,9 @@ async def test_what_was_published_before_reconnect_is_not_sent_twice(leg: Leg, u
             for n in range(20):
                 await publish_numbers(client, "once", 50, start=n * 50)
                 await client.reconnect()
+                if n % 3 == 0:
+                    await is_connected(client, 1)
+            await is_connected(client, 1)
             await client.drain(timeout=10)
         got: list[bytes] = []
         while batch := await sub.next_batch(1000, timeout=0.3):
@@ -529,6 +535,7 @@ async def test_a_lame_duck_is_left_and_told(leg: Leg, cluster: LocalCluster) -> 
         assert client.connected_url != leaving.url
         assert log.of(Disconnected)[0].error is None
         assert leaving.running
+        leaving.kill()  # it would take its time
 
 
 async def test_a_lame_duck_can_be_stayed_with(leg: Leg) -> None:

@@ -167,6 +167,7 @@ async def test_f11_a_lame_duck_costs_no_request(leg: Leg) -> None:
             assert log.of(Disconnected)[0].error is None
             assert client.stats.reconnects == 1
             assert client.stats.dropped_replies == 0
+            first.kill()  # it would take its time
 
 
 async def _reaches(client: object, subject: str) -> None:
