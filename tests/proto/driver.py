@@ -142,13 +142,17 @@ class World:
     # --- one pump, as in an adapter ----------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """After every call to the session: data, commands, events."""
+        """After every call to the session: commands, data, and what came of it, events."""
+        self._run_commands()
         self._write()
+        self._run_commands()
+        self._events += self.session.events_received()
+
+    def _run_commands(self) -> None:
         for command in self.session.commands_to_run():
             self.commands.append(command)
             self._pieces.clear()
             self.dial = command if isinstance(command, OpenTransport) else None
-        self._events += self.session.events_received()
 
     def _write(self) -> None:
         while True:
