@@ -30,6 +30,7 @@ class Client:
     def __init__(self, session: Session[Message], pump: Pump, options: ConnectOptions) -> None:
         self._session = session
         self._pump = pump
+        self._transport = pump.transport
         self._options = options
 
     def __repr__(self) -> str:
@@ -54,8 +55,8 @@ class Client:
         if not self._session.writable:
             await self._pump.wait_writable()
         self._session.publish(subject, data, reply=reply, headers=headers)
-        if self._pump.idle_writer is not None:
-            self._pump.wake_writer()
+        if self._transport.idle_writer is not None:
+            self._transport.wake_writer()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -71,7 +72,7 @@ class Client:
                 await self._pump.wait_writable()
             token = self._session.request(subject, data, headers=headers)
             answer = self._pump.requests[token] = Answer()
-            self._pump.data_added()
+            self._transport.wake_writer()
             try:
                 await answer.arrived.wait()
             finally:
@@ -115,7 +116,7 @@ class Client:
         """
         token = self._session.flush()
         answer = self._pump.flushes[token] = Answer()
-        self._pump.data_added()
+        self._transport.wake_writer()
         with anyio.move_on_after(timeout):
             try:
                 await answer.arrived.wait()

@@ -17,7 +17,8 @@ from nats_proto.errors import ConfigurationError, LocalProtocolError
 from ._client import Client
 from ._dispatch import Dispatcher
 from ._message import Message
-from ._pump import Pump, leaves
+from ._pump import Pump
+from ._transport import leaves
 
 __all__ = ["Connecting", "connect"]
 

@@ -177,8 +177,8 @@ class Subscription:
     async def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
 
-        A message counts as read when its reader asks for the next one, or took it with `next` or `next_batch`. Called
-        from its own callback it does not wait: it would wait for itself. A cancelled wait leaves the drain going on.
+        A message counts as read when it was taken; a callback also has to return. Called from its own callback it does
+        not wait: it would wait for itself. A cancelled wait leaves the drain going on.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
