@@ -106,6 +106,7 @@ class LifeCycle(Generic[MessageT]):
         self._link.settle()
         if not self._link.up:
             self._link.stop()
+            self._traffic.outbox.abandon()
             self._drain_without_link(None, now)
             return
         for sub in subs:
@@ -152,6 +153,8 @@ class LifeCycle(Generic[MessageT]):
                         # The first connect goes on in the background.
                         self.status = SessionStatus.RECONNECTING
                     self._events.add(event)
+        if self._link.connection is None:
+            self._traffic.outbox.abandon()
 
     def _link_up(self, up: LinkUp) -> None:
         self.status = SessionStatus.CONNECTED

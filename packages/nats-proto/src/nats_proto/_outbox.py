@@ -192,11 +192,18 @@ class Outbox:
         self.pending_bytes += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
         self._sent_late(sent)
 
+    def abandon(self) -> None:
+        """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
+        if self._open:
+            self._open = False
+            self.pending_bytes -= self._unaccepted
+            self._aside.extend(operation for chunk in self._in_flight for operation in chunk.operations)
+            self._in_flight.clear()
+            self._unaccepted = 0
+
     def begin(self) -> None:
         """There is a transport: what the one before did not accept whole goes first, and its reports are over."""
-        if self._open:  # a handshake failed: nothing but its own bytes can be in flight
-            self.pending_bytes -= self._unaccepted
-            self._in_flight.clear()
+        self.abandon()
         self._sealed.extendleft(reversed(_chunks_of(operation for operation in self._aside if _is_publish(operation))))
         self._aside.clear()
         self._sent_of_flight = self._unaccepted = 0
