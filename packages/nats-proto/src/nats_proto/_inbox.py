@@ -13,7 +13,7 @@ from typing import Final
 
 from ._events import ReplyReceived, RequestFailed
 from ._frames import Message
-from .errors import NATSError, NoRespondersError
+from .errors import NATSError, NoRespondersError, PermissionsError
 
 __all__ = ["RequestInbox"]
 
@@ -32,7 +32,18 @@ class _Waiting:
 class RequestInbox:
     """The replies a session waits for."""
 
-    __slots__ = ("_next_token", "_prefix", "_rng", "_start", "_tokens", "_waiting", "dropped", "sid", "subject")
+    __slots__ = (
+        "_next_token",
+        "_prefix",
+        "_rng",
+        "_start",
+        "_tokens",
+        "_waiting",
+        "denied",
+        "dropped",
+        "sid",
+        "subject",
+    )
 
     def __init__(self, prefix: str, rng: random.Random) -> None:
         self._rng = rng
@@ -45,12 +56,21 @@ class RequestInbox:
         self._tokens: dict[int, str] = {}
         self._next_token = 1
         self.dropped = 0
+        self.denied: PermissionsError | None = None
+        """The connected server's refusal of the subscription."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def open(self) -> tuple[int, str]:
-        """A new request: its token and its reply subject. Nothing is remembered until `wait`."""
+        """A new request: its token and its reply subject. Nothing is remembered until `wait`.
+
+        Raises `PermissionsError` while the server refuses the subscription: no reply could ever come.
+        """
+        if self.denied is not None:
+            text, subject = self.denied.text, self.denied.subject
+            refused = f"request: no reply can come, the inbox was refused ({text})"
+            raise PermissionsError(refused, text=text, operation="subscribe", subject=subject) from self.denied
         token = self._next_token
         return token, f"{self.subject[:-1]}{self._rng.getrandbits(64):016x}"
 
@@ -88,8 +108,9 @@ class RequestInbox:
         return failed
 
     def fail_subject(self, subject: str, error: NATSError) -> list[RequestFailed]:
-        """Every request to ``subject`` fails: the server refused the publish."""
-        tokens = [waiting.token for waiting in self._waiting.values() if waiting.subject == subject]
+        """Every request to ``subject``, or the one with this reply subject, fails: the server refused the publish."""
+        reply = subject[self._start :] if subject.startswith(self.subject[:-1]) else None
+        tokens = [w.token for key, w in self._waiting.items() if w.subject == subject or key == reply]
         for token in tokens:
             self.cancel(token)
         return [RequestFailed(token, error) for token in tokens]

@@ -192,11 +192,12 @@ class Traffic(Generic[MessageT]):
 
     def refuse(self, error: PermissionsError) -> None:
         """The server refused a publish or a subscription: tell whom it concerns."""
-        if error.operation == "subscribe":
+        if error.operation == "subscribe" and error.subject == self.inbox.subject:
+            self.inbox.denied = error
+            self.fail_requests(error)
+        elif error.operation == "subscribe":
             for event in self.subs.deny(error):
                 self._events.add(event)
-            if error.subject == self.inbox.subject:
-                self.fail_requests(error)
         else:
             for failed in self.inbox.fail_subject(error.subject, error):
                 self._events.add(failed)
@@ -211,6 +212,7 @@ class Traffic(Generic[MessageT]):
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
         self._up = False
+        self.inbox.denied = None
         self.fail_flushes(lost)
         self.outbox.cut()
         for sub in self.subs:

@@ -1,0 +1,266 @@
+"""Requests: each reply to its own caller, once; everything else is counted and dropped."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nats_proto import ReplyReceived, RequestFailed, ServerErrorReceived, Session
+from nats_proto._headers import encode_status_block
+from nats_proto.errors import (
+    ConnectionLostError,
+    InvalidSubjectError,
+    MaxControlLineError,
+    NoRespondersError,
+    PermissionsError,
+)
+from tests.proto.driver import World, err, frames_of, msg
+
+
+def requested(world: World, *subjects: str) -> list[tuple[int, str]]:
+    """Requests and their reply subjects, as the server sees them."""
+    tokens = [world.session.request(subject, b"q") for subject in subjects]
+    world.pump()
+    replies = [frame.reply for frame in frames_of(world.wire()) if getattr(frame, "subject", None) in subjects]
+    assert len(replies) == len(tokens)
+    return [(token, str(reply)) for token, reply in zip(tokens, replies, strict=True)]
+
+
+def test_the_inbox_is_one_subscription_made_by_the_first_request() -> None:
+    world = World().ready()
+    world.session.request("r", b"1")
+    world.session.request("r", b"22")
+    world.pump()
+    words = world.words()
+    assert len(words) == 3
+    assert words[0].startswith("SUB _INBOX.")
+    assert words[0].endswith(".* 1")
+    assert words[1:] == ["PUB r [1]", "PUB r [2]"]
+    stats = world.session.stats
+    assert (stats.out_msgs, stats.out_bytes) == (2, 3)
+
+
+def test_replies_find_their_callers_in_any_order() -> None:
+    world = World().ready()
+    requests = requested(world, "a", "b", "c")
+    for token, reply in reversed(requests):
+        world.feed(msg(reply, 1, b"to %d" % token))
+    events = world.events_of(ReplyReceived)
+    assert [(event.token, event.message.data) for event in events] == [
+        (token, b"to %d" % token) for token, _ in reversed(requests)
+    ]
+    stats = world.session.stats
+    assert (stats.in_msgs, stats.in_bytes, stats.dropped_replies) == (3, 12, 0)
+    assert world.session.pending_requests == 0
+
+
+def test_headers_of_a_request_and_of_its_reply() -> None:
+    world = World().ready()
+    world.session.request("r", b"x", headers={"A": "1"})
+    world.pump()
+    frame = frames_of(world.wire())[1]
+    assert frame.headers["A"] == "1"  # type: ignore[union-attr]
+    world.feed(msg(frame.reply, 1, b"y", header_block=b"NATS/1.0\r\nB: 2\r\n\r\n"))  # type: ignore[union-attr]
+    (event,) = world.events_of(ReplyReceived)
+    assert event.message.headers is not None
+    assert event.message.headers["B"] == "2"
+
+
+def test_a_second_reply_is_dropped() -> None:  # H68
+    world = World().ready()
+    [(token, reply)] = requested(world, "r")
+    world.feed(msg(reply, 1, b"first") + msg(reply, 1, b"second"))
+    assert [(event.token, event.message.data) for event in world.events_of(ReplyReceived)] == [(token, b"first")]
+    assert world.session.stats.dropped_replies == 1
+
+
+def test_a_late_reply_is_dropped() -> None:  # H68
+    world = World().ready()
+    (first, first_reply), (second, second_reply) = requested(world, "r", "r")
+    world.session.cancel_request(first)
+    world.session.cancel_request(first)
+    world.session.cancel_request(12345)
+    assert world.session.pending_requests == 1
+    world.feed(msg(first_reply, 1, b"late") + msg(second_reply, 1, b"x"))
+    assert [event.token for event in world.events_of(ReplyReceived)] == [second]
+    assert world.session.stats.dropped_replies == 1
+    world.session.cancel_request(second)
+
+
+@pytest.mark.parametrize("guess", ["", "0", "1", "0" * 16, "*", "\u00e9", "x" * 5000])
+def test_a_guessed_token_reaches_nobody(guess: str) -> None:  # H68
+    world = World().ready()
+    [(_, reply)] = requested(world, "r")
+    inbox = reply.rpartition(".")[0]
+    world.feed(b"MSG %b.%b 1 0\r\n\r\n" % (inbox.encode(), guess.encode()))
+    world.feed(msg("short", 1) + msg("mapped.to.another.subject", 1, b"x"))
+    assert world.events() == []
+    assert world.session.pending_requests == 1
+    assert world.session.stats.dropped_replies == 3
+
+
+def test_tokens_and_inboxes_cannot_be_guessed_and_do_not_repeat() -> None:
+    world = World(pending_size=1 << 30).ready()
+    replies = [reply for _, reply in requested(world, *["r"] * 2000)]
+    tokens = {reply.rpartition(".")[2] for reply in replies}
+    assert len(tokens) == 2000
+    assert {len(token) for token in tokens} == {16}
+    inboxes = {world.session.new_inbox() for _ in range(2000)}
+    assert len(inboxes) == 2000
+    assert {len(inbox) for inbox in inboxes} == {len("_INBOX.") + 22}
+    assert len({inbox[7] for inbox in inboxes}) > 40
+    assert len({inbox[-1] for inbox in inboxes}) > 40
+
+
+def test_the_prefix_is_the_users() -> None:
+    world = World(inbox_prefix="_INBOX_me.x").ready()
+    [(_, reply)] = requested(world, "r")
+    assert reply.startswith("_INBOX_me.x.")
+    assert world.session.new_inbox().startswith("_INBOX_me.x.")
+
+
+def test_two_sessions_have_two_inboxes() -> None:
+    options = World().options
+    inboxes = {Session(options, "a", rng=random.Random(seed))._traffic.inbox.subject for seed in range(100)}
+    assert len(inboxes) == 100
+
+
+# --- no responders ---------------------------------------------------------------------------------------------------
+
+NO_RESPONDERS = encode_status_block(503)
+
+
+def test_nobody_listens() -> None:
+    world = World().ready()
+    [(token, reply)] = requested(world, "price")
+    world.feed(msg(reply, 1, header_block=NO_RESPONDERS))
+    (failed,) = world.events()
+    assert isinstance(failed, RequestFailed)
+    assert failed.token == token
+    assert isinstance(failed.error, NoRespondersError)
+    assert failed.error.subject == "price"
+    assert str(failed.error) == "no responders: nobody is subscribed to 'price'"
+    assert reply not in str(failed.error)
+    assert world.session.pending_requests == 0
+
+
+@pytest.mark.parametrize(
+    ("block", "data"),
+    [
+        pytest.param(NO_RESPONDERS, b"with a payload", id="H55"),
+        pytest.param(encode_status_block(404), b"", id="another status"),
+        pytest.param(b"NATS/1.0\r\nStatus: 503\r\n\r\n", b"", id="a header that looks like it"),
+        pytest.param(b"NATS/1.0 5035\r\n\r\n", b"", id="H54"),
+    ],
+)
+def test_what_is_no_503_is_a_reply(block: bytes, data: bytes) -> None:
+    world = World().ready()
+    [(token, reply)] = requested(world, "r")
+    world.feed(msg(reply, 1, data, header_block=block))
+    assert [event.token for event in world.events_of(ReplyReceived)] == [token]
+
+
+# --- connections come and go -----------------------------------------------------------------------------------------
+
+
+def test_a_request_outlives_its_connection() -> None:
+    world = World().ready()
+    [(token, reply)] = requested(world, "r")
+    world.cut()
+    assert world.session.pending_requests == 1
+    world.up()
+    assert world.words() == ["CONNECT", "PING", f"SUB {reply.rpartition('.')[0]}.* 1"]
+    world.feed(msg(reply, 1, b"late but right"))
+    assert [event.token for event in world.events_of(ReplyReceived)] == [token]
+
+
+def test_a_request_made_while_away_is_sent_once_behind_its_subscription() -> None:
+    world = World()
+    token = world.session.request("r", b"x")
+    world.up()
+    words = world.words()
+    assert [word.split()[0] for word in words] == ["CONNECT", "PING", "SUB", "PUB"]
+    world.session.cancel_request(token)
+    world.cut()
+    world.up()
+    assert [word.split()[0] for word in world.words()] == ["CONNECT", "PING", "SUB"]
+
+
+def test_by_option_requests_fail_with_their_connection() -> None:
+    world = World(fail_requests_on_disconnect=True).ready()
+    requests = requested(world, "a", "b")
+    world.cut()
+    failed = world.events_of(RequestFailed)
+    assert [event.token for event in failed] == [token for token, _ in requests]
+    for event in failed:
+        assert isinstance(event.error, ConnectionLostError)
+        assert event.error.outcome == "unknown"
+        assert event.error.__cause__ is world.session.last_error
+    world.up()
+    world.feed(msg(requests[0][1], 1, b"late"))
+    assert world.session.stats.dropped_replies == 1
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_publish_fails_the_requests_to_its_subject() -> None:
+    world = World().ready()
+    (a1, _), (_b, _), (a2, _) = requested(world, "a", "b", "a")
+    world.feed(err('Permissions Violation for Publish to "a"'))
+    report, *failed = world.events()
+    assert isinstance(report, ServerErrorReceived)
+    assert failed == [RequestFailed(a1, report.error), RequestFailed(a2, report.error)]
+    assert world.session.pending_requests == 1
+
+
+def test_a_refused_reply_subject_fails_its_request() -> None:
+    world = World().ready()
+    (_, _), (second, reply) = requested(world, "r", "r")
+    world.feed(err(f'Permissions Violation for Publish with Reply of "{reply}"'))
+    assert [event.token for event in world.events_of(RequestFailed)] == [second]
+    world.feed(err('Permissions Violation for Publish with Reply of "something.else"'))
+    assert world.session.pending_requests == 1
+
+
+def test_a_refused_inbox_fails_all_requests_and_those_to_come() -> None:
+    world = World().ready()
+    requests = requested(world, "a", "b")
+    inbox = world.session._traffic.inbox.subject
+    world.feed(err(f'Permissions Violation for Subscription to "{inbox}"'))
+    report, *failed = world.events()
+    assert isinstance(report, ServerErrorReceived)
+    assert failed == [RequestFailed(token, report.error) for token, _ in requests]
+    before = world.session.stats
+    with pytest.raises(PermissionsError, match="inbox") as raised:
+        world.session.request("a")
+    assert raised.value.__cause__ is report.error
+    assert world.session.stats == before
+    world.session.publish("a")
+    world.cut()
+    token = world.session.request("a")
+    world.up()
+    assert world.session.request("a") == token + 1
+
+
+# --- misuse ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_call_leaves_no_inbox_and_no_token_behind() -> None:
+    world = World().ready()
+    with pytest.raises(InvalidSubjectError):
+        world.session.request("a b")
+    world.pump()
+    assert world.words() == []
+    first = world.session.request("r")
+    with pytest.raises(TypeError):
+        world.session.request("r", "text")  # type: ignore[arg-type]
+    assert world.session.request("r") == first + 1
+
+
+def test_an_inbox_too_long_for_a_line_is_refused_by_the_call() -> None:
+    world = World(inbox_prefix="x" * 4090).ready()
+    with pytest.raises(MaxControlLineError):
+        world.session.request("r")
+    assert world.session.stats.out_msgs == 0
