@@ -370,9 +370,9 @@ class Connection:
         block = message.header_block
         if block is not None and not (block.startswith(_HEADER_VERSIONS) and block.endswith(b"\r\n\r\n")):
             reason = message.header_error
-            self._content_error(
-                HeaderError(f"message on {message.subject!r} came with a bad header block: {reason or 'not NATS/1.0'}")
-            )
+            # By sid: the subject may be an inbox, which is nobody else's business, and as long as the server likes.
+            what = f"a message for sid {message.sid} came with a bad header block"
+            self._content_error(HeaderError(f"{what}: {reason or 'not NATS/1.0'}"))
 
     def _content_error(self, error: RemoteProtocolError) -> None:
         self._events.append(ContentErrorReceived(error=error))
