@@ -61,6 +61,7 @@ READ_BY_CLIENT = [
     Row("msg-reply-is-number", b"MSG a 1 7 1\r\nx\r\n", (msg("a", 1, b"x", "7"),)),
     Row("hmsg", b"HMSG a 1 18 23\r\n" + BLOCK + b"hello\r\n", (msg("a", 1, b"hello", None, BLOCK),)),
     Row("hmsg-reply", b"HMSG a 1 r 18 23\r\n" + BLOCK + b"hello\r\n", (msg("a", 1, b"hello", "r", BLOCK),)),
+    Row("hmsg-reply-is-number", b"HMSG a 1 7 18 19\r\n" + BLOCK + b"x\r\n", (msg("a", 1, b"x", "7", BLOCK),)),
     Row("hmsg-empty-payload", b"HMSG a 1 18 18\r\n" + BLOCK + b"\r\n", (msg("a", 1, b"", None, BLOCK),)),
     Row("hmsg-smallest", b"HMSG a 1 12 12\r\nNATS/1.0\r\n\r\n\r\n", (msg("a", 1, b"", None, b"NATS/1.0\r\n\r\n"),)),
     Row("many", b"PING\r\n" + GOOD * 3 + b"+OK\r\n" + GOOD, (PING, A1, A1, A1, OK, A1)),
@@ -69,6 +70,11 @@ READ_BY_CLIENT = [
         "line-memory",
         GOOD + b"MSG b 2 r 1\r\ny\r\n" + GOOD + b"MSG a 1 2\r\nxy\r\n" + GOOD + b"MSG a 11 1\r\nx\r\n" + GOOD,
         (A1, msg("b", 2, b"y", "r"), A1, msg("a", 1, b"xy"), A1, msg("a", 11, b"x"), A1),
+    ),
+    Row(
+        "line-memory-equal-lengths",
+        b"MSG abc 1 1\r\nx\r\nMSG b 2 r 1\r\ny\r\nMSG abc 1 1\r\nx\r\n",
+        (msg("abc", 1, b"x"), msg("b", 2, b"y", "r"), msg("abc", 1, b"x")),
     ),
     Row("line-memory-cut-payload", GOOD + b"MSG a 1 1\r\n", (A1,)),
     # --- H26, H27: what the grammar leaves open ---
@@ -206,6 +212,14 @@ CLIENT_FAULTS = [
         "line longer than 8 bytes (max_control_line): b'MSG aaaa'",
         {"max_control_line": 8},
     ),
+    Row("H5-lower-case", b"info {" + b" " * 40 + b"}\r\n", (), "(max_info)", {"max_info": 32}),
+    Row(
+        "H23-hmsg-one-over",
+        b"HMSG a 1 18 18\r\n" + BLOCK + b"\r\n",
+        (),
+        "line longer than 15 bytes",
+        {"max_control_line": 15},
+    ),
     Row("H23-word-in-tiny-line", b"PING\r\n", (), "line longer than 5 bytes", {"max_control_line": 5}),
     # --- H25: no operation ---
     Row("H25-unknown", GOOD + b"RMSG a 1\r\n", (A1,), "unknown operation b'RMSG a 1'"),
@@ -305,6 +319,10 @@ CLIENT_FAULTS = [
         "message of 20 bytes, the limit is 19",
         {"max_payload": 19},
     ),
+    Row("H35-with-data", b"HMSG a 1 18 20\r\n" + BLOCK + b"xy\r\n", (), "the limit is 19", {"max_payload": 19}),
+    Row("H31-20-digits-and-data", b"MSG a 1 00000000000000000002\r\nxy\r\n", (), "MSG with a bad size"),
+    Row("H31-20-digits-hmsg", b"HMSG a 1 18 00000000000000000018\r\n" + BLOCK + b"\r\n", (), "HMSG with a bad size"),
+    Row("H36-20-digits-and-data", b"MSG a 00000000000000000001 2\r\nxy\r\n", (), "MSG with a bad sid"),
     # --- H36: sids ---
     *(
         Row(
@@ -340,6 +358,11 @@ CLIENT_FAULTS = [
     *(
         Row(f"H47-bad-{number}", GOOD + b"HMSG a 1 %b 23\r\n" % size, (A1,), "HMSG with a bad header size")
         for number, size in enumerate([b"-1", b"+12", b"x", "١٢".encode(), b"12.0", b"1" * 20])
+    ),
+    Row("H47-11-and-data", b"HMSG a 1 11 13\r\nNATS/1.0\r\nxxx\r\n", (), "header size of 11"),
+    Row("H47-more-than-total", b"HMSG a 1 20 18\r\n" + BLOCK + b"\r\n", (), "header size of 20"),
+    Row(
+        "H47-over-limit-and-data", b"HMSG a 1 18 18\r\n" + BLOCK + b"\r\n", (), "limit is 17", {"max_header_bytes": 17}
     ),
     Row("H47-bad-total", GOOD + b"HMSG a 1 12 x\r\n", (A1,), "HMSG with a bad size"),
     Row(

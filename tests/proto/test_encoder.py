@@ -175,6 +175,12 @@ def test_the_cache_of_subjects_is_bounded() -> None:
     assert len(encoder._heads) <= CACHED_SUBJECTS
 
 
+def test_a_liar_is_not_remembered_for_others() -> None:
+    encoder = Encoder()
+    assert encoder.publish(LyingText("evil"), b"") == b"PUB evil 0\r\n\r\n"
+    assert encoder.publish("known", b"") == b"PUB known 0\r\n\r\n"
+
+
 def test_refused_subjects_are_not_remembered() -> None:
     encoder = Encoder()
     for _ in range(2):

@@ -210,6 +210,21 @@ def test_h23_little_is_kept_of_a_line_without_end(piece: int) -> None:
     assert parser.error is not None
 
 
+@pytest.mark.parametrize("begun", [b"", b"MSG a", b"INFO {"])
+def test_h23_a_long_chunk_is_not_copied_to_find_it_too_long(begun: bytes) -> None:
+    parser = Parser(Role.CLIENT)
+    parser.receive_data(begun)
+    chunk = (b"" if begun else b"INFO ") + b" " * 16 * MiB
+    tracemalloc.start()
+    try:
+        parser.receive_data(chunk)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert parser.error is not None
+    assert peak < 3 * MiB
+
+
 @pytest.mark.parametrize("piece", [1, 7, KiB, 64 * KiB])
 def test_h34_memory_grows_with_what_came(piece: int) -> None:
     parser = Parser(Role.CLIENT)

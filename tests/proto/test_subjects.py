@@ -159,6 +159,8 @@ def test_every_forbidden_byte(check: str) -> None:
         (">", ">", True),
         ("a.>", "a.>", True),
         ("a>", "ab", False),
+        ("a.>.b", "a.x.b", False),
+        (">.b", "a.b", False),
         ("a*", "ab", False),
     ],
 )

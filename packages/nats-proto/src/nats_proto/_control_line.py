@@ -31,8 +31,7 @@ def find_operation(line: bytes | bytearray, known: AbstractSet[bytes], *, comple
     """
     start = bytes(line[: _LONGEST_WORD + 1]).upper().translate(_SEPARATORS)
     word, separator, _ = start.partition(b" ")
-    ended = complete and len(line) <= _LONGEST_WORD
-    if separator or ended:
+    if separator or complete:
         if word in known:
             return word
     elif any(candidate.startswith(start) for candidate in known):

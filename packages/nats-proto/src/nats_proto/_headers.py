@@ -153,9 +153,6 @@ class Headers:
         """Take all lines of ``name`` but the first ``keep`` out of the order."""
         if self._order is None:
             return
-        if not self._repeated:
-            self._order = None
-            return
         at = self._order.index(name) + keep
         self._order[at:] = [other for other in self._order[at:] if other != name]
 
@@ -212,8 +209,8 @@ def parse_header_block(block: bytes) -> ParsedHeaders:
 def encode_header_block(headers: HeadersLike) -> bytes | None:
     """Write headers as a block, or None when there is no line.
 
-    Raises `InvalidHeaderError` for a name that is not printable ASCII without colon, or a value with a lone surrogate or
-    a control character other than TAB: CR and LF would begin another line, and for the others readers drop the line.
+    Raises `InvalidHeaderError` for a name that is not printable ASCII without colon, or a value with a lone surrogate
+    or a control character other than TAB (CR and LF would begin another line, the others make readers drop it).
     `TypeError` for what is no ``str``.
     """
     lines = _encode_lines(headers)
