@@ -68,13 +68,13 @@ READ_BY_CLIENT = [
     # The fast path remembers the line before: these must not be taken for one another.
     Row(
         "line-memory",
-        GOOD + b"MSG b 2 r 1\r\ny\r\n" + GOOD + b"MSG a 1 2\r\nxy\r\n" + GOOD + b"MSG a 11 1\r\nx\r\n" + GOOD,
-        (A1, msg("b", 2, b"y", "r"), A1, msg("a", 1, b"xy"), A1, msg("a", 11, b"x"), A1),
+        GOOD * 3 + b"MSG b 2 r 1\r\ny\r\n" + GOOD + b"MSG a 1 2\r\nxy\r\n" + GOOD + b"MSG a 11 1\r\nx\r\n" + GOOD,
+        (A1, A1, A1, msg("b", 2, b"y", "r"), A1, msg("a", 1, b"xy"), A1, msg("a", 11, b"x"), A1),
     ),
     Row(
         "line-memory-equal-lengths",
-        b"MSG abc 1 1\r\nx\r\nMSG b 2 r 1\r\ny\r\nMSG abc 1 1\r\nx\r\n",
-        (msg("abc", 1, b"x"), msg("b", 2, b"y", "r"), msg("abc", 1, b"x")),
+        b"MSG abc 1 1\r\nx\r\n" * 3 + b"MSG b 2 r 1\r\ny\r\n" + b"MSG abc 1 1\r\nx\r\n" * 3,
+        (*[msg("abc", 1, b"x")] * 3, msg("b", 2, b"y", "r"), *[msg("abc", 1, b"x")] * 3),
     ),
     Row("line-memory-cut-payload", GOOD + b"MSG a 1 1\r\n", (A1,)),
     # --- H26, H27: what the grammar leaves open ---

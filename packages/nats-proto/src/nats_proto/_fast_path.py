@@ -31,8 +31,6 @@ _match_hmsg: Final = re.compile(
 ).match
 _match_word: Final = re.compile(rb"(PING|PONG|\+OK)\r\n").match
 _WORDS: Final[dict[bytes, Frame]] = {b"PING": PING, b"PONG": PONG, b"+OK": OK}
-_NO_LINE: Final = b"\n"
-"""No operation begins like this."""
 _SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
 """Most sids and sizes; a look-up takes a third of the time of `int`."""
 
@@ -56,13 +54,15 @@ class FastPath:
         append = frames.append
         small_number = _SMALL_NUMBERS.get
         message_type = self._message_type
-        # Many messages in a row have the very same line. It is compared first, and read only when it differs.
-        line = _NO_LINE
+        # Many messages in a row often have the very same line. Once a subject came twice, its line is compared first
+        # and read only when it differs.
+        line: bytes | None = None
+        last_subject = b""
         length = sid = size = 0
         subject = ""
         reply: str | None = None
         while True:
-            if startswith(line, position):
+            if line is not None and startswith(line, position):
                 begin = position + length
             elif (match := _match_msg(data, position)) is not None:
                 raw_subject, raw_sid, raw_reply, raw_size = match.groups()
@@ -73,12 +73,14 @@ class FastPath:
                     break
                 sid = small_number(raw_sid) or int(raw_sid)
                 subject = raw_subject.decode("utf-8", "surrogateescape")
-                if raw_reply is None:
-                    reply = None
-                    line = data[position:begin]
-                else:  # hardly ever the same twice
+                line = None
+                if raw_reply is not None:  # hardly ever the same twice
                     reply = raw_reply.decode("utf-8", "surrogateescape")
-                    line = _NO_LINE
+                else:
+                    reply = None
+                    if raw_subject == last_subject:
+                        line = data[position:begin]
+                    last_subject = raw_subject
             elif (match := _match_hmsg(data, position)) is not None:
                 end = self._read_with_headers(data, match, frames)
                 if end == 0:
