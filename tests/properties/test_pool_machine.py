@@ -37,7 +37,7 @@ JUNK = ["", "::::", "x", "u:p@a:4222", "a:0"]
 DELAYS: list[Callable[[int], float] | None] = [None, lambda rounds: 0.5 * rounds, lambda rounds: math.nan]
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """One server as the model knows it."""
 
@@ -46,6 +46,7 @@ class Turn:
     tried: bool = False
     lame: bool = False
     attempts: int = 0
+    failure: NATSError | None = None
     refusal: NATSError | None = None
     last_dial: float = -math.inf
 
@@ -77,7 +78,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.turns = [Turn(name, named=True) for name in names]
         self.current: Turn | None = None
-        self.failures: dict[str, NATSError] = {}
+        self.failures: list[Turn] = []
         self.round = 0
         self.rounds: int | None = None
         self.number = 0
@@ -136,6 +137,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool.begin(now=self.now, rounds=rounds, immediate=immediate)
         for turn in self.turns:
             turn.tried = False
+        for turn in self.failures:
+            turn.failure = None
         self.failures.clear()
         self.round, self.rounds, self.number = 1, rounds, 0
         self.not_before, self.hurry = self.now, immediate
@@ -173,7 +176,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     def failed(self, turn: Turn, error: NATSError, dropped: bool) -> None:
         turn.last_dial = min(turn.last_dial, self.now)
-        self.failures[turn.host] = error
+        if turn not in self.failures:
+            self.failures.append(turn)
+        turn.failure = error
         again = error in AUTHENTICATION and turn.refusal is error
         if error in AUTHENTICATION:
             turn.refusal = error
@@ -278,7 +283,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert [self.pool.attempts_of(server) for server in servers] == [turn.attempts for turn in self.turns]
         assert [self.pool.is_lame_duck(server) for server in servers] == [turn.lame for turn in self.turns]
         assert (self.pool.current.host if self.pool.current else None) == (self.current.host if self.current else None)
-        assert self.pool.failures == tuple((f"nats://{host}:4222", error) for host, error in self.failures.items())
+        assert self.pool.failures == tuple((f"nats://{turn.host}:4222", turn.failure) for turn in self.failures)
 
 
 TestPoolMachine = PoolMachine.TestCase

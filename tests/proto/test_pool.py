@@ -143,6 +143,13 @@ def test_the_first_walk_tries_every_server_once_at_once() -> None:
     assert hosts(pool.servers) == "a b c"
 
 
+def test_a_walk_is_not_held_up_by_an_earlier_dial() -> None:
+    pool = pool_of("a")
+    for now in (0.0, 0.1):
+        pool.begin(now=now, rounds=1)
+        assert pool.next_attempt(now=now) == Attempt(Server.parse("a"), now, 1, 1)
+
+
 def test_a_walk_of_two_rounds_waits_in_between() -> None:
     pool = pool_of("a,b")
     pool.begin(now=0.0, rounds=2)
@@ -240,6 +247,15 @@ def test_secure_servers_have_their_own_jitter(servers: str, longest: float) -> N
         firsts.append(attempt.at)
     assert longest * 0.9 < max(firsts) < longest
     assert 0 <= min(firsts) < longest * 0.1
+
+
+def test_one_secure_server_is_enough_for_their_jitter() -> None:
+    servers = [Server.parse("tls://a"), Server.parse("nats://b")]
+    pool = ServerPool(servers, rng=random.Random(1), randomize=False, reconnect_jitter=0.0, reconnect_jitter_tls=1.0)
+    pool.begin(now=0.0)
+    attempt = pool.next_attempt(now=0.0)
+    assert attempt is not None
+    assert attempt.at > 0.0
 
 
 def test_an_immediate_attempt_comes_now_even_just_after_the_last() -> None:

@@ -224,6 +224,8 @@ def test_the_default_scheme_is_checked() -> None:
         ([Server.parse("nats://a"), "tls://b"], "tls://a:4222 tls://b:4222"),
         ([Server.parse("tls://a"), "b"], "tls://a:4222 tls://b:4222"),
         ([Server.parse("ws://a"), "b"], "ws://a:80 ws://b:80"),
+        ([Server.parse("ws://a"), "wss://b"], "wss://a:80 wss://b:443"),
+        ("a,TLS://b", "tls://a:4222 tls://b:4222"),
         ([Server.parse("nats://a")], "nats://a:4222"),
     ],
 )
@@ -285,6 +287,7 @@ def test_only_texts_and_servers_are_taken(servers: list[str]) -> None:
         "a, nats://u:S3CRET,S3CRET@h:0",
         "nats://S3CRET:1,S3CRET@h:0",
         "S3CRET,S3CRET@h:0",
+        "a, S3CRET:x,S3CRET@h",
     ],
 )
 @pytest.mark.parametrize("read", [Server.parse, parse_servers])

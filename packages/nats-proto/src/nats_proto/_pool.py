@@ -14,8 +14,9 @@ those that have had theirs, each in order:
 
 Whoever is handed out leaves ahead at its front and joins behind at its end, and nobody else moves. So the order is
 A B C A B C, none is skipped, and no server has its second turn before all have had their first. That holds when servers
-come and go in the middle of a round, too: a new one joins ahead, a dropped one is missing. Each step costs the same for
-ten servers and for a hundred thousand; what `begin` and `record_success` move was handed out one by one before.
+come and go in the middle of a round, too: a new one joins ahead; a dropped one is marked, and thrown away when it comes
+to the front. Each step costs the same for ten servers and for a hundred thousand: nothing is searched, and what `begin`
+and `record_success` move was handed out one by one before.
 
     call                    what happens to the rotation
     begin                   behind joins ahead at its end: the rotation goes on where it stopped, why ever it did
@@ -40,7 +41,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -72,13 +73,15 @@ class Attempt:
     round: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     server: Server
     attempts: int = 0
     last_dial: float = -math.inf
+    failure: NATSError | None = None
     refusal: tuple[type[AuthenticationError], str] | None = None
     lame_duck: bool = False
+    dropped: bool = False
 
 
 class ServerPool:
@@ -94,7 +97,8 @@ class ServerPool:
         "_ahead",
         "_behind",
         "_current",
-        "_failures",
+        "_entries",
+        "_failed",
         "_hurry",
         "_ignore_discovered",
         "_jitter",
@@ -142,12 +146,13 @@ class ServerPool:
         self._reconnect_delay = reconnect_delay
         self._ignore_discovered = ignore_discovered
         self._retry_auth_errors = retry_auth_errors
-        self._ahead: OrderedDict[_Address, _Entry] = OrderedDict()
-        self._behind: OrderedDict[_Address, _Entry] = OrderedDict()
+        self._entries: dict[_Address, _Entry] = {}
         for server in given:
-            self._ahead.setdefault(_address(server), _Entry(server))
-        self._current: _Address | None = None
-        self._failures: dict[_Address, tuple[str, NATSError]] = {}
+            self._entries.setdefault(_address(server), _Entry(server))
+        self._ahead = deque(self._entries.values())
+        self._behind: deque[_Entry] = deque()
+        self._current: _Entry | None = None
+        self._failed: list[_Entry] = []
         self._number = 0
         self._round = 0  # no outage
         self._rounds: int | None = None
@@ -164,9 +169,11 @@ class ServerPool:
         """
         if rounds is not None and rounds < 1:
             raise ConfigurationError(f"rounds must be 1 or more: {rounds!r}")
-        self._ahead.update(self._behind)
+        self._ahead.extend(self._behind)
         self._behind.clear()
-        self._failures.clear()
+        for entry in self._failed:
+            entry.failure = None
+        self._failed.clear()
         self._number = 0
         self._round = 1
         self._rounds = rounds
@@ -180,12 +187,12 @@ class ServerPool:
         """
         if self._round == 0:
             raise LocalProtocolError("next_attempt: begin comes first")
-        self._drop_exhausted()
+        self._clear_front()
         if not self._ahead and not self._begin_round(now):
             return None
-        address, entry = self._ahead.popitem(last=False)
-        self._behind[address] = entry
-        self._current = address
+        entry = self._ahead.popleft()
+        self._behind.append(entry)
+        self._current = entry
         self._number += 1
         if self._rounds is None:
             entry.attempts += 1
@@ -198,14 +205,14 @@ class ServerPool:
 
         The outage is over; the next one starts with `begin`. Raises `LocalProtocolError` without a current server.
         """
-        address, entry = self._entry_of(None, "record_success")
+        entry = self._entry_of(None, "record_success")
         _dialled(entry, now)
         entry.attempts = 0
         entry.refusal = None
         entry.lame_duck = False
-        self._ahead.update(self._behind)
-        self._behind.clear()
-        self._behind[address] = self._ahead.pop(address)
+        self._ahead.extend(self._behind)
+        _take_out(self._ahead, entry)
+        self._behind = deque([entry])
         self._round = 0
 
     def record_failure(self, error: NATSError, *, now: float, server: Server | None = None) -> bool:
@@ -214,9 +221,11 @@ class ServerPool:
         Dropped is who gives the same authentication error (class and text) twice with no success in between; other
         errors in between do not matter. Raises `LocalProtocolError` when the server is not in the pool.
         """
-        address, entry = self._entry_of(server, "record_failure")
+        entry = self._entry_of(server, "record_failure")
         _dialled(entry, now)
-        self._failures[address] = (entry.server.url, error)
+        if entry.failure is None:
+            self._failed.append(entry)
+        entry.failure = error
         if not isinstance(error, AuthenticationError):
             return False
         refusal = (type(error), error.text)
@@ -224,7 +233,7 @@ class ServerPool:
         entry.refusal = refusal
         if not repeated or self._retry_auth_errors:
             return False
-        self._drop(address)
+        self._drop(entry)
         return True
 
     # --- what servers say --------------------------------------------------------------------------------------------
@@ -234,9 +243,11 @@ class ServerPool:
 
         Raises `LocalProtocolError` when it is not in the pool.
         """
-        address, entry = self._entry_of(server, "lame_duck")
+        entry = self._entry_of(server, "lame_duck")
         entry.lame_duck = True
-        (self._ahead if address in self._ahead else self._behind).move_to_end(address)
+        side = self._ahead if entry in self._ahead else self._behind
+        _take_out(side, entry)
+        side.append(entry)
 
     def discover(self, connect_urls: Iterable[str], *, current: Server) -> tuple[Server, ...]:
         """Take the list of an INFO of ``current``; returns the servers that are new to the pool.
@@ -250,16 +261,13 @@ class ServerPool:
         if not listed:
             return ()
         here = _address(current)
-        for address in [a for a, e in self._entries() if not (e.server.explicit or a in listed or a == here)]:
-            self._drop(address)
-        room = MAX_DISCOVERED - sum(1 for _, entry in self._entries() if not entry.server.explicit)
-        new: list[Server] = []
-        for address in listed:
-            known = self._find(address)
-            if known is None and len(new) < room:
-                new.append(peer_of(current, address))
-            elif known is not None and address != here:
-                known.lame_duck = False
+        for address, entry in list(self._entries.items()):
+            if not (entry.server.explicit or address in listed or address == here):
+                self._drop(entry)
+            elif address in listed and address != here:
+                entry.lame_duck = False
+        room = MAX_DISCOVERED - sum(1 for entry in self._entries.values() if not entry.server.explicit)
+        new = [peer_of(current, address) for address in listed if address not in self._entries][:room]
         if self._randomize:
             self._rng.shuffle(new)
         self._join(new)
@@ -270,64 +278,62 @@ class ServerPool:
     @property
     def servers(self) -> tuple[Server, ...]:
         """In the order of the rotation, the next one first."""
-        return tuple(entry.server for _, entry in self._entries())
+        return tuple(entry.server for entry in (*self._ahead, *self._behind) if not entry.dropped)
 
     @property
     def current(self) -> Server | None:
         """The server handed out last; None before the first, and after it was dropped."""
-        return None if self._current is None else self._entry_of(None, "current")[1].server
+        return None if self._current is None else self._current.server
 
     @property
     def failures(self) -> tuple[tuple[str, NATSError], ...]:
         """The last failure of each server since `begin`, in the order of their first; dropped servers included."""
-        return tuple(self._failures.values())
+        return tuple((entry.server.url, entry.failure) for entry in self._failed if entry.failure is not None)
 
     def attempts_of(self, server: Server) -> int:
         """Attempts on it since the last success, the first walk not counted; 0 when it is not in the pool."""
-        entry = self._find(_address(server))
+        entry = self._entries.get(_address(server))
         return 0 if entry is None else entry.attempts
 
     def is_lame_duck(self, server: Server) -> bool:
         """It said that it is leaving, and nothing was heard of it since."""
-        entry = self._find(_address(server))
+        entry = self._entries.get(_address(server))
         return entry is not None and entry.lame_duck
 
     def __len__(self) -> int:
-        return len(self._ahead) + len(self._behind)
+        return len(self._entries)
 
     # --- the rotation ------------------------------------------------------------------------------------------------
 
-    def _entries(self) -> list[tuple[_Address, _Entry]]:
-        return [*self._ahead.items(), *self._behind.items()]
-
-    def _find(self, address: _Address) -> _Entry | None:
-        return self._behind.get(address) or self._ahead.get(address)
-
-    def _entry_of(self, server: Server | None, call: str) -> tuple[_Address, _Entry]:
-        address = self._current if server is None else _address(server)
-        entry = None if address is None else self._find(address)
-        if address is None or entry is None:
+    def _entry_of(self, server: Server | None, call: str) -> _Entry:
+        entry = self._current if server is None else self._entries.get(_address(server))
+        if entry is None:
             raise LocalProtocolError(f"{call}: {'there is no current server' if server is None else 'not in the pool'}")
-        return address, entry
+        return entry
 
-    def _drop(self, address: _Address) -> None:
-        del (self._ahead if address in self._ahead else self._behind)[address]
-        if address == self._current:
+    def _drop(self, entry: _Entry) -> None:
+        del self._entries[_address(entry.server)]
+        entry.dropped = True
+        if entry is self._current:
             self._current = None
 
     def _join(self, new: Iterable[Server]) -> None:
-        for server in new:
-            self._ahead[_address(server)] = _Entry(server)
-        for address in [address for address, entry in self._ahead.items() if entry.lame_duck]:
-            self._ahead.move_to_end(address)
+        """Put new servers ahead of the lame ducks. Who was dropped is thrown away here, too: a list follows a list."""
+        joining = [_Entry(server) for server in new]
+        self._entries.update((_address(entry.server), entry) for entry in joining)
+        ahead = [entry for entry in (*self._ahead, *joining) if not entry.dropped]
+        self._ahead = deque(sorted(ahead, key=lambda entry: entry.lame_duck))
+        self._behind = deque(entry for entry in self._behind if not entry.dropped)
 
-    def _drop_exhausted(self) -> None:
-        """Whoever would be next, but may not. Each server is dropped once: no step gets dearer in the long run."""
-        while self._rounds is None and (side := self._ahead or self._behind):
-            address = next(iter(side))
-            if side[address].attempts < self._max_attempts:
-                break
-            self._drop(address)
+    def _clear_front(self) -> None:
+        """Throw away whoever would be next, but may not. It happens to each once: steps stay cheap in the long run."""
+        while side := self._ahead or self._behind:
+            entry = side[0]
+            if not entry.dropped:
+                if self._rounds is not None or entry.attempts < self._max_attempts:
+                    break
+                self._drop(entry)
+            side.popleft()
 
     def _begin_round(self, now: float) -> bool:
         if not self._behind or self._round == self._rounds:
@@ -366,6 +372,14 @@ class ServerPool:
 
     def _some_jitter(self) -> float:
         return self._jitter * self._rng.random()
+
+
+def _take_out(side: deque[_Entry], entry: _Entry) -> None:
+    """Nearly always it is the last."""
+    if side[-1] is entry:
+        side.pop()
+    else:
+        side.remove(entry)
 
 
 def _dialled(entry: _Entry, now: float) -> None:
