@@ -53,12 +53,17 @@ class RequestMany(Generic[MessageT]):
     def receive(self, message: MessageT, *, now: float) -> bool:
         """An answer arrived: whether it is for the user.
 
-        Raises `NoRespondersError` when the server says that nobody listens. What ``sentinel`` raises comes through.
+        A status without a payload comes from the server and ends the collection. Raises `NoRespondersError` when it is
+        the first answer and says that nobody listens. What ``sentinel`` raises comes through.
         """
+        if self.done:
+            return False
         status = message.status
-        if status is not None and status.code == NO_RESPONDERS and not message.data:
+        if status is not None and not message.data:
             self.done = True
-            raise no_responders(self._subject)
+            if status.code == NO_RESPONDERS and not self._received:
+                raise no_responders(self._subject)
+            return False
         if self._sentinel is not None and self._sentinel(message):
             self.done = True
             return False

@@ -1,0 +1,128 @@
+"""One request, several answers: when the collection ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from nats_proto import Message, RequestMany
+from nats_proto._headers import encode_status_block
+from nats_proto.errors import NoRespondersError
+
+NOW = 50.0
+
+
+def answer(data: bytes = b"x", *, block: bytes | None = None) -> Message:
+    return Message("inbox", 1, None, data, block)
+
+
+def status(code: int, data: bytes = b"") -> Message:
+    return answer(data, block=encode_status_block(code))
+
+
+def many(
+    *,
+    max_wait: float = 10.0,
+    max_msgs: int | None = None,
+    stall: float | None = None,
+    sentinel: Callable[[Message], bool] | None = None,
+) -> RequestMany[Message]:
+    return RequestMany("ping", now=NOW, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+
+
+def test_the_wait_is_the_only_end_unless_another_is_given() -> None:
+    collection = many()
+    for second in range(9):
+        assert collection.receive(answer(), now=NOW + second)
+        assert collection.deadline == NOW + 10.0
+        assert not collection.done
+
+
+def test_a_maximum_ends_with_its_last_answer() -> None:
+    collection = many(max_msgs=3)
+    seen = []
+    for _ in range(3):
+        assert not collection.done
+        seen.append(collection.receive(answer(), now=NOW))
+    assert seen == [True, True, True]
+    assert collection.done
+
+
+def test_stall_counts_between_answers_and_not_before_the_first() -> None:
+    collection = many(stall=1.0)
+    assert collection.deadline == NOW + 10.0
+    assert collection.receive(answer(), now=NOW + 5.0)
+    assert collection.deadline == NOW + 6.0
+    assert collection.receive(answer(), now=NOW + 5.5)
+    assert collection.deadline == NOW + 6.5
+
+
+def test_stall_never_outlasts_the_wait() -> None:
+    collection = many(stall=3.0)
+    collection.receive(answer(), now=NOW + 9.0)
+    assert collection.deadline == NOW + 10.0
+
+
+def test_the_sentinel_is_not_for_the_user_and_ends_it() -> None:
+    collection = many(sentinel=lambda message: not message.data)
+    assert collection.receive(answer(b"1"), now=NOW)
+    assert not collection.receive(answer(b""), now=NOW)
+    assert collection.done
+
+
+def test_a_sentinel_that_raises_is_heard() -> None:
+    def sentinel(message: Message) -> bool:
+        raise KeyError(message.data)
+
+    with pytest.raises(KeyError):
+        many(sentinel=sentinel).receive(answer(), now=NOW)
+
+
+def test_nobody_listens() -> None:
+    collection = many(sentinel=lambda message: True)
+    with pytest.raises(NoRespondersError, match="'ping'") as raised:
+        collection.receive(status(503), now=NOW)
+    assert raised.value.subject == "ping"
+    assert collection.done
+
+
+@pytest.mark.parametrize(("code", "answers"), [(503, 1), (404, 0), (408, 2), (100, 0)])
+def test_another_status_message_ends_it(code: int, answers: int) -> None:
+    collection = many()
+    for _ in range(answers):
+        assert collection.receive(answer(), now=NOW)
+    assert not collection.receive(status(code), now=NOW)
+    assert collection.done
+
+
+def test_a_status_with_a_payload_is_an_answer() -> None:
+    collection = many()
+    assert collection.receive(status(503, b"forged"), now=NOW)
+    assert collection.receive(answer(b"", block=b"NATS/1.0\r\nA: 1\r\n\r\n"), now=NOW)
+    assert not collection.done
+
+
+def test_after_the_end_nothing_is_for_the_user() -> None:
+    collection = many(max_msgs=1)
+    assert collection.receive(answer(), now=NOW)
+    assert not collection.receive(answer(), now=NOW)
+    assert not collection.receive(status(503), now=NOW)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_wait": 0.0},
+        {"max_wait": -1.0},
+        {"max_wait": float("nan")},
+        {"stall": 0.0},
+        {"stall": -1.0},
+        {"stall": float("nan")},
+        {"max_msgs": 0},
+        {"max_msgs": -1},
+    ],
+)
+def test_waits_and_maxima_that_are_none(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError):
+        many(**arguments)  # type: ignore[arg-type]
