@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypedDict
+from dataclasses import dataclass, field, fields
+from typing import Final, TypedDict, TypeGuard
 
 from ._events import LifecycleEvent
 from ._subjects import validate_inbox_prefix
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidSubjectError
 
 __all__ = ["ConnectOptionFields", "ConnectOptions"]
 
@@ -71,36 +71,100 @@ class ConnectOptions:
     on_event: Callable[[LifecycleEvent], object] | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "connect_timeout",
-            "ping_interval",
-            "reconnect_wait",
-            "reconnect_jitter",
-            "reconnect_jitter_tls",
-            "drain_timeout",
-        ):
-            value: float = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigurationError(f"{name} must be a finite number of seconds, not negative: {value!r}")
+        for name in ("name", "user", "password", "token"):
+            text: object = getattr(self, name)
+            if text is not None and not _is_text(text):
+                raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")  # its value is private
+        for name in _FLAGS:
+            flag: object = getattr(self, name)
+            if not isinstance(flag, bool):
+                raise ConfigurationError(f"{name} must be True or False: {flag!r}")
+        for name in _SECONDS:
+            seconds: object = getattr(self, name)
+            if not (_is_number(seconds) and math.isfinite(seconds) and seconds >= 0):
+                raise ConfigurationError(f"{name} must be a finite number of seconds, not negative: {seconds!r}")
         if self.connect_timeout == 0:
             raise ConfigurationError("connect_timeout must be greater than 0 seconds")
-        for name, least in (
-            ("max_pings_out", 1),
-            ("max_reconnect_attempts", -1),
-            ("pending_size", 0),
-            ("max_pending_msgs", 0),
-            ("max_pending_bytes", 0),
-            ("max_control_line", 512),
-            ("max_message_size", 1),
-        ):
-            number: int = getattr(self, name)
-            if number < least:
-                raise ConfigurationError(f"{name} must be {least} or more: {number!r}")
+        for name, least in _LEAST.items():
+            number: object = getattr(self, name)
+            if type(number) is not int or number < least:
+                raise ConfigurationError(f"{name} must be a whole number, {least} or more: {number!r}")
+        for name in ("reconnect_delay", "on_event"):
+            callback: object = getattr(self, name)
+            if callback is not None and not callable(callback):
+                raise ConfigurationError(f"{name} must be callable or None: {callback!r}")
         if self.password is not None and self.user is None:
             raise ConfigurationError("password was given without user")
         if self.token is not None and self.user is not None:
             raise ConfigurationError("token and user were both given; a server takes one of them")
-        validate_inbox_prefix(self.inbox_prefix)
+        try:
+            validate_inbox_prefix(self.inbox_prefix)
+        except (InvalidSubjectError, TypeError) as error:
+            raise ConfigurationError(f"inbox_prefix: {error}") from None
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, object]], ConnectOptions], tuple[dict[str, object]]]:
+        if self.user is not None or self.token is not None:
+            raise TypeError(
+                "ConnectOptions with user, password or token are not pickled: a pickle is no place for them"
+            )
+        return _restored, ({option.name: getattr(self, option.name) for option in fields(self)},)
+
+    def __copy__(self) -> ConnectOptions:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ConnectOptions:
+        return self
+
+
+def _restored(values: dict[str, object]) -> ConnectOptions:
+    return ConnectOptions(**values)  # type: ignore[arg-type]  # checked again by the class itself
+
+
+_FLAGS: Final = (
+    "echo",
+    "verbose",
+    "pedantic",
+    "allow_reconnect",
+    "randomize_servers",
+    "ignore_discovered_servers",
+    "retry_on_failed_connect",
+    "fail_requests_on_disconnect",
+    "retry_auth_errors",
+    "lame_duck_migration",
+)
+_SECONDS: Final = (
+    "connect_timeout",
+    "ping_interval",
+    "reconnect_wait",
+    "reconnect_jitter",
+    "reconnect_jitter_tls",
+    "drain_timeout",
+)
+_LEAST: Final = {
+    "max_pings_out": 1,
+    "max_reconnect_attempts": -1,
+    "pending_size": 0,
+    "max_pending_msgs": 0,
+    "max_pending_bytes": 0,
+    "max_control_line": 512,
+    "max_message_size": 1,
+}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _encodes(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class ConnectOptionFields(TypedDict, total=False):
