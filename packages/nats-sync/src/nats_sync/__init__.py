@@ -1,0 +1,35 @@
+"""A threaded NATS client.
+
+    with nats_sync.connect("nats://127.0.0.1:4222", name="billing") as nc:
+        nc.publish("orders.new", b"...")
+        with nc.subscribe("orders.*", queue="workers") as sub:
+            for message in sub:
+                message.respond(b"ok")
+
+Events, options and errors are those of `nats_proto`; the ones that programs name are here as well.
+"""
+
+from nats_proto import ConnectOptions, Headers, HeadersLike, ServerInfo, SessionStatus, StatsSnapshot, Status, errors
+from nats_proto import __version__ as __version__
+
+from ._client import Client
+from ._connect import connect
+from ._message import Message
+from ._request_many import Answers
+from ._subscription import Subscription
+
+__all__ = [
+    "Answers",
+    "Client",
+    "ConnectOptions",
+    "Headers",
+    "HeadersLike",
+    "Message",
+    "ServerInfo",
+    "SessionStatus",
+    "StatsSnapshot",
+    "Status",
+    "Subscription",
+    "connect",
+    "errors",
+]

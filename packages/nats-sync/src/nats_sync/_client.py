@@ -1,0 +1,334 @@
+"""The client: every operation a thin step over the session, and the wait for its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Self
+
+from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, SessionStatus, StatsSnapshot
+from nats_proto.errors import NATSTimeoutError
+
+from ._message import Message
+from ._pump import NOBODY, WRITER, Pump
+from ._request_many import Answers
+from ._subscription import Handler, Subscription
+from ._threads import Threads
+from ._waiter import Waiter, remaining
+from ._writer import Writer
+
+__all__ = ["Client"]
+
+Payload = bytes | bytearray | memoryview
+
+
+class Client:
+    """A connection to NATS that is kept up. Made by `connect`; for use by any number of threads.
+
+    Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
+    A `KeyboardInterrupt` in a call that waits ends the call and leaves the client usable. A client that is neither
+    closed nor drained lives until the interpreter ends: its threads hold it. In a forked child it is closed.
+    """
+
+    def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
+        self._pump = pump
+        self._writer = writer
+        self._threads = threads
+        self._options = options
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name is not None else ""
+        return f"<nats_sync.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
+    ) -> None:
+        """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
+
+        Waits while there is a connection and 1 MiB waits to be written. Without a connection up to ``pending_size``
+        bytes are kept for the next one.
+
+        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
+        `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
+        message was not taken then.
+        """
+        pump = self._pump
+        while True:
+            with pump.lock:
+                session = pump.session
+                if session.writable:
+                    session.publish(subject, data, reply=reply, headers=headers)
+                    if pump.write_owner == NOBODY and pump.transport is not None:
+                        pump.write_owner = WRITER
+                        pump.writer_wakes.put(True)
+                    return
+            pump.wait_writable()
+
+    def publish_now(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """`publish`, written by the calling thread if nobody else is writing: an answer is waited for."""
+        pump = self._pump
+        try:
+            while True:
+                with pump.lock:
+                    session = pump.session
+                    if session.writable or (deadline is not None and monotonic() >= deadline):
+                        session.publish(subject, data, reply=reply, headers=headers)
+                        self._writer.claim()
+                        break
+                pump.wait_writable(deadline)
+            self._writer.write_now()
+        finally:
+            self._writer.hand_over()
+
+    def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
+    ) -> Message:
+        """Send a message and wait for the first answer, for ``timeout`` seconds in all.
+
+        Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
+        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
+        """
+        pump = self._pump
+        deadline = monotonic() + timeout
+        waiter: Waiter[Message] = Waiter()
+        token: int | None = None
+        try:
+            while True:
+                with pump.lock:
+                    if pump.session.writable:
+                        token = pump.session.request(subject, data, headers=headers)
+                        pump.requests[token] = waiter
+                        pump.drain()
+                        self._writer.claim()
+                        break
+                pump.wait_writable(deadline)
+                if monotonic() >= deadline:
+                    raise self._timed_out(f"request to {subject!r}", timeout)
+            pump.leave()
+            self._writer.write_now()
+            waiter.wait(remaining(deadline))
+        finally:
+            self._writer.hand_over()
+            if token is not None and not waiter.done:
+                with pump.lock:
+                    pump.requests.pop(token, None)
+                    pump.session.cancel_request(token)
+        if waiter.error is not None:
+            raise waiter.error.with_traceback(None)
+        message = waiter.result
+        if message is None:
+            raise self._timed_out(f"request to {subject!r}", timeout)
+        message.client = self
+        return message
+
+    def request_many(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        max_wait: float = 1.0,
+        max_msgs: int | None = None,
+        stall: float | None = None,
+        sentinel: Callable[[Message], bool] | None = None,
+    ) -> Answers:
+        """Send a message and iterate over its answers (ADR-47).
+
+        They end ``max_wait`` seconds after the request, after ``max_msgs``, when ``stall`` seconds pass between two of
+        them, or with the one for which ``sentinel`` returns True, which is not given. An end by time is no error.
+        Raises `ValueError` for a wait that is not positive or a maximum below 1.
+        """
+
+        def collection(now: float) -> RequestMany[Message]:
+            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+
+        return Answers(self, subject, data, headers=headers, collection=collection)
+
+    def flush(self, timeout: float = 10.0) -> None:
+        """Wait until the server has read everything published so far, for ``timeout`` seconds.
+
+        Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
+        `ConnectionClosedError`.
+        """
+        pump = self._pump
+        waiter: Waiter[None] = Waiter()
+        token: int | None = None
+        try:
+            with pump.lock:
+                token = pump.session.flush()
+                pump.flushes[token] = waiter
+                pump.drain()
+                self._writer.claim()
+            pump.leave()
+            self._writer.write_now()
+            waiter.wait(timeout)
+        finally:
+            self._writer.hand_over()
+            if token is not None and not waiter.done:
+                with pump.lock:
+                    pump.flushes.pop(token, None)
+                    pump.session.cancel_flush(token)
+        if waiter.error is not None:
+            raise waiter.error.with_traceback(None)
+        if not waiter.done:
+            raise self._timed_out("flush", timeout)
+
+    def rtt(self, timeout: float = 10.0) -> float:
+        """Seconds that a `flush` takes; raises as it does."""
+        start = monotonic()
+        self.flush(timeout)
+        return monotonic() - start
+
+    # --- receiving ---------------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        callback: Handler | None = None,
+        max_msgs: int | None = None,
+        max_pending_msgs: int | None = None,
+        max_pending_bytes: int | None = None,
+    ) -> Subscription:
+        """Subscribe, at once: the result may be entered with ``with``, or iterated over.
+
+        ``callback`` is called with one message at a time, in order, by one of at most 32 threads that all callbacks of
+        the client share; what it raises is logged. ``max_msgs``: end after that many messages. A subscription at its
+        pending limits (default: the options', 0: none) drops new messages and reports `SlowConsumer`.
+
+        Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
+        """
+        pump = self._pump
+        with pump.lock:
+            state = pump.session.subscribe(
+                subject,
+                queue=queue,
+                max_msgs=max_msgs,
+                max_pending_msgs=max_pending_msgs,
+                max_pending_bytes=max_pending_bytes,
+            )
+            sub = pump.subscriptions[state.sid] = Subscription(self, pump, state, callback)
+            pump.drain()
+            pump.give_to_writer()
+        pump.leave()
+        return sub
+
+    def new_inbox(self) -> str:
+        """A reply subject nobody else has, under the ``inbox_prefix``."""
+        with self._pump.lock:
+            return self._pump.session.new_inbox()
+
+    # --- life cycle --------------------------------------------------------------------------------------------------
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Finish and close: subscriptions get what the server has sent, it is read, what was published is written.
+
+        Called from a callback or from ``on_event`` it does not wait, since it would wait for itself; `Closed` tells the
+        end.
+
+        Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
+        when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
+        closed before.
+        """
+        pump = self._pump
+        pump.cut(lambda: pump.session.drain(now=monotonic(), timeout=timeout))
+        if self._threads.runs_user_code(threading.current_thread()):
+            return
+        pump.wait_closed()
+        self._threads.join()
+        if pump.closed is not None and pump.closed.error is not None:
+            raise pump.closed.error.with_traceback(None)
+
+    def close(self) -> None:
+        """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
+
+        Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
+        seconds at most, and not at all when it is called by one of them. Harmless when closed.
+        """
+        pump = self._pump
+        pump.cut(lambda: pump.session.close(now=monotonic()))
+        pump.wait_closed()
+        self._threads.join()
+
+    def reconnect(self) -> None:
+        """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.
+
+        Requests and flushes on their way fail with `ConnectionLostError`. Raises `ConnectionClosedError`,
+        `ConnectionDrainingError`.
+        """
+        pump = self._pump
+        pump.cut(lambda: pump.session.reconnect(now=monotonic()))
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str | None:
+        """The option ``name``."""
+        return self._options.name
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where the client is in its life."""
+        return self._pump.session.status
+
+    @property
+    def stats(self) -> StatsSnapshot:
+        """The counters now."""
+        with self._pump.lock:
+            return self._pump.session.stats
+
+    @property
+    def server_info(self) -> ServerInfo | None:
+        """The last INFO of the current, or else of the last, connection."""
+        with self._pump.lock:
+            return self._pump.session.server_info
+
+    @property
+    def connected_url(self) -> str | None:
+        """The connected server's URL without user information, or None."""
+        with self._pump.lock:
+            return self._pump.session.connected_url
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of all known servers without user information, the next one to try first."""
+        with self._pump.lock:
+            return self._pump.session.servers
+
+    @property
+    def last_error(self) -> Exception | None:
+        """The last thing that went wrong on a connection or an attempt."""
+        with self._pump.lock:
+            return self._pump.session.last_error
+
+    @property
+    def max_payload(self) -> int | None:
+        """Bytes of headers and payload together that the server takes; None before the first connection."""
+        with self._pump.lock:
+            return self._pump.session.max_payload
+
+    @property
+    def drain_timeout(self) -> float:
+        """The option ``drain_timeout``."""
+        return self._options.drain_timeout
+
+    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
+        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")

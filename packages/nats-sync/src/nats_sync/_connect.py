@@ -1,0 +1,58 @@
+"""`connect`: from servers and options to a client that is connected."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from time import monotonic
+from typing import Unpack
+
+from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto.errors import ConfigurationError
+
+from ._client import Client
+from ._message import Message
+from ._pump import Pump
+from ._threads import Threads
+from ._waiter import Waiter
+from ._writer import Writer
+
+__all__ = ["connect"]
+
+
+def connect(
+    servers: str | Iterable[str] = "nats://127.0.0.1:4222",
+    *,
+    options: ConnectOptions | None = None,
+    **fields: Unpack[ConnectOptionFields],
+) -> Client:
+    """A connected client: ``with connect(...) as client``, or `Client.close` it.
+
+    ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
+    together as ``options``. With ``retry_on_failed_connect`` the client may still be trying when it is returned.
+
+    Raises `InvalidURLError`, `ConfigurationError`; `NoServersError`, with what each server said, when none could be
+    used. Nothing is left then.
+    """
+    if options is None:
+        options = ConnectOptions(**fields)
+    elif fields:
+        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+    session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
+    pump = Pump(session)
+    writer = Writer(pump)
+    threads = Threads(pump, writer, options)
+    client = Client(pump, writer, threads, options)
+    threads.start()
+    try:
+        started: Waiter[None] = Waiter()
+        pump.started = started
+        pump.cut(lambda: session.connect(now=monotonic()))
+        started.wait(None)
+    except BaseException:
+        client.close()
+        raise
+    if pump.closed is not None and pump.closed.error is not None:
+        threads.join()
+        raise pump.closed.error
+    return client

@@ -1,0 +1,36 @@
+"""A received message that knows its client, so that it can be answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nats_proto
+from nats_proto import HeadersLike
+from nats_proto.errors import NoReplySubjectError
+
+if TYPE_CHECKING:
+    from ._client import Client
+
+__all__ = ["Message"]
+
+
+class Message(nats_proto.Message, gc=False, eq=False):
+    """One message as the server delivered it, with `respond`."""
+
+    client: Client | None = None
+    """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
+
+    def __repr__(self) -> str:
+        return f"Message(subject={self.subject!r}, sid={self.sid}, reply={self.reply!r}, data={self.data!r})"
+
+    def __reduce__(self) -> tuple[type[Message], tuple[str, int, str | None, bytes, bytes | None]]:
+        return Message, (self.subject, self.sid, self.reply, self.data, self.header_block)
+
+    def respond(self, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None) -> None:
+        """Publish to the message's reply subject and write it at once; waits and raises as `Client.publish` does.
+
+        Raises `NoReplySubjectError` when there is none.
+        """
+        if self.reply is None or self.client is None:
+            raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
+        self.client.publish_now(self.reply, data, headers=headers)

@@ -1,0 +1,210 @@
+"""The one place where the session is touched: one mutation, then drain events, commands, data and deadline.
+
+Theory of operation
+-------------------
+Any thread may come in. ``lock`` guards the session and everything that is registered beside it. It is held for calls
+into the core and for bookkeeping, never around a socket call, a log call or user code. What such calls need is noted
+under the lock and done after it.
+
+    a caller's thread ─┐                          ┌─▶ waiters, subscriptions, dispatcher (completed under the lock)
+    the reader         ├─▶ lock ─▶ session ─drain─┼─▶ commands and deadline, for the reader
+    the writer         ┘                          └─▶ data, for whoever owns the writing side
+
+**The cut.** Whether a publish was handed over decides whether it is written again on the next connection. So sending
+and reporting what was sent must not be torn apart by the connection's end: every call that can end it takes
+``send_lock`` first, and a sender holds that over one non-blocking send and its report. A transport is current, or not,
+for as long as ``send_lock`` is held. Always taken in the order ``send_lock``, ``lock``.
+
+**The writing side** has one owner at a time. Publishing only appends and, when nobody owns the writing side, gives it
+to the writer's thread. Who waits for an answer takes it and writes at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from nats_proto import (
+    Closed,
+    CloseTransport,
+    Command,
+    FlushCompleted,
+    FlushFailed,
+    MessagesAvailable,
+    ReplyReceived,
+    RequestFailed,
+    Session,
+    SessionEvent,
+    SessionStatus,
+    SubscriptionClosed,
+)
+
+from ._message import Message
+from ._transport import Transport
+from ._waiter import Waiter, complete_all
+from ._wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from ._callbacks import Callbacks
+    from ._dispatch import Dispatcher
+    from ._subscription import Subscription
+
+__all__ = ["NOBODY", "WRITER", "Pump"]
+
+NOBODY: Final = 0
+WRITER: Final = -1
+"""The writer's thread, also before it has noticed."""
+
+_STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
+
+
+class Pump:
+    """The session, its lock, and who waits for what."""
+
+    def __init__(self, session: Session[Message]) -> None:
+        self.session = session
+        self.lock = threading.RLock()
+        self.send_lock = threading.Lock()
+        self.wakeup = Wakeup()
+        """Ends the reader's wait."""
+        self.commands: deque[Command] = deque()
+        self.wait_until: float | None = None
+        """The deadline for which the reader waits now."""
+        self.transport: Transport | None = None
+        """The current connection's; changes under both locks."""
+        self.write_owner = NOBODY
+        """Whose the writing side is: a thread's identity, `WRITER` or `NOBODY`."""
+        self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
+        """True: you own the writing side; False: end."""
+        self.requests: dict[int, Waiter[Message]] = {}
+        self.flushes: dict[int, Waiter[None]] = {}
+        self.publishers: list[Waiter[None]] = []
+        self.subscriptions: dict[int, Subscription] = {}
+        self.started: Waiter[None] | None = None
+        """Who waits for the end of the first connect."""
+        self.enders: list[Waiter[None]] = []
+        """Who waits for `Closed`."""
+        self.closed: Closed | None = None
+        self.dispatcher: Dispatcher
+        self.callbacks: Callbacks
+        self._wake_reader = False
+
+    # --- one mutation, then drain ------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """After every mutation, under the lock. `leave` follows when it is released."""
+        session = self.session
+        for event in session.events_received():
+            self._route(event)
+        for command in session.commands_to_run():
+            self.commands.append(command)
+            self._wake_reader = True
+            if isinstance(command, CloseTransport):
+                self.transport = None
+        deadline = session.next_timeout()
+        if deadline is not None and (self.wait_until is None or deadline < self.wait_until):
+            self._wake_reader = True
+        if self.publishers and session.writable:
+            complete_all(self.publishers)
+        if self.started is not None and session.status not in _STARTING:
+            self.started.complete()
+            self.started = None
+
+    def leave(self) -> None:
+        """After the lock was released: what `drain` found to be done without it."""
+        if self._wake_reader:
+            self._wake_reader = False
+            self.wakeup.set()
+        if self.callbacks.wanted:
+            self.callbacks.start_threads()
+
+    def cut(self, mutation: Callable[[], object]) -> None:
+        """A mutation that may end the connection. Raises what it raises."""
+        try:
+            with self.send_lock, self.lock:
+                mutation()
+                self.drain()
+                self.give_to_writer()
+        finally:
+            self.leave()
+
+    def _route(self, event: SessionEvent) -> None:
+        match event:
+            case MessagesAvailable(sid=sid):
+                sub = self.subscriptions.get(sid)
+                if sub is not None:
+                    sub.notify()
+            case SubscriptionClosed(sid=sid):
+                sub = self.subscriptions.pop(sid, None)
+                if sub is not None:
+                    sub.notify_closed()
+            case ReplyReceived(token=token, message=message):
+                waiter = self.requests.pop(token, None)
+                if waiter is not None and isinstance(message, Message):
+                    waiter.complete(message)
+            case RequestFailed(token=token, error=error):
+                waiter = self.requests.pop(token, None)
+                if waiter is not None:
+                    waiter.complete(error=error)
+            case FlushCompleted(token=token):
+                flusher = self.flushes.pop(token, None)
+                if flusher is not None:
+                    flusher.complete()
+            case FlushFailed(token=token, error=error):
+                flusher = self.flushes.pop(token, None)
+                if flusher is not None:
+                    flusher.complete(error=error)
+            case _:
+                self.dispatcher.add(event)
+                if isinstance(event, Closed):
+                    self._end(event)
+
+    def _end(self, closed: Closed) -> None:
+        self.closed = closed
+        self._wake_reader = True
+        complete_all(self.enders)
+        self.callbacks.stop()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def give_to_writer(self) -> None:
+        """Under the lock, after something was appended: see that it gets written."""
+        if self.write_owner == NOBODY and self.transport is not None:
+            self.write_owner = WRITER
+            self.writer_wakes.put(True)
+
+    def wait_writable(self, deadline: float | None = None) -> None:
+        """Until a publisher may go on, or the time is up; not under the lock."""
+        waiter: Waiter[None] = Waiter()
+        with self.lock:
+            if self.session.writable:
+                return
+            self.publishers.append(waiter)
+        try:
+            waiter.wait(None if deadline is None else deadline - monotonic())
+        finally:
+            if not waiter.done:
+                with self.lock:
+                    if waiter in self.publishers:
+                        self.publishers.remove(waiter)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def wait_closed(self) -> None:
+        """Until `Closed`; not under the lock."""
+        waiter: Waiter[None] = Waiter()
+        with self.lock:
+            if self.closed is not None:
+                return
+            self.enders.append(waiter)
+        try:
+            waiter.wait(None)
+        finally:
+            if not waiter.done:
+                with self.lock:
+                    if waiter in self.enders:
+                        self.enders.remove(waiter)

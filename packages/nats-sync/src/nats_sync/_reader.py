@@ -1,0 +1,184 @@
+"""The thread that does what the session commands: dial, wait, read, close. It also keeps the session's time."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from nats_proto import CloseTransport, OpenTransport
+
+from ._dial import Dialler, Interrupted
+from ._pump import Pump
+from ._transport import Transport, milliseconds
+
+if TYPE_CHECKING:
+    from ._writer import Writer
+
+__all__ = ["Reader"]
+
+RECEIVE_SIZE: Final = 64 * 1024
+"""Bytes read at once; more gains nothing."""
+MAX_READS: Final = 16
+"""Full buffers read before commands and time are looked at."""
+
+
+class Reader:
+    """One thread for the whole life of a client: a reconnect is another round of its loop."""
+
+    def __init__(self, pump: Pump, writer: Writer, name: str) -> None:
+        self._pump = pump
+        self._writer = writer
+        self._dialler = Dialler(pump.wakeup, lambda: bool(pump.commands), f"{name}-resolver")
+        self._opening: OpenTransport | None = None
+        self._transport: Transport | None = None
+        """The one that is open; the pump's is None as soon as the session has given it up."""
+        self._poll = select.poll()
+        self._poll.register(pump.wakeup, select.POLLIN)
+
+    def run(self) -> None:
+        """The reader's thread."""
+        pump = self._pump
+        try:
+            while self._step():
+                pass
+        except BaseException:
+            # A fault of this program: nobody may be left waiting for a thread that is gone.
+            pump.cut(lambda: pump.session.close(now=monotonic()))
+            raise
+        finally:
+            if self._transport is not None:
+                self._transport.abandon()
+            pump.writer_wakes.put(False)
+            self._dialler.close()
+            pump.wakeup.close()
+
+    def close_copies(self) -> None:
+        """In a forked child: close the descriptors it inherited."""
+        if self._transport is not None:
+            self._transport.close_copy()
+        self._dialler.close_copies()
+
+    # --- one round ---------------------------------------------------------------------------------------------------
+
+    def _step(self) -> bool:
+        """Do what is next: whether there will be more."""
+        pump = self._pump
+        with pump.lock:
+            commands = list(pump.commands)
+            pump.commands.clear()
+            deadline = pump.wait_until = pump.session.next_timeout()
+            closed = pump.closed is not None
+        for command in commands:
+            if isinstance(command, CloseTransport):
+                self._close_transport()
+            else:
+                self._opening = command
+        if closed:
+            return False
+        now = monotonic()
+        if deadline is not None and now >= deadline:
+            if self._transport is not None:
+                self._read(self._transport)  # a process that was stopped for a while finds the PONG here
+            pump.cut(lambda: pump.session.handle_timeout(now=now))
+        elif self._opening is not None:
+            self._open(self._opening, now, deadline)
+        elif self._wait(deadline) and self._transport is not None:
+            self._read(self._transport)
+        return True
+
+    def _wait(self, until: float | None) -> bool:
+        """Wait for the socket, a wakeup or the time: whether it was the socket."""
+        seconds = None if until is None else until - monotonic()
+        ready = self._poll.poll(milliseconds(seconds))
+        number = self._pump.wakeup.fileno()
+        from_socket = False
+        for ready_number, _ in ready:
+            if ready_number == number:
+                self._pump.wakeup.clear()
+                transport = self._transport
+                from_socket = from_socket or (transport is not None and transport.write_error is not None)
+            else:
+                from_socket = True
+        return from_socket
+
+    def _close_transport(self) -> None:
+        self._opening = None
+        if self._transport is not None:
+            self._poll.unregister(self._transport)
+            self._transport.abandon()
+            self._transport = None
+
+    # --- dialling ----------------------------------------------------------------------------------------------------
+
+    def _open(self, command: OpenTransport, now: float, deadline: float | None) -> None:
+        if command.at > now:
+            self._wait(command.at if deadline is None else min(command.at, deadline))
+            return
+        failure: OSError | None = None
+        transport: Transport | None = None
+        try:
+            transport = Transport(self._dialler.dial(command.server.host, command.server.port, command.deadline))
+        except OSError as error:
+            failure = error
+        except Interrupted:
+            return
+        pump = self._pump
+        with pump.send_lock, pump.lock:
+            wanted = not pump.commands
+            if wanted:
+                self._opening = None
+                if transport is not None:
+                    pump.transport = transport
+                    pump.session.transport_connected(now=monotonic())
+                elif failure is not None:
+                    pump.session.transport_failed(failure, now=monotonic())
+                pump.drain()
+        pump.leave()
+        if transport is not None and wanted:
+            self._transport = transport
+            self._poll.register(transport, select.POLLIN)
+        elif transport is not None:
+            transport.abandon()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _read(self, transport: Transport) -> None:
+        """Take what has arrived; again when the buffer was full, since there is probably more."""
+        pump = self._pump
+        for _ in range(MAX_READS):
+            if transport is not pump.transport:
+                return
+            try:
+                data = transport.receive(RECEIVE_SIZE)
+            except BlockingIOError:
+                if transport.write_error is not None:
+                    self._lost(transport, transport.write_error)
+                return
+            except OSError as error:
+                self._lost(transport, error)
+                return
+            if not data:
+                self._end(transport, lambda: pump.session.receive_eof(now=monotonic()))
+                return
+            self._receive(transport, data)
+            if len(data) < RECEIVE_SIZE:
+                return
+
+    def _receive(self, transport: Transport, data: bytes) -> None:
+        pump = self._pump
+        with pump.send_lock, pump.lock:
+            if transport is pump.transport:
+                pump.session.receive_data(data, now=monotonic())
+                pump.drain()
+                self._writer.claim()
+        pump.leave()
+        self._writer.write_now()
+
+    def _lost(self, transport: Transport, error: OSError) -> None:
+        self._end(transport, lambda: self._pump.session.transport_lost(error, now=monotonic()))
+
+    def _end(self, transport: Transport, mutation: Callable[[], None]) -> None:
+        """The connection ended, unless the session gave it up before."""
+        self._pump.cut(lambda: mutation() if transport is self._pump.transport else None)

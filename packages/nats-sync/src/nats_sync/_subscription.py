@@ -1,0 +1,352 @@
+"""A subscription: iterate it, ask for the next message or a batch, or let a callback have them.
+
+A message is taken from the queue by ``deque.popleft`` alone, which is atomic, so reading costs no lock. The lock is
+taken by a reader who finds the queue empty, and by the last message of a subscription that has ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from nats_proto import SubscriptionState, SubscriptionStatus
+from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
+
+from ._message import Message
+from ._waiter import Waiter, complete_all, remaining
+
+if TYPE_CHECKING:
+    from ._client import Client
+    from ._pump import Pump
+
+__all__ = ["Handler", "Subscription"]
+
+Handler = Callable[[Message], object]
+"""A callback of a subscription."""
+
+
+class Subscription:
+    """Made by `Client.subscribe`, and subscribed from then on.
+
+    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left; a loop over it that is left does not. Several
+    threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes no
+    message away.
+    """
+
+    __slots__ = (
+        "_client",
+        "_drainers",
+        "_handler",
+        "_handler_thread",
+        "_pump",
+        "_queue",
+        "_scheduled",
+        "_state",
+        "_waiters",
+    )
+
+    def __init__(
+        self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
+    ) -> None:
+        state.share()
+        self._client = client
+        self._pump = pump
+        self._state = state
+        self._handler = handler
+        self._queue: deque[Message] = state.messages if handler is None else deque()
+        """What those who ask for messages may take: nothing when a callback has them."""
+        self._waiters: deque[Waiter[None]] = deque()
+        self._drainers: list[Waiter[None]] = []
+        self._scheduled = False
+        self._handler_thread = 0
+
+    def __repr__(self) -> str:
+        return f"<nats_sync.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.unsubscribe()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        """The next message. The iteration ends with the subscription, or when the client is closed by its user.
+
+        Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
+        subscription, `LocalProtocolError` when a callback takes the messages.
+        """
+        queue = self._queue
+        try:
+            message = queue.popleft()
+        except IndexError:
+            try:
+                taken = self._wait(None, iterating=True)
+            except SubscriptionClosedError:
+                raise StopIteration from None
+            assert taken is not None  # there was no time limit
+            message = taken
+        message.client = self._client
+        if not queue:
+            self._emptied()
+        return message
+
+    def next(self, timeout: float | None = None) -> Message:
+        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
+
+        Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
+        reached) or `ConnectionClosedError`; `PermissionsError` while the server refuses the subscription;
+        `LocalProtocolError` when a callback takes the messages.
+        """
+        message = self.next_until(None if timeout is None else monotonic() + timeout)
+        if message is None:
+            status = self._client.status.name
+            raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
+        return message
+
+    def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
+        """What is there, up to ``max_msgs``; waits for the first alone, an empty list after ``timeout`` seconds.
+
+        Raises as `next` does, and `ValueError` for a maximum below 1.
+        """
+        if max_msgs < 1:
+            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
+        first = self.next_until(None if timeout is None else monotonic() + timeout)
+        if first is None:
+            return []
+        messages = [first]
+        queue = self._queue
+        client = self._client
+        try:
+            while len(messages) < max_msgs:
+                message = queue.popleft()
+                message.client = client
+                messages.append(message)
+        except IndexError:
+            pass
+        if not queue:
+            self._emptied()
+        return messages
+
+    def next_until(self, deadline: float | None) -> Message | None:
+        """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
+        try:
+            message = self._queue.popleft()
+        except IndexError:
+            taken = self._wait(deadline, iterating=False)
+            if taken is None:
+                return None
+            message = taken
+        message.client = self._client
+        if not self._queue:
+            self._emptied()
+        return message
+
+    def _wait(self, deadline: float | None, *, iterating: bool) -> Message | None:
+        """The next message once there is one, None when the time is up; raises the reason when none will come."""
+        lock = self._pump.lock
+        while True:
+            with lock:
+                if self._queue:
+                    return self._queue.popleft()
+                self._check_more_to_come(iterating)
+                seconds = remaining(deadline)
+                if seconds == 0.0:
+                    return None
+                waiter: Waiter[None] = Waiter()
+                self._waiters.append(waiter)
+            done = False
+            try:
+                done = waiter.wait(seconds)
+            finally:
+                if not done:
+                    with lock:
+                        self._stop_waiting(waiter)
+
+    def _check_more_to_come(self, iterating: bool) -> None:
+        if self._handler is not None:
+            raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
+        ending = self._state.ending(iterating=iterating)
+        if ending is not None:
+            _raise(ending)
+
+    def _stop_waiting(self, waiter: Waiter[None]) -> None:
+        """Under the lock: this one was not woken, or too late; then the wake-up is for another."""
+        if waiter.done:
+            self.notify()
+        else:
+            self._waiters.remove(waiter)
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def unsubscribe(self, max_msgs: int | None = None) -> None:
+        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those received so far included.
+
+        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        """
+        pump = self._pump
+        with pump.lock:
+            pump.session.unsubscribe(self._state, max_msgs=max_msgs)
+            pump.drain()
+            pump.give_to_writer()
+            self._progress()
+        pump.leave()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Take no new messages, and wait until those the server has sent were read and the callback has returned.
+
+        A message counts as read when it was taken; so somebody else has to read what is queued, or it is read after a
+        timeout. Called from its own callback it does not wait: it would wait for itself.
+
+        Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
+        be read; `ConnectionClosedError` when the client was closed.
+        """
+        seconds = self._client.drain_timeout if timeout is None else timeout
+        waiter: Waiter[None] = Waiter()
+        pump = self._pump
+        with pump.lock:
+            pump.session.drain_subscription(self._state, now=monotonic())
+            pump.drain()
+            pump.give_to_writer()
+            self._drainers.append(waiter)
+            self._tell_drainers()
+        pump.leave()
+        if self._handler_thread == get_ident():
+            return
+        try:
+            waiter.wait(seconds)
+        finally:
+            if not waiter.done:
+                with pump.lock:
+                    if waiter in self._drainers:
+                        self._drainers.remove(waiter)
+        if self._state.error is not None:
+            _raise(self._state.error)
+        if not waiter.done:
+            raise NATSTimeoutError(
+                f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
+                f"{self._state.pending_msgs} messages unread; the client is {self._client.status.name}"
+            )
+
+    def _emptied(self) -> None:
+        """The last message was taken: a drain may have waited for that."""
+        if self._state.status is not SubscriptionStatus.ACTIVE:
+            with self._pump.lock:
+                self._progress()
+            self._pump.leave()
+
+    def _progress(self) -> None:
+        """Under the lock: messages were taken, or a callback returned."""
+        if self._state.finished:
+            self._tell_drainers()
+            pump = self._pump
+            pump.session.subscription_progress(now=monotonic())
+            pump.drain()
+            pump.give_to_writer()
+
+    def _tell_drainers(self) -> None:
+        if self._state.finished:
+            complete_all(self._drainers)
+
+    # --- for the pump and the workers --------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Under the lock: there are messages, or there is a reason why not."""
+        messages = self._state.messages
+        if self._handler is not None:
+            if messages and not self._scheduled:
+                self._scheduled = True
+                self._state.handler_started()
+                self._pump.callbacks.schedule(self)
+        elif self._waiters:
+            for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
+                self._waiters.popleft().complete()
+
+    def notify_closed(self) -> None:
+        """Under the lock: no more messages will arrive."""
+        self.notify()
+        complete_all(self._waiters)
+        self._tell_drainers()
+
+    def handle_messages(self, limit: int) -> None:
+        """By a worker, which is the only one: give up to so many messages to the callback, one after the other."""
+        handler = self._handler
+        messages = self._state.messages
+        self._handler_thread = get_ident()
+        try:
+            for _ in range(limit):
+                message = messages.popleft()
+                message.client = self._client
+                try:
+                    if handler is not None:
+                        handler(message)
+                except BaseException as error:
+                    what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
+                    self._pump.dispatcher.log_failure(what, error)
+        except IndexError:
+            pass  # none left
+        finally:
+            self._handler_thread = 0
+
+    def has_more(self) -> bool:
+        """Under the lock, by the worker: whether it should stay in the queue; if not, its turn is over."""
+        if self._state.messages:
+            return True
+        self._scheduled = False
+        self._state.handler_finished()
+        self._progress()
+        return False
+
+    def forget_parent(self, error: NATSError) -> None:
+        """In a forked child: it has ended."""
+        self._state.discard()
+        self._state.status = SubscriptionStatus.CLOSED
+        self._state.error = error
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def subject(self) -> str:
+        """As given to `Client.subscribe`."""
+        return self._state.subject
+
+    @property
+    def queue(self) -> str | None:
+        """The queue group, or None."""
+        return self._state.queue
+
+    @property
+    def sid(self) -> int:
+        """Its number on this client; it stays across reconnects."""
+        return self._state.sid
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """Messages received and not yet read, and their bytes (headers and payload)."""
+        with self._pump.lock:
+            self._state.settle()
+            return self._state.pending_msgs, self._state.pending_bytes
+
+    @property
+    def delivered(self) -> int:
+        """Messages given to the user."""
+        with self._pump.lock:
+            self._state.settle()
+            return self._state.delivered
+
+    @property
+    def dropped(self) -> int:
+        """Messages dropped at the pending limits."""
+        return self._state.dropped
+
+
+def _raise(error: NATSError) -> NoReturn:
+    """Raise an error that may be raised again, without the traces of the times before."""
+    raise error.with_traceback(None)
