@@ -12,6 +12,7 @@ will arrive, but those in the queue can still be read; the subscription is *fini
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
@@ -55,6 +56,7 @@ class SubscriptionState(Generic[MessageT]):
         "received",
         "received_before",
         "sid",
+        "sizes",
         "slow",
         "status",
         "subject",
@@ -78,6 +80,8 @@ class SubscriptionState(Generic[MessageT]):
         self.max_pending_msgs = max_pending_msgs
         self.max_pending_bytes = max_pending_bytes
         self.messages: deque[MessageT] = deque()
+        self.sizes: deque[int] | None = None
+        """After `share`: the size of each message that was queued and is not yet accounted for by `settle`."""
         self.pending_bytes = 0
         self.received = 0
         """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
@@ -165,6 +169,23 @@ class SubscriptionState(Generic[MessageT]):
         self.pending_bytes += message.size
         self.delivered -= 1
 
+    def share(self) -> None:
+        """Threads may take messages by ``messages.popleft()`` alone from now on, instead of `pop` or `take`.
+
+        That is atomic, so it needs no lock; what was taken so is counted by `settle`, which does need it. Call it
+        before the first message.
+        """
+        self.sizes = deque()
+
+    def settle(self) -> None:
+        """Account for the messages taken since the last time: ``pending_bytes`` and ``delivered`` are right now."""
+        sizes = self.sizes
+        if sizes is not None:
+            taken = len(sizes) - len(self.messages)
+            for _ in range(taken):
+                self.pending_bytes -= sizes.popleft()
+            self.delivered += taken
+
     def handler_started(self) -> None:
         """A callback got a message and runs: a drain waits for it."""
         self._handlers += 1
@@ -175,5 +196,12 @@ class SubscriptionState(Generic[MessageT]):
 
     def discard(self) -> None:
         """Drop what is queued: unsubscribed or closed by the user."""
-        self.messages.clear()
+        discarded = 0
+        while self.messages:  # one by one: others may be taking them
+            with suppress(IndexError):
+                self.messages.popleft()
+                discarded += 1
+        if self.sizes is not None:
+            self.delivered += len(self.sizes) - discarded
+            self.sizes.clear()
         self.pending_bytes = 0

@@ -99,12 +99,18 @@ class SubscriptionTable(Generic[MessageT]):
         sub.received += 1
         messages = sub.messages
         event: SlowConsumer | SubscriptionClosed | None = None
-        if (len(messages) >= sub.max_pending_msgs > 0) or (sub.pending_bytes + size > sub.max_pending_bytes > 0):
+        over = sub.pending_bytes + size > sub.max_pending_bytes > 0
+        if over and sub.sizes is not None:
+            sub.settle()
+            over = sub.pending_bytes + size > sub.max_pending_bytes
+        if over or len(messages) >= sub.max_pending_msgs > 0:
             event = self._drop(sub)
         else:
             sub.slow = False
             messages.append(message)
             sub.pending_bytes += size
+            if sub.sizes is not None:
+                sub.sizes.append(size)
             if not sub.notified:
                 sub.notified = True
                 self._ready.append(sub)
@@ -124,6 +130,7 @@ class SubscriptionTable(Generic[MessageT]):
         if sub.slow:
             return None
         sub.slow = True
+        sub.settle()
         return SlowConsumer(
             subject=sub.subject,
             sid=sub.sid,
@@ -137,6 +144,7 @@ class SubscriptionTable(Generic[MessageT]):
         events: list[MessagesAvailable] = []
         for sub in self._ready:
             sub.notified = False
+            sub.settle()
             events.append(MessagesAvailable(sub.sid))
         self._ready.clear()
         return events
