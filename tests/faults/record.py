@@ -35,10 +35,12 @@ FULL: Final = os.environ.get("FAULTS") == "full"
 QUICK: Final[dict[str, Any]] = {"ping_interval": 0.2, "reconnect_wait": 0.05, "reconnect_jitter": 0.01}
 """The options of a fault test, unless it says that it runs with the defaults."""
 
-TRACED: Final[dict[str, Any]] = {"config": {"max_traced_msg_len": 24}, "trace": True}
+TRACED: Final[dict[str, Any]] = {"config": {"max_traced_msg_len": 64}, "trace": True}
 """Arguments of a `LocalServer` that keeps a record."""
 
-_PAYLOAD = re.compile(r'\[(\d+)\] .*? - cid:(\d+) - .*?<<- MSG_PAYLOAD: \["?(\w+):(\d+):')
+_PAYLOAD = re.compile(
+    r'\[(\d+)\] .*? - cid:(\d+) - .*?<<- MSG_PAYLOAD: \["?(?:NATS/1\.0.*?\\r\\n\\r\\n)?(\w+):(\d+):', re.MULTILINE
+)
 _ERRORS = re.compile(r"^.*(?:parser? error|unknown protocol|protocol error).*$", re.IGNORECASE | re.MULTILINE)
 
 
