@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -66,24 +67,24 @@ class Client:
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
         """
-        answer: Answer | None = None
-        with anyio.move_on_after(timeout):
-            if not self._session.writable:
+        deadline = self._deadline(timeout)
+        if not self._session.writable:
+            with CancelScope(deadline=deadline) as waiting:
                 await self._pump.wait_writable()
-            token = self._session.request(subject, data, headers=headers)
-            answer = self._pump.requests[token] = Answer()
-            self._transport.wake_writer()
-            try:
-                await answer.arrived.wait()
-            finally:
-                if self._pump.requests.pop(token, None) is not None:
-                    self._session.cancel_request(token)
-        if answer is not None and answer.message is not None:
+            if waiting.cancelled_caught:
+                raise self._timed_out(f"request to {subject!r}", timeout)
+        token = self._session.request(subject, data, headers=headers)
+        answer = self._pump.requests[token] = Answer()
+        self._transport.wake_writer()
+        try:
+            await self._pump.wait_for(answer, deadline)
+        finally:
+            if self._pump.requests.pop(token, None) is not None:
+                self._session.cancel_request(token)
+        if answer.message is not None:
             answer.message.client = self
             return answer.message
-        if answer is not None and answer.error is not None:
-            raise answer.error
-        raise self._timed_out(f"request to {subject!r}", timeout)
+        raise answer.error or self._timed_out(f"request to {subject!r}", timeout)
 
     def request_many(
         self,
@@ -114,19 +115,17 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
+        deadline = self._deadline(timeout)
         token = self._session.flush()
         answer = self._pump.flushes[token] = Answer()
         self._transport.wake_writer()
-        with anyio.move_on_after(timeout):
-            try:
-                await answer.arrived.wait()
-            finally:
-                if self._pump.flushes.pop(token, None) is not None:
-                    self._session.cancel_flush(token)
-        if answer.error is not None:
-            raise answer.error
-        if not answer.arrived.is_set():
-            raise self._timed_out("flush", timeout)
+        try:
+            await self._pump.wait_for(answer, deadline)
+        finally:
+            if self._pump.flushes.pop(token, None) is not None:
+                self._session.cancel_flush(token)
+        if answer.error is not None or not answer.given:
+            raise answer.error or self._timed_out("flush", timeout)
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -258,6 +257,11 @@ class Client:
     def drain_timeout(self) -> float:
         """The option ``drain_timeout``."""
         return self._options.drain_timeout
+
+    def _deadline(self, seconds: float) -> float:
+        if math.isnan(seconds):
+            raise ValueError("timeout must be a number of seconds")
+        return anyio.current_time() + seconds
 
     def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
         return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")

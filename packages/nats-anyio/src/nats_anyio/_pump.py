@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -54,6 +55,8 @@ __all__ = ["Answer", "Pump"]
 
 logger = logging.getLogger("nats_anyio")
 
+LOOK_THROUGH: Final = 1024
+"""Deadlines kept, beside twice those still waited for, before the ones that came to nothing are thrown out."""
 END_LIMIT: Final = 1.0
 """Seconds that `wait_ended` gives an ``on_event`` to take its last events."""
 
@@ -61,15 +64,19 @@ END_LIMIT: Final = 1.0
 class Answer:
     """Somebody waits for the answer to one request or flush: one wake-up."""
 
-    __slots__ = ("arrived", "error", "message")
+    __slots__ = ("arrived", "error", "given", "message", "over")
 
     def __init__(self) -> None:
         self.arrived = anyio.Event()
         self.message: Message | None = None
         self.error: NATSError | None = None
+        self.given = False
+        self.over = False
+        """Nobody waits any more."""
 
     def give(self, message: Message | None = None, error: NATSError | None = None) -> None:
         """Wake who waits."""
+        self.given = True
         self.message = message
         self.error = error
         self.arrived.set()
@@ -93,7 +100,11 @@ class Pump:
         """`closed` is set and the last transport is gone."""
         self.stopped = anyio.Event()
         """No task is left."""
-        self.transport = Transport(session, self.settle)
+        self.transport = Transport(session, settle=self.settle, written=self._written)
+        self._deadlines: list[tuple[float, int, Answer]] = []
+        """When to give up which answer: a heap. A scope with a deadline for each would cost a tenth of a request."""
+        self._deadlines_made = 0
+        self._look_through_at = LOOK_THROUGH
         self._timer: CancelScope | None = None
         self._timer_at = float("inf")
         self._publishers: deque[anyio.Event] = deque()
@@ -115,6 +126,11 @@ class Pump:
         self._set_timer()
         if self._publishers:
             self._let_publish()
+
+    def _written(self) -> None:
+        # Bytes that left make room, and let an end go on that waited for the last of them; they change nothing else.
+        if self._publishers or self.session.status is SessionStatus.CLOSED:
+            self.settle()
 
     def _route(self, event: SessionEvent) -> None:
         match event:
@@ -184,6 +200,23 @@ class Pump:
             self._next_publisher = self._publishers.popleft()
             self._next_publisher.set()
 
+    # --- who waits for an answer -------------------------------------------------------------------------------------
+
+    async def wait_for(self, answer: Answer, deadline: float) -> None:
+        """Return when the answer is there, or at ``deadline`` (absolute) without."""
+        self._deadlines_made += 1
+        heappush(self._deadlines, (deadline, self._deadlines_made, answer))
+        if len(self._deadlines) >= self._look_through_at:
+            self._deadlines = [each for each in self._deadlines if not each[2].over]
+            heapify(self._deadlines)
+            self._look_through_at = 2 * len(self._deadlines) + LOOK_THROUGH
+        if deadline < self._timer_at:
+            self._set_timer()
+        try:
+            await answer.arrived.wait()
+        finally:
+            answer.over = True
+
     # --- tasks -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -247,13 +280,21 @@ class Pump:
 
     async def _keep_time(self) -> None:
         while self.closed is None:
-            deadline = self.session.next_timeout()
-            self._timer_at = float("inf") if deadline is None else deadline
+            self._timer_at = self._next_deadline()
             with CancelScope(deadline=self._timer_at) as self._timer:
                 await anyio.Event().wait()
             self._timer = None
-            self.session.handle_timeout(now=anyio.current_time())
+            now = anyio.current_time()
+            while self._deadlines and self._deadlines[0][0] <= now:
+                heappop(self._deadlines)[2].arrived.set()
+            self.session.handle_timeout(now=now)
             self.settle()
+
+    def _next_deadline(self) -> float:
+        deadline = self.session.next_timeout()
+        if deadline is None:
+            deadline = float("inf")
+        return min(deadline, self._deadlines[0][0]) if self._deadlines else deadline
 
     def _set_timer(self) -> None:
         if self._timer is None:
@@ -261,6 +302,6 @@ class Pump:
         if self.closed is not None:
             self._timer.cancel()
             return
-        deadline = self.session.next_timeout()
-        if deadline is not None and deadline < self._timer_at:
+        deadline = self._next_deadline()
+        if deadline < self._timer_at:
             self._timer_at = self._timer.deadline = deadline

@@ -35,7 +35,17 @@ class Subscription:
     may read one subscription; each message goes to one of them. A cancelled call takes no message away.
     """
 
-    __slots__ = ("_arrival", "_client", "_drained", "_handler", "_handler_task", "_pump", "_state", "_turn_ends")
+    __slots__ = (
+        "_arrival",
+        "_client",
+        "_drained",
+        "_handler",
+        "_handler_task",
+        "_messages",
+        "_pump",
+        "_state",
+        "_turn_ends",
+    )
 
     def __init__(
         self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
@@ -43,6 +53,7 @@ class Subscription:
         self._client = client
         self._pump = pump
         self._state = state
+        self._messages = state.messages
         self._handler = handler
         self._handler_task: int | None = None
         self._arrival: anyio.Event | None = None
@@ -73,14 +84,17 @@ class Subscription:
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
         subscription, `LocalProtocolError` when a callback takes the messages.
         """
+        messages = self._messages
         state = self._state
-        if not state.messages or state.delivered >= self._turn_ends:
+        if not messages or state.delivered >= self._turn_ends:
             try:
                 await self._wait(iterating=True)
             except SubscriptionClosedError:
                 raise StopAsyncIteration from None
-        message = state.messages.popleft()
-        state.pending_bytes -= message.size
+        # What `SubscriptionState.pop` does, without its call: this is the hottest line of a subscriber.
+        message = messages.popleft()
+        block = message.header_block
+        state.pending_bytes -= len(message.data) if block is None else len(message.data) + len(block)
         state.delivered += 1
         message.client = self._client
         return message

@@ -34,11 +34,15 @@ JOIN_LIMIT: Final = 64 * 1024
 
 
 class Transport:
-    """The connections of one session, one after the other. ``settle`` is called after every change of the session."""
+    """The connections of one session, one after the other.
 
-    def __init__(self, session: Session[Message], settle: Callable[[], None]) -> None:
+    ``settle`` is called after every change of the session, ``written`` after `Session.data_sent`.
+    """
+
+    def __init__(self, session: Session[Message], *, settle: Callable[[], None], written: Callable[[], None]) -> None:
         self._session = session
         self._settle = settle
+        self._written = written
         self.idle_writer: anyio.Event | None = None
         """The writer waits and has nothing. None: it looks by itself, or there is none."""
         self._batch: list[bytes] = []
@@ -170,7 +174,7 @@ class Transport:
                     return
                 self._sending = 0
                 session.data_sent(len(data))
-                self._settle()
+                self._written()
 
     def _lost(self, error: Exception) -> None:
         self._session.transport_lost(_reason(error), now=anyio.current_time())
@@ -179,6 +183,9 @@ class Transport:
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
     """The same bytes in few parts."""
+    if max(map(len, pieces)) < JOIN_LIMIT:
+        yield b"".join(pieces)
+        return
     small: list[bytes] = []
     for piece in pieces:
         if len(piece) < JOIN_LIMIT:
