@@ -36,6 +36,10 @@ class Timeline:
         self._lock = threading.Lock()
         self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
     def say(self, who: str, what: str) -> None:
         """One line."""
         for url, name in self._names.items():
@@ -44,7 +48,7 @@ class Timeline:
         if self._colour:
             label = f"\x1b[{_COLOURS.get(who, '0')}m{label}\x1b[0m"
         with self._lock:
-            print(f"{time.monotonic() - self._start:7.3f} s  {label}  {what}", flush=True)
+            print(f"{self.now():7.3f} s  {label}  {what}", flush=True)
 
     def event(self, who: str, event: LifecycleEvent) -> None:
         """A life-cycle event of a client."""
