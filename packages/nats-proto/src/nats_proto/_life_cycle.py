@@ -101,18 +101,18 @@ class LifeCycle(Generic[MessageT]):
         if self._drain is not None:
             return
         subs = self._traffic.user_subscriptions
-        self._drain = Drain((*self._traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
+        self._drain = drain = Drain((*self._traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
         self._link.settle()
         if not self._link.up:
             self._link.stop()
             self._traffic.outbox.abandon()
-            self._drain_without_link(None, now)
+            self._drain_without_link(drain, None, now)
             return
         for sub in subs:
             self._traffic.start_drain(sub)
         if subs:
-            self._traffic.round_trip(self._subscriptions_drained)
+            self._traffic.round_trip(lambda when: self._subscriptions_drained(drain, when))
         else:
             self.drain_progress(now)
 
@@ -175,7 +175,7 @@ class LifeCycle(Generic[MessageT]):
             self._end()
         elif self._drain is not None:
             self._link.stop()
-            self._drain_without_link(error, now)
+            self._drain_without_link(self._drain, error, now)
         elif error is not None and (final or not self._options.allow_reconnect):
             self._finish(error, now)
         else:
@@ -184,17 +184,15 @@ class LifeCycle(Generic[MessageT]):
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
-    def _subscriptions_drained(self, now: float) -> None:
-        if self._drain is not None:
-            for sub in self._drain.subs:
-                self._traffic.close_subscription(sub)
-            self.drain_progress(now)
+    def _subscriptions_drained(self, drain: Drain[MessageT], now: float) -> None:
+        for sub in drain.subs:
+            self._traffic.close_subscription(sub)
+        self.drain_progress(now)
 
-    def _drain_without_link(self, cause: NATSError | None, now: float) -> None:
-        if self._drain is not None:
-            unsent = sum(1 for _ in self._traffic.outbox.unsent_publishes())
-            self._drain.lose_link(cause, unsent=unsent)
-            self._subscriptions_drained(now)
+    def _drain_without_link(self, drain: Drain[MessageT], cause: NATSError | None, now: float) -> None:
+        unsent = sum(1 for _ in self._traffic.outbox.unsent_publishes())
+        drain.lose_link(cause, unsent=unsent)
+        self._subscriptions_drained(drain, now)
 
     def drain_progress(self, now: float) -> None:
         """A message was read or a handler returned: a drain may have what it waited for."""
