@@ -13,8 +13,7 @@ import platform
 import statistics
 from collections.abc import Callable, Sequence
 
-from nats_proto import Parser, Role
-from nats_sync.testing import LocalServer, find_server
+from nats_sync.testing import LocalServer
 
 from . import clients, parse_rate, parser_linear, pool_rotation
 
@@ -47,19 +46,23 @@ def main() -> None:
     print(f"{python}, {os.cpu_count()} cores, {repetitions} repetitions: median (least … most)")
     print("\nIn memory, the core alone")
     bench_core(repetitions)
-    print(f"\nAgainst {find_server().name} on loopback, every message counted")
+    print(f"\nAgainst a nats-server on loopback, every message counted")
     with LocalServer() as server:
         bench_clients(server, repetitions, scale)
 
 
 def bench_core(repetitions: int) -> None:
     """Parser and pool."""
-    assert not Parser(Role.CLIENT).receive_data(b"")
-    row("parse MSG of 16 B in 64 KiB chunks", in_turn([parse_rate.measure], repetitions)[0], 1e-6, "M/s")
-    for name, seconds in parser_linear.measure():
-        print(f"  {name:<44}{seconds * 1e9:>9.2f} ns per byte")
+    count = 100_000
+    for name, make in parse_rate.STREAMS.items():
+        stream = b"".join(make(number) for number in range(count))
+        figures = in_turn([lambda stream=stream: parse_rate.rate(stream, count)], repetitions)[0]
+        row(f"parse in 64 KiB chunks: {name}", figures, 1e-6, "M/s")
+    for size in (2**20, 10 * 2**20):
+        nanoseconds = parser_linear.time_per_byte(b"MSG a 1 %d\r\n" % size, size, b"\r\n")
+        print(f"  {f'payload of {size:,} B, byte by byte':<44}{nanoseconds:>9.2f} ns per byte", flush=True)
     for servers, seconds in pool_rotation.measure():
-        print(f"  {f'next of {servers:,} servers':<44}{seconds * 1e6:>9.2f} us per step")
+        print(f"  {f'next of {servers:,} servers':<44}{seconds * 1e6:>9.2f} us per step", flush=True)
 
 
 def bench_clients(server: LocalServer, repetitions: int, scale: float) -> None:
