@@ -262,8 +262,7 @@ class ThreadsLeg(Leg):
         try:
             yield ThreadsClient(client, call)
         finally:
-            with anyio.CancelScope(shield=True):
-                await call(client.__exit__, None, None, None)
+            await call.to_the_end(lambda: client.__exit__(None, None, None))
 
     def handler(self, function: Handler) -> Callable[[Any], object]:
         call = _Caller()
@@ -285,6 +284,14 @@ class _Caller:
             return function(*args, **kwargs)
         bound = functools.partial(function, *args, **kwargs)
         return await anyio.to_thread.run_sync(bound, abandon_on_cancel=True, limiter=self._limiter)
+
+    async def to_the_end(self, function: Callable[[], object]) -> None:
+        """Call what ends something, also for a task that is being cancelled."""
+        if threading.get_ident() != self._loop_thread:
+            function()
+            return
+        with anyio.CancelScope(shield=True):
+            await self(function)
 
 
 def _run_here(coroutine: Coroutine[Any, Any, object]) -> object:
@@ -367,8 +374,8 @@ class _Subscribing:
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._subscription is not None
-        with anyio.CancelScope(shield=True):
-            await self._subscription._call(self._subscription.subscription.__exit__, None, None, None)
+        subscription = self._subscription.subscription
+        await self._subscription._call.to_the_end(lambda: subscription.__exit__(None, None, None))
 
 
 class ThreadsClient:
@@ -395,8 +402,7 @@ class ThreadsClient:
         finally:
             close = getattr(answers, "close", None)  # what the end of a `for` loop over a generator does
             if close is not None:
-                with anyio.CancelScope(shield=True):
-                    await self._call(close)
+                await self._call.to_the_end(close)
 
     def subscribe(self, subject: str, **options: Any) -> _Subscribing:
         async def subscribe() -> ThreadsSubscription:

@@ -35,7 +35,7 @@ from nats_proto.errors import (
     StaleConnectionError,
 )
 from tests.adapters.legs import QUICK, EventLog, Leg, eventually, in_thread
-from tests.faults.hostile_inputs import AFTER, ROWS, Moment, Row, greeting
+from tests.faults.hostile_inputs import AFTER, GOOD, ROWS, Moment, Row, greeting
 from tests.faults.peer import Connection, Peer, Script, Step, close, expect, freeze, handshake, hold, send
 
 pytestmark = pytest.mark.anyio
@@ -248,8 +248,10 @@ async def test_h56_a_flood_of_pings_from_a_peer_that_does_not_read(leg: Leg) -> 
 
 
 async def test_h57_pongs_nobody_asked_for_complete_no_flush(leg: Leg) -> None:
-    with Peer([handshake(), send(b"PONG\r\n" * 1000), expect(b"PUB now 0"), expect(b"PING\r\n"), hold()]) as peer:
-        async with leg.connect(peer.url, ping_interval=0) as client:
+    unasked = [handshake(), expect(b"SUB s.1 1\r\n"), send(b"PONG\r\n" * 1000 + GOOD)]
+    with Peer([*unasked, expect(b"PUB now 0"), expect(b"PING\r\n"), hold()]) as peer:
+        async with leg.connect(peer.url, ping_interval=0) as client, client.subscribe("s.1") as sub:
+            assert (await sub.next(timeout=5)).data == b"good"  # they were read
             await client.publish("now")
             with pytest.raises(NATSTimeoutError):
                 await client.flush(timeout=0.1)
