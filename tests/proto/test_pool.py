@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 from collections import Counter
@@ -373,17 +374,24 @@ def test_a_custom_delay_that_cannot_be_used_leaves_the_usual_wait(delay: Callabl
 
 
 def test_a_custom_delay_that_is_interrupted_changes_nothing() -> None:
+    interrupts = 3
+
     def delay(rounds: int) -> float:
-        raise KeyboardInterrupt
+        nonlocal interrupts
+        interrupts -= 1
+        if interrupts >= 0:
+            raise KeyboardInterrupt
+        return 10.0 * rounds
 
     pool = pool_of("a,b", reconnect_delay=delay)
     pool.begin(now=0.0)
     fail_times(pool, 2)
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             pool.next_attempt(now=0.0)
         assert hosts(pool.servers) == "a b"
         assert [pool.attempts_of(server) for server in pool.servers] == [1, 1]
+    assert pool.next_attempt(now=0.0) == Attempt(Server.parse("a"), 10.0, 3, 2)
 
 
 @pytest.mark.parametrize("connected_before", [True, False], ids=["lost", "never connected"])
@@ -864,6 +872,21 @@ def test_h13_a_long_list_is_read_no_further_than_needed() -> None:
     pool = pool_of("a")
     pool.discover(listed(), current=pool.servers[0])
     assert read == MAX_DISCOVERED - 1
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_lists_that_change_for_ever_leave_nothing_behind(tried: bool) -> None:
+    pool = pool_of("a")
+    a = connect(pool, "a")
+    for number in range(50):
+        if tried:
+            pool.begin(now=0.0, rounds=1)
+            fail_times(pool, 99)
+        pool.discover([f"gone-{number}-{i}:4222" for i in range(20)], current=a)
+    pool.begin(now=0.0)  # forgets the failures
+    gc.collect()
+    kept = [each for each in gc.get_objects() if isinstance(each, Server) and each.host.startswith("gone-")]
+    assert len(kept) == 20
 
 
 # --- wrong use -------------------------------------------------------------------------------------------------------
