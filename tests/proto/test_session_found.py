@@ -39,3 +39,20 @@ def test_a_drain_in_the_handshake_leaves_nothing_of_it_pending() -> None:
     world.feed(info())
     world.session.drain(now=world.now)
     assert world.session.pending_bytes == 0
+
+
+def test_the_moment_to_leave_a_lame_duck_is_a_deadline() -> None:
+    world = World("nats://a,nats://b").ready()
+    token = world.session.request("svc")
+    world.pump()
+    world.feed(info(ldm=True))
+    assert world.session.connected_url == "nats://a:4222"
+    deadline = world.session.next_timeout()
+    assert deadline is not None
+    assert deadline > world.now
+    world.session.cancel_request(token)
+    deadline = world.session.next_timeout()
+    assert deadline is not None
+    assert deadline <= world.now
+    world.session.handle_timeout(now=world.now)
+    assert world.session.connected_url is None

@@ -254,7 +254,9 @@ class LifeCycle(Generic[MessageT]):
         drain_by: float | None = None
         if self._drain is not None:
             drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
-        deadlines = (self._link.next_timeout(), drain_by, self._close_by)
+        # A call that answers or writes the last thing waited for makes the moment to leave a lame duck: now, then.
+        leave_by = self._link.migrating_since if self._traffic.quiet else None
+        deadlines = (self._link.next_timeout(), leave_by, drain_by, self._close_by)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -272,7 +274,7 @@ class LifeCycle(Generic[MessageT]):
 
     def migrate(self, now: float) -> None:
         """Leave a lame duck, when nothing is on its way."""
-        if self._link.migrating:
+        if self._link.migrating_since is not None:
             self._link.migrate(quiet=self._traffic.quiet, now=now)
             self.follow_link(now)
 

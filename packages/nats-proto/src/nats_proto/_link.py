@@ -149,9 +149,9 @@ class Link:
         return self._state is _State.UP
 
     @property
-    def migrating(self) -> bool:
-        """The server is a lame duck and there is another: `migrate` waits for its moment."""
-        return self._migrate_by is not None
+    def migrating_since(self) -> float | None:
+        """The server is a lame duck and there is another: `migrate` waits for its moment. None: it is no such thing."""
+        return None if self._migrate_by is None else self._migrate_by - LAME_DUCK_GRACE
 
     # --- the way round -----------------------------------------------------------------------------------------------
 
