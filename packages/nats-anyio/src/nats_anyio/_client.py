@@ -9,7 +9,7 @@ import anyio
 from anyio import CancelScope
 
 from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, Session, SessionStatus, StatsSnapshot
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._dispatch import Handler
 from ._message import Message
@@ -244,7 +244,7 @@ class Client:
         return self._session.servers
 
     @property
-    def last_error(self) -> Exception | None:
+    def last_error(self) -> NATSError | None:
         """The last thing that went wrong on a connection or an attempt."""
         return self._session.last_error
 
