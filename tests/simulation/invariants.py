@@ -1,0 +1,403 @@
+"""The promises, checked after every step of one client against its ledger and its transport."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nats_proto import (
+    Closed,
+    Connected,
+    ConnectFrame,
+    Disconnected,
+    FlushCompleted,
+    FlushFailed,
+    Frame,
+    MessagesAvailable,
+    PingFrame,
+    PongFrame,
+    PublishFrame,
+    Reconnected,
+    ReplyReceived,
+    RequestFailed,
+    ServerErrorReceived,
+    ServersDiscovered,
+    SessionEvent,
+    SessionStatus,
+    SlowConsumer,
+    SubscribeFrame,
+    SubscriptionClosed,
+)
+from nats_proto.errors import (
+    ConnectionClosedError,
+    ConnectionLostError,
+    NATSError,
+    NoRespondersError,
+    PermissionsError,
+    StaleConnectionError,
+)
+from tests.simulation.hostile import Mark
+from tests.simulation.knobs import limit
+from tests.simulation.ledger import Subscription, serial_of
+from tests.simulation.order import CLOSED, UP, DialLog, EventOrder
+from tests.simulation.server import Peer
+from tests.simulation.transport import Transport
+from tests.simulation.world import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.client import Client
+
+__all__ = ["Checks"]
+
+CONTROL_ALLOWANCE = 4000
+"""Bytes of CONNECT, PINGs and PONGs that may wait beside publishes."""
+CONTROL_LINE = 120
+"""Bytes of a SUB or UNSUB of this world at most."""
+
+
+def require(holds: bool, what: str) -> None:
+    """Raise `Violation` unless it holds."""
+    if not holds:
+        raise Violation(what)
+
+
+class Checks:
+    """Of one client."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.session = client.session
+        self.ledger = client.ledger
+        self.world = client.world
+        self.options = client.options
+        self.order = EventOrder(client.options)
+        self.dials = DialLog(client.options)
+        self.dirty = False
+        self.slow_reports = 0
+        self.server_errors = 0
+        self.user_left = False
+        """The user called reconnect() in this step."""
+        self.refused_by_server = False
+        self.fatal = False
+        """A server said that none like it will ever take us."""
+        high = max(client.options.pending_size, limit(client.knobs, "high water") + limit(client.knobs, "chunk"))
+        self._most_bytes = high
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def event(self, event: SessionEvent) -> None:
+        """One event of the session, in order."""
+        self.order.follow(event)
+        ledger, transport = self.ledger, self.client.transport
+        match event:
+            case MessagesAvailable(sid=sid):
+                sub = ledger.subs.get(sid)
+                require(sub is not None, f"messages for sid {sid}, which is none")
+            case ReplyReceived() | RequestFailed():
+                self._request_ended(event)
+            case FlushCompleted(token=token):
+                self._flushed(token)
+            case FlushFailed(token=token):
+                flush = ledger.flushes.pop(token, None)
+                require(flush is not None, f"flush {token} failed, and nobody waited for it")
+            case SubscriptionClosed(sid=sid, error=error):
+                self._subscription_closed(sid, error)
+            case Connected() | Reconnected():
+                require(transport is not None, f"{event!r} without a transport")
+                assert transport is not None
+                require(transport.open, "connected before the PONG of the handshake came")
+                ledger.reconnects += isinstance(event, Reconnected)
+                self._opened(transport)
+            case Disconnected(server=server, error=error):
+                self.dials.outage(server, wished=error is None)
+                self._check_staleness(error)
+                self.dirty = True
+            case SlowConsumer():
+                self.slow_reports += 1
+            case ServerErrorReceived(count=count):
+                self.server_errors += count
+            case ServersDiscovered(servers=servers):
+                self.dials.joined(servers)
+            case Closed():
+                self._closed(event)
+            case _:
+                pass
+
+    def _opened(self, transport: Transport) -> None:
+        ledger = self.ledger
+        transport.opened_at = self.world.now
+        for sub in ledger.subs.values():
+            if sub.alive:
+                sub.received_before = sub.received
+                transport.to_restore.add(sub.sid)
+        if ledger.inbox_sid is not None:
+            transport.to_restore.add(ledger.inbox_sid)
+
+    def _request_ended(self, event: ReplyReceived | RequestFailed) -> None:
+        ledger = self.ledger
+        token = event.token
+        require(token in ledger.requests, f"{event!r}: nobody waits for that")
+        if isinstance(event, ReplyReceived) or isinstance(event.error, NoRespondersError):
+            expected = ledger.completions.popleft() if ledger.completions else None
+            require(
+                expected == (token, isinstance(event, ReplyReceived)), f"{event!r}, where {expected} was to come next"
+            )
+            if isinstance(event, ReplyReceived):
+                serial = serial_of(event.message.data, ledger.client)
+                require(serial == ledger.requests[token], f"request {token} got the answer of publish {serial}")
+        else:
+            error = event.error
+            legal = (
+                (isinstance(error, ConnectionClosedError) and self.session.status is SessionStatus.CLOSED)
+                or (isinstance(error, ConnectionLostError) and (self.user_left or self.options.fail_requests_on_disconnect))
+                or (isinstance(error, PermissionsError) and self.refused_by_server)
+            )
+            require(legal, f"{event!r}: there was no reason for that")
+        ledger.close_request(token)
+
+    def _flushed(self, token: int) -> None:
+        ledger, transport = self.ledger, self.client.transport
+        flush = ledger.flushes.pop(token, None)
+        require(flush is not None, f"flush {token} completed, and nobody waited for it")
+        assert flush is not None
+        number = transport.number if transport is not None else 0
+        require(flush.transport == number, f"flush {token} of transport {flush.transport} completed on {number}")
+        assert transport is not None
+        require(ledger.handed >= flush.accepted, f"flush {token} completed before what came before it was written")
+        if not transport.lied:
+            unread = [s for s in transport.serials[transport.parsed :] if s < flush.accepted]
+            require(not unread, f"flush {token} completed, and the server has not read {unread[:3]}")
+
+    def _subscription_closed(self, sid: int, error: NATSError | None) -> None:
+        sub = self.ledger.subs.get(sid)
+        require(sub is not None, f"sid {sid} closed, and is none")
+        assert sub is not None
+        require(not sub.reported_closed, f"sid {sid} closed twice")
+        sub.reported_closed = True
+        self.dirty = True
+        if not sub.alive:
+            return
+        transport = self.client.transport
+        closing = self.session.status is SessionStatus.CLOSED
+        require(sub.draining or closing, f"sid {sid} closed by itself: {error!r}")
+        still_up = transport is not None and self.session.connected_url is not None
+        if sub.draining and still_up and error is None and not transport.lied:
+            unread = [mark for mark in transport.marks if mark.kind == "msg" and mark.sid == sid]
+            require(not unread, f"sid {sid} was drained, and {len(unread)} of its messages are still on their way")
+        sub.end(self.world.now)
+
+    def _check_staleness(self, error: NATSError | None) -> None:
+        transport = self.client.transport
+        by_us = isinstance(error, StaleConnectionError) and "PINGs unanswered" in str(error)
+        if by_us and transport is not None and not transport.lied:
+            silent = self.world.now - max(transport.opened_at, transport.last_pong)
+            least = self.options.max_pings_out * self.options.ping_interval
+            require(silent >= least - 1e-6, f"declared dead after {silent:g} s without PONG, {least:g} are allowed")
+
+    def _closed(self, event: Closed) -> None:
+        ledger = self.ledger
+        require(not ledger.requests, f"closed with requests {sorted(ledger.requests)} unanswered")
+        require(not ledger.flushes, f"closed with flushes {sorted(ledger.flushes)} unanswered")
+        unsent = ledger.accepted - ledger.handed
+        if self.client.unreported:  # then the session has to think that more is left
+            require(event.unsent_msgs >= unsent, f"{event!r}, and {unsent} publishes were not written")
+        else:
+            require(event.unsent_msgs == unsent, f"{event!r}, and {unsent} publishes were not written")
+            require(event.unsent_bytes == ledger.unhanded_bytes, f"{event!r}, and {ledger.unhanded_bytes} bytes")
+
+    # --- what was written --------------------------------------------------------------------------------------------
+
+    def wrote(self, transport: Transport, data: bytes) -> None:
+        """The transport accepted ``data``."""
+        transport.accepted += len(data)
+        for frame in transport.shadow.receive_data(data):
+            self._wrote_frame(transport, frame)
+        if transport.shadow.error is not None:
+            raise Violation(f"the session wrote what is no operation: {transport.shadow.error}")
+
+    def _wrote_frame(self, transport: Transport, frame: Frame) -> None:
+        ledger = self.ledger
+        if not transport.connect_seen:
+            require(isinstance(frame, ConnectFrame), f"before CONNECT the session wrote {frame!r}")
+            require(transport.info_seen, "CONNECT was written before INFO came")
+            transport.connect_seen = True
+            return
+        require(not isinstance(frame, ConnectFrame), "CONNECT was written twice")
+        if not transport.open:
+            require(isinstance(frame, PingFrame), f"before the handshake ended the session wrote {frame!r}")
+        match frame:
+            case PublishFrame(reply=reply, data=data):
+                require(not transport.to_restore, f"a publish before sids {sorted(transport.to_restore)} were restored")
+                serial = serial_of(data, ledger.client)
+                require(serial is not None, f"a publish that nobody made: {frame!r}")
+                assert serial is not None
+                ledger.hand_over(serial)
+                transport.serials.append(serial)
+                token = ledger.token_of_serial.get(serial)
+                if token is not None and reply is not None:
+                    ledger.token_of_reply[reply] = token
+            case SubscribeFrame(sid=sid):
+                transport.to_restore.discard(sid)
+                sub = ledger.subs.get(sid)
+                require(sub is not None or sid == ledger.inbox_sid, f"SUB {sid}, which is none")
+                if sub is not None and sub.ended_at < transport.opened_at:
+                    raise Violation(f"sid {sid} had ended before this connection, and was restored")
+            case PongFrame():
+                transport.owes_pong = False
+            case _:
+                pass
+
+    # --- what was read -----------------------------------------------------------------------------------------------
+
+    def received(self, transport: Transport, marks: list[Mark]) -> None:
+        """The session was given these: put them into the ledger."""
+        ledger = self.ledger
+        for mark in marks:
+            if transport.over:
+                return
+            match mark.kind:
+                case "msg" if transport.open:
+                    ledger.receive(mark.sid, mark.subject, mark.data, mark.header_block, self.world.now)
+                case "pong":
+                    transport.open = True
+                    transport.last_pong = self.world.now
+                case "ping":
+                    transport.owes_pong = True
+                case "err":
+                    ledger.server_errors += transport.open
+                    self.refused_by_server |= mark.subject.startswith("Permissions")
+                    self.fatal |= mark.subject.startswith("invalid client")
+                case "info":
+                    transport.info_seen = True
+                case "end":
+                    transport.over = True
+                case _:
+                    pass
+        if self.session.status is SessionStatus.CLOSED:
+            ledger.completions.clear()  # whatever stood behind the last PONG of a drain is not heard any more
+        self.dirty = True
+
+    def after_receive(self, transport: Transport) -> None:
+        """The step is over: did the connection end if, and only if, it had to?"""
+        gone = self.client.transport is not transport
+        if transport.over:
+            require(gone, "the server sent what ends a connection, and it was kept")
+        elif gone and self.order.state is not CLOSED and not (
+            transport.lied or transport.odd_greeting or (transport.open and self.order.wished)
+        ):
+            raise Violation("the session left the connection, and the server had given no reason")
+
+    def server_read(self, transport: Transport, peer: Peer) -> None:
+        """A server has read all there was: does it know what the session knows?"""
+        client = self.client
+        if (
+            transport is not client.transport
+            or not (transport.open and transport.quiet and self.order.state is UP)
+            or client.unwritten
+            or client.unreported
+            or transport.lied
+            or self.session.pending_bytes
+            or not peer.open
+            or self.session.status is SessionStatus.CLOSED
+        ):
+            return
+        for sid, sub in self.ledger.subs.items():
+            if not sub.alive or sub.draining:
+                require(sid not in peer.subs, f"sid {sid} has ended, and the server still has it")
+            elif sid not in peer.finished:
+                there = peer.subs.get(sid)
+                require(there is not None, f"sid {sid} is alive, and the server does not have it")
+                assert there is not None
+                require((there.subject, there.queue) == (sub.subject, sub.queue), f"sid {sid} is another on the server")
+                most = None if sub.max_msgs is None else sub.max_msgs - sub.received_before
+                require(there.max_msgs == most, f"sid {sid} has maximum {there.max_msgs} on the server, not {most}")
+        inbox = self.ledger.inbox_sid
+        if inbox is not None:
+            require(inbox in peer.subs or inbox in peer.finished, "the server does not have the inbox")
+
+    # --- after every step --------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """All events, commands and data of one call were handled."""
+        self.user_left = self.refused_by_server = False
+        session, client, ledger = self.session, self.client, self.ledger
+        state = self.order.state
+        up = state is UP
+        if (session.connected_url is not None) is not up:
+            raise Violation(f"connected_url is {session.connected_url} while {state}")
+        if session.pending_requests != len(ledger.requests):
+            raise Violation(f"{session.pending_requests} request slots, {len(ledger.requests)} open")
+        if ledger.completions:
+            raise Violation(f"no event for {list(ledger.completions)}")
+        if ledger.flushes and not up:
+            raise Violation(f"flushes {sorted(ledger.flushes)} wait without a connection")
+        if state is CLOSED:
+            require(client.transport is None and client.dial is None, "closed, and the transport was not")
+            require(session.next_timeout() is None, "closed, and a timer is set")
+            return
+        self._check_bytes()
+        if self.dirty:
+            self.dirty = False
+            self._check_counts()
+        transport = client.transport
+        if transport is not None and up:
+            if transport.owes_pong and not (client.unwritten or client.unreported or self._closing):
+                raise Violation("a PING was not answered")
+            self._check_alive(transport)
+
+    @property
+    def _closing(self) -> bool:
+        return self.session.status is SessionStatus.CLOSED
+
+    def _check_bytes(self) -> None:
+        client, ledger = self.client, self.ledger
+        pending, accepted = self.session.pending_bytes, ledger.unhanded_bytes
+        if client.unreported:
+            wrong = pending < accepted - ledger.largest
+        elif client.transport is None:
+            wrong = pending != accepted
+        else:
+            wrong = pending < 0 or (pending < accepted and not client.unwritten)
+        if wrong:
+            raise Violation(f"{pending} bytes pending, {accepted} accepted and not handed over")
+        if not pending and ledger.handed != ledger.accepted:
+            raise Violation(f"nothing pending, and {ledger.accepted - ledger.handed} publishes unwritten")
+        control = CONTROL_ALLOWANCE + CONTROL_LINE * (len(ledger.subs) + client.control_calls)
+        if pending > self._most_bytes + ledger.largest + control:
+            raise Violation(f"{pending} bytes pending, {self._most_bytes} are allowed")
+
+    def _check_counts(self) -> None:
+        ledger = self.ledger
+        stats = self.session.stats
+        if stats != ledger.stats():
+            raise Violation(f"the session counts {stats}, the ledger {ledger.stats()}")
+        if self.slow_reports != ledger.slow_reports:
+            raise Violation(f"{self.slow_reports} slow consumer reports, not {ledger.slow_reports}")
+        if self.server_errors != ledger.server_errors:
+            raise Violation(f"{self.server_errors} server errors, not {ledger.server_errors}")
+        for sub in list(ledger.watched.values()):
+            self._check_subscription(sub)
+            if not (sub.alive or sub.waiting):
+                del ledger.watched[sub.sid]
+
+    def _check_subscription(self, sub: Subscription) -> None:
+        state = sub.state
+        if state.closed is sub.alive:
+            raise Violation(f"sid {sub.sid} is {state.status.name}, alive: {sub.alive}")
+        has = (len(state.messages), state.pending_bytes, state.received, state.dropped)
+        wanted = (len(sub.waiting), sub.waiting_bytes, sub.received, sub.dropped)
+        if has != wanted:
+            raise Violation(f"sid {sub.sid}: messages, bytes, received, dropped are {has}, not {wanted}")
+        if not sub.alive and not sub.reported_closed:
+            raise Violation(f"sid {sub.sid} has ended, and there was no event")
+
+    def _check_alive(self, transport: Transport) -> None:
+        options = self.options
+        if options.ping_interval <= 0:
+            return
+        silent = self.world.now - max(transport.opened_at, transport.last_pong)
+        most = (options.max_pings_out + 1) * options.ping_interval
+        if silent <= most:
+            return
+        # Each tick may be as late as the adapter's timer, and nothing ticks in a suspended machine.
+        most += (options.max_pings_out + 2) * self.client.knobs.lateness + 0.1 + self.client.asleep_since(transport)
+        require(silent <= most, f"{silent:g} s without PONG, and still connected")

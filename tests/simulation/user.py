@@ -1,0 +1,425 @@
+"""The user of one session: does what users do, at random, and keeps the ledger of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from nats_proto import SessionStatus
+from nats_proto.errors import (
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    ConnectionLostError,
+    HeadersNotSupportedError,
+    InvalidSubjectError,
+    MaxPayloadError,
+    OutboundBufferLimitError,
+)
+from tests.simulation.client import Client
+from tests.simulation.cluster import SERVICES, SUBJECTS
+from tests.simulation.invariants import require
+from tests.simulation.knobs import limit
+from tests.simulation.ledger import Flush, Subscription, payload
+from tests.simulation.order import CLOSED, UP
+
+__all__ = ["ACTIONS", "User"]
+
+ACTIONS: Final = (
+    "publish", "burst", "subscribe", "unsubscribe", "limit", "request", "flush", "read", "drain one", "cancel",
+    "reconnect", "poke", "misuse",
+)  # fmt: skip
+
+PATTERNS: Final = ("a.1", "a.*", "a.2", "b.>", "b.1", "q.work", "q.*", "deny.me")
+QUEUES: Final = (None, None, None, "workers")
+HEADERS: Final = {"Trace": "1", "Other": ["a", "b"]}
+
+
+class User:
+    """Calls the session as a program would."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.world = client.world
+        self.session = client.session
+        self.ledger = client.ledger
+        self.rng = client.world.rng
+        self.closing = False
+        self.draining = False
+        self.reading_stopped = False
+        self._readers: dict[int, str] = {}
+        self._scheduled: set[int] = set()
+        client.on_messages = self._notified
+        self._actions: dict[str, Callable[[], None]] = {
+            "publish": self.publish,
+            "burst": self.burst,
+            "subscribe": self.subscribe,
+            "unsubscribe": self.unsubscribe,
+            "limit": lambda: self.unsubscribe(self.rng.randint(1, 8)),
+            "request": self.request,
+            "flush": self.flush,
+            "read": self._read_some,
+            "drain one": self.drain_one,
+            "cancel": self.cancel,
+            "reconnect": self.reconnect,
+            "poke": client.poke,
+            "misuse": self.misuse,
+        }
+
+    def act(self, name: str) -> None:
+        """Do one of `ACTIONS`, if the machine is awake."""
+        if not self.client.asleep:
+            if self.world.recording:
+                self.world.note(f"c{self.client.number}: user: {name}")
+            self._actions[name]()
+
+    # --- out ---------------------------------------------------------------------------------------------------------
+
+    def burst(self) -> None:
+        """Many publishes in a row."""
+        for _ in range(self.rng.randint(3, 25)):
+            self.publish()
+
+    def publish(self) -> None:
+        """One publish; mostly only when the session says that it takes more."""
+        rng = self.rng
+        if not self.session.writable and rng.random() < 0.8:
+            return
+        subject = "deny.me" if rng.random() < 0.03 else rng.choice(SUBJECTS)
+        self.send(subject, headers=rng.random() < 0.15)
+
+    def request(self) -> None:
+        """One request, given up after a while."""
+        rng = self.rng
+        subject = rng.choice((*SERVICES, "svc.nobody", "deny.svc"))
+        token = self.send(subject, headers=rng.random() < 0.15, request=True)
+        if token is not None:
+            self.world.after(rng.choice((0.05, 1.0, 5.0, 30.0)), self.give_up, token)
+
+    def send(self, subject: str, *, headers: bool = False, request: bool = False) -> int | None:
+        """Publish, or request; the request's token. What is refused must have been refused for a reason."""
+        client, session, ledger = self.client, self.session, self.ledger
+        serial = ledger.accepted
+        data = payload(client.number, serial, self.rng.randint(0, client.knobs.largest))
+        before = session.pending_bytes
+        block = HEADERS if headers else None
+        token: int | None = None
+        try:
+            if request:
+                token = session.request(subject, data, headers=block)
+            else:
+                session.publish(subject, data, headers=block)
+        except (OutboundBufferLimitError, MaxPayloadError, HeadersNotSupportedError) as error:
+            self._check_refusal(error, before, len(data) + (52 if headers else 0))
+        except ConnectionClosedError:
+            require(session.status is SessionStatus.CLOSED, "publish said closed, and it is not")
+        except ConnectionDrainingError:
+            require(session.status is SessionStatus.DRAINING_PUBS, "publish said draining, and it is not")
+        else:
+            added = session.pending_bytes - before
+            if session.connected_url is None:
+                room = client.options.pending_size
+                require(before < room, f"accepted without a connection while {before} bytes waited")
+            if token is not None:
+                added -= self._inbox_bytes()
+                ledger.open_request(token, serial, subject)
+            ledger.accept(added, data)
+            require(added > len(data), f"a publish of {len(data)} bytes added {added}")
+            client.checks.dirty = True
+        if token is None:
+            require(session.pending_bytes - before in (0, ledger.sizes[-1] if ledger.sizes else 0), "a refused publish left something behind")
+        client.pump()
+        return token
+
+    def _check_refusal(self, error: Exception, waiting: int, size: int) -> None:
+        session, client = self.session, self.client
+        up = session.connected_url is not None
+        match error:
+            case OutboundBufferLimitError():
+                most = client.options.pending_size
+                if up:
+                    most = max(most, limit(client.knobs, "high water"))
+                require(waiting >= most, f"refused while {waiting} bytes waited, up to {most} are kept")
+            case MaxPayloadError():
+                require(size > (session.max_payload or size), f"{size} bytes refused, max_payload {session.max_payload}")
+            case _:
+                info = session.server_info
+                require(info is not None and not info.headers, "headers refused, and the server supports them")
+
+    def _inbox_bytes(self) -> int:
+        """What the first request adds besides itself: the SUB of the inbox."""
+        if self.ledger.inbox_sid is not None or self.session.connected_url is None:
+            return 0
+        self.client.control_calls += 1
+        return len(f"SUB _INBOX.{'x' * 22}.* {self.ledger.next_sid}\r\n")
+
+    def give_up(self, token: int) -> None:
+        """The time of a request is up."""
+        if self.client.asleep:
+            self.world.at(self.client.asleep_until, self.give_up, token)
+        elif token in self.ledger.requests:
+            self.ledger.close_request(token)
+            self.session.cancel_request(token)
+            self.client.pump()
+
+    def cancel(self) -> None:
+        """Give up a request or a flush early, or one that is long over."""
+        ledger, rng = self.ledger, self.rng
+        if ledger.requests and rng.random() < 0.6:
+            self.give_up(rng.choice(list(ledger.requests)))
+        elif ledger.flushes:
+            token = rng.choice(list(ledger.flushes))
+            del ledger.flushes[token]
+            self.session.cancel_flush(token)
+        else:
+            self.session.cancel_request(10**9)
+            self.session.cancel_flush(10**9)
+        self.client.pump()
+
+    def flush(self) -> None:
+        """A flush."""
+        client, session = self.client, self.session
+        try:
+            token = session.flush()
+        except ConnectionLostError:
+            require(session.connected_url is None, "flush said not connected, and it is")
+        except ConnectionClosedError:
+            require(session.status is SessionStatus.CLOSED, "flush said closed, and it is not")
+        else:
+            client.control_calls += 1
+            require(client.transport is not None, "a flush without a transport")
+            assert client.transport is not None
+            self.ledger.flushes[token] = Flush(self.ledger.accepted, client.transport.number)
+        client.pump()
+
+    # --- subscriptions -----------------------------------------------------------------------------------------------
+
+    def subscribe(self) -> None:
+        """One more, or none when there are many."""
+        client, session, ledger, rng = self.client, self.session, self.ledger, self.rng
+        if sum(sub.alive for sub in ledger.subs.values()) >= 8:
+            return
+        max_msgs = rng.choice((None, None, None, 1, 3, 10))
+        queue = rng.choice(QUEUES)
+        own_limits = rng.random() < 0.1
+        try:
+            state = session.subscribe(
+                rng.choice(PATTERNS),
+                queue=queue,
+                max_msgs=max_msgs,
+                max_pending_msgs=2 if own_limits else None,
+                max_pending_bytes=0 if own_limits else None,
+            )
+        except (ConnectionClosedError, ConnectionDrainingError):
+            require(self.draining or session.status is SessionStatus.CLOSED, "subscribe was refused for no reason")
+            return
+        require(state.sid == ledger.next_sid, f"sid {state.sid}, where {ledger.next_sid} was the next")
+        ledger.next_sid += 1
+        client.control_calls += 2
+        client.checks.dirty = True
+        ledger.watched[state.sid] = ledger.subs[state.sid] = Subscription(
+            state,
+            state.sid,
+            state.subject,
+            queue,
+            max_msgs,
+            state.max_pending_msgs,
+            state.max_pending_bytes,
+        )
+        read = client.knobs.read
+        self._readers[state.sid] = rng.choice(("eager", "slow", "callback")) if read == "mixed" else read
+        client.pump()
+
+    def _some_sub(self, *, alive: bool = True) -> Subscription | None:
+        subs = [sub for sub in self.ledger.subs.values() if sub.alive or not alive]
+        return self.rng.choice(subs) if subs else None
+
+    def unsubscribe(self, max_msgs: int | None = None) -> None:
+        """Now, or after so many messages in all."""
+        sub = self._some_sub(alive=self.rng.random() < 0.9)
+        if sub is None:
+            return
+        self.session.unsubscribe(sub.state, max_msgs=max_msgs)
+        self.client.control_calls += 1
+        if max_msgs is None:
+            sub.waiting.clear()
+            sub.waiting_bytes = 0
+        if sub.alive:
+            if max_msgs is not None and sub.received < max_msgs:
+                sub.max_msgs = max_msgs
+            else:
+                sub.end(self.world.now)
+        self.client.checks.dirty = True
+        self.client.pump()
+        self._progress()
+
+    def drain_one(self) -> None:
+        """Drain a subscription."""
+        sub = self._some_sub()
+        if sub is None:
+            return
+        self.client.control_calls += 2
+        if self.session.connected_url is not None:
+            sub.draining = True
+        else:
+            sub.end(self.world.now)
+        self.session.drain_subscription(sub.state, now=self.world.now)
+        self.client.checks.dirty = True
+        self.client.pump()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _notified(self, sid: int) -> None:
+        if sid in self._scheduled or sid not in self._readers:
+            return
+        reader = self._readers[sid]
+        delay = {"eager": 0.0, "callback": 0.0}.get(reader, self.rng.choice((0.01, 0.5, 3.0)))
+        self._scheduled.add(sid)
+        self.world.after(delay, self._read, sid)
+
+    def _read(self, sid: int) -> None:
+        self._scheduled.discard(sid)
+        if self.client.asleep:
+            self._scheduled.add(sid)
+            self.world.at(self.client.asleep_until, self._read, sid)
+            return
+        if self.reading_stopped:
+            return
+        sub = self.ledger.subs[sid]
+        reader = self._readers[sid]
+        if reader == "eager":
+            self._take(sub, 1 << 30)
+            return
+        if reader == "callback":
+            self._call_back(sub)
+        else:
+            self._take(sub, 1)
+        if sub.waiting:
+            self._notified(sid)
+
+    def _read_some(self) -> None:
+        sub = self._some_sub(alive=False)
+        if sub is not None:
+            self._take(sub, self.rng.randint(1, 5))
+
+    def _take(self, sub: Subscription, count: int) -> None:
+        if self.rng.random() < 0.5:
+            message = sub.state.pop()
+            messages = [] if message is None else [message]
+            if message is not None and self.rng.random() < 0.1:
+                sub.state.put_back(message)
+                require(sub.state.pop() is message, "put_back did not put it back")
+            messages += sub.state.take(count - 1) if count > 1 else []
+        else:
+            messages = sub.state.take(count)
+        for message in messages:
+            self._check_message(sub, message.data, message.size)
+        require(sub.state.delivered == sub.delivered, f"sid {sub.sid} counts {sub.state.delivered}, not {sub.delivered}")
+        require(len(messages) >= min(count, 1) or not sub.waiting, f"sid {sub.sid} gave nothing, {len(sub.waiting)} wait")
+        self.client.checks.dirty = True
+        self._progress()
+
+    def _check_message(self, sub: Subscription, data: bytes, size: int) -> None:
+        require(bool(sub.waiting), f"sid {sub.sid} gave {data!r}, and nothing was to come")
+        expected = sub.waiting.popleft()
+        require(data == expected, f"sid {sub.sid} gave {data!r}, where {expected!r} was next")
+        sub.waiting_bytes -= size
+        sub.delivered += 1
+
+    def _call_back(self, sub: Subscription) -> None:
+        """One message goes to a callback, which may call the session, and may take its time."""
+        message = sub.state.pop()
+        if message is None:
+            return
+        self._check_message(sub, message.data, message.size)
+        sub.state.handler_started()
+        choice = self.rng.random()
+        if choice < 0.3 and not self.closing:
+            self.send(self.rng.choice(SUBJECTS))
+        elif choice < 0.35 and not self.closing:
+            self.unsubscribe()
+        elif choice < 0.5:
+            self.world.after(self.rng.choice((0.01, 0.3)), self._handler_done, sub)
+            return
+        self._handler_done(sub)
+
+    def _handler_done(self, sub: Subscription) -> None:
+        sub.state.handler_finished()
+        self.client.checks.dirty = True
+        self._progress()
+        if sub.waiting:
+            self._notified(sub.sid)
+
+    def _progress(self) -> None:
+        self.session.subscription_progress(now=self.world.now)
+        self.client.pump()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def reconnect(self) -> None:
+        """The user wants another connection."""
+        session, client = self.session, self.client
+        if session.status is SessionStatus.DISCONNECTED:
+            return
+        up = session.connected_url is not None
+        client.checks.user_left = up
+        if not up:
+            client.checks.dials.hurried = True
+        try:
+            session.reconnect(now=self.world.now)
+        except (ConnectionClosedError, ConnectionDrainingError):
+            require(self.draining or session.status is SessionStatus.CLOSED, "reconnect was refused for no reason")
+        client.pump()
+        if up and client.checks.order.state is not CLOSED and not self.draining:
+            require(client.checks.order.state is not UP, "reconnect left the connection as it was")
+            require(not self.ledger.requests, "reconnect left requests waiting")
+
+    def drain(self) -> None:
+        """Drain everything, then the session ends."""
+        if self.client.checks.order.state is CLOSED:
+            return
+        self.draining = self.closing = True
+        up = self.session.connected_url is not None
+        for sub in self.ledger.subs.values():
+            if sub.alive:
+                if up:
+                    sub.draining = True
+                else:
+                    sub.end(self.world.now)
+        self.session.drain(now=self.world.now)
+        self.client.checks.dirty = True
+        self.client.pump()
+
+    def close(self) -> None:
+        """The end, now."""
+        self.closing = True
+        for sub in self.ledger.subs.values():
+            sub.waiting.clear()
+            sub.waiting_bytes = 0
+        self.session.close(now=self.world.now)
+        self.client.checks.dirty = True
+        self.client.pump()
+
+    def misuse(self) -> None:
+        """Wrong calls raise, and change nothing."""
+        session, client = self.session, self.client
+        before = (session.pending_bytes, session.stats, session.pending_requests, session.status)
+        for wrong in (
+            lambda: session.publish("a b", b"x"),
+            lambda: session.publish("a\r\nPUB b 0", b"x"),
+            lambda: session.publish("a.>", b""),
+            lambda: session.request("", b"x"),
+            lambda: session.subscribe("a..b"),
+            lambda: session.subscribe("a", max_msgs=0),
+        ):
+            try:
+                wrong()
+            except (InvalidSubjectError, ValueError, ConnectionClosedError, ConnectionDrainingError):
+                continue
+            except OutboundBufferLimitError:
+                continue
+            raise AssertionError("misuse was accepted")
+        require(
+            before == (session.pending_bytes, session.stats, session.pending_requests, session.status),
+            "misuse changed something",
+        )
+        client.expect_silence("misuse")
