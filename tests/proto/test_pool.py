@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from nats_proto._pool import GROWTH, MAX_DISCOVERED, MAX_GROWTH, Attempt, ServerPool
+from nats_proto._pool import GROWTH, MAX_DISCOVERED, MAX_GROWTH, MAX_LISTED, Attempt, ServerPool
 from nats_proto._server import Server, parse_servers
 from nats_proto.errors import (
     AuthenticationError,
@@ -887,6 +887,13 @@ def test_lists_that_change_for_ever_leave_nothing_behind(tried: bool) -> None:
     gc.collect()
     kept = [each for each in gc.get_objects() if isinstance(each, Server) and each.host.startswith("gone-")]
     assert len(kept) == 20
+
+
+def test_behind_too_much_junk_nothing_is_looked_at() -> None:
+    pool = pool_of("a")
+    (a,) = pool.servers
+    assert pool.discover(["::::"] * MAX_LISTED + ["b:4222"], current=a) == ()
+    assert hosts(pool.discover(["::::"] * (MAX_LISTED - 1) + ["b:4222"], current=a)) == "b"
 
 
 # --- wrong use -------------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from ._server import Server, parse_address, peer_of
@@ -53,6 +54,9 @@ __all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
 
 MAX_DISCOVERED: Final = 1000
 """Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
+
+MAX_LISTED: Final = 20_000
+"""Entries of one list that are looked at. Junk is cheap to send; reading it must not keep us from PINGs for long."""
 
 GROWTH: Final = 1.5
 """Of the wait, from round to round."""
@@ -255,7 +259,7 @@ class ServerPool:
         New ones come behind those still ahead, in random order among themselves, with scheme, user information and
         TLS name of ``current``. Discovered ones that are not listed leave, except ``current``; those the user named
         stay. Entries that cannot be used are skipped one by one. A list with nothing usable changes nothing; of a long
-        one the first 1,000 usable entries count.
+        one the first 1,000 usable entries count, and nothing behind the first 20,000 entries.
         """
         listed = {} if self._ignore_discovered else _usable(connect_urls)
         if not listed:
@@ -394,7 +398,7 @@ def _address(server: Server) -> _Address:
 def _usable(connect_urls: Iterable[str]) -> dict[_Address, None]:
     """The first addresses that can be used, in order, each once."""
     usable: dict[_Address, None] = {}
-    for text in connect_urls:
+    for text in islice(connect_urls, MAX_LISTED):
         address = parse_address(text)
         if address is not None:
             usable[address] = None
