@@ -48,7 +48,8 @@ class ConnectOptions:
     reconnect_jitter: float = 0.1
     reconnect_jitter_tls: float = 1.0
     reconnect_delay: Callable[[int], float] | None = None
-    """Called with the number of rounds made (1, 2, …); its result replaces wait and jitter."""
+    """Called with the number of rounds made (1, 2, …); its result (seconds) replaces wait and jitter. No server is
+    dialled twice within ``reconnect_wait`` all the same: lower that as well to come back sooner."""
     randomize_servers: bool = True
     ignore_discovered_servers: bool = False
     retry_on_failed_connect: bool = False
