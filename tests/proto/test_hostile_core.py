@@ -202,7 +202,7 @@ def every_split(data: bytes) -> Iterator[tuple[bytes, ...]]:
 
 def random_splits(data: bytes) -> Iterator[list[bytes]]:
     rng = random.Random(len(data))
-    for _ in range(max(2, min(SPLITS, SPLIT_BYTES // len(data)))):
+    for _ in range(max(1, min(SPLITS, SPLIT_BYTES // len(data)))):
         cuts = sorted(rng.sample(range(1, len(data)), rng.randint(1, 8)))
         yield [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
