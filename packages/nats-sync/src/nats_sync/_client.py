@@ -8,14 +8,14 @@ from time import monotonic
 from typing import Self
 
 from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, SessionStatus, StatsSnapshot
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._message import Message
 from ._pump import NOBODY, WRITER, Pump
 from ._request_many import Answers
 from ._subscription import Handler, Subscription
 from ._threads import Threads
-from ._waiter import Waiter, remaining
+from ._waiter import Waiter
 from ._writer import Writer
 
 __all__ = ["Client"]
@@ -84,16 +84,18 @@ class Client:
     ) -> None:
         """`publish`, written by the calling thread if nobody else is writing: an answer is waited for."""
         pump = self._pump
+        claimed = False
         try:
             while True:
                 with pump.lock:
                     session = pump.session
                     if session.writable or (deadline is not None and monotonic() >= deadline):
                         session.publish(subject, data, reply=reply, headers=headers)
-                        self._writer.claim()
+                        claimed = self._writer.claim()
                         break
                 pump.wait_writable(deadline)
-            self._writer.write_now()
+            if claimed:
+                self._writer.write_now()
         finally:
             self._writer.hand_over()
 
@@ -109,21 +111,21 @@ class Client:
         deadline = monotonic() + timeout
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
+        claimed = False
         try:
             while True:
                 with pump.lock:
                     if pump.session.writable:
                         token = pump.session.request(subject, data, headers=headers)
                         pump.requests[token] = waiter
-                        pump.drain()
-                        self._writer.claim()
+                        claimed = self._writer.claim()
                         break
                 pump.wait_writable(deadline)
                 if monotonic() >= deadline:
                     raise self._timed_out(f"request to {subject!r}", timeout)
-            pump.leave()
-            self._writer.write_now()
-            waiter.wait(remaining(deadline))
+            if claimed:
+                self._writer.write_now()
+            waiter.wait(deadline - monotonic())
         finally:
             self._writer.hand_over()
             if token is not None and not waiter.done:
@@ -174,10 +176,9 @@ class Client:
             with pump.lock:
                 token = pump.session.flush()
                 pump.flushes[token] = waiter
-                pump.drain()
-                self._writer.claim()
-            pump.leave()
-            self._writer.write_now()
+                claimed = self._writer.claim()
+            if claimed:
+                self._writer.write_now()
             waiter.wait(timeout)
         finally:
             self._writer.hand_over()
@@ -249,7 +250,7 @@ class Client:
         closed before.
         """
         pump = self._pump
-        pump.cut(lambda: pump.session.drain(now=monotonic(), timeout=timeout))
+        pump.call(lambda: pump.session.drain(now=monotonic(), timeout=timeout))
         if self._threads.runs_user_code(threading.current_thread()):
             return
         pump.wait_closed()
@@ -264,7 +265,7 @@ class Client:
         seconds at most, and not at all when it is called by one of them. Harmless when closed.
         """
         pump = self._pump
-        pump.cut(lambda: pump.session.close(now=monotonic()))
+        pump.call(lambda: pump.session.close(now=monotonic()))
         pump.wait_closed()
         self._threads.join()
 
@@ -275,7 +276,7 @@ class Client:
         `ConnectionDrainingError`.
         """
         pump = self._pump
-        pump.cut(lambda: pump.session.reconnect(now=monotonic()))
+        pump.call(lambda: pump.session.reconnect(now=monotonic()))
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -314,7 +315,7 @@ class Client:
             return self._pump.session.servers
 
     @property
-    def last_error(self) -> Exception | None:
+    def last_error(self) -> NATSError | None:
         """The last thing that went wrong on a connection or an attempt."""
         with self._pump.lock:
             return self._pump.session.last_error

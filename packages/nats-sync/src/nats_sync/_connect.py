@@ -47,7 +47,7 @@ def connect(
     try:
         started: Waiter[None] = Waiter()
         pump.started = started
-        pump.cut(lambda: session.connect(now=monotonic()))
+        pump.call(lambda: session.connect(now=monotonic()))
         started.wait(None)
     except BaseException:
         client.close()

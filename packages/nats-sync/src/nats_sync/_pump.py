@@ -10,11 +10,6 @@ under the lock and done after it.
     the reader         ├─▶ lock ─▶ session ─drain─┼─▶ commands and deadline, for the reader
     the writer         ┘                          └─▶ data, for whoever owns the writing side
 
-**The cut.** Whether a publish was handed over decides whether it is written again on the next connection. So sending
-and reporting what was sent must not be torn apart by the connection's end: every call that can end it takes
-``send_lock`` first, and a sender holds that over one non-blocking send and its report. A transport is current, or not,
-for as long as ``send_lock`` is held. Always taken in the order ``send_lock``, ``lock``.
-
 **The writing side** has one owner at a time. Publishing only appends and, when nobody owns the writing side, gives it
 to the writer's thread. Who waits for an answer takes it and writes at once.
 """
@@ -25,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -69,13 +65,15 @@ class Pump:
         self.session = session
         self.lock = threading.RLock()
         self.send_lock = threading.Lock()
+        """Held over a send and its report; taken before ``lock``, never within it."""
         self.wakeup = Wakeup()
         """Ends the reader's wait."""
+        self.reader_ident = 0
         self.commands: deque[Command] = deque()
-        self.wait_until: float | None = None
-        """The deadline for which the reader waits now."""
+        self.deadline: float | None = None
+        """When the session's time is up; the reader sees to it."""
         self.transport: Transport | None = None
-        """The current connection's; changes under both locks."""
+        """The current connection's; None as soon as the session has given it up."""
         self.write_owner = NOBODY
         """Whose the writing side is: a thread's identity, `WRITER` or `NOBODY`."""
         self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
@@ -96,20 +94,25 @@ class Pump:
     # --- one mutation, then drain ------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """After every mutation, under the lock. `leave` follows when it is released."""
+        """After every mutation, under the lock. `leave` follows when it is released.
+
+        Publishing, requesting and flushing make nothing but data; for them the drain after the report of what was
+        written is soon enough. Callers are woken last: they need the interpreter, which this thread still has.
+        """
         session = self.session
-        for event in session.events_received():
-            self._route(event)
         for command in session.commands_to_run():
             self.commands.append(command)
             self._wake_reader = True
             if isinstance(command, CloseTransport):
                 self.transport = None
-        deadline = session.next_timeout()
-        if deadline is not None and (self.wait_until is None or deadline < self.wait_until):
+        deadline, before = session.next_timeout(), self.deadline
+        self.deadline = deadline
+        if deadline is not None and (before is None or deadline < before):
             self._wake_reader = True
         if self.publishers and session.writable:
             complete_all(self.publishers)
+        for event in session.events_received():
+            self._route(event)
         if self.started is not None and session.status not in _STARTING:
             self.started.complete()
             self.started = None
@@ -118,14 +121,15 @@ class Pump:
         """After the lock was released: what `drain` found to be done without it."""
         if self._wake_reader:
             self._wake_reader = False
-            self.wakeup.set()
+            if get_ident() != self.reader_ident:
+                self.wakeup.set()
         if self.callbacks.wanted:
             self.callbacks.start_threads()
 
-    def cut(self, mutation: Callable[[], object]) -> None:
-        """A mutation that may end the connection. Raises what it raises."""
+    def call(self, mutation: Callable[[], object]) -> None:
+        """One mutation and all that follows. Raises what it raises."""
         try:
-            with self.send_lock, self.lock:
+            with self.lock:
                 mutation()
                 self.drain()
                 self.give_to_writer()
@@ -176,6 +180,12 @@ class Pump:
         if self.write_owner == NOBODY and self.transport is not None:
             self.write_owner = WRITER
             self.writer_wakes.put(True)
+
+    def sent(self, nbytes: int) -> None:
+        """Under the lock: the system took so many bytes. What that may bring is room, or the end."""
+        self.session.data_sent(nbytes)
+        if self.publishers or self.session.status is SessionStatus.CLOSED:
+            self.drain()
 
     def wait_writable(self, deadline: float | None = None) -> None:
         """Until a publisher may go on, or the time is up; not under the lock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -40,16 +41,16 @@ class Reader:
     def run(self) -> None:
         """The reader's thread."""
         pump = self._pump
+        pump.reader_ident = get_ident()
         try:
             while self._step():
                 pass
         except BaseException:
             # A fault of this program: nobody may be left waiting for a thread that is gone.
-            pump.cut(lambda: pump.session.close(now=monotonic()))
+            pump.call(lambda: pump.session.close(now=monotonic()))
             raise
         finally:
-            if self._transport is not None:
-                self._transport.abandon()
+            self._close_transport()
             pump.writer_wakes.put(False)
             self._dialler.close()
             pump.wakeup.close()
@@ -65,56 +66,54 @@ class Reader:
     def _step(self) -> bool:
         """Do what is next: whether there will be more."""
         pump = self._pump
-        with pump.lock:
-            commands = list(pump.commands)
-            pump.commands.clear()
-            deadline = pump.wait_until = pump.session.next_timeout()
-            closed = pump.closed is not None
-        for command in commands:
-            if isinstance(command, CloseTransport):
-                self._close_transport()
-            else:
-                self._opening = command
-        if closed:
-            return False
+        if pump.commands or pump.closed is not None:
+            with pump.lock:
+                commands = list(pump.commands)
+                pump.commands.clear()
+                closed = pump.closed is not None
+            for command in commands:
+                if isinstance(command, CloseTransport):
+                    self._close_transport()
+                else:
+                    self._opening = command
+            if closed:
+                return False
+        # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
+        deadline = pump.deadline
         now = monotonic()
         if deadline is not None and now >= deadline:
             if self._transport is not None:
                 self._read(self._transport)  # a process that was stopped for a while finds the PONG here
-            pump.cut(lambda: pump.session.handle_timeout(now=now))
+            pump.call(lambda: pump.session.handle_timeout(now=now))
         elif self._opening is not None:
             self._open(self._opening, now, deadline)
-        elif self._wait(deadline) and self._transport is not None:
+        elif self._wait(None if deadline is None else deadline - now) and self._transport is not None:
             self._read(self._transport)
         return True
 
-    def _wait(self, until: float | None) -> bool:
-        """Wait for the socket, a wakeup or the time: whether it was the socket."""
-        seconds = None if until is None else until - monotonic()
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
         ready = self._poll.poll(milliseconds(seconds))
-        number = self._pump.wakeup.fileno()
-        from_socket = False
-        for ready_number, _ in ready:
-            if ready_number == number:
-                self._pump.wakeup.clear()
-                transport = self._transport
-                from_socket = from_socket or (transport is not None and transport.write_error is not None)
-            else:
-                from_socket = True
-        return from_socket
+        wakeup = self._pump.wakeup
+        number = wakeup.fileno()
+        if not ready or (ready[0][0] != number and ready[-1][0] != number):
+            return bool(ready)
+        wakeup.clear()
+        return len(ready) > 1 or (self._transport is not None and self._transport.write_error is not None)
 
     def _close_transport(self) -> None:
         self._opening = None
         if self._transport is not None:
             self._poll.unregister(self._transport)
-            self._transport.abandon()
+            with self._pump.send_lock:  # nobody is sending
+                self._transport.abandon()
             self._transport = None
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     def _open(self, command: OpenTransport, now: float, deadline: float | None) -> None:
         if command.at > now:
-            self._wait(command.at if deadline is None else min(command.at, deadline))
+            self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
         failure: OSError | None = None
         transport: Transport | None = None
@@ -168,17 +167,19 @@ class Reader:
 
     def _receive(self, transport: Transport, data: bytes) -> None:
         pump = self._pump
-        with pump.send_lock, pump.lock:
+        claimed = False
+        with pump.lock:
             if transport is pump.transport:
                 pump.session.receive_data(data, now=monotonic())
+                claimed = self._writer.claim()
                 pump.drain()
-                self._writer.claim()
         pump.leave()
-        self._writer.write_now()
+        if claimed:
+            self._writer.write_now()
 
     def _lost(self, transport: Transport, error: OSError) -> None:
         self._end(transport, lambda: self._pump.session.transport_lost(error, now=monotonic()))
 
     def _end(self, transport: Transport, mutation: Callable[[], None]) -> None:
         """The connection ended, unless the session gave it up before."""
-        self._pump.cut(lambda: mutation() if transport is self._pump.transport else None)
+        self._pump.call(lambda: mutation() if transport is self._pump.transport else None)

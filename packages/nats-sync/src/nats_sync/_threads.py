@@ -53,7 +53,7 @@ class Threads:
             for thread in (self._dispatcher, self._core[1], self._core[0]):
                 thread.start()
         except RuntimeError:
-            pump.cut(lambda: pump.session.close(now=monotonic()))
+            pump.call(lambda: pump.session.close(now=monotonic()))
             pump.writer_wakes.put(False)
             pump.wakeup.close()
             raise

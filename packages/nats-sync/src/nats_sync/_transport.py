@@ -94,6 +94,8 @@ class Transport:
 
 def chunked(pieces: list[bytes]) -> list[Chunk]:
     """Small pieces joined, so that the system is called once; large ones as they are."""
+    if len(pieces) < 2:
+        return [*pieces]
     chunks: list[Chunk] = []
     small: list[bytes] = []
     for piece in pieces:

@@ -38,9 +38,9 @@ class Waiter(Generic[T]):
 
     def wait(self, seconds: float | None) -> bool:
         """Whether it was completed within so many seconds; None: for ever."""
-        if seconds is None:
+        if seconds is None or seconds >= threading.TIMEOUT_MAX:
             return self._lock.acquire()
-        return self._lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        return self._lock.acquire(True, seconds if seconds > 0.0 else 0.0)
 
 
 def remaining(deadline: float | None) -> float | None:

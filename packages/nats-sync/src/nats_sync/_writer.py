@@ -4,16 +4,32 @@ The owner takes a batch from the session, sends it without blocking and reports 
 left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
 nothing that was appended meanwhile stays behind. A caller who took the writing side gives what did not fit, and what
 came after its own, to the writer's thread, which alone waits for the socket.
+
+Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
+``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
+without it: a report may come after the connection's end, but never after the beginning of the next.
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from threading import get_ident
 
 from ._pump import NOBODY, WRITER, Pump
 from ._transport import Chunk, Transport, chunked, cut
 
 __all__ = ["Writer"]
+
+
+class _Now(Enum):
+    """How the writing side is after a step."""
+
+    FREE = auto()
+    """Nothing is left, nobody owns it."""
+    READY = auto()
+    """There is something to send."""
+    BLOCKED = auto()
+    """There is, and the system takes nothing."""
 
 
 class Writer:
@@ -27,15 +43,17 @@ class Writer:
 
     # --- taking the writing side -------------------------------------------------------------------------------------
 
-    def claim(self) -> None:
+    def claim(self) -> bool:
         """Under the lock: take the writing side, if it is free and there is something to write."""
         pump = self._pump
         if pump.write_owner == NOBODY and pump.transport is not None and self._take_batch():
             pump.write_owner = get_ident()
+            return True
+        return False
 
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
-        if self._pump.write_owner == get_ident() and not (self._send() and self._finish()):
+        if self._send() is not _Now.FREE:
             self.hand_over()
 
     def hand_over(self) -> None:
@@ -47,58 +65,57 @@ class Writer:
 
     def run(self) -> None:
         """The writer's thread."""
-        wakes = self._pump.writer_wakes
-        while wakes.get():
-            while not self._finish():
-                while self._chunks and not self._send():
-                    transport = self._transport
-                    if transport is not None and transport.write_error is None:
-                        transport.wait_writable()
+        while self._pump.writer_wakes.get():
+            with self._pump.lock:
+                now = self._next()
+            while now is not _Now.FREE:
+                transport = self._transport
+                if now is _Now.BLOCKED and transport is not None:
+                    transport.wait_writable()
+                now = self._send()
 
     # --- as its owner ------------------------------------------------------------------------------------------------
 
-    def _finish(self) -> bool:
-        """Leave the writing side free when nothing is left to be written; else have the next batch ready."""
-        if self._chunks:
-            return False
-        with self._pump.lock:
-            if self._take_batch():
-                return False
-            self._pump.write_owner = NOBODY
-            return True
+    def _next(self) -> _Now:
+        """Under the lock: what remains of the batch, or the next one, or nothing."""
+        if self._chunks or self._take_batch():
+            return _Now.READY
+        self._pump.write_owner = NOBODY
+        return _Now.FREE
 
     def _take_batch(self) -> bool:
         """Under the lock."""
-        self._transport = self._pump.transport
-        if self._transport is None or self._transport.write_error is not None:
+        transport = self._transport = self._pump.transport
+        if transport is None or transport.write_error is not None:
             return False
         self._chunks = chunked(self._pump.session.data_to_send())
         return bool(self._chunks)
 
-    def _send(self) -> bool:
-        """Send once: whether it makes sense to go on at once."""
+    def _send(self) -> _Now:
+        """Send once, without blocking."""
         pump = self._pump
         transport = self._transport
         accepted: list[int] = []
         blocked = False
         with pump.send_lock:
-            if transport is None or transport is not pump.transport:
-                self._chunks = []  # of a connection that has ended: the session has it all
-                return True
             try:
-                transport.send(self._chunks, accepted)
+                if transport is not None and transport is pump.transport:
+                    transport.send(self._chunks, accepted)
+                else:
+                    self._chunks = []  # of a connection that has ended: the session has it all
             except BlockingIOError:
                 blocked = True
             except OSError as error:
-                # The reader reports the end, once it has read what the server said before.
-                transport.write_error = error
                 self._chunks = []
-                pump.wakeup.set()
+                if transport is not None:
+                    # The reader reports the end, once it has read what the server said before.
+                    transport.write_error = error
+                    pump.wakeup.set()
             finally:
-                if accepted:
-                    self._chunks = cut(self._chunks, accepted[0])
-                    with pump.lock:
-                        pump.session.data_sent(accepted[0])
-                        pump.drain()
+                with pump.lock:
+                    if accepted:
+                        self._chunks = cut(self._chunks, accepted[0])
+                        pump.sent(accepted[0])
+                    now = self._next()
         pump.leave()
-        return not blocked
+        return _Now.BLOCKED if blocked else now
