@@ -302,6 +302,31 @@ async def test_a_drained_client_finishes_everything_and_closes(leg: Leg, url: st
             await client.publish("answers")
 
 
+async def test_a_drained_client_gets_what_comes_between_unsub_and_pong(leg: Leg) -> None:
+    script = [
+        handshake(),
+        expect(b"SUB drained 1\r\n"),
+        expect(b"UNSUB 1\r\n"),
+        expect(b"PING\r\n"),
+        send(b"MSG drained 1 1\r\n1\r\nPONG\r\n"),
+        expect(b"PUB last 0\r\n"),
+        expect(b"PING\r\n"),
+        send(b"PONG\r\n"),
+    ]
+    got: list[bytes] = []
+    with Peer(script) as peer:
+        async with leg.connect(peer.url, ping_interval=0) as client:
+
+            async def handle(message: object) -> None:
+                got.append(message.data)
+                await client.publish("last")
+
+            await client.subscribe("drained", callback=leg.handler(handle))
+            await client.drain(timeout=10)
+        assert got == [b"1"]
+        assert peer.connections[0].finished
+
+
 async def test_a_drain_that_overruns_raises_and_closes(leg: Leg, url: str) -> None:
     log = EventLog()
     async with leg.connect(url, on_event=log) as client:

@@ -35,8 +35,8 @@ FULL: Final = os.environ.get("FAULTS") == "full"
 QUICK: Final[dict[str, Any]] = {"ping_interval": 0.2, "reconnect_wait": 0.05, "reconnect_jitter": 0.01}
 """The options of a fault test, unless it says that it runs with the defaults."""
 
-TRACED: Final[dict[str, Any]] = {"config": {"max_traced_msg_len": 64}, "trace": True}
-"""Arguments of a `LocalServer` that keeps a record."""
+TRACED: Final[dict[str, Any]] = {"trace": True, "max_traced_msg_len": 64}
+"""The configuration of a `LocalServer` that keeps a record."""
 
 _PAYLOAD = re.compile(
     r'\[(\d+)\] .*? - cid:(\d+) - .*?<<- MSG_PAYLOAD: \["?(?:NATS/1\.0.*?\\r\\n\\r\\n)?(\w+):(\d+):', re.MULTILINE

@@ -29,7 +29,7 @@ async def test_f1_killed_and_restarted(leg: Leg, options: dict[str, float]) -> N
         log(event)
 
     rounds = (20 if FULL else 3) if options else 1
-    with LocalServer(**TRACED) as server:
+    with LocalServer(TRACED) as server:
         async with leg.connect(server.url, on_event=on_event, **options) as client:
             sub = await client.subscribe("f1", max_pending_msgs=0)
             serial = 0
@@ -66,11 +66,7 @@ async def test_f2_one_of_three_killed_under_load(leg: Leg, record_property: obje
     """Five kills here; the full form has twenty."""
     kills = 20 if FULL else 5
     gaps = Gaps()
-    with LocalCluster(3, config=TRACED["config"]) as cluster:
-        for server in cluster.servers:
-            server._args.append("-V")
-            server.restart()
-        cluster.wait_until_formed()
+    with LocalCluster(3, config=TRACED) as cluster:
         servers = {server.url: server for server in cluster.servers}
         async with leg.connect(cluster.urls, on_event=gaps, **QUICK) as client:
             serial = 0
@@ -190,7 +186,7 @@ async def test_f4_everything_down_for_long(leg: Leg, free_port: int) -> None:
             assert 1 <= dials <= took / QUICK["reconnect_wait"] + 1
             # The bar is 1 %; here the peer, the loop and other tests of this machine are in the number as well.
             assert time.process_time() - cpu < max(0.05 * took, 0.3)
-            with LocalServer(port=free_port, **TRACED) as server:
+            with LocalServer(TRACED, port=free_port) as server:
                 await log.wait(Connected)
                 got = [(await sub.next(timeout=5)).data for _ in range(serial)]
                 assert got == [numbered("pub", n, 1000) for n in range(serial)]

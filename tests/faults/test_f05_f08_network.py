@@ -74,7 +74,7 @@ async def test_f6_cut_at_every_byte_of_an_operation(leg: Leg, operation: str) ->
     """At every third byte here, and at the ends; the full form cuts at each."""
     fields, wire = OPERATIONS[operation]
     cuts = range(1, len(wire) + 1) if FULL else sorted({*range(1, len(wire) + 1, 3), len(wire) - 1, len(wire)})
-    with LocalServer(**TRACED) as server, Proxy(server.port) as proxy:
+    with LocalServer(TRACED) as server, Proxy(server.port) as proxy:
         async with leg.connect(proxy.url, **QUICK) as client:
             await client.flush()
             greeting = proxy.up.passed - len(b"PING\r\n")
@@ -124,7 +124,7 @@ async def test_f6_an_operation_that_was_taken_in_part_is_sent_again_whole(leg: L
 async def test_f7_every_byte_its_own_segment(leg: Leg) -> None:
     """Without a pause between the bytes here; the full form has a millisecond."""
     log = EventLog()
-    with LocalServer(**TRACED) as server, Proxy(server.port) as proxy:
+    with LocalServer(TRACED) as server, Proxy(server.port) as proxy:
         for way in (proxy.up, proxy.down):
             way.slice_size, way.slice_gap = 1, 0.001 if FULL else 0.0
         options = {**QUICK, "ping_interval": 5.0, "connect_timeout": 10.0, "on_event": log}
