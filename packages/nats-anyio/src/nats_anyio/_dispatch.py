@@ -6,6 +6,7 @@ queue, messages in their subscription's.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import re
@@ -56,6 +57,7 @@ class Dispatcher:
         self._inbox = re.compile(re.escape(inbox_prefix) + r"\.[^\s'\",;]*")
         self._inbox_shown = f"{inbox_prefix}.…"
         self._queue: EventQueue[LifecycleEvent] = EventQueue(MAX_EVENTS)
+        self._dropped = 0
         self._arrival: anyio.Event | None = None
         self._lines_since = -1.0
         self._lines = 0
@@ -87,6 +89,9 @@ class Dispatcher:
                 await self._arrival.wait()
                 continue
             await self._call(event)
+            if self._queue.dropped > self._dropped:
+                logger.warning("on_event is slow: %d events were dropped", self._queue.dropped - self._dropped)
+                self._dropped = self._queue.dropped
             if isinstance(event, Closed):
                 self.finished.set()
 
@@ -114,14 +119,17 @@ class Dispatcher:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     def _log_event(self, event: LifecycleEvent) -> None:
-        level, text = _describe(event)
-        repeated = isinstance(event, (ServerErrorReceived, ContentErrorReceived, SlowConsumer, Reconnecting))
-        if logger.isEnabledFor(level) and not (repeated and self._too_many_lines()):
-            logger.log(level, "%s", self._inbox.sub(self._inbox_shown, text))
+        # Filters and handlers of the log are user code as well; what they raise must not reach the pump.
+        with contextlib.suppress(Exception):
+            level, text = _describe(event)
+            repeated = isinstance(event, (ServerErrorReceived, ContentErrorReceived, SlowConsumer, Reconnecting))
+            if logger.isEnabledFor(level) and not (repeated and self._too_many_lines()):
+                logger.log(level, "%s", self._inbox.sub(self._inbox_shown, text))
 
     def _log_failure(self, text: str, error: Exception) -> None:
-        if not self._too_many_lines():
-            logger.error("%s", self._inbox.sub(self._inbox_shown, text), exc_info=error)
+        with contextlib.suppress(Exception):
+            if not self._too_many_lines():
+                logger.error("%s", self._inbox.sub(self._inbox_shown, text), exc_info=error)
 
     def _too_many_lines(self) -> bool:
         now = anyio.current_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -22,8 +23,8 @@ __all__ = ["Answers"]
 class Answers:
     """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
 
-    Its inbox goes with the end of the iteration, with `aclose`, with the ``async with`` block, or when nobody holds the
-    iterator any more, as after a ``break``.
+    Its inbox goes with the end of the iteration, also when that is an error or a cancellation, with `aclose`, with the
+    ``async with`` block, or when nobody holds the iterator any more, as after a ``break``.
     """
 
     def __init__(
@@ -62,9 +63,8 @@ class Answers:
         """
         try:
             message = await self._next()
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._close()
+        except BaseException:
+            self._close()
             raise
         if message is None:
             self._close()
@@ -102,4 +102,5 @@ class Answers:
     def __del__(self) -> None:
         # In another thread (a collection of cycles may run anywhere) the inbox stays until the client ends.
         if getattr(self, "_inbox", None) is not None and self._thread == threading.get_ident():
-            self._close()
+            with contextlib.suppress(RuntimeError):  # there is no event loop any more
+                self._close()

@@ -1,0 +1,408 @@
+"""User code on the event loop: `on_event` and callbacks that raise, block and call back; turns; room; deadlines."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import anyio.lowlevel
+import pytest
+from anyio import CancelScope
+
+import nats_anyio
+from nats_proto import Closed, Connected, LifecycleEvent, Reconnected, SessionStatus
+from nats_proto.errors import (
+    ConnectionClosedError,
+    ConnectionLostError,
+    InvalidSubjectError,
+    NATSTimeoutError,
+)
+from nats_sync.testing import LocalServer
+from tests.adapters.cancelling import NoTaskLeft
+from tests.adapters.legs import QUICK, Collected, EventLog, Flag, eventually, stands_still
+from tests.faults.peer import Peer, freeze, handshake, hold
+from tests.faults.proxy import Proxy
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+# --- user code: it may raise, block, and call back -------------------------------------------------------------------
+
+
+async def test_on_event_may_be_async_and_raise(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    log = EventLog()
+
+    async def on_event(event: LifecycleEvent) -> None:
+        await anyio.lowlevel.checkpoint()
+        log.add(event)
+        raise ValueError("on purpose")
+
+    async with nats_anyio.connect(server.url, on_event=on_event, **QUICK) as nc:
+        server.restart()
+        await log.wait(Reconnected)
+        await nc.flush()
+    assert log.names == [
+        "Connected",
+        "Disconnected",
+        *["Reconnecting"] * (len(log) - 5),
+        "Reconnected",
+        "Disconnected",
+        "Closed",
+    ]
+    assert "on_event raised for Reconnected" in caplog.text
+
+
+async def test_an_on_event_that_blocks_holds_up_nothing_but_itself(server: LocalServer) -> None:
+    seen: list[LifecycleEvent] = []
+
+    async def on_event(event: LifecycleEvent) -> None:
+        seen.append(event)
+        await anyio.sleep_forever()
+
+    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=on_event, **QUICK) as nc:
+        for n in range(3):
+            server.restart()
+            await eventually(lambda n=n: nc.stats.reconnects == n + 1)
+        await nc.flush()
+        with anyio.fail_after(10):
+            await nc.close()
+    assert seen == [Connected(server=server.url)]
+
+
+async def test_on_event_may_use_the_client(url: str) -> None:
+    clients: Collected[nats_anyio.Client] = Collected()
+    done = Flag()
+
+    async def on_event(event: LifecycleEvent) -> None:
+        if isinstance(event, Connected):
+            nc = (await clients.wait_len(1))[0]
+            await nc.subscribe("echo", callback=lambda message: message.respond(message.data))
+            assert (await nc.request("echo", b"1")).data == b"1"
+            await nc.flush()
+            done.set()
+
+    async with nats_anyio.connect(url, on_event=on_event) as nc:
+        clients.add(nc)
+        await done.wait()
+
+
+@pytest.mark.parametrize("end", ["close", "drain"])
+async def test_on_event_may_end_the_client(url: str, end: str) -> None:
+    clients: Collected[nats_anyio.Client] = Collected()
+    log = EventLog()
+    done = Flag()
+
+    async def on_event(event: LifecycleEvent) -> None:
+        log.add(event)
+        if isinstance(event, Connected):
+            nc = (await clients.wait_len(1))[0]
+            await (nc.close() if end == "close" else nc.drain(timeout=60))
+            done.set()
+
+    async with NoTaskLeft(), nats_anyio.connect(url, on_event=on_event) as nc:
+        await nc.subscribe("a")
+        clients.add(nc)
+        await done.wait()
+    assert log.names == ["Connected", "Disconnected", "Closed"]
+
+
+@pytest.mark.parametrize("what", ["client", "subscription"])
+async def test_a_callback_that_drains_does_not_wait_for_itself(url: str, what: str) -> None:
+    log = EventLog()
+    got: Collected[bytes] = Collected()
+    async with nats_anyio.connect(url, on_event=log) as nc:
+
+        async def handle(message: nats_anyio.Message) -> None:
+            got.add(message.data)
+            if len(got) == 1:
+                await (nc.drain(timeout=60) if what == "client" else sub.drain(timeout=60))
+
+        sub = await nc.subscribe("a", callback=handle)
+        for n in range(5):
+            await nc.publish("a", b"%d" % n)
+        assert await got.wait_len(5) == [b"0", b"1", b"2", b"3", b"4"]
+        if what == "client":
+            assert await log.wait(Closed) == Closed(error=None)
+        else:
+            await sub.drain(timeout=5)
+            await nc.flush()
+
+
+async def test_a_callback_that_blocks_is_cancelled_when_the_block_is_left(url: str) -> None:
+    began = Flag()
+    ended: list[bool] = []
+
+    async def block(_: nats_anyio.Message) -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with NoTaskLeft(), nats_anyio.connect(url) as nc:
+        await nc.subscribe("a", callback=block)
+        await nc.publish("a")
+        await began.wait()
+    assert ended == [True]
+
+
+async def test_callbacks_that_raise_are_logged_few_times(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    count = 0
+    done = Flag()
+
+    def handle(_: nats_anyio.Message) -> None:
+        nonlocal count
+        count += 1
+        if count == 1000:
+            done.set()
+        raise ValueError("on purpose")
+
+    async with nats_anyio.connect(url) as nc:
+        await nc.subscribe("secret", callback=handle)
+        with caplog.at_level(logging.ERROR, "nats_anyio"):
+            for _ in range(1000):
+                await nc.publish("secret")
+            await done.wait()
+        errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert 1 <= len(errors) <= 10 * (1 + (errors[-1].created - errors[0].created))
+        assert "'secret'" in errors[0].getMessage() or "secret" in errors[0].getMessage()
+        assert errors[0].exc_info is not None
+
+
+async def test_no_inbox_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with nats_anyio.connect(url) as nc:
+        inbox = nc.new_inbox()
+        handled = Flag()
+
+        def handle(_: nats_anyio.Message) -> None:
+            handled.set()
+            raise ValueError
+
+        await nc.subscribe(inbox, callback=handle)
+        await nc.publish(inbox)
+        await handled.wait()
+        await nc.flush()
+    assert "raised" in caplog.text
+    assert inbox not in caplog.text
+
+
+async def test_a_filter_of_the_log_may_raise(url: str) -> None:
+    def broken(_: logging.LogRecord) -> bool:
+        raise ValueError("on purpose")
+
+    logger = logging.getLogger("nats_anyio")
+    logger.addFilter(broken)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        async with nats_anyio.connect(url) as nc:
+            await nc.flush()
+    finally:
+        logger.removeFilter(broken)
+        logger.setLevel(level)
+
+
+# --- turns -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_loop_that_only_publishes_is_written_and_can_be_cancelled(url: str) -> None:
+    async with nats_anyio.connect(url) as nc:
+        with anyio.move_on_after(0.1) as scope:
+            while True:
+                await nc.publish("endless", b"x" * 100)
+        assert scope.cancelled_caught
+        await nc.flush()
+        assert nc.stats.out_msgs > 10_000
+
+
+async def test_a_loop_that_only_reads_can_be_cancelled(url: str) -> None:
+    async with nats_anyio.connect(url) as nc:
+        sub = await nc.subscribe("many", max_pending_msgs=0)
+        for _ in range(40_000):
+            await nc.publish("many")
+        await nc.flush()
+        for read in (sub.__anext__, sub.next, lambda: sub.next_batch(10)):
+            before = sub.delivered
+            with CancelScope() as scope:
+                scope.cancel()
+                while True:
+                    await read()
+            assert sub.delivered - before <= 8192 + 10
+        assert sub.delivered + sub.pending[0] == 40_000
+
+
+async def test_a_callback_that_never_waits_lets_others_run(url: str) -> None:
+    handled = 0
+    turns = 0
+
+    def handle(_: nats_anyio.Message) -> None:
+        nonlocal handled
+        handled += 1
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with nats_anyio.connect(url) as nc, nats_anyio.connect(url) as other:
+        release = Flag()
+
+        async def first(message: nats_anyio.Message) -> None:
+            if message.data:
+                await release.wait()
+            handle(message)
+
+        await nc.subscribe("many", callback=first, max_pending_msgs=0)
+        await nc.flush()
+        await other.publish("many", b"first")
+        for _ in range(30_000):
+            await other.publish("many")
+        await other.flush()
+        await nc.flush()
+        async with anyio.create_task_group() as group:
+            group.start_soon(count_turns)
+            before = turns
+            release.set()
+            await eventually(lambda: handled == 30_001)
+            assert turns - before >= 3
+            group.cancel_scope.cancel()
+
+
+# --- who waits for room ------------------------------------------------------------------------------------------
+
+
+async def test_publishers_get_their_turn_in_order_and_pass_it_on(server: LocalServer) -> None:
+    """The proxy takes nothing; publishers line up, every third is cancelled, and then the proxy reads again."""
+    with Proxy(server.port, rcvbuf=65536) as proxy:
+        async with nats_anyio.connect(server.url) as other, nats_anyio.connect(proxy.url, ping_interval=0) as nc:
+            sub = await other.subscribe("room", max_pending_msgs=0)
+            await other.flush()
+            proxy.up.stop_reading = True
+            fill = 0
+
+            async def fill_up() -> None:
+                nonlocal fill
+                while True:
+                    await nc.publish("fill", b"x" * 50_000)
+                    fill += 1
+
+            scopes: list[CancelScope] = []
+            published: list[int] = []
+
+            async def publish(number: int) -> None:
+                with CancelScope() as scope:
+                    scopes.append(scope)
+                    await nc.publish("room", b"%d" % number)
+                    published.append(number)
+
+            async with anyio.create_task_group() as group:
+                with CancelScope() as filling:
+                    group.start_soon(fill_up)
+                    await stands_still(lambda: fill)
+                    for number in range(30):
+                        group.start_soon(publish, number)
+                        await eventually(lambda n=number: len(scopes) == n + 1)
+                    for scope in scopes[::3]:
+                        scope.cancel()
+                    proxy.up.stop_reading = False
+                    await eventually(lambda: len(published) == 20)
+                assert not filling.cancelled_caught
+                group.cancel_scope.cancel()
+            expected = [number for number in range(30) if number % 3]
+            assert published == expected
+            got = [int((await sub.next(timeout=5)).data) for _ in expected]
+            assert got == expected
+            await nc.flush()
+
+
+async def test_a_publisher_that_waits_learns_of_the_end(url: str) -> None:
+    with Peer([handshake(), freeze()], rcvbuf=4096) as peer:
+        async with nats_anyio.connect(peer.url, ping_interval=0) as nc:
+            published = 0
+
+            async def publish() -> None:
+                nonlocal published
+                with pytest.raises(ConnectionClosedError):  # noqa: PT012
+                    while True:
+                        await nc.publish("big", b"x" * 100_000)
+                        published += 1
+
+            async def request() -> None:
+                with pytest.raises(ConnectionClosedError):
+                    await nc.request("big", b"x", timeout=60)
+
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as group:
+                    for _ in range(5):
+                        group.start_soon(publish)
+                    await stands_still(lambda: published)
+                    group.start_soon(request)
+                    await anyio.lowlevel.checkpoint()
+                    await nc.close()
+
+
+async def test_a_request_that_waits_for_room_has_its_timeout(url: str) -> None:
+    with Peer([handshake(), freeze()], rcvbuf=4096) as peer:
+        async with nats_anyio.connect(peer.url, ping_interval=0) as nc:
+            with anyio.move_on_after(0.3):
+                while True:
+                    await nc.publish("big", b"x" * 100_000)
+            with anyio.fail_after(5), pytest.raises(NATSTimeoutError, match=r"request to 'full'.*0\.05 s.*CONNECTED"):
+                await nc.request("full", timeout=0.05)
+
+
+# --- deadlines ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_deadlines_of_answered_requests_are_forgotten(url: str) -> None:
+    async with nats_anyio.connect(url) as nc:
+        await nc.subscribe("echo", callback=lambda message: message.respond(message.data))
+
+        async def ask(count: int) -> None:
+            for _ in range(count):
+                await nc.request("echo", timeout=3600)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(ask, 100)
+        assert len(nc._pump._deadlines) < 2500
+        assert not nc._pump.requests
+
+
+async def test_timeouts_come_in_the_order_of_their_deadlines(url: str) -> None:
+    with Peer([handshake(), hold()]) as peer:
+        async with nats_anyio.connect(peer.url, ping_interval=0) as nc:
+            ended: list[float] = []
+
+            async def ask(timeout: float) -> None:
+                with pytest.raises(NATSTimeoutError):
+                    await nc.request("silent", timeout=timeout)
+                ended.append(timeout)
+
+            async with anyio.create_task_group() as group:
+                for timeout in (0.15, 0.05, 0.2, 0.1):
+                    group.start_soon(ask, timeout)
+            assert ended == [0.05, 0.1, 0.15, 0.2]
+            with pytest.raises(NATSTimeoutError):
+                await nc.request("silent", timeout=0)
+            with pytest.raises(ValueError, match="timeout"):
+                await nc.request("silent", timeout=float("nan"))
+            with pytest.raises(InvalidSubjectError):
+                await nc.request("not good")
+            assert nc._session.pending_requests == 0
+
+
+async def test_a_lost_connection_fails_a_flush_with_its_own_error_each_time(server: LocalServer) -> None:
+    async with nats_anyio.connect(server.url, reconnect_wait=60) as nc:
+        server.kill()
+        await eventually(lambda: nc.status is SessionStatus.RECONNECTING)
+        for _ in range(2):
+            with pytest.raises(ConnectionLostError):
+                await nc.flush()
