@@ -217,8 +217,11 @@ class Session(Generic[MessageT]):
 
     @property
     def writable(self) -> bool:
-        """False while connected with too much waiting to be written: a publisher should wait until it is True again."""
-        return not (self._outbox.full and self._link.up)
+        """False while connected with too much waiting to be written: a publisher should wait until it is True again.
+
+        True at the end: there is nothing to wait for.
+        """
+        return not self._outbox.full or not self._link.up or self._life.status is SessionStatus.CLOSED
 
     def publish(
         self,

@@ -82,6 +82,8 @@ class Pump:
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers: list[Waiter[None]] = []
         self.subscriptions: dict[int, Subscription] = {}
+        self.abandoned: deque[Subscription] = deque()
+        """To be unsubscribed by the reader."""
         self.started: Waiter[None] | None = None
         """Who waits for the end of the first connect."""
         self.enders: list[Waiter[None]] = []

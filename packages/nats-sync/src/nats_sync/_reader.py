@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ __all__ = ["Reader"]
 
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes read at once; more gains nothing."""
+SEND_LIMIT: Final = 1.0
+"""Seconds that a thread may take between two steps of a send before it is not waited for."""
 MAX_READS: Final = 16
 """Full buffers read before commands and time are looked at."""
 
@@ -78,6 +81,8 @@ class Reader:
                     self._opening = command
             if closed:
                 return False
+        while pump.abandoned:
+            pump.abandoned.popleft().unsubscribe()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
         deadline = pump.deadline
         now = monotonic()
@@ -105,9 +110,19 @@ class Reader:
         self._opening = None
         if self._transport is not None:
             self._poll.unregister(self._transport)
-            with self._pump.send_lock:  # nobody is sending
+            with self._nobody_sends():
                 self._transport.abandon()
             self._transport = None
+
+    @contextmanager
+    def _nobody_sends(self) -> Generator[None]:
+        """Hold ``send_lock``. Sends do not block; who has it for long is interrupted by a signal handler that waits."""
+        held = self._pump.send_lock.acquire(timeout=SEND_LIMIT)
+        try:
+            yield
+        finally:
+            if held:
+                self._pump.send_lock.release()
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
@@ -124,7 +139,7 @@ class Reader:
         except Interrupted:
             return
         pump = self._pump
-        with pump.send_lock, pump.lock:
+        with self._nobody_sends(), pump.lock:
             wanted = not pump.commands
             if wanted:
                 self._opening = None

@@ -91,4 +91,7 @@ class Answers:
         return None
 
     def __del__(self) -> None:
-        self.close()
+        # A collection of cycles may run anywhere, also in the midst of a call into the core.
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            inbox.abandon()

@@ -199,6 +199,11 @@ class Subscription:
             self._progress()
         pump.leave()
 
+    def abandon(self) -> None:
+        """`unsubscribe` soon, by the reader's thread: for finalizers."""
+        self._pump.abandoned.append(self)
+        self._pump.wakeup.set()
+
     def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
 

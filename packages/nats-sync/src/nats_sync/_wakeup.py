@@ -19,8 +19,8 @@ class Wakeup:
         for end in (self._reading_end, self._writing_end):
             os.set_blocking(end, False)
         # Its own lock, around calls that cannot block: a number must not be written to after it was closed, since the
-        # system gives it to somebody else.
-        self._lock = threading.Lock()
+        # system gives it to somebody else. A finalizer or a signal handler may come in while its own thread has it.
+        self._lock = threading.RLock()
         self._set = False
         self._closed = False
 
@@ -42,9 +42,9 @@ class Wakeup:
         """The thread is awake and looks at everything from here on."""
         with self._lock:
             if self._set and not self._closed:
-                self._set = False
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._reading_end, 16)
+                self._set = False  # last: whoever comes in before it is seen by the thread that is awake
 
     def close(self) -> None:
         """Harmless the second time."""
