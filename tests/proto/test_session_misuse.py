@@ -69,6 +69,7 @@ MISUSE: list[tuple[str, dict[str, Any], type[Exception]]] = [
     ("unsubscribe", {"max_msgs": 0}, ValueError),
     ("unsubscribe", {"max_msgs": 2.0}, TypeError),
     ("unsubscribe", {"max_msgs": 2**64}, ValueError),
+    ("unsubscribe", {"max_msgs": 1001}, ValueError),
 ]
 
 
@@ -78,7 +79,7 @@ def test_misuse_raises_before_anything_is_changed(
     call: str, arguments: dict[str, Any], error: type[Exception], connected: bool
 ) -> None:
     world = World().ready(max_payload=1000)
-    sub = world.session.subscribe("s")
+    sub = world.session.subscribe("s", max_msgs=1000)
     world.session.publish("waiting", b"1")
     world.session.request("r")
     world.session.flush()

@@ -268,7 +268,7 @@ class Session(Generic[MessageT]):
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
         """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        Does nothing when it has ended. Raises `ValueError` for a maximum below 1 or above the one it has.
         """
         self._traffic.unsubscribe(sub, max_msgs)
 

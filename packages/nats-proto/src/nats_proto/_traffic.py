@@ -140,6 +140,10 @@ class Traffic(Generic[MessageT]):
             sub.discard()
         if sub not in self.subs:
             return
+        if max_msgs is not None and sub.max_msgs is not None and max_msgs > sub.max_msgs:
+            raise ValueError(
+                f"max_msgs is {sub.max_msgs} and cannot be raised: the server may have counted to it by now"
+            )
         if max_msgs is not None and sub.received < max_msgs:
             sub.max_msgs = max_msgs
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
