@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{python}, {os.cpu_count()} cores, {repetitions} repetitions: median (least … most)")
     print("\nIn memory, the core alone")
     bench_core(repetitions)
-    print(f"\nAgainst a nats-server on loopback, every message counted")
+    print("\nAgainst a nats-server on loopback, every message counted")
     with LocalServer() as server:
         bench_clients(server, repetitions, scale)
 

@@ -1,4 +1,5 @@
 import anyio
+
 import nats_anyio
 
 

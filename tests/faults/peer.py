@@ -36,7 +36,7 @@ __all__ = [
     "send",
 ]
 
-PATIENCE = 10.0  # seconds an `expect` waits
+PATIENCE = 30.0  # seconds an `expect` waits: only a failure takes so long, and a busy machine is no failure
 TICK = 0.01  # seconds between two looks at whether the block has ended
 SHOWN = 400  # bytes of one line of the transcript
 

@@ -91,7 +91,7 @@ async def test_hostile_input(leg: Leg, row: Row, caplog: pytest.LogCaptureFixtur
             survivor = hostile if row.ends is None else healthy
             await in_thread(survivor.wait_until_finished)
             messages = []
-            while (message := await sub.next(timeout=5)).data != b"good":
+            while (message := await sub.next(timeout=30)).data != b"good":
                 messages.append(message)
             assert client.connected_url == survivor.url
             if isinstance(row.delivered, int):
@@ -100,7 +100,7 @@ async def test_hostile_input(leg: Leg, row: Row, caplog: pytest.LogCaptureFixtur
                 assert [message.data for message in messages] == list(row.delivered)
             if row.check_messages is not None:
                 row.check_messages(messages)
-            got = await limited.next_batch(9, timeout=5) if row.limited else []
+            got = await limited.next_batch(9, timeout=30) if row.limited else []
             assert [message.data for message in got] == list(row.limited)
             assert limited.pending == (0, 0)
             if row.check_stats is not None:
@@ -160,8 +160,8 @@ async def check_reports(row: Row, log: EventLog) -> None:
 async def test_h1_a_silent_server_is_left_for_the_next(leg: Leg, said: bytes) -> None:
     with Peer([send(said), hold()]) as silent, Peer(HEALTHY) as healthy:
         began = time.monotonic()
-        async with leg.connect([silent.url, healthy.url], randomize_servers=False, connect_timeout=0.2) as client:
-            assert time.monotonic() - began >= 0.19
+        async with leg.connect([silent.url, healthy.url], randomize_servers=False, connect_timeout=0.7) as client:
+            assert time.monotonic() - began >= 0.69
             assert client.connected_url == healthy.url
             assert type(client.last_error) is NATSTimeoutError
 
@@ -219,7 +219,7 @@ async def test_h41_respond_validates_what_the_peer_gave(leg: Leg, reply: str) ->
     script = [handshake(), expect(b"SUB s.1 1\r\n"), send(b"MSG s.1 1 %b 2\r\nhi\r\n" % reply.encode()), hold()]
     with Peer(script) as peer:
         async with leg.connect(peer.url) as client, client.subscribe("s.1") as sub:
-            message = await sub.next(timeout=5)
+            message = await sub.next(timeout=30)
             assert message.reply == reply
             with pytest.raises((MaxControlLineError, ValueError)):
                 await message.respond(b"yes")
@@ -231,7 +231,7 @@ async def test_h50_bad_utf8_in_a_header_cannot_be_sent_on(leg: Leg) -> None:
     line = b"HMSG s.1 1 %d %d\r\n%b\r\n" % (len(block), len(block), block)
     with Peer([handshake(), expect(b"SUB s.1 1\r\n"), send(line), hold()]) as peer:
         async with leg.connect(peer.url) as client, client.subscribe("s.1") as sub:
-            message = await sub.next(timeout=5)
+            message = await sub.next(timeout=30)
             with pytest.raises(InvalidHeaderError):
                 await client.publish("s.2", headers=message.headers)
             assert client.stats.out_msgs == 0
@@ -251,7 +251,7 @@ async def test_h57_pongs_nobody_asked_for_complete_no_flush(leg: Leg) -> None:
     unasked = [handshake(), expect(b"SUB s.1 1\r\n"), send(b"PONG\r\n" * 1000 + GOOD)]
     with Peer([*unasked, expect(b"PUB now 0"), expect(b"PING\r\n"), hold()]) as peer:
         async with leg.connect(peer.url, ping_interval=0) as client, client.subscribe("s.1") as sub:
-            assert (await sub.next(timeout=5)).data == b"good"  # they were read
+            assert (await sub.next(timeout=30)).data == b"good"  # they were read
             await client.publish("now")
             with pytest.raises(NATSTimeoutError):
                 await client.flush(timeout=0.1)

@@ -165,7 +165,7 @@ LifecycleEvent = (
 
 @dataclass(frozen=True, slots=True)
 class MessagesAvailable:
-    """The subscription has new messages in its queue. Once for all of a chunk that came without another event between."""
+    """The subscription has new messages in its queue. Once for a chunk, unless other events come in between."""
 
     sid: int
 

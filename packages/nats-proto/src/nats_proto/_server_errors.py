@@ -118,5 +118,7 @@ def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
 
 def _printable(text: str) -> str:
     """The text as it may stand in a log: control characters escaped, cut to a length (a hostile server writes it)."""
+    if text.isprintable() and len(text) <= MAX_ERROR_TEXT:
+        return text
     escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:MAX_ERROR_TEXT])
     return escaped if len(escaped) <= MAX_ERROR_TEXT else escaped[:MAX_ERROR_TEXT] + "…"

@@ -289,7 +289,8 @@ class Session(Generic[MessageT]):
     def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
 
-        Raises what `publish` raises, and `PermissionsError` while the server refuses the inbox. The caller keeps the time, and calls `cancel_request` when it is up.
+        Raises what `publish` raises, and `PermissionsError` while the server refuses the inbox. The caller keeps the
+        time, and calls `cancel_request` when it is up.
         """
         if self._life.status is not SessionStatus.CONNECTED or self._outbox.full:
             self._life.check_publish()
