@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 import threading
+import time
 
 import anyio
 import pytest
@@ -239,7 +239,8 @@ async def test_a_flood_of_errors_does_not_flood_the_log(leg: Leg, caplog: pytest
             await eventually(lambda: b"PONG" in peer.connections[0].received)
             await eventually(lambda: sum(event.count for event in log.of(ServerErrorReceived)) == 20_000)
             assert client.status is SessionStatus.CONNECTED
-    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) <= 20 + 10 * (time.monotonic() - began)
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) <= 20 + 10 * (time.monotonic() - began)
 
 
 async def test_a_callback_running_when_the_client_closes(leg: Leg, url: str) -> None:
