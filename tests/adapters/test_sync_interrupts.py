@@ -1,0 +1,184 @@
+"""A KeyboardInterrupt, or another signal, at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nats_proto import SessionStatus
+from nats_proto.errors import ConnectionDrainingError
+from nats_sync import Client, _pump
+from nats_sync.testing import LocalServer
+from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
+from tests.faults.peer import Peer, freeze, handshake, hold
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+def interrupted(blocked: Callable[[], object], call: Callable[[], object]) -> None:
+    """``call()`` is ended by SIGINT once ``blocked()`` is true."""
+
+    def interrupt() -> None:
+        eventually(blocked)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    helper.join()
+
+
+@pytest.fixture
+def quiet() -> Iterator[Client]:
+    """Connected to a peer that answers nothing."""
+    with Peer([handshake(), hold()]) as peer, connect(peer.url, ping_interval=0) as client:
+        yield client
+
+
+def test_interrupted_request(quiet: Client) -> None:
+    pump = quiet._pump
+    interrupted(lambda: pump.requests, lambda: quiet.request("a", timeout=60))
+    assert pump.requests == {}
+    assert pump.session.pending_requests == 0
+
+
+def test_interrupted_request_many(quiet: Client) -> None:
+    pump = quiet._pump
+    answers = quiet.request_many("a", max_wait=60)
+    interrupted(lambda: pump.subscriptions and next(iter(pump.subscriptions.values()))._waiters, lambda: next(answers))
+    answers.close()
+    assert pump.subscriptions == {}
+
+
+def test_an_iterator_nobody_holds_gives_its_inbox_back(server: LocalServer) -> None:
+    with connect(server) as client:
+        client.subscribe("echo", callback=lambda message: message.respond(b"1"))
+        for _ in client.request_many("echo", max_wait=60):
+            break
+        eventually(lambda: len(client._pump.subscriptions) == 1)
+
+
+def test_interrupted_flush(quiet: Client) -> None:
+    pump = quiet._pump
+    interrupted(lambda: pump.flushes, lambda: quiet.flush(timeout=60))
+    interrupted(lambda: pump.flushes, lambda: quiet.rtt(timeout=60))
+    assert pump.flushes == {}
+
+
+@pytest.mark.parametrize("read", ["next", "next_batch", "iterate"])
+def test_interrupted_reading(server: LocalServer, read: str) -> None:
+    with connect(server) as client:
+        sub = client.subscribe("a")
+        calls = {"next": sub.next, "next_batch": lambda: sub.next_batch(5), "iterate": lambda: next(iter(sub))}
+        for n in range(20):
+            interrupted(lambda: sub._waiters, calls[read])
+            assert not sub._waiters
+            client.publish("a", b"%d" % n)
+            assert sub.next(timeout=PATIENCE).data == b"%d" % n
+
+
+def test_interrupted_drain_of_a_subscription(server: LocalServer) -> None:
+    with connect(server) as client:
+        sub = client.subscribe("a")
+        client.publish("a", b"1")
+        client.flush()
+        interrupted(lambda: sub._drainers, lambda: sub.drain(timeout=60))
+        assert not sub._drainers
+        assert sub.next(timeout=PATIENCE).data == b"1"
+        client.flush()
+
+
+def test_interrupted_drain_goes_on(server: LocalServer) -> None:
+    with connect(server) as client:
+        sub = client.subscribe("a")
+        client.publish("a", b"1")
+        client.flush()
+        interrupted(lambda: client._pump.enders, lambda: client.drain(timeout=60))
+        with pytest.raises(ConnectionDrainingError):
+            client.subscribe("b")
+        assert [message.data for message in sub] == [b"1"]
+        client.drain(timeout=60)
+        assert client.status is SessionStatus.CLOSED
+
+
+def test_interrupted_publish_loses_nothing_else() -> None:
+    with Peer([handshake(), freeze()], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
+        pump = client._pump
+
+        def fill() -> None:
+            while True:
+                client.publish("big", b"x" * 100_000)
+
+        for _ in range(3):
+            interrupted(lambda: pump.publishers, fill)
+            assert pump.publishers == []
+
+
+def test_interrupted_connect_leaves_nothing() -> None:
+    with Peer([hold()]) as peer:
+        interrupted(lambda: peer.connections, lambda: connect(peer.url, connect_timeout=60, name="interrupted"))
+        assert threads_of("interrupted") == {}
+
+
+@pytest.mark.parametrize("use", ["publish", "request", "flush", "next"])
+def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, use: str) -> None:
+    moments = random.Random(use)
+    with connect(server) as client:
+        client.subscribe("echo", callback=lambda message: message.respond(message.data))
+        sub = client.subscribe("a")
+        calls: dict[str, Callable[[], object]] = {
+            "publish": lambda: client.publish("b", b"x"),
+            "request": lambda: client.request("echo", timeout=PATIENCE),
+            "flush": lambda: client.flush(timeout=PATIENCE),
+            "next": lambda: (client.publish("a"), sub.next(timeout=PATIENCE)),
+        }
+        call = calls[use]
+        start, stop = threading.Semaphore(0), threading.Event()
+
+        def interrupt() -> None:
+            while start.acquire() and not stop.is_set():
+                later = time.perf_counter() + moments.random() * 0.0004
+                while time.perf_counter() < later:
+                    pass
+                os.kill(os.getpid(), signal.SIGINT)
+
+        helper = threading.Thread(target=interrupt)
+        helper.start()
+        for _ in range(200):
+            with contextlib.suppress(KeyboardInterrupt):
+                start.release()
+                while True:
+                    call()
+        stop.set()
+        start.release()
+        helper.join()
+        assert client.request("echo", b"still here", timeout=PATIENCE).data == b"still here"
+        client.flush()
+        eventually(lambda: client._pump.write_owner == _pump.NOBODY)
+        assert client.stats.reconnects == 0
+        assert (client._pump.requests, client._pump.flushes, client._pump.session.pending_requests) == ({}, {}, 0)
+
+
+def test_a_signal_handler_may_use_the_client(server: LocalServer) -> None:
+    got: list[bytes] = []
+    with connect(server) as client:
+        sub = client.subscribe("signals")
+        client.flush()
+        previous = signal.signal(signal.SIGUSR1, lambda *_: client.publish("signals", b"from the handler"))
+        try:
+            for _ in range(50):
+                signal.raise_signal(signal.SIGUSR1)
+                client.publish("signals", b"from the program")
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+        while len(got) < 100:
+            got += [message.data for message in sub.next_batch(100, timeout=PATIENCE)]
+    assert got == [b"from the handler", b"from the program"] * 50
