@@ -1,9 +1,10 @@
 """One suite, three legs: every test is written once, against this facade, and runs on threads, asyncio and trio.
 
 On asyncio and trio a test gets the `nats_anyio.Client` itself. On threads it gets `ThreadsClient`, whose methods have
-the same names and are awaitable: each call runs the blocking method of `nats_sync` in a worker thread. A callback of a
-test is an ``async def`` on every leg; on threads it is run by the client's own callback thread, and what it calls on
-the client is called from that very thread. So it may await the facade and what this module offers, and nothing else.
+the same names and are awaitable: each call runs the blocking method of `nats_sync` in a worker thread. Callbacks and
+hooks of a test are ``async def`` on every leg; on threads they are run by the client's own callback thread, and what
+they call on the client is called from that very thread. So they may await the facade and what this module offers, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ T = TypeVar("T")
 EventT = TypeVar("EventT")
 Message = Any  # nats_anyio.Message, or what stands for it on the threads leg
 Handler = Callable[[Message], Coroutine[Any, Any, object]]
+Hook = Callable[[LifecycleEvent], Coroutine[Any, Any, object]]
 
 
 async def eventually(condition: Callable[[], object], what: str = "", *, timeout: float = PATIENCE) -> None:
@@ -222,6 +224,10 @@ class Leg(ABC):
         """What to give ``subscribe(callback=...)`` so that ``function`` is called."""
 
     @abstractmethod
+    def hook(self, function: Hook) -> Callable[[LifecycleEvent], object]:
+        """What to give ``on_event`` so that ``function`` is called."""
+
+    @abstractmethod
     def running(self) -> list[str]:
         """The tasks, or threads, that run now and that a client may have started."""
 
@@ -238,6 +244,9 @@ class AnyioLeg(Leg):
         return nats_anyio.connect(servers, **options)
 
     def handler(self, function: Handler) -> Callable[[Any], object]:
+        return function
+
+    def hook(self, function: Hook) -> Callable[[LifecycleEvent], object]:
         return function
 
     def running(self) -> list[str]:
@@ -267,6 +276,9 @@ class ThreadsLeg(Leg):
     def handler(self, function: Handler) -> Callable[[Any], object]:
         call = _Caller()
         return lambda message: _run_here(function(ThreadsMessage(message, call)))
+
+    def hook(self, function: Hook) -> Callable[[LifecycleEvent], object]:
+        return lambda event: _run_here(function(event))
 
     def running(self) -> list[str]:
         return [thread.name for thread in threading.enumerate() if "AnyIO worker" not in thread.name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 import anyio
@@ -90,106 +89,77 @@ async def test_a_callback_that_raises_is_logged_and_goes_on(
 
 
 async def test_an_on_event_that_blocks_holds_up_nothing(leg: Leg, server: LocalServer) -> None:
-    """On an event loop nothing can go on beside a hook that blocks it; that is the threads' promise alone."""
-    if leg.name != "threads":
-        return await _a_slow_hook_on_a_loop(leg, server)
-    release = threading.Event()
-    log = EventLog()
+    log, release = EventLog(), Flag()
 
-    def on_event(event: object) -> None:
+    async def on_event(event: object) -> None:
         log(event)
-        release.wait(10)
+        await release.wait()
 
-    try:
-        async with leg.connect(server.url, on_event=on_event, **QUICK) as client, client.subscribe("kept") as sub:
-            server.restart()
-            await eventually(lambda: client.stats.reconnects == 1)
-            await client.publish("kept", b"1")
-            assert (await sub.next(timeout=5)).data == b"1"
-            assert (await client.rtt()) > 0
-            assert len(log) == 1
-            release.set()
-            await log.wait(Reconnected)
-    finally:
-        release.set()
-    assert log.names[-1] == "Closed"
-    return None
-
-
-async def _a_slow_hook_on_a_loop(leg: Leg, server: LocalServer) -> None:
-    log = EventLog()
-    async with leg.connect(server.url, on_event=log, **QUICK) as client:
+    async with leg.connect(server.url, on_event=leg.hook(on_event), **QUICK) as client, client.subscribe("kept") as sub:
         server.restart()
         await eventually(lambda: client.stats.reconnects == 1)
+        await client.publish("kept", b"1")
+        assert (await sub.next(timeout=5)).data == b"1"
+        assert (await client.rtt()) > 0
+        assert log.names == ["Connected"]
+        release.set()
         await log.wait(Reconnected)
+    assert log.names[-1] == "Closed"
 
 
 async def test_an_on_event_may_read_the_client(leg: Leg, server: LocalServer) -> None:
     seen: Collected[tuple[object, ...]] = Collected()
-    holder: list[object] = []
+    clients: Collected[object] = Collected()
 
     def on_event(_: object) -> None:
-        if holder:
-            client = holder[0]
+        for client in clients:
             seen.add((client.status, client.stats, client.connected_url, client.servers, client.last_error))
 
     async with leg.connect(server.url, on_event=on_event, **QUICK) as client:
-        holder.append(client)
+        clients.add(client)
         server.restart()
         await eventually(lambda: client.stats.reconnects == 1)
     await eventually(lambda: seen and seen[-1][0] is SessionStatus.CLOSED)
 
 
 async def test_an_on_event_may_call_the_client(leg: Leg, server: LocalServer) -> None:
-    """A blocking call on threads; on a loop the hook is no coroutine and starts a task."""
-    results: Collected[str] = Collected()
-    holder: list[object] = []
-    async with anyio.create_task_group() as group:
+    results: Collected[object] = Collected()
+    clients: Collected[object] = Collected()
 
-        async def use(client: object) -> None:
-            await client.publish("from.hook", b"x")
+    async def on_event(event: object) -> None:
+        if isinstance(event, Reconnected):
+            client = clients[0]
             async with client.subscribe("hook") as sub:
-                await client.publish("hook", b"y")
-                results.add((await sub.next(timeout=5)).data.decode())
+                await client.publish("hook", b"from the hook")
+                results.add((await sub.next(timeout=5)).data)
             await client.flush(timeout=5)
-            results.add("flushed")
+            await client.subscribe("echo", callback=leg.handler(echo))
+            results.add((await client.request("echo", b"asked", timeout=5)).data)
 
-        def on_event(event: object) -> None:
-            if isinstance(event, Reconnected):
-                if leg.name == "threads":
-                    client = holder[0].client
-                    with client.subscribe("hook") as sub:
-                        client.publish("hook", b"y")
-                        results.add(sub.next(timeout=5).data.decode())
-                    client.flush(timeout=5)
-                    results.add("flushed")
-                else:
-                    group.start_soon(use, holder[0])
+    async def echo(message: object) -> None:
+        await message.respond(message.data)
 
-        async with leg.connect(server.url, on_event=on_event, **QUICK) as client:
-            holder.append(client)
-            server.restart()
-            assert await results.wait_len(2) == ["y", "flushed"]
+    async with leg.connect(server.url, on_event=leg.hook(on_event), **QUICK) as client:
+        clients.add(client)
+        server.restart()
+        assert await results.wait_len(2) == [b"from the hook", b"asked"]
 
 
-async def test_an_on_event_may_close_the_client(leg: Leg, server: LocalServer) -> None:
+@pytest.mark.parametrize("end", ["close", "drain"])
+async def test_an_on_event_may_end_the_client(leg: Leg, server: LocalServer, end: str) -> None:
     log = EventLog()
-    holder: list[object] = []
-    async with anyio.create_task_group() as group:
+    clients: Collected[object] = Collected()
 
-        def on_event(event: object) -> None:
-            log(event)
-            if isinstance(event, Disconnected) and event.error is not None:
-                if leg.name == "threads":
-                    holder[0].client.close()
-                else:
-                    group.start_soon(holder[0].close)
+    async def on_event(event: object) -> None:
+        log(event)
+        if isinstance(event, Reconnected):
+            await getattr(clients[0], end)()
 
-        async with leg.connect(server.url, on_event=on_event, **QUICK) as client:
-            holder.append(client)
-            server.kill()
-            await log.wait(Closed)
-            assert client.status is SessionStatus.CLOSED
+    async with leg.connect(server.url, on_event=leg.hook(on_event), **QUICK) as client:
+        clients.add(client)
+        server.restart()
+        await eventually(lambda: client.status is SessionStatus.CLOSED)
+        await log.wait(Closed)
 
 
 async def test_closed_has_come_when_the_block_is_left(leg: Leg, url: str) -> None:

@@ -159,6 +159,35 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str) -> None:
             assert client.stats.reconnects == 1
 
 
+async def test_f3_what_the_frozen_server_reads_later_was_not_sent_again(leg: Leg) -> None:
+    """Its kernel has accepted megabytes that it reads when it goes on: none of them may be on the other server too."""
+    options = {**QUICK, "randomize_servers": False, "pending_size": 64 * 1024 * 1024}
+    with LocalServer(TRACED) as frozen, LocalServer(TRACED) as other:
+        async with leg.connect([frozen.url, other.url], name="f3", **options) as client:
+            serial, stop = 0, False
+
+            async def publish() -> None:
+                nonlocal serial
+                while not stop:
+                    await client.publish("f3", numbered("pub", serial, 1000))
+                    serial += 1
+                    if client.status is SessionStatus.RECONNECTING:
+                        await anyio.sleep(0.01)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(publish)
+                await eventually(lambda: serial > 100)
+                frozen.pause()
+                await eventually(lambda: client.stats.reconnects == 1)
+                stop = True
+            await client.flush(timeout=PATIENCE)
+            frozen.resume()
+            await eventually(lambda: connections_of(frozen, "f3") == 0)
+        runs = runs_of("pub", [frozen, other])
+        assert len(runs) == 2
+        assert len(check_runs(runs, serial)) <= 1
+
+
 # --- F4: everything down, then one server up -------------------------------------------------------------------------
 
 
