@@ -171,6 +171,18 @@ def test_a_closing_session_does_not_move() -> None:
     assert world.dial is None
 
 
+def test_what_a_lost_connection_left_under_way_is_not_waited_for_on_the_next() -> None:
+    world = pair()
+    world.session.drain_subscription(world.session.subscribe("s"), now=world.now)
+    world.session.flush()
+    world.session.cancel_flush(world.session.flush())
+    world.pump()
+    world.cut()
+    world.up()
+    world.feed(LDM)
+    assert world.session.status is SessionStatus.RECONNECTING
+
+
 def test_a_user_in_a_hurry_goes_first() -> None:
     world = pair()
     world.session.request("r")
