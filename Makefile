@@ -22,10 +22,10 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test lint format types check bench simulate properties clean
+.PHONY: help venv dev demo test lint format types check bench simulate simulate-power properties clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 # --- the two environments in one folder: what the demo needs, and what development needs on top ------------------------
 
@@ -79,6 +79,9 @@ properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HY
 
 simulate: $(VENV)/.stamp-dev ## the simulated world: SEEDS=100000 for more
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+simulate-power: $(VENV)/.stamp-dev ## plant known bugs in the core, one by one: the simulated world has to find each
+	$(BIN)/python -m tests.simulation.power $(ARGS)
 
 bench: $(VENV)/.stamp-dev ## the table of speeds
 	$(BIN)/python -m benchmarks $(ARGS)
