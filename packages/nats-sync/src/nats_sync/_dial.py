@@ -76,7 +76,7 @@ class Dialler:
     def _resolve(self, host: str, port: int, deadline: float) -> list[Address]:
         try:
             return _look_up((host, port), socket.AI_NUMERICHOST)
-        except (socket.gaierror, UnicodeError):
+        except socket.gaierror:
             pass  # a name
         if self._resolver is None or self._resolver.busy:
             if self._resolver is not None:
@@ -164,8 +164,6 @@ class _Resolver:
                 self._answer = _look_up(wanted)
             except OSError as error:
                 self._answer = error
-            except Exception as error:  # a name the codec refuses raises UnicodeError
-                self._answer = OSError(f"{wanted[0]!r} cannot be resolved: {error}")
             self.busy = False
             self._wakeup.set()
 
