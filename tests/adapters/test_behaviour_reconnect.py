@@ -366,6 +366,14 @@ async def test_a_custom_delay_that_raises_does_not_end_reconnection(leg: Leg, se
         await is_connected(client, 1)
 
 
+async def test_a_server_that_throws_us_out_is_not_dialled_in_a_tight_loop(leg: Leg) -> None:
+    with Peer([handshake(), close()], again=True) as peer:
+        async with leg.connect(peer.url, **QUICK):
+            began = time.monotonic()
+            await eventually(lambda: len(peer.connections) >= 8)
+            assert time.monotonic() - began > 5 * QUICK["reconnect_wait"]
+
+
 # --- at the user's wish ----------------------------------------------------------------------------------------------
 
 
