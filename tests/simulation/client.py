@@ -48,8 +48,9 @@ class Client:
         self.knobs = knobs
         self.number = number
         self.options = knobs.options
-        servers = [server.url for server in cluster.servers[: knobs.explicit]]
-        self.session = Session(self.options, servers, rng=random.Random(world.rng.getrandbits(64)))
+        self.named = [server.url for server in cluster.servers[: knobs.explicit]]
+        """The servers that the user named."""
+        self.session = Session(self.options, self.named, rng=random.Random(world.rng.getrandbits(64)))
         self.ledger = Ledger(number)
         self.checks = Checks(self)
         self.transport: Transport | None = None
@@ -166,7 +167,7 @@ class Client:
             return
         dial.begun = True
         first_walk = not self.checks.order.was_up and self.session.status is SessionStatus.CONNECTING
-        self.checks.dials.dialled(dial.server.url, dial.at, self.session.servers, first_walk=first_walk)
+        self.checks.dialled(dial.server.url, dial.at, first_walk=first_walk)
         self.cluster.dial(self, dial, dial.server)
 
     def dial_refused(self, dial: Dial) -> None:
@@ -193,6 +194,7 @@ class Client:
             if self.unreported:
                 self._report()
             self.transport = transport
+            transport.deadline = dial.deadline
             self.session.transport_connected(now=self.world.now)
             self.pump()
 
@@ -304,4 +306,4 @@ class Client:
 
     def asleep_since(self, transport: Transport) -> float:
         """Seconds it was suspended for during the life of ``transport``."""
-        return sum(end - begin for begin, end in self._slept if end >= transport.opened_at)
+        return sum(end - begin for begin, end in self._slept if end >= max(transport.began, transport.opened_at))

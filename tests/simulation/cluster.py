@@ -77,7 +77,9 @@ class Cluster:
             world.hits["dial hangs", client.status] += 1
         elif server.dial == "late":
             world.hits["dial late", client.status] += 1
-            world.after(client.options.connect_timeout * rng.choice((0.9, 0.999, 1.0, 1.1, 2.0)), self._connect, dial, server)
+            world.after(
+                client.options.connect_timeout * rng.choice((0.9, 0.999, 1.0, 1.1, 2.0)), self._connect, dial, server
+            )
         else:
             world.after(answer_in, self._connect, dial, server)
 

@@ -35,9 +35,9 @@ from nats_proto.errors import (
     PermissionsError,
     StaleConnectionError,
 )
+from tests.simulation.counts import Counts
 from tests.simulation.hostile import Mark
-from tests.simulation.knobs import limit
-from tests.simulation.ledger import Subscription, serial_of
+from tests.simulation.ledger import serial_of
 from tests.simulation.order import CLOSED, UP, DialLog, EventOrder
 from tests.simulation.server import Peer
 from tests.simulation.transport import Transport
@@ -47,11 +47,6 @@ if TYPE_CHECKING:
     from tests.simulation.client import Client
 
 __all__ = ["Checks"]
-
-CONTROL_ALLOWANCE = 4000
-"""Bytes of CONNECT, PINGs and PONGs that may wait beside publishes."""
-CONTROL_LINE = 120
-"""Bytes of a SUB or UNSUB of this world at most."""
 
 
 def require(holds: bool, what: str) -> None:
@@ -72,15 +67,12 @@ class Checks:
         self.order = EventOrder(client.options)
         self.dials = DialLog(client.options)
         self.dirty = False
-        self.slow_reports = 0
-        self.server_errors = 0
+        self.counts = Counts(client)
         self.user_left = False
         """The user called reconnect() in this step."""
         self.refused_by_server = False
         self.fatal = False
         """A server said that none like it will ever take us."""
-        high = max(client.options.pending_size, limit(client.knobs, "high water") + limit(client.knobs, "chunk"))
-        self._most_bytes = high
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -112,9 +104,9 @@ class Checks:
                 self._check_staleness(error)
                 self.dirty = True
             case SlowConsumer():
-                self.slow_reports += 1
+                self.counts.slow_reports += 1
             case ServerErrorReceived(count=count):
-                self.server_errors += count
+                self.counts.server_errors += count
             case ServersDiscovered(servers=servers):
                 self.dials.joined(servers)
             case Closed():
@@ -148,7 +140,10 @@ class Checks:
             error = event.error
             legal = (
                 (isinstance(error, ConnectionClosedError) and self.session.status is SessionStatus.CLOSED)
-                or (isinstance(error, ConnectionLostError) and (self.user_left or self.options.fail_requests_on_disconnect))
+                or (
+                    isinstance(error, ConnectionLostError)
+                    and (self.user_left or self.options.fail_requests_on_disconnect)
+                )
                 or (isinstance(error, PermissionsError) and self.refused_by_server)
             )
             require(legal, f"{event!r}: there was no reason for that")
@@ -156,8 +151,10 @@ class Checks:
 
     def _flushed(self, token: int) -> None:
         ledger, transport = self.ledger, self.client.transport
+        oldest = min(ledger.flushes, default=None)
         flush = ledger.flushes.pop(token, None)
         require(flush is not None, f"flush {token} completed, and nobody waited for it")
+        require(token == oldest, f"flush {token} completed before flush {oldest}")
         assert flush is not None
         number = transport.number if transport is not None else 0
         require(flush.transport == number, f"flush {token} of transport {flush.transport} completed on {number}")
@@ -203,6 +200,16 @@ class Checks:
         else:
             require(event.unsent_msgs == unsent, f"{event!r}, and {unsent} publishes were not written")
             require(event.unsent_bytes == ledger.unhanded_bytes, f"{event!r}, and {ledger.unhanded_bytes} bytes")
+
+    # --- dials -------------------------------------------------------------------------------------------------------
+
+    def dialled(self, server: str, at: float, *, first_walk: bool) -> None:
+        """A dial begins."""
+        pool = self.session.servers
+        self.dials.dialled(server, at, pool, first_walk=first_walk)
+        if self.options.max_reconnect_attempts < 0 and not self.order.drops:
+            missing = set(self.client.named) - set(pool)
+            require(not missing, f"{sorted(missing)} left the pool, and had refused nobody")
 
     # --- what was written --------------------------------------------------------------------------------------------
 
@@ -264,6 +271,7 @@ class Checks:
                     transport.owes_pong = True
                 case "err":
                     ledger.server_errors += transport.open
+                    transport.over |= not transport.open  # in the handshake every error ends the attempt
                     self.refused_by_server |= mark.subject.startswith("Permissions")
                     self.fatal |= mark.subject.startswith("invalid client")
                 case "info":
@@ -281,8 +289,15 @@ class Checks:
         gone = self.client.transport is not transport
         if transport.over:
             require(gone, "the server sent what ends a connection, and it was kept")
-        elif gone and self.order.state is not CLOSED and not (
-            transport.lied or transport.odd_greeting or (transport.open and self.order.wished)
+        elif not (gone or transport.open):
+            late = (
+                self.world.now - transport.deadline - self.client.knobs.lateness - self.client.asleep_since(transport)
+            )
+            require(late <= 1e-6, f"the handshake goes on {late:g} s after its deadline")
+        elif (
+            gone
+            and self.order.state is not CLOSED
+            and not (transport.lied or transport.odd_greeting or (transport.open and self.order.wished))
         ):
             raise Violation("the session left the connection, and the server had given no reason")
 
@@ -303,12 +318,20 @@ class Checks:
         for sid, sub in self.ledger.subs.items():
             if not sub.alive or sub.draining:
                 require(sid not in peer.subs, f"sid {sid} has ended, and the server still has it")
-            elif sid not in peer.finished:
+                continue
+            most = None if sub.max_msgs is None else sub.max_msgs - sub.received_before
+            if sid in peer.finished:
+                delivered = peer.finished[sid]
+                if delivered is not None:
+                    require(
+                        most is not None and delivered >= most,
+                        f"sid {sid} ended on the server with {delivered}, not {most}",
+                    )
+            else:
                 there = peer.subs.get(sid)
                 require(there is not None, f"sid {sid} is alive, and the server does not have it")
                 assert there is not None
                 require((there.subject, there.queue) == (sub.subject, sub.queue), f"sid {sid} is another on the server")
-                most = None if sub.max_msgs is None else sub.max_msgs - sub.received_before
                 require(there.max_msgs == most, f"sid {sid} has maximum {there.max_msgs} on the server, not {most}")
         inbox = self.ledger.inbox_sid
         if inbox is not None:
@@ -334,70 +357,16 @@ class Checks:
             require(client.transport is None and client.dial is None, "closed, and the transport was not")
             require(session.next_timeout() is None, "closed, and a timer is set")
             return
-        self._check_bytes()
+        self.counts.check_bytes()
         if self.dirty:
             self.dirty = False
-            self._check_counts()
+            self.counts.check()
         transport = client.transport
         if transport is not None and up:
             if transport.owes_pong and not (client.unwritten or client.unreported or self._closing):
                 raise Violation("a PING was not answered")
-            self._check_alive(transport)
+            self.counts.check_alive(transport)
 
     @property
     def _closing(self) -> bool:
         return self.session.status is SessionStatus.CLOSED
-
-    def _check_bytes(self) -> None:
-        client, ledger = self.client, self.ledger
-        pending, accepted = self.session.pending_bytes, ledger.unhanded_bytes
-        if client.unreported:
-            wrong = pending < accepted - ledger.largest
-        elif client.transport is None:
-            wrong = pending != accepted
-        else:
-            wrong = pending < 0 or (pending < accepted and not client.unwritten)
-        if wrong:
-            raise Violation(f"{pending} bytes pending, {accepted} accepted and not handed over")
-        if not pending and ledger.handed != ledger.accepted:
-            raise Violation(f"nothing pending, and {ledger.accepted - ledger.handed} publishes unwritten")
-        control = CONTROL_ALLOWANCE + CONTROL_LINE * (len(ledger.subs) + client.control_calls)
-        if pending > self._most_bytes + ledger.largest + control:
-            raise Violation(f"{pending} bytes pending, {self._most_bytes} are allowed")
-
-    def _check_counts(self) -> None:
-        ledger = self.ledger
-        stats = self.session.stats
-        if stats != ledger.stats():
-            raise Violation(f"the session counts {stats}, the ledger {ledger.stats()}")
-        if self.slow_reports != ledger.slow_reports:
-            raise Violation(f"{self.slow_reports} slow consumer reports, not {ledger.slow_reports}")
-        if self.server_errors != ledger.server_errors:
-            raise Violation(f"{self.server_errors} server errors, not {ledger.server_errors}")
-        for sub in list(ledger.watched.values()):
-            self._check_subscription(sub)
-            if not (sub.alive or sub.waiting):
-                del ledger.watched[sub.sid]
-
-    def _check_subscription(self, sub: Subscription) -> None:
-        state = sub.state
-        if state.closed is sub.alive:
-            raise Violation(f"sid {sub.sid} is {state.status.name}, alive: {sub.alive}")
-        has = (len(state.messages), state.pending_bytes, state.received, state.dropped)
-        wanted = (len(sub.waiting), sub.waiting_bytes, sub.received, sub.dropped)
-        if has != wanted:
-            raise Violation(f"sid {sub.sid}: messages, bytes, received, dropped are {has}, not {wanted}")
-        if not sub.alive and not sub.reported_closed:
-            raise Violation(f"sid {sub.sid} has ended, and there was no event")
-
-    def _check_alive(self, transport: Transport) -> None:
-        options = self.options
-        if options.ping_interval <= 0:
-            return
-        silent = self.world.now - max(transport.opened_at, transport.last_pong)
-        most = (options.max_pings_out + 1) * options.ping_interval
-        if silent <= most:
-            return
-        # Each tick may be as late as the adapter's timer, and nothing ticks in a suspended machine.
-        most += (options.max_pings_out + 2) * self.client.knobs.lateness + 0.1 + self.client.asleep_since(transport)
-        require(silent <= most, f"{silent:g} s without PONG, and still connected")

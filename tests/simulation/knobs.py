@@ -46,6 +46,8 @@ class Knobs:
     lateness: float = 0.0
     report_delay: float = 0.0
     read: str = "eager"
+    share: bool = False
+    """Messages are taken as threads without the lock do."""
     largest: int = 64
     limits: dict[str, int] = field(default_factory=dict)
     latency: tuple[float, ...] = (0.001,)
@@ -89,6 +91,7 @@ def draw(rng: random.Random, actions: tuple[str, ...], faults: tuple[str, ...]) 
         lateness=pick((0.0, 0.0, 0.001, 0.05)),
         report_delay=pick((0.0, 0.0, 0.0, 0.0005, 0.02)),
         read=pick(("eager", "eager", "slow", "mixed")),
+        share=rng.random() < 0.2,
         largest=largest,
         limits=_limits(rng),
         latency=pick(((0.001,), (0.0002, 0.001, 0.02), (0.05, 0.15) if slow else (0.005, 0.02))),

@@ -57,9 +57,7 @@ class Subscription:
         """A message came in. True when that is worth a slow consumer report."""
         self.received += 1
         report = False
-        if (len(self.waiting) >= self.max_pending_msgs > 0) or (
-            self.waiting_bytes + size > self.max_pending_bytes > 0
-        ):
+        if (len(self.waiting) >= self.max_pending_msgs > 0) or (self.waiting_bytes + size > self.max_pending_bytes > 0):
             self.dropped += 1
             report = not self.slow
             self.slow = True

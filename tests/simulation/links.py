@@ -15,7 +15,7 @@ SPLITS = ("whole", "whole", "mixed", "mixed", "halves", "tiny")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a direction is like: seconds until bytes arrive, pieces they arrive in, bytes it takes ahead of the reader."""
+    """What a direction is like: seconds until bytes arrive, their pieces, bytes it takes ahead of the reader."""
 
     latency: float = 0.001
     split: str = "whole"
@@ -25,8 +25,8 @@ class Profile:
 class Pipe:
     """One direction: bytes written come out at the other end, later and in other pieces, or not at all.
 
-    ``held`` stops delivery until it is 0 again; a ``black_hole`` never delivers and keeps what it took; `finish` ends the
-    stream behind what was written, `drop` ends it here and now.
+    ``held`` stops delivery until it is 0 again; a ``black_hole`` never delivers and keeps what it took; `finish` ends
+    the stream behind what was written, `drop` ends it here and now.
     """
 
     __slots__ = (

@@ -74,6 +74,9 @@ class EventOrder:
                 self._refused(event)
             case _ if isinstance(event, _ONLY_UP):
                 self._require(event, state is UP)
+                if isinstance(event, ServersDiscovered):
+                    for server in event.servers:  # it may have left the pool meanwhile, and is new
+                        self.refusals.pop(server, None)
                 if isinstance(event, LameDuckMode):
                     self._require(event, not self.lame_duck)
                     self.lame_duck = True
@@ -132,7 +135,9 @@ class DialLog:
         self._outage.append((server, members))
         rested = at - self._last.get(server, -1e9)
         if not (first_walk or self.hurried) and rested < self._options.reconnect_wait - 1e-6:
-            raise Violation(f"{server} was dialled again after {rested:g} s, reconnect_wait is {self._options.reconnect_wait:g}")
+            raise Violation(
+                f"{server} was dialled again after {rested:g} s, reconnect_wait is {self._options.reconnect_wait:g}"
+            )
         self._last[server] = at
         self.hurried = False
 

@@ -132,6 +132,9 @@ class ModelServer:
         self.lame_duck = self.liar = self.enforcing = False
         self.max_pending = 1 << 20
         self.junk = []
+        for peer in list(self.peers):
+            if peer.refused:  # a real one would not take these subscriptions back either
+                peer.close()
         self.announce()
 
 
@@ -144,7 +147,9 @@ class Peer:
         self.transport = transport
         self.parser = Parser(Role.SERVER)
         self.subs: dict[int, ServerSub] = {}
-        self.finished: set[int] = set()  # sids that reached their maximum, or were refused
+        self.finished: dict[int, int | None] = {}
+        """How much was delivered to sids that reached their maximum; None: refused."""
+        self.refused = False  # a subscription was turned down
         self.open = False
         self.alive = True
         self.verbose = False
@@ -218,7 +223,7 @@ class Peer:
         transport = self.transport
         if moment is Moment.ANSWER or any(mark.kind in ("msg", "pong") for mark in lie.marks):
             transport.lied = True
-        transport.odd_greeting |= moment is Moment.GREETING
+        transport.odd_greeting |= moment is Moment.GREETING or not transport.open
         start = transport.sent
         transport.marks.extend(
             Mark(start + m.offset, m.kind, m.sid, m.subject, m.data, m.header_block) for m in lie.marks
@@ -351,10 +356,11 @@ class Peer:
         if frame.sid in self.subs or frame.sid in self.finished:
             raise Violation(f"sid {frame.sid} was subscribed twice on one connection")
         if frame.subject.startswith(DENIED):
-            self.finished.add(frame.sid)
+            self.finished[frame.sid] = None
             self.complain(f'Permissions Violation for Subscription to "{frame.subject}"')
         elif server.max_subscriptions and len(self.subs) >= server.max_subscriptions:
-            self.finished.add(frame.sid)
+            self.finished[frame.sid] = None
+            self.refused = True
             self.complain("maximum subscriptions exceeded")
         else:
             self.subs[frame.sid] = ServerSub(frame.subject, frame.queue, frame.sid)
@@ -371,5 +377,4 @@ class Peer:
             self._finish(sid)
 
     def _finish(self, sid: int) -> None:
-        del self.subs[sid]
-        self.finished.add(sid)
+        self.finished[sid] = self.subs.pop(sid).delivered

@@ -65,6 +65,9 @@ class Transport:
         self.subs_seen: set[int] = set()
         self.to_restore: set[int] = set()
         """Sids that must be told to the server before the first publish."""
+        self.began = world.now
+        self.deadline = 0.0
+        """When the handshake must be over."""
         self.opened_at = 0.0
         self.last_pong = 0.0
 

@@ -21,12 +21,13 @@ from tests.simulation.invariants import require
 from tests.simulation.knobs import limit
 from tests.simulation.ledger import Flush, Subscription, payload
 from tests.simulation.order import CLOSED, UP
+from tests.simulation.reader import Readers
 
 __all__ = ["ACTIONS", "User"]
 
 ACTIONS: Final = (
     "publish", "burst", "subscribe", "unsubscribe", "limit", "request", "flush", "read", "drain one", "cancel",
-    "reconnect", "poke", "misuse",
+    "reconnect", "poke", "misuse", "flushes",
 )  # fmt: skip
 
 PATTERNS: Final = ("a.1", "a.*", "a.2", "b.>", "b.1", "q.work", "q.*", "deny.me")
@@ -45,10 +46,7 @@ class User:
         self.rng = client.world.rng
         self.closing = False
         self.draining = False
-        self.reading_stopped = False
-        self._readers: dict[int, str] = {}
-        self._scheduled: set[int] = set()
-        client.on_messages = self._notified
+        self.readers = Readers(client, self._from_callback)
         self._actions: dict[str, Callable[[], None]] = {
             "publish": self.publish,
             "burst": self.burst,
@@ -57,7 +55,8 @@ class User:
             "limit": lambda: self.unsubscribe(self.rng.randint(1, 8)),
             "request": self.request,
             "flush": self.flush,
-            "read": self._read_some,
+            "flushes": self.flushes,
+            "read": self.read,
             "drain one": self.drain_one,
             "cancel": self.cancel,
             "reconnect": self.reconnect,
@@ -126,7 +125,10 @@ class User:
             require(added > len(data), f"a publish of {len(data)} bytes added {added}")
             client.checks.dirty = True
         if token is None:
-            require(session.pending_bytes - before in (0, ledger.sizes[-1] if ledger.sizes else 0), "a refused publish left something behind")
+            require(
+                session.pending_bytes - before in (0, ledger.sizes[-1] if ledger.sizes else 0),
+                "a refused publish left something behind",
+            )
         client.pump()
         return token
 
@@ -140,7 +142,9 @@ class User:
                     most = max(most, limit(client.knobs, "high water"))
                 require(waiting >= most, f"refused while {waiting} bytes waited, up to {most} are kept")
             case MaxPayloadError():
-                require(size > (session.max_payload or size), f"{size} bytes refused, max_payload {session.max_payload}")
+                require(
+                    size > (session.max_payload or size), f"{size} bytes refused, max_payload {session.max_payload}"
+                )
             case _:
                 info = session.server_info
                 require(info is not None and not info.headers, "headers refused, and the server supports them")
@@ -191,6 +195,12 @@ class User:
             self.ledger.flushes[token] = Flush(self.ledger.accepted, client.transport.number)
         client.pump()
 
+    def flushes(self) -> None:
+        """Several flushes under way at once, with publishes between them."""
+        for _ in range(self.rng.randint(2, 4)):
+            self.flush()
+            self.publish()
+
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
     def subscribe(self) -> None:
@@ -225,8 +235,9 @@ class User:
             state.max_pending_msgs,
             state.max_pending_bytes,
         )
-        read = client.knobs.read
-        self._readers[state.sid] = rng.choice(("eager", "slow", "callback")) if read == "mixed" else read
+        if client.knobs.share:
+            state.share()
+        self.readers.add(state.sid)
         client.pump()
 
     def _some_sub(self, *, alive: bool = True) -> Subscription | None:
@@ -238,7 +249,13 @@ class User:
         sub = self._some_sub(alive=self.rng.random() < 0.9)
         if sub is None:
             return
-        self.session.unsubscribe(sub.state, max_msgs=max_msgs)
+        raises = sub.alive and max_msgs is not None and sub.max_msgs is not None and max_msgs > sub.max_msgs
+        try:
+            self.session.unsubscribe(sub.state, max_msgs=max_msgs)
+        except ValueError:
+            require(raises, "unsubscribe was refused for no reason")
+            return
+        require(not raises, "a maximum was raised, and the server may have counted to it by now")
         self.client.control_calls += 1
         if max_msgs is None:
             sub.waiting.clear()
@@ -250,7 +267,7 @@ class User:
                 sub.end(self.world.now)
         self.client.checks.dirty = True
         self.client.pump()
-        self._progress()
+        self.readers.progress()
 
     def drain_one(self) -> None:
         """Drain a subscription."""
@@ -266,92 +283,20 @@ class User:
         self.client.checks.dirty = True
         self.client.pump()
 
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    def _notified(self, sid: int) -> None:
-        if sid in self._scheduled or sid not in self._readers:
-            return
-        reader = self._readers[sid]
-        delay = {"eager": 0.0, "callback": 0.0}.get(reader, self.rng.choice((0.01, 0.5, 3.0)))
-        self._scheduled.add(sid)
-        self.world.after(delay, self._read, sid)
-
-    def _read(self, sid: int) -> None:
-        self._scheduled.discard(sid)
-        if self.client.asleep:
-            self._scheduled.add(sid)
-            self.world.at(self.client.asleep_until, self._read, sid)
-            return
-        if self.reading_stopped:
-            return
-        sub = self.ledger.subs[sid]
-        reader = self._readers[sid]
-        if reader == "eager":
-            self._take(sub, 1 << 30)
-            return
-        if reader == "callback":
-            self._call_back(sub)
-        else:
-            self._take(sub, 1)
-        if sub.waiting:
-            self._notified(sid)
-
-    def _read_some(self) -> None:
+    def read(self) -> None:
+        """Take some messages, or none, from any subscription."""
         sub = self._some_sub(alive=False)
         if sub is not None:
-            self._take(sub, self.rng.randint(1, 5))
+            self.readers.take(sub, self.rng.randint(1, 5))
 
-    def _take(self, sub: Subscription, count: int) -> None:
-        if self.rng.random() < 0.5:
-            message = sub.state.pop()
-            messages = [] if message is None else [message]
-            if message is not None and self.rng.random() < 0.1:
-                sub.state.put_back(message)
-                require(sub.state.pop() is message, "put_back did not put it back")
-            messages += sub.state.take(count - 1) if count > 1 else []
-        else:
-            messages = sub.state.take(count)
-        for message in messages:
-            self._check_message(sub, message.data, message.size)
-        require(sub.state.delivered == sub.delivered, f"sid {sub.sid} counts {sub.state.delivered}, not {sub.delivered}")
-        require(len(messages) >= min(count, 1) or not sub.waiting, f"sid {sub.sid} gave nothing, {len(sub.waiting)} wait")
-        self.client.checks.dirty = True
-        self._progress()
-
-    def _check_message(self, sub: Subscription, data: bytes, size: int) -> None:
-        require(bool(sub.waiting), f"sid {sub.sid} gave {data!r}, and nothing was to come")
-        expected = sub.waiting.popleft()
-        require(data == expected, f"sid {sub.sid} gave {data!r}, where {expected!r} was next")
-        sub.waiting_bytes -= size
-        sub.delivered += 1
-
-    def _call_back(self, sub: Subscription) -> None:
-        """One message goes to a callback, which may call the session, and may take its time."""
-        message = sub.state.pop()
-        if message is None:
+    def _from_callback(self, choice: float) -> None:
+        """What a callback does with the session, most often nothing."""
+        if self.closing:
             return
-        self._check_message(sub, message.data, message.size)
-        sub.state.handler_started()
-        choice = self.rng.random()
-        if choice < 0.3 and not self.closing:
+        if choice < 0.3:
             self.send(self.rng.choice(SUBJECTS))
-        elif choice < 0.35 and not self.closing:
+        elif choice < 0.35:
             self.unsubscribe()
-        elif choice < 0.5:
-            self.world.after(self.rng.choice((0.01, 0.3)), self._handler_done, sub)
-            return
-        self._handler_done(sub)
-
-    def _handler_done(self, sub: Subscription) -> None:
-        sub.state.handler_finished()
-        self.client.checks.dirty = True
-        self._progress()
-        if sub.waiting:
-            self._notified(sub.sid)
-
-    def _progress(self) -> None:
-        self.session.subscription_progress(now=self.world.now)
-        self.client.pump()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -360,7 +305,7 @@ class User:
         session, client = self.session, self.client
         if session.status is SessionStatus.DISCONNECTED:
             return
-        up = session.connected_url is not None
+        up = session.connected_url is not None and session.status is not SessionStatus.CLOSED
         client.checks.user_left = up
         if not up:
             client.checks.dials.hurried = True

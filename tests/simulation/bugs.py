@@ -1,0 +1,355 @@
+"""The bug bank: faults that real clients had, or that are easy to imagine, as small changes to the text of the core.
+
+Each is put into the running code by `planted` and taken out again. When the core is changed so that a bug's text is no
+longer found, `planted` says so: then the bug has to be written anew, not dropped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+__all__ = ["BUGS", "Bug", "planted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """In the function ``target`` (module:Class.function) the text ``old`` becomes ``new``."""
+
+    target: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """One bug. ``seen`` tells where it comes from, in words."""
+
+    name: str
+    seen: str
+    changes: tuple[Change, ...]
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """The core with this bug in it."""
+    with ExitStack() as stack:
+        for change in bug.changes:
+            stack.enter_context(_changed(change))
+        yield
+
+
+@contextmanager
+def _changed(change: Change) -> Iterator[None]:
+    module_name, _, path = change.target.partition(":")
+    module = importlib.import_module(f"nats_proto.{module_name}")
+    owner_name, _, name = path.rpartition(".")
+    owner = getattr(module, owner_name) if owner_name else module
+    before: Any = owner.__dict__[name]
+    function = before.fget if isinstance(before, property) else before
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count(change.old) != 1:
+        raise LookupError(f"{change.target} does not have this text once: {change.old!r}")
+    namespace: dict[str, Any] = {}
+    code = compile(
+        "from __future__ import annotations\n" + source.replace(change.old, change.new), change.target, "exec"
+    )
+    exec(code, module.__dict__, namespace)
+    owners = [owner] if owner_name else [m for m in _core() if m.__dict__.get(name) is before]
+    for one in owners:
+        setattr(one, name, namespace[name])
+    try:
+        yield
+    finally:
+        for one in owners:
+            setattr(one, name, before)
+
+
+def _core() -> list[ModuleType]:
+    """Every module of the core: a function may have been imported by name."""
+    return [module for name, module in sys.modules.items() if name.startswith("nats_proto.")]
+
+
+BUGS: Final[dict[str, Bug]] = {}
+
+
+def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
+    BUGS[name] = Bug(name, seen, tuple(Change(*change) for change in changes))
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+bug(
+    "buffer cleared too late",
+    "a Python client took the buffer out after the await of its write: what came meanwhile was gone",
+    ("_outbox:Outbox.cut", "for operation in waiting:", "for operation in waiting[:0]:"),
+)
+bug(
+    "half an operation replayed",
+    "a Go client sent the rest of an operation on the next connection",
+    (
+        "_outbox:Outbox.begin",
+        "self._aside.clear()",
+        "done = self._sent_of_flight\n"
+        "    if self._sealed and self._aside and done:\n"
+        "        first = self._sealed[0].operations\n"
+        "        if isinstance(first[0], bytes) and _is_publish(self._aside[0]):\n"
+        "            self._sealed[0].size -= done\n"
+        "            self.pending_bytes -= done\n"
+        "            first[0] = first[0][done:]\n"
+        "    self._aside.clear()",
+    ),
+)
+bug(
+    "written twice",
+    "what was handed over is kept as if it had not been",
+    ("_outbox:Outbox.cut", "self._sent_late(sent)", "self._sent_late(0)"),
+)
+bug(
+    "partly written counts as written",
+    "an operation of which the transport took a part is forgotten",
+    (
+        "_outbox:Outbox._sent_late",
+        ">= (size := operation_size(aside[0]))",
+        "+ operation_size(aside[0]) - 1 >= (size := operation_size(aside[0]))",
+    ),
+)
+bug(
+    "queue reordered on reconnect",
+    "a Java client filtered its queue and put what was in flight behind what waited",
+    ("_outbox:Outbox.begin", "self._sealed.extendleft(reversed(", "self._sealed.extend(("),
+)
+bug(
+    "stale bytes in flight",
+    "bytes of a failed handshake stay in flight: reports of the next connection are counted for them",
+    ("_outbox:Outbox.abandon", "if self._open:", "if False:"),
+)
+bug(
+    "publishes before subscriptions",
+    "what was buffered goes out before the subscriptions are restored",
+    (
+        "_traffic:Traffic.link_up",
+        "self.outbox.prepend(self.subs.restore(self.encoder))",
+        "[self.outbox.append(operation) for operation in self.subs.restore(self.encoder)]",
+    ),
+)
+bug(
+    "publishes in the handshake",
+    "buffered publishes leave with CONNECT",
+    ("_session:Session.data_to_send", "BATCH_SIZE if self._link.up else 0", "BATCH_SIZE"),
+)
+bug(
+    "buffer without a limit",
+    "a Python client buffers without end while there is no connection",
+    ("_life_cycle:LifeCycle.check_publish", "if waiting >= limit:", "if False:"),
+)
+bug(
+    "never writable again",
+    "the high-water mark is not taken back",
+    ("_outbox:Outbox.sent", "self.full = False", "pass"),
+)
+
+# --- subscriptions ---------------------------------------------------------------------------------------------------
+
+bug(
+    "full maximum after reconnect",
+    "the server is told the whole maximum again, not what remains of it",
+    ("_subscription:SubscriptionState.connection_max", " - self.received_before", ""),
+)
+bug(
+    "dead subscription restored",
+    "a subscription that has ended stays in the table",
+    ("_subscription_table:SubscriptionTable.close", "self._by_sid.pop(sub.sid, None)", "self._by_sid.get(sub.sid)"),
+)
+bug(
+    "queue group forgotten",
+    "after a reconnect a member of a queue group gets everything",
+    ("_subscription_table:SubscriptionTable.restore", "sub.queue, sub.sid", "None, sub.sid"),
+)
+bug(
+    "drain drops late messages",
+    "a Zig client closes the queue before the messages between UNSUB and PONG are there",
+    (
+        "_traffic:Traffic.drain_subscription",
+        "self.round_trip(lambda _now: self.close_subscription(sub))",
+        "self.close_subscription(sub)",
+    ),
+)
+bug(
+    "slow consumer for every drop",
+    "a Python client reports each dropped message",
+    ("_subscription_table:SubscriptionTable._drop", "if sub.slow:", "if False:"),
+)
+bug(
+    "pending bytes leak",
+    "what was read from a queue still counts against its limit",
+    ("_subscription:SubscriptionState.pop", "self.pending_bytes -= message.size", "pass"),
+)
+
+# --- requests and flushes --------------------------------------------------------------------------------------------
+
+bug(
+    "reply slot kept",
+    "a request that was given up leaves its slot behind",
+    ("_inbox:RequestInbox.cancel", "del self._waiting[key]", "pass"),
+)
+bug(
+    "answer to another request",
+    "a late reply resolves whatever request is the only one waiting",
+    (
+        "_inbox:RequestInbox.receive",
+        "self._waiting.pop(message.subject[self._start :], None)",
+        "self._waiting.pop(message.subject[self._start :], None) or "
+        "(self._waiting.popitem()[1] if len(self._waiting) == 1 else None)",
+    ),
+)
+bug(
+    "flush waits for another connection",
+    "a .NET client failed flushes too early to catch those of the new connection; here they are not failed at all",
+    ("_traffic:Traffic.link_lost", "self.fail_flushes(lost)", "pass"),
+)
+bug(
+    "flush answered by any PONG",
+    "the newest flush takes the oldest PONG",
+    ("_connection:Connection._handle_pong", "self._pings.popleft()", "self._pings.pop()"),
+)
+bug(
+    "keep-alive PONG completes a flush",
+    "PINGs of the keep-alive are not in the row of those awaited",
+    ("_connection:Connection.handle_timeout", "self._pings.append(None)", "pass"),
+)
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+bug(
+    "old socket still read",
+    "a JavaScript client went on reading the socket that it had replaced",
+    ("_link:Link._drop_connection", "self.connection.close()\n        self.connection = None", "pass"),
+)
+bug(
+    "parser kept across connections",
+    "half a message of the old connection swallows the INFO of the new one",
+    (
+        "_link:Link.transport_connected",
+        "self._deadline = None",
+        "self._deadline = None\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
+        "    self.connection._parser = _kept.setdefault(id(self._pool), self.connection._parser)",
+    ),
+    ("_link:Link.start", "self._pool.begin", "globals().pop('_KEPT_PARSERS', None); self._pool.begin"),
+)
+bug(
+    "PONGs drive the ping counter",
+    "a Python client counted flush PONGs down, and a dead link was noticed too late",
+    ("_connection:Connection._handle_pong", "self._pings_out = 0", "self._pings_out -= 1"),
+)
+bug(
+    "data is taken for a PONG",
+    "a Python client took any byte for a sign of life: a half-open link is never noticed",
+    (
+        "_connection:Connection.receive_data",
+        "frames = self._parser.receive_data(data)",
+        "frames = self._parser.receive_data(data)\n    if self._next_ping is not None:\n"
+        "        self._next_ping = now + self._options.ping_interval",
+    ),
+)
+bug(
+    "handshake without end",
+    "each byte of a slow INFO gives the handshake its whole time again",
+    (
+        "_connection:Connection.receive_data",
+        "frames = self._parser.receive_data(data)",
+        "frames = self._parser.receive_data(data)\n    if self._deadline is not None:\n"
+        "        self._deadline = now + self._options.connect_timeout",
+    ),
+)
+bug(
+    "timer in the past",
+    "the keep-alive deadline is not moved on",
+    ("_connection:Connection.handle_timeout", "self._next_ping = now + self._options.ping_interval", "pass"),
+)
+bug(
+    "PINGs unanswered",
+    "a server's PING in the handshake is forgotten",
+    ("_connection:Connection._handle_open", "self._pongs_owed += 1", "pass"),
+)
+bug(
+    "unknown error ends all",
+    "a Go client closes for good over an -ERR that it does not know",
+    ("_server_errors:classify_server_error", "text=shown), Reaction.KEEP", "text=shown), Reaction.CLOSE"),
+)
+
+# --- the pool --------------------------------------------------------------------------------------------------------
+
+bug(
+    "middle servers starved",
+    "a Zig client took the last server for the one it removed: the middle was never tried",
+    ("_pool:ServerPool.next_attempt", "self._ahead.popleft()", "self._ahead.pop()"),
+)
+bug(
+    "no rest between dials",
+    "with one server the wait is skipped: a tight loop",
+    ("_pool:ServerPool._earliest", "if self._hurry or self._rounds is not None:", "if True:"),
+    ("_pool:ServerPool._wait_after", "chosen = self._chosen_wait(rounds)", "return 0.0\n    chosen = None"),
+)
+bug(
+    "lost server dialled first",
+    "the server that was just lost, a lame duck maybe, is tried before the others",
+    (
+        "_pool:ServerPool.record_success",
+        "self._behind = deque([entry])",
+        "self._behind = deque()\n    self._ahead.appendleft(entry)",
+    ),
+)
+bug(
+    "refusals never forgotten",
+    "a success in between does not reset the authentication error",
+    ("_pool:ServerPool.record_success", "entry.refusal = None", "pass"),
+)
+bug(
+    "gossip drops a named server",
+    "a server that the user named leaves with the gossip",
+    ("_pool:ServerPool.discover", "entry.server.explicit or ", ""),
+)
+bug(
+    "attempts never end",
+    "each attempt counts twice",
+    ("_pool:ServerPool.next_attempt", "self._number += 1", "self._number += 2"),
+)
+
+# --- the life cycle --------------------------------------------------------------------------------------------------
+
+bug(
+    "second loop",
+    "reconnect() while reconnecting begins anew beside what is under way",
+    ("_life_cycle:LifeCycle.reconnect", "self._link.hurry(now=now)", "self._link.retry(None, now=now)"),
+)
+bug(
+    "Closed before the last event",
+    "the last event is not the last",
+    (
+        "_life_cycle:LifeCycle._end",
+        "if self._link.up:",
+        "self._events.add(Closed(error=self._close_error))\n    if self._link.up:",
+    ),
+)
+bug(
+    "drain leaves a lame duck behind",
+    "moving away from a lame duck goes on in the middle of a drain",
+    ("_link:Link.settle", "self._migrate_by = None", "pass"),
+)
+bug(
+    "drain forgets to write",
+    "the drain ends when the queues are read, not when what was published is written",
+    (
+        "_life_cycle:LifeCycle.drain_progress",
+        "self._traffic.round_trip(lambda when: self._finish(None, when))",
+        "self._traffic.outbox.clear(); self._finish(None, now)",
+    ),
+)

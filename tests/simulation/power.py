@@ -1,0 +1,56 @@
+"""``python -m tests.simulation.power``: how many seeds does it take to find each bug of the bank?"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+
+from tests.simulation.bugs import BUGS, Bug, planted
+from tests.simulation.campaign import kind
+from tests.simulation.run import run_seed
+
+__all__ = ["seeds_needed"]
+
+
+def seeds_needed(bug: Bug, most: int, *, start: int = 0) -> tuple[int, str] | None:
+    """How many seeds until one fails, and how it fails; None when ``most`` are not enough."""
+    with planted(bug):
+        for seed in range(start, start + most):
+            result = run_seed(seed)
+            if result.failure:
+                return seed - start + 1, result.failure
+    return None
+
+
+def main() -> int:
+    """Exit status 1 when a bug was not found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.power", description=__doc__)
+    parser.add_argument("--most", type=int, default=2000, help="seeds for each bug")
+    parser.add_argument("--start", type=int, default=0, help="the first seed")
+    parser.add_argument("--bug", help="this one only")
+    arguments = parser.parse_args()
+    needed: list[int] = []
+    missed: list[str] = []
+    for name, bug in BUGS.items():
+        if arguments.bug not in (None, name):
+            continue
+        begin = time.monotonic()
+        found = seeds_needed(bug, arguments.most, start=arguments.start)
+        if found is None:
+            missed.append(name)
+            print(f"{name:36} not found in {arguments.most} seeds", flush=True)
+        else:
+            needed.append(found[0])
+            print(
+                f"{name:36} {found[0]:5} seeds, {time.monotonic() - begin:5.1f} s   {kind(found[1])[:100]}", flush=True
+            )
+    if needed:
+        tried = len(needed) + len(missed)
+        print(f"{len(needed)} of {tried} found; median {statistics.median(needed):g}, worst {max(needed)}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
