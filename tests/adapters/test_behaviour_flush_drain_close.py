@@ -452,13 +452,13 @@ async def test_close_answers_everybody_who_waits(leg: Leg) -> None:
                 await other.drain(timeout=60)
 
             async with anyio.create_task_group() as group:
-                for call in (request, request_many, sub.next, client.flush, client.rtt):
+                for call in (request, request_many, drain_sub, sub.next, client.flush, client.rtt):
                     group.start_soon(fails, call.__name__, call)
                 peer_side = peer.connections[0]
-                await eventually(lambda: peer_side.received.count(b"PING") >= 3 and b"PUB quiet" in peer_side.received)
+                await eventually(lambda: peer_side.received.count(b"PING") >= 4 and b"PUB quiet" in peer_side.received)
                 await anyio.lowlevel.checkpoint()
                 await client.close()
-            assert sorted(failed) == ["flush", "next", "request", "request_many", "rtt"]
+            assert sorted(failed) == ["drain_sub", "flush", "next", "request", "request_many", "rtt"]
 
 
 async def test_close_is_idempotent_and_closed_comes_last_and_once(leg: Leg, url: str) -> None:
