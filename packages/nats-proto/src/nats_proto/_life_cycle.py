@@ -251,6 +251,8 @@ class LifeCycle(Generic[MessageT]):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
+        if self._drain is None and self._close_by is None and self._link.migrating_since is None:
+            return self._link.next_timeout()  # nearly always, and adapters ask after every call
         drain_by: float | None = None
         if self._drain is not None:
             drain_by = self._drain.began if self._drain_is_due else self._drain.deadline

@@ -344,7 +344,10 @@ class Link:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        deadlines = (self._deadline, self._migrate_by, self.connection.next_timeout() if self.connection else None)
+        of_connection = self.connection.next_timeout() if self.connection is not None else None
+        if self._deadline is None and self._migrate_by is None:
+            return of_connection
+        deadlines = (self._deadline, self._migrate_by, of_connection)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
