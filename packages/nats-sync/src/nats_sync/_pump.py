@@ -183,12 +183,6 @@ class Pump:
             self.write_owner = WRITER
             self.writer_wakes.put(True)
 
-    def sent(self, nbytes: int) -> None:
-        """Under the lock: the system took so many bytes. What that may bring is room, or the end."""
-        self.session.data_sent(nbytes)
-        if self.publishers or self.session.status is SessionStatus.CLOSED:
-            self.drain()
-
     def wait_writable(self, deadline: float | None = None) -> None:
         """Until a publisher may go on, or the time is up; not under the lock."""
         waiter: Waiter[None] = Waiter()

@@ -115,7 +115,8 @@ class Writer:
                 with pump.lock:
                     if accepted:
                         self._chunks = cut(self._chunks, accepted[0])
-                        pump.sent(accepted[0])
+                        pump.session.data_sent(accepted[0])
+                        pump.drain()
                     now = self._next()
         pump.leave()
         return _Now.BLOCKED if blocked else now
