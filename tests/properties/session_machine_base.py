@@ -132,6 +132,8 @@ class SessionMachineBase(RuleBasedStateMachine):
         self.ledger.check()
         if self.session.pending_bytes == 0 and not self.unreported and self.session.status is not SessionStatus.CLOSED:
             assert self.ledger.handed_over == self.ledger.accepted
+        if self.server is None and not self.unreported and self.ledger.handed_over == self.ledger.accepted:
+            assert self.session.pending_bytes == 0
 
     @invariant()
     def subscriptions_are_right(self) -> None:

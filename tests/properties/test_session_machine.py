@@ -24,12 +24,12 @@ INFO: dict[str, object] = {"proto": 1, "headers": True, "max_payload": 1 << 20}
 ENDING = (SessionStatus.DRAINING_SUBS, SessionStatus.DRAINING_PUBS, SessionStatus.CLOSED)
 
 names = st.sampled_from(["a", "b.c", "d"])
-maxima = st.none() | st.integers(1, 4)
+maxima = st.none() | st.integers(1, 9)
 sizes = st.sampled_from([0, 1, 30, 500]) | st.just(70_000)
 few = st.integers(1, 4)
 indexes = st.integers(0, 10**6)
 rooms = st.integers(0, 60) | st.sampled_from([300, 5000, 10**7, 10**7, 10**7])
-seldom = st.sampled_from([False, False, False, True])
+seldom = st.sampled_from([False, False, True])
 waits = st.sampled_from([0.0, 0.05, 0.4, 2.0, 6.0, 40.0])
 
 
@@ -165,6 +165,8 @@ class SessionMachine(SessionMachineBase):
         if self.server is None:
             assert not self.unwritten
             return
+        if self.up and not self.unwritten:
+            assert self.session.pending_bytes == 0
         accepted, self.unwritten = self.unwritten[:room], self.unwritten[room:]
         self.server.read(accepted)
         self.unreported = len(accepted)
@@ -224,6 +226,26 @@ class SessionMachine(SessionMachineBase):
         self.lost()
         assert self.server is None
 
+    @precondition(lambda self: self.up and self.session.status not in ENDING)
+    @rule(
+        count=few,
+        size=sizes,
+        room=st.integers(0, 300),
+        report=st.booleans(),
+        away=st.integers(0, 2),
+        at_an_edge=st.booleans(),
+    )
+    def cut_in_the_middle(self, count: int, size: int, room: int, report: bool, away: int, at_an_edge: bool) -> None:
+        for _ in range(count):
+            self.publish(size, request=False)
+        self.write(room, report)
+        if at_an_edge:  # between two operations
+            self.write(self.unwritten.find(b"PUB ") % 10**7, report)
+        self.cut("error", really=True)
+        for _ in range(away):
+            self.publish(1, request=False)
+        self.come_up()
+
     # --- what the server says ----------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.up and self.subs)
@@ -264,15 +286,15 @@ class SessionMachine(SessionMachineBase):
         assert number not in self.requests.values()
 
     @precondition(lambda self: self.up and (self.server.pings or self.order))
-    @rule()
-    def pong(self) -> None:
+    @rule(behind=seldom)
+    def pong(self, behind: bool) -> None:
         if not self.server.pings:
             self.write(room=10**7, report=True)
         if self.server is None or not self.server.pings:
             return
         self.server.pings -= 1
         before = list(self.flushes)
-        self.feed(b"PONG\r\n")
+        self.feed(b"PONG\r\n-ERR 'said behind it'\r\n" if behind else b"PONG\r\n")
         if self.options.ping_interval == 0 and self.flushes == before and self.order:
             assert self.order.pop(0) is None, "a PONG was not taken for its flush"
 
@@ -329,6 +351,20 @@ class SessionMachine(SessionMachineBase):
         self.session.drain(now=self.now, timeout=10.0)
         self.pump()
 
+    @precondition(lambda self: self.may_end and self.up and self.session.status is SessionStatus.CONNECTED)
+    @rule(behind=st.booleans())
+    def drain_to_the_end(self, behind: bool) -> None:
+        self.drain()
+        for index in range(len(self.subs)):
+            self.read(index, 10**6)
+        while self.up:
+            self.write(room=10**7, report=True)
+            self.pong(behind)
+            for index in range(len(self.subs)):
+                self.read(index, 10**6)
+        assert isinstance(self.life[-1], Closed)
+        assert self.life[-1] == Closed(error=None)
+
     @precondition(lambda self: self.may_end and not (self.life and isinstance(self.life[-1], Closed)))
     @rule()
     def close(self) -> None:
@@ -361,5 +397,5 @@ class SessionMachine(SessionMachineBase):
 
 
 TestSession = SessionMachine.TestCase
-TestSession.settings = settings(stateful_step_count=60)
+TestSession.settings = settings(stateful_step_count=80)
 TestSession = pytest.mark.timeout(300)(TestSession)
