@@ -168,32 +168,39 @@ async def test_an_interrupt_in_a_callback_ends_the_block_and_comes_out(url: str)
             await anyio.sleep_forever()
 
 
+@pytest.mark.parametrize(
+    "defects", [["receive_data"], ["receive_data", "close"], ["data_to_send", "close"]], ids="+".join
+)
 async def test_a_defect_in_a_task_closes_the_client_and_leaves_nobody_waiting(
-    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, defects: list[str]
 ) -> None:
-    log = EventLog()
-    async with NoTaskLeft(), nats_anyio.connect(url, on_event=log) as nc:
+    async with NoTaskLeft(), nats_anyio.connect(url) as nc:
         sub = await nc.subscribe("a")
+        await nc.flush()
+        ended: list[str] = []
+
+        async def fails(name: str, call: Callable[[], Awaitable[object]]) -> None:
+            with pytest.raises(ConnectionClosedError):
+                await call()
+            ended.append(name)
+
+        async def iterate() -> None:
+            async for _ in sub:
+                pass
 
         def defect(*_: object, **__: object) -> None:
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr(nc._session, "receive_data", defect)
-        caught: list[BaseException] = []
-
-        async def fails(call: Callable[[], Awaitable[object]]) -> None:
-            with pytest.raises(ConnectionClosedError) as info:
-                await call()
-            caught.append(info.value)
-
-        with anyio.fail_after(5):
+        with anyio.fail_after(5), monkeypatch.context() as patched:
             async with anyio.create_task_group() as group:
-                for call in (sub.next, lambda: nc.request("a"), nc.flush):
-                    group.start_soon(fails, call)
-            assert [message async for message in sub] == []
-            await nc.close()
-        assert len(caught) == 3
-        assert nc.status is SessionStatus.CLOSED
+                group.start_soon(fails, "next", sub.next)
+                group.start_soon(fails, "iterate", iterate)
+                await anyio.lowlevel.checkpoint()
+                for name in defects:
+                    patched.setattr(nc._session, name, defect)
+                group.start_soon(fails, "request", lambda: nc.request("a"))
+                group.start_soon(fails, "flush", nc.flush)
+        assert len(ended) == 4
     assert "defect" in caplog.text
 
 
@@ -276,11 +283,14 @@ async def test_close_in_a_cancelled_scope_closes(url: str) -> None:
     async with nats_anyio.connect(url) as other, other.subscribe("last") as sub:
         await other.flush()
         async with nats_anyio.connect(url) as nc:
+            completed = False
             with CancelScope() as scope:
                 scope.cancel()
                 await nc.publish("last", b"1")
                 await nc.close()
-                assert nc.status is SessionStatus.CLOSED
+                completed = True
+            assert completed
+            assert nc._pump.ended.is_set()
             assert (await sub.next(timeout=5)).data == b"1"
 
 

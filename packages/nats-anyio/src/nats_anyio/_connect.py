@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Unpack
+from typing import Unpack
 
 import anyio
 from anyio import CancelScope
@@ -21,9 +21,6 @@ from ._pump import Pump
 from ._transport import leaves
 
 __all__ = ["Connecting", "connect"]
-
-LEAVE_LIMIT: Final = 2.0
-"""Seconds that leaving the block takes at most, callbacks that refuse to be cancelled excepted."""
 
 
 def connect(
@@ -91,8 +88,7 @@ class Connecting:
         assert self._pump is not None
         assert self._client is not None
         try:
-            with CancelScope(shield=True, deadline=anyio.current_time() + LEAVE_LIMIT):
-                await self._client.close()
+            await self._client.close()
         finally:
             self._pump.stop()
             if anyio.get_current_task().id == self._task_id:

@@ -96,6 +96,8 @@ class Pump:
         self.opened = anyio.Event()
         """There is a connection, or it is made in the background, or there will be none."""
         self.closed: Closed | None = None
+        self.failed: ConnectionClosedError | None = None
+        """What everybody who waits is told after a defect of the client itself."""
         self.ended = anyio.Event()
         """`closed` is set and the last transport is gone."""
         self.stopped = anyio.Event()
@@ -187,13 +189,15 @@ class Pump:
                 raise
             self._next_publisher = None
             if self._may_publish():
+                if self.failed is not None:
+                    raise self.failed
                 self._let_publish()  # the next one looks after this one has published
                 return
             waiter = anyio.Event()
             self._publishers.appendleft(waiter)
 
     def _may_publish(self) -> bool:
-        return self.session.writable or self.session.status is SessionStatus.CLOSED
+        return self.session.writable or self.session.status is SessionStatus.CLOSED or self.failed is not None
 
     def _let_publish(self) -> None:
         if self._publishers and self._next_publisher is None and self._may_publish():
@@ -266,9 +270,13 @@ class Pump:
             self.settle()
         except Exception:
             logger.exception("closing it failed as well")
+        self.failed = closed
+        self.closed = self.closed or Closed(error=closed)
         for answer in (*self.requests.values(), *self.flushes.values()):
             answer.give(error=closed)
-        self.closed = self.closed or Closed(error=closed)
+        for sub in self.subscriptions.values():
+            sub.wake()
+        self._let_publish()
         self.opened.set()
         self.stop()
 

@@ -158,7 +158,7 @@ class Subscription:
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
-            ending = state.ending(iterating=iterating)
+            ending = self._pump.failed or state.ending(iterating=iterating)
             if ending is not None:
                 self._progress()
                 _raise(ending)

@@ -120,7 +120,7 @@ class Transport:
             return
         try:
             if not scope.cancel_called:
-                await self._use(stream, scope)
+                await self._use(stream)
         finally:
             with CancelScope(shield=True):
                 await anyio.aclose_forcefully(stream)
@@ -131,11 +131,11 @@ class Transport:
                 self._session.data_sent(self._sending)
                 self._sending = 0
 
-    async def _use(self, stream: ByteStream, scope: CancelScope) -> None:
+    async def _use(self, stream: ByteStream) -> None:
         self._session.transport_connected(now=anyio.current_time())
         self._settle()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, stream, scope, name="nats write")
+            tasks.start_soon(self._write, stream, name="nats write")
             await self._read(stream)
             tasks.cancel_scope.cancel()
 
@@ -148,13 +148,13 @@ class Transport:
                 session.receive_eof(now=anyio.current_time())
                 self._settle()
                 return
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            except Exception as error:  # whatever a stream may raise, the session makes a new connection
                 self._lost(error)
                 return
             session.receive_data(data, now=anyio.current_time())
             self._settle()
 
-    async def _write(self, stream: ByteStream, scope: CancelScope) -> None:
+    async def _write(self, stream: ByteStream) -> None:
         session = self._session
         while True:
             pieces = self._batch or session.data_to_send()
@@ -167,10 +167,8 @@ class Transport:
                 self._sending = len(data)
                 try:
                     await stream.send(data)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+                except Exception as error:
                     self._lost(error)
-                    return
-                if scope.cancel_called:
                     return
                 self._sending = 0
                 session.data_sent(len(data))
