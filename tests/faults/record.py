@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 FULL: Final = os.environ.get("FAULTS") == "full"
-"""``FAULTS=full``: each fault as often and as long as a release asks for; otherwise as `make test` has time for."""
+"""``FAULTS=full pytest tests/faults --timeout 0``: each fault as often and as long as a release asks for, some for
+minutes; otherwise as `make test` has time for."""
 
 QUICK: Final[dict[str, Any]] = {"ping_interval": 0.2, "reconnect_wait": 0.05, "reconnect_jitter": 0.01}
 """The options of a fault test, unless it says that it runs with the defaults."""
