@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
+import trio.testing
 from anyio import CancelScope
 
 import nats_anyio
@@ -18,6 +21,7 @@ from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
     InvalidSubjectError,
+    LocalProtocolError,
     NATSTimeoutError,
 )
 from nats_sync.testing import LocalServer
@@ -153,6 +157,127 @@ async def test_a_callback_that_blocks_is_cancelled_when_the_block_is_left(url: s
         await nc.publish("a")
         await began.wait()
     assert ended == [True]
+
+
+async def test_user_code_may_cancel_the_task_it_is_called_by(
+    anyio_backend: str, server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    if anyio_backend == "trio":
+        return  # where a cancellation cannot be made by raising an exception
+    log = EventLog()
+
+    async def on_event(event: LifecycleEvent) -> None:
+        log.add(event)
+        raise asyncio.CancelledError
+
+    got: Collected[bytes] = Collected()
+
+    async def handle(message: nats_anyio.Message) -> None:
+        got.add(message.data)
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=on_event, **QUICK) as nc:
+        sub = await nc.subscribe("a", callback=handle)
+        for n in range(3):
+            await nc.publish("a", b"%d" % n)
+        assert await got.wait_len(3) == [b"0", b"1", b"2"]
+        await nc.reconnect()
+        await log.wait(Reconnected)
+        await sub.drain(timeout=5)
+    assert log.names == ["Connected", "Disconnected", "Reconnecting", "Reconnected", "Disconnected", "Closed"]
+    assert "cancelled from within" in caplog.text
+
+
+async def test_tasks_that_somebody_else_cancels_close_the_client(anyio_backend: str, url: str) -> None:
+    if anyio_backend == "trio":
+        return  # where nobody can
+    for name in ("nats client", "nats keep_transport", "nats keep_time"):
+        log = EventLog()
+        async with NoTaskLeft(), nats_anyio.connect(url, on_event=log) as nc:
+            sub = await nc.subscribe("a")
+            await nc.flush()
+            (victim,) = (task for task in asyncio.all_tasks() if task.get_name() == name)
+            victim.cancel()
+            with anyio.fail_after(5), pytest.raises(ConnectionClosedError):
+                await sub.next()
+            await eventually(lambda nc=nc: nc.status is SessionStatus.CLOSED)
+            with pytest.raises(ConnectionClosedError):
+                await nc.request("a")
+
+
+async def test_a_writer_that_somebody_else_cancels_costs_the_connection(anyio_backend: str, url: str) -> None:
+    if anyio_backend == "trio":
+        return
+    log = EventLog()
+    async with nats_anyio.connect(url, on_event=log, **QUICK) as nc:
+        (victim,) = (task for task in asyncio.all_tasks() if task.get_name() == "nats write")
+        victim.cancel()
+        await log.wait(Reconnected)
+        await nc.flush()
+
+
+async def test_a_loop_that_ends_takes_the_callbacks_with_it(anyio_backend: str, url: str) -> None:
+    """`asyncio.run` cancels all tasks and waits for them: none may be replaced for ever."""
+    if anyio_backend == "trio":
+        return
+
+    async def forgotten() -> None:
+        generator = fixture()
+        nc = await anext(generator)
+        await nc.subscribe("a", callback=lambda _: None)
+        await nc.flush()
+        kept.append(generator)
+
+    async def fixture() -> AsyncIterator[nats_anyio.Client]:
+        async with nats_anyio.connect(url, on_event=lambda _: None) as nc:
+            yield nc
+
+    kept: list[AsyncIterator[nats_anyio.Client]] = []
+    with anyio.fail_after(10):
+        await anyio.to_thread.run_sync(lambda: asyncio.run(forgotten()))
+
+
+async def test_nobody_takes_a_callbacks_messages(url: str) -> None:
+    async with nats_anyio.connect(url) as nc:
+        release = Flag()
+        got: Collected[bytes] = Collected()
+
+        async def handle(message: nats_anyio.Message) -> None:
+            await release.wait()
+            got.add(message.data)
+
+        sub = await nc.subscribe("a", callback=handle)
+        for n in range(3):
+            await nc.publish("a", b"%d" % n)
+        await nc.flush()
+        for read in (sub.__anext__, sub.next, lambda: sub.next_batch(1)):
+            with pytest.raises(LocalProtocolError, match="callback"):
+                await read()
+        release.set()
+        assert await got.wait_len(3) == [b"0", b"1", b"2"]
+
+
+def test_on_a_clock_that_jumps(shared_server: LocalServer) -> None:
+    """All time is the event loop's: an hour's timeout passes at once when nothing else is left to do."""
+
+    async def main() -> None:
+        with Peer([handshake(), hold()]) as peer:
+            async with nats_anyio.connect(peer.url, ping_interval=0) as nc:
+                sub = await nc.subscribe("a")
+                for wait in (lambda: nc.request("a", timeout=3600), lambda: sub.next(3600), lambda: nc.flush(3600)):
+                    start = anyio.current_time()
+                    with pytest.raises(NATSTimeoutError, match="3600 s"):
+                        await wait()
+                    assert anyio.current_time() - start >= 3600
+        async with nats_anyio.connect(shared_server.url, ping_interval=600) as nc:
+            await anyio.sleep(3600)
+            await nc.flush()
+            assert nc.stats.reconnects == 0
+
+    clock = trio.testing.MockClock(autojump_threshold=0.05)
+    anyio.run(main, backend="trio", backend_options={"clock": clock})
 
 
 async def test_callbacks_that_raise_are_logged_few_times(url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -80,6 +80,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Call ``on_event``, one event after the other, until `Closed` was the last."""
         if self._on_event is None:
+            await self.finished.wait()
             return
         self.task_id = anyio.get_current_task().id
         while not self.finished.is_set():

@@ -230,16 +230,14 @@ class Pump:
                 async with anyio.create_task_group() as self._tasks:
                     if self._stopping:
                         self._tasks.cancel_scope.cancel()
-                    for task in (self._keep_transport, self._keep_time, self.dispatcher.run):
-                        self._tasks.start_soon(self._guard, task, name=f"nats {task.__name__.strip('_')}")
+                    for task in (self._keep_transport, self._keep_time, self._dispatch):
+                        self._start(task)
         finally:
+            if self.closed is None:
+                self._fail(None)
             self.ended.set()
+            self.dispatcher.finished.set()
             self.stopped.set()
-
-    def serve(self, sub: Subscription, handler: Handler) -> None:
-        """Run a callback's task beside the others."""
-        assert self._tasks is not None  # there is no subscription before the root runs
-        self._tasks.start_soon(self.dispatcher.serve, sub, handler, name=f"nats callback {sub.sid}")
 
     def stop(self) -> None:
         """Cancel whatever still runs."""
@@ -254,35 +252,73 @@ class Pump:
             with anyio.move_on_after(END_LIMIT):
                 await self.dispatcher.finished.wait()
 
+    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
+        assert self._tasks is not None  # `run` has begun
+        self._tasks.start_soon(self._guard, task, name=f"nats {task.__name__.strip('_')}")
+
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
         except Exception as error:
             logger.exception("a task of the client failed, the client is closed: this is a defect in it")
-            self._crash(error)
+            self._fail(error)
 
-    def _crash(self, cause: Exception) -> None:
+    def _fail(self, cause: Exception | None) -> None:
         """End as well as can be done without relying on anything: nobody must be left waiting."""
-        closed = ConnectionClosedError("the client failed from within and is closed")
-        closed.__cause__ = cause
+        failed = self.failed = ConnectionClosedError("the client's tasks have failed or were cancelled: it is closed")
+        failed.__cause__ = cause
         try:
             self.session.close(now=anyio.current_time())
             self.settle()
         except Exception:
             logger.exception("closing it failed as well")
-        self.failed = closed
-        self.closed = self.closed or Closed(error=closed)
+            self._route(Closed(error=failed))
+            self.stop()
         for answer in (*self.requests.values(), *self.flushes.values()):
-            answer.give(error=closed)
+            answer.give(error=failed)
         for sub in self.subscriptions.values():
             sub.wake()
         self._let_publish()
         self.opened.set()
-        self.stop()
 
     async def _keep_transport(self) -> None:
-        await self.transport.run()
-        self.ended.set()
+        try:
+            await self.transport.run()
+        finally:
+            self.ended.set()
+
+    # --- tasks that run user code ------------------------------------------------------------------------------------
+
+    def serve(self, sub: Subscription, handler: Handler) -> None:
+        """Run a callback's task beside the others."""
+        assert self._tasks is not None  # there is no subscription before the root runs
+        self._tasks.start_soon(self._serve, sub, handler, name=f"nats callback {sub.sid}")
+
+    async def _serve(self, sub: Subscription, handler: Handler) -> None:
+        try:
+            await self.dispatcher.serve(sub, handler)
+        except anyio.get_cancelled_exc_class():
+            if not self._has_successor("a callback"):
+                raise
+            self.serve(sub, handler)
+
+    async def _dispatch(self) -> None:
+        try:
+            await self.dispatcher.run()
+        except anyio.get_cancelled_exc_class():
+            if not self._has_successor("on_event"):
+                raise
+            self._start(self._dispatch)
+
+    def _has_successor(self, who: str) -> bool:
+        """Whether a task that was cancelled is replaced: not by us but by the user code in it, or by someone else.
+
+        On asyncio a task that ends so would take its whole group with it.
+        """
+        if self._tasks is None or self._tasks.cancel_scope.cancel_called:
+            return False
+        logger.warning("%s was cancelled from within; the next call of it follows", who)
+        return True
 
     # --- time --------------------------------------------------------------------------------------------------------
 

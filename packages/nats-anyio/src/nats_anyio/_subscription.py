@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
@@ -53,7 +54,8 @@ class Subscription:
         self._client = client
         self._pump = pump
         self._state = state
-        self._messages = state.messages
+        self._messages: deque[Message] = state.messages if handler is None else deque()
+        """What those who iterate may take: nothing when a callback has them."""
         self._handler = handler
         self._handler_task: int | None = None
         self._arrival: anyio.Event | None = None

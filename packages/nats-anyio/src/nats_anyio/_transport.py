@@ -130,6 +130,9 @@ class Transport:
                 # It may have been written: no other connection must write it again.
                 self._session.data_sent(self._sending)
                 self._sending = 0
+        if not scope.cancel_called:
+            # The session has not given it up: somebody has cancelled the writer's task.
+            self._lost(OSError("writing was cancelled"))
 
     async def _use(self, stream: ByteStream) -> None:
         self._session.transport_connected(now=anyio.current_time())
