@@ -62,7 +62,7 @@ def test_options_are_values() -> None:
         options.name = "y"  # type: ignore[misc]
     assert options == ConnectOptions(name="x")
     assert dataclasses.replace(options, echo=False).echo is False
-    assert copy.deepcopy(options) == options
+    assert copy.deepcopy(options) == copy.copy(options) == options
 
 
 SECONDS = [
