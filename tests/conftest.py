@@ -23,20 +23,6 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-COVERED = ("proto", "properties", "simulation")  # folders whose tests have to reach every branch of nats_proto
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage where the core is tested, and nowhere else.
-
-    The tracer takes a lock for each file it meets first. A `KeyboardInterrupt` at a random moment may come while it is
-    held, and then nobody gets it again. And tests of threads and servers are to run at their real speed.
-    """
-    for item in items:
-        if item.path.parent.name not in COVERED:
-            item.add_marker(pytest.mark.no_cover)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _guard() -> None:
     """Start what ends the servers of a killed test run before the first test's file descriptors are counted."""

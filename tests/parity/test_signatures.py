@@ -32,7 +32,7 @@ PUBLIC = {
 INTERNAL = {
     ("nats_sync", "Client"): {"drain_timeout", "publish_now"},
     ("nats_sync", "Subscription"): {
-        "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
+        "abandon", "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
     ("nats_anyio", "Client"): {"drain_timeout"},
     ("nats_anyio", "Subscription"): {"abandon", "handler_finished", "next_until", "take_for_handler", "wake"},
