@@ -180,6 +180,9 @@ async def test_f3_what_the_frozen_server_reads_later_was_not_sent_again(leg: Leg
                 frozen.pause()
                 await eventually(lambda: client.stats.reconnects == 1)
                 stop = True
+            for _ in range(10):
+                await client.publish("f3", numbered("pub", serial, 1000))
+                serial += 1
             await client.flush(timeout=PATIENCE)
             frozen.resume()
             await eventually(lambda: connections_of(frozen, "f3") == 0)
