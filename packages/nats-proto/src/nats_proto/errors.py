@@ -22,6 +22,7 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionDrainingError",
     "ConnectionLostError",
+    "CredentialsError",
     "HeaderError",
     "HeadersNotSupportedError",
     "InvalidHeaderError",
@@ -41,14 +42,18 @@ __all__ = [
     "NoServersError",
     "OutboundBufferLimitError",
     "PermissionsError",
+    "ProxyError",
     "RemoteProtocolError",
     "SecureConnectionRequiredError",
     "ServerError",
     "SlowConsumerError",
     "StaleConnectionError",
     "SubscriptionClosedError",
+    "TLSCertificateError",
+    "TLSError",
     "ThrottledError",
     "TransportError",
+    "WebSocketError",
 ]
 
 Outcome = Literal["failed", "unknown"]
@@ -69,6 +74,14 @@ class ConfigurationError(NATSError, ValueError):
 
 class InvalidURLError(ConfigurationError):
     """A server URL that cannot be used. The text shows the URL without user information."""
+
+
+class CredentialsError(NATSError):
+    """Credentials could not be had or used: a malformed seed, JWT or ``.creds``, or a callback that failed or was late.
+
+    The text quotes nothing of them. As an option of ``connect`` it is raised at once; from a file or a callback it is
+    the error of that attempt.
+    """
 
 
 class InvalidSubjectError(NATSError, ValueError):
@@ -112,6 +125,10 @@ class HeaderError(RemoteProtocolError):
     """A message whose header block is malformed. The message is delivered all the same; the connection stays."""
 
 
+class WebSocketError(RemoteProtocolError):
+    """The peer does not speak WebSocket as it should (RFC 6455): the upgrade was refused, or a frame is malformed."""
+
+
 class TransportError(NATSError):
     """Dialling, reading or writing failed. ``__cause__`` is what the operating system said."""
 
@@ -124,6 +141,26 @@ class ConnectionLostError(TransportError):
 
 class StaleConnectionError(ConnectionLostError):
     """The peer left more than ``max_pings_out`` PINGs unanswered, or said so itself."""
+
+
+class TLSError(TransportError):
+    """TLS failed: the handshake, or a record later on. The text says what; nothing was ever sent in clear instead."""
+
+    outcome: ClassVar[Outcome] = "failed"
+
+
+class TLSCertificateError(TLSError):
+    """The server's certificate is not to be trusted: authority, name or dates are wrong. Nothing was sent to it."""
+
+
+class ProxyError(TransportError):
+    """The HTTP proxy did not open a tunnel to the server (RFC 9110, CONNECT). ``status`` is its answer, if it had one."""
+
+    outcome: ClassVar[Outcome] = "failed"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ConnectionClosedError(NATSError):
