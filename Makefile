@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
 PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
-DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio ruff mypy pyright[nodejs]
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed.
@@ -47,7 +47,7 @@ $(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) | $(VENV)/.stamp-venv
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run Makefile
-	$(PIP) $(DEV)
+	$(PIP) $(DEV) --no-build-isolation --editable 'packages/nats-proto[nkeys,websocket]'
 	@touch $@
 
 venv: $(VENV)/.stamp-run ## the environment of the demo

@@ -29,7 +29,7 @@ ALLOWED_IN = {
     ("_tls.py", "ssl"),  # for MemoryBIO alone
     ("testing.py", "hypothesis"),
 }
-THIRD_PARTY = {"msgspec", "hypothesis"}
+THIRD_PARTY = {"msgspec", "hypothesis", "cryptography", "websockets"}
 CLOCKS_AND_FILES = {"open", "input", "print", "breakpoint", "exec", "eval", "compile", "__import__"}
 
 
