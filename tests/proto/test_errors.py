@@ -14,6 +14,7 @@ CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) an
 OUTCOMES = {
     "RemoteProtocolError": "unknown",
     "HeaderError": "unknown",
+    "WebSocketError": "unknown",
     "TransportError": "unknown",
     "ConnectionLostError": "unknown",
     "StaleConnectionError": "unknown",
