@@ -9,6 +9,7 @@ from urllib.parse import quote
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nats_proto._secret import Secret
 from nats_proto._server import Server, parse_address, parse_servers
 from nats_proto.errors import InvalidURLError
 
@@ -29,9 +30,9 @@ PATHS = st.text("abc/.-_?&=%20", max_size=10).map(lambda text: f"/x{text}")
 def write(server: Server) -> str:
     """The whole URL, with user information and query."""
     if server.token is not None:
-        user_info = f"{quote(server.token, safe='')}@"
+        user_info = f"{quote(server.token.reveal(), safe='')}@"
     elif server.user is not None:
-        user_info = f"{quote(server.user, safe='')}:{quote(server.password or '', safe='')}@"
+        user_info = f"{quote(server.user.reveal(), safe='')}:{quote(server.password.reveal() if server.password else '', safe='')}@"
     else:
         user_info = ""
     host = f"[{server.host}]" if ":" in server.host else server.host
@@ -47,9 +48,9 @@ def servers(draw: st.DrawFn) -> Server:
         host=parse_servers(f"[{host}]" if ":" in (host := draw(HOSTS)) else host)[0].host,
         port=draw(st.integers(1, 65535)),
         path=draw(st.just("") | PATHS) if scheme.startswith("ws") else "",
-        user=draw(SECRET) if kind == "user" else None,
-        password=draw(st.just("") | SECRET) if kind == "user" else None,
-        token=draw(SECRET) if kind == "token" else None,
+        user=Secret(draw(SECRET)) if kind == "user" else None,
+        password=Secret(draw(st.just("") | SECRET)) if kind == "user" else None,
+        token=Secret(draw(SECRET)) if kind == "token" else None,
     )
 
 
@@ -61,7 +62,7 @@ def pieces(*secrets: str | None) -> set[str]:
 
 
 def pieces_of(server: Server) -> set[str]:
-    return pieces(server.user, server.password, server.token)
+    return pieces(*map(in_clear, (server.user, server.password, server.token)))
 
 
 def reading(read: Callable[[str], T], text: str) -> T | InvalidURLError:

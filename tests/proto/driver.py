@@ -85,10 +85,11 @@ def _word(frame: Frame) -> str:
 class Wire:
     """One `Connection` that is given bytes and time."""
 
-    def __init__(self, *, url: str = "nats://a", **options: object) -> None:
+    def __init__(self, *, url: str = "nats://a", secured: bool = False, **options: object) -> None:
         self.now = START
         self.options = ConnectOptions(**options)  # type: ignore[arg-type]  # tests may set any field
-        self.connection = Connection(Server.parse(url), self.options, deadline=self.now + self.options.connect_timeout)
+        server = Server.parse(url).secured() if secured else Server.parse(url)
+        self.connection = Connection(server, self.options, deadline=self.now + self.options.connect_timeout)
         self.events: list[ConnectionEvent] = []
 
     def feed(self, data: bytes, *, at_a_time: int | None = None) -> list[ConnectionEvent]:

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from nats_proto._pool import GROWTH, MAX_DISCOVERED, MAX_GROWTH, MAX_LISTED, Attempt, ServerPool
+from nats_proto._secret import Secret
 from nats_proto._server import Server, parse_servers
 from nats_proto.errors import (
     AuthenticationError,
@@ -160,7 +161,7 @@ def test_a_walk_of_two_rounds_waits_in_between() -> None:
 def test_a_server_given_twice_has_one_turn() -> None:
     pool = pool_of([Server.parse("u:p@a"), "b", "A", Server(scheme="nats", host="A", port=4222)])
     assert hosts(pool.servers) == "a b"
-    assert pool.servers[0].user == "u"
+    assert pool.servers[0].user == Secret("u")
     assert len(pool) == 2
 
 
@@ -803,9 +804,9 @@ def test_discovered_servers_inherit_from_the_one_that_told_of_them() -> None:
     pool = pool_of("tls://u:p@broker.example,tls://x:y@other.example")
     connect(pool, "broker.example")
     for server in pool.discover(["10.0.0.1:4222", "third.example:1"], current=Server.parse("tls://u:p@broker.example")):
-        assert (server.scheme, server.user, server.password) == ("tls", "u", "p")
+        assert (server.scheme, server.user, server.password) == ("tls", Secret("u"), Secret("p"))
         assert server.tls_name == ("broker.example" if server.host == "10.0.0.1" else None)
-    assert {server.user for server in pool.servers if server.host == "other.example"} == {"x"}
+    assert {server.user for server in pool.servers if server.host == "other.example"} == {Secret("x")}
 
 
 JUNK = [
@@ -832,7 +833,7 @@ def test_junk_in_a_list_is_skipped(junk: str) -> None:
     (a,) = pool.servers
     new = pool.discover([junk, "b:4222", junk, "[::2]:4222", junk], current=a)
     assert [str(server) for server in new] == ["nats://b:4222", "nats://[::2]:4222"]
-    assert {(server.user, server.password, server.token) for server in new} == {(None, None, "t0ken")}
+    assert {(server.user, server.password, server.token) for server in new} == {(None, None, Secret("t0ken"))}
 
 
 def test_h14_all_junk_at_once_is_skipped_one_by_one() -> None:

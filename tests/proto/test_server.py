@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from nats_proto._secret import Secret
 from nats_proto._server import MAX_URL, Server, parse_address, parse_servers, peer_of
 from nats_proto.errors import ConfigurationError, InvalidURLError
 
@@ -43,6 +44,12 @@ READ = [
     ("::ffff:1.2.3.4:4223", "nats://1.2.3.4:4223", "1.2.3.4", 4223),
     ("[::ffff:102:304]:5", "nats://1.2.3.4:5", "1.2.3.4", 5),
 ]
+
+
+def in_clear(server: Server) -> tuple[str | None, str | None, str | None]:
+    secrets = (server.user, server.password, server.token)
+    user, password, token = (None if secret is None else secret.reveal() for secret in secrets)
+    return user, password, token
 
 
 @pytest.mark.parametrize(("written", "shown", "host", "port"), READ, ids=[row[0] for row in READ])
@@ -99,7 +106,7 @@ def test_user_information_is_percent_decoded(
 ) -> None:
     for prefix in ("", "nats://", "wss://"):
         server = Server.parse(prefix + user_info + address)
-        assert (server.user, server.password, server.token) == expected
+        assert in_clear(server) == expected
         assert server.address == Server.parse(prefix + address).address
 
 
@@ -235,9 +242,9 @@ def test_a_list_is_read(servers: str | Iterable[str | Server], urls: str) -> Non
 
 def test_each_server_of_a_list_has_its_own_user_information() -> None:
     first, second, third = parse_servers("u:p@a, t@b, c")
-    assert (first.user, first.password, first.token) == ("u", "p", None)
-    assert (second.user, second.password, second.token) == (None, None, "t")
-    assert (third.user, third.password, third.token) == (None, None, None)
+    assert in_clear(first) == ("u", "p", None)
+    assert in_clear(second) == (None, None, "t")
+    assert in_clear(third) == (None, None, None)
 
 
 def test_a_server_made_secure_keeps_what_else_it_has() -> None:
@@ -400,9 +407,9 @@ def test_a_peer_inherits_scheme_user_and_name_but_no_path() -> None:
         scheme="wss",
         host="10.0.0.1",
         port=443,
-        user="u",
-        password="p",
+        user=Secret("u"),
+        password=Secret("p"),
         explicit=False,
         tls_name="broker.example",
     )
-    assert peer_of(Server.parse("t@h"), ("i", 1)).token == "t"
+    assert peer_of(Server.parse("t@h"), ("i", 1)).token == Secret("t")

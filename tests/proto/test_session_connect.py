@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from nats_proto import (
@@ -11,7 +9,6 @@ from nats_proto import (
     Closed,
     CloseTransport,
     Connected,
-    ConnectOptions,
     Disconnected,
     LameDuckMode,
     OpenTransport,
@@ -19,13 +16,11 @@ from nats_proto import (
     Reconnecting,
     Server,
     ServersDiscovered,
-    Session,
     SessionStatus,
 )
 from nats_proto.errors import (
     AuthenticationTimeoutError,
     AuthorizationError,
-    ConfigurationError,
     ConnectionLostError,
     LocalProtocolError,
     MaxConnectionsError,
@@ -47,7 +42,7 @@ def dialled(world: World) -> list[str]:
 def test_the_way_to_the_first_connection() -> None:
     world = World("nats://a:1", connect_timeout=3.0)
     assert world.session.status is SessionStatus.CONNECTING
-    assert world.commands == [OpenTransport(Server.parse("nats://a:1"), START, START + 3.0)]
+    assert world.commands == [OpenTransport(Server.parse("nats://a:1"), ("a", 1), START, START + 3.0)]
     assert world.session.next_timeout() == START + 3.0
     world.accept()
     assert world.wire() == b""
@@ -101,12 +96,6 @@ def test_an_answer_without_a_question_is_misuse(moment: str, call: str) -> None:
     with pytest.raises(LocalProtocolError, match=call):
         getattr(world.session, call)(*arguments, now=world.now)
     assert world.session.status is status
-
-
-@pytest.mark.parametrize("url", ["tls://a", "ws://a", "wss://a"])
-def test_schemes_of_later_versions_are_refused_before_anything_is_dialled(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="not supported"):
-        Session(ConnectOptions(), url, rng=random.Random(1))
 
 
 def test_the_pool_is_walked_once_without_waiting_and_without_events() -> None:

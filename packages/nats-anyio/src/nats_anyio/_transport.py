@@ -19,11 +19,12 @@ from typing import Final
 
 import anyio
 from anyio import CancelScope
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, TaskGroup
 
-from nats_proto import CloseTransport, Command, OpenTransport, Session
+from nats_proto import CloseTransport, Command, OpenTransport, Perform, Session
 
 from ._message import Message
+from ._perform import perform
 
 __all__ = ["Transport", "leaves"]
 
@@ -50,18 +51,23 @@ class Transport:
         self._plan: OpenTransport | None = None
         self._idle: anyio.Event | None = None
         self._connection: CancelScope | None = None
+        self._tasks: TaskGroup | None = None
+        """What runs as long as the connection."""
         self._finished = False
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
     def run_command(self, command: Command) -> None:
         """What the session wants done."""
-        self._abandon()
         match command:
             case OpenTransport():
+                self._abandon()
                 self._plan = command
             case CloseTransport():
-                pass
+                self._abandon()
+            case Perform():
+                if self._tasks is not None:  # else the connection that wanted it is gone
+                    self._tasks.start_soon(self._perform, command, name="nats credentials")
 
     def give(self, pieces: list[bytes]) -> None:
         """Have the writer write this. Call only when it is idle."""
@@ -112,7 +118,7 @@ class Transport:
         """Wait, dial, and keep the connection until it ends or is given up. The session gives up a dial by its time."""
         await anyio.sleep_until(plan.at)
         try:
-            stream = await anyio.connect_tcp(plan.server.host, plan.server.port)
+            stream = await anyio.connect_tcp(*plan.address)
         except Exception as error:
             if not scope.cancel_called:
                 self._session.transport_failed(_reason(error), now=anyio.current_time())
@@ -135,12 +141,32 @@ class Transport:
             self._lost(OSError("writing was cancelled"))
 
     async def _use(self, stream: ByteStream) -> None:
-        self._session.transport_connected(now=anyio.current_time())
-        self._settle()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, stream, name="nats write")
-            await self._read(stream)
+            self._tasks = tasks
+            try:
+                self._session.transport_connected(now=anyio.current_time())
+                self._settle()
+                tasks.start_soon(self._write, stream, name="nats write")
+                await self._read(stream)
+            finally:
+                self._tasks = None
             tasks.cancel_scope.cancel()
+
+    async def _perform(self, command: Perform) -> None:
+        try:
+            result = await perform(command.effect)
+        except anyio.get_cancelled_exc_class() as error:
+            if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._is_abandoned():
+                raise
+            self._session.perform_failed(command, error, now=anyio.current_time())  # cancelled from within
+        except Exception as error:
+            self._session.perform_failed(command, error, now=anyio.current_time())
+        else:
+            self._session.performed(command, result, now=anyio.current_time())
+        self._settle()
+
+    def _is_abandoned(self) -> bool:
+        return self._connection is None or self._connection.cancel_called
 
     async def _read(self, stream: ByteStream) -> None:
         session = self._session

@@ -4,15 +4,18 @@
 each usable alone. Nothing here reads a clock, a socket, a file or the global random generator.
 """
 
-from ._connection import (
-    Connection,
+from ._authentication import Challenge, Credentials
+from ._connection import Connection
+from ._connection_events import (
     ConnectionEnded,
     ConnectionEvent,
     ConnectionState,
+    EffectWanted,
     HandshakeCompleted,
     InfoReceived,
     PongReceived,
 )
+from ._effects import Call, Effect, ReadFile
 from ._encoder import Encoder
 from ._event_queue import EventQueue
 from ._events import (
@@ -29,6 +32,7 @@ from ._events import (
     LifecycleEvent,
     MessagesAvailable,
     OpenTransport,
+    Perform,
     Reconnected,
     Reconnecting,
     ReplyReceived,
@@ -57,7 +61,9 @@ from ._info import ServerInfo
 from ._options import ConnectOptionFields, ConnectOptions
 from ._parser import Parser, Role
 from ._pool import Attempt, ServerPool
+from ._proxy import Proxy
 from ._request_many import RequestMany
+from ._secret import Secret
 from ._server import Server, parse_servers
 from ._session import Session
 from ._stats import StatsSnapshot
@@ -68,6 +74,8 @@ from ._version import VERSION as __version__
 __all__ = [
     "Attempt",
     "AuthenticationFailed",
+    "Call",
+    "Challenge",
     "CloseTransport",
     "Closed",
     "Command",
@@ -80,7 +88,10 @@ __all__ = [
     "ConnectionEvent",
     "ConnectionState",
     "ContentErrorReceived",
+    "Credentials",
     "Disconnected",
+    "Effect",
+    "EffectWanted",
     "Encoder",
     "ErrFrame",
     "EventQueue",
@@ -99,16 +110,20 @@ __all__ = [
     "OkFrame",
     "OpenTransport",
     "Parser",
+    "Perform",
     "PingFrame",
     "PongFrame",
     "PongReceived",
+    "Proxy",
     "PublishFrame",
+    "ReadFile",
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
     "RequestFailed",
     "RequestMany",
     "Role",
+    "Secret",
     "Server",
     "ServerErrorReceived",
     "ServerInfo",

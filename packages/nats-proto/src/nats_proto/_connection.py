@@ -2,22 +2,27 @@
 
 Theory of operation
 -------------------
-    AWAITING_INFO ──INFO: CONNECT+PING leave──▶ AWAITING_PONG ──PONG──▶ OPEN
-          └───────────────────────┴── fault, -ERR, EOF, deadline ──┴────────▶ CLOSED
+    PREPARING ──layers──▶ AWAITING_INFO ──INFO──▶ GREETING ──CONNECT+PING leave──▶ AWAITING_PONG ──PONG──▶ OPEN
+        └───────────────────────┴───────────────────┴── fault, -ERR, EOF, deadline ──┴──────────▶ CLOSED
 
-What each frame means in each state:
+PREPARING and GREETING are the two operations of `_handshake`: what they wait for (a layer below, the answer to an
+effect) is the machine's step. With neither a layer to set up nor anybody to ask, both take no time.
 
-    frame      AWAITING_INFO        AWAITING_PONG           OPEN
-    INFO       answer with CONNECT  replaces the stored     replaces the stored
-    INFO, bad  fault                fault                   reported, the last good one stands
-    -ERR       the attempt's error  the attempt's error     by the table of server errors
-    PING       fault                PONG once open          PONG
-    PONG       fault                open                    resolves the oldest PING; without one: ignored
-    +OK        fault                ignored (verbose)       ignored
-    MSG, HMSG  fault                fault                   to the session
+What each frame means in each state (in PREPARING there is none: bytes belong to the layers):
 
-A framing fault ends the connection after the frames before it were handled. Whatever ends it, the last event is
-`ConnectionEnded`, and after it nothing is read, written or timed.
+    frame      AWAITING_INFO        GREETING                AWAITING_PONG           OPEN
+    INFO       begin the greeting   begin it anew           replaces the stored     replaces the stored
+    INFO, bad  fault                fault                   fault                   reported, the last good one stands
+    -ERR       the attempt's error  the attempt's error     the attempt's error     by the table of server errors
+    PING       fault                PONG once open          PONG once open          PONG
+    PONG       fault                fault                   open                    resolves the oldest PING, if any
+    +OK        fault                ignored                 ignored (verbose)       ignored
+    MSG, HMSG  fault                fault                   fault                   to the session
+
+An INFO that comes before CONNECT has left begins the greeting anew: CONNECT answers the last INFO.
+
+A fault, in the protocol or in a layer, ends the connection after what came before it was handled. Whatever ends it, the
+last event is `ConnectionEnded`, and after it nothing is read, written or timed.
 
 Only a PONG is a sign of life: data flowing towards us proves nothing about the direction away from us.
 """
@@ -25,11 +30,21 @@ Only a PONG is a sign of life: data flowing towards us proves nothing about the 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Generator
+from math import inf
 from typing import Final, assert_never
 
-from ._encoder import PING, PONG, Encoder
+from ._connection_events import (
+    ConnectionEnded,
+    ConnectionEvent,
+    ConnectionState,
+    EffectWanted,
+    HandshakeCompleted,
+    InfoReceived,
+    PongReceived,
+)
+from ._effects import Call, Effect, ReadFile
+from ._encoder import PING, PONG
 from ._events import ContentErrorReceived, ServerErrorReceived
 from ._frames import (
     ConnectFrame,
@@ -44,86 +59,27 @@ from ._frames import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
+from ._handshake import Step, Wait, greeting, lower_layers
 from ._info import ServerInfo
+from ._layers import Wire
 from ._options import ConnectOptions
 from ._parser import Parser, Role
 from ._server import Server
 from ._server_errors import Reaction, classify_server_error, ending
-from ._version import VERSION
 from .errors import (
-    ConfigurationError,
     ConnectionLostError,
+    CredentialsError,
     HeaderError,
-    MaxControlLineError,
     NATSError,
     NATSTimeoutError,
-    NoEchoNotSupportedError,
     RemoteProtocolError,
-    SecureConnectionRequiredError,
     StaleConnectionError,
 )
 
-__all__ = [
-    "Connection",
-    "ConnectionEnded",
-    "ConnectionEvent",
-    "ConnectionState",
-    "HandshakeCompleted",
-    "InfoReceived",
-    "PongReceived",
-]
+__all__ = ["Connection"]
 
 MAX_PONGS_AT_ONCE: Final = 64
 """PONGs written for one batch of PINGs. One is enough to show life; a flood of PINGs must not make us write a flood."""
-
-
-class ConnectionState(Enum):
-    """Where a connection is in its life."""
-
-    AWAITING_INFO = auto()
-    AWAITING_PONG = auto()
-    OPEN = auto()
-    CLOSED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class InfoReceived:
-    """A good INFO; it replaces the one before."""
-
-    info: ServerInfo
-
-
-@dataclass(frozen=True, slots=True)
-class HandshakeCompleted:
-    """The server accepted CONNECT and answered the first PING."""
-
-    info: ServerInfo
-
-
-@dataclass(frozen=True, slots=True)
-class PongReceived:
-    """The PONG of the PING that was given this token."""
-
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionEnded:
-    """The last event. ``error`` says why; ``reaction`` what a server's ``-ERR`` asks for."""
-
-    error: NATSError
-    reaction: Reaction = Reaction.RECONNECT
-
-
-ConnectionEvent = (
-    Message
-    | InfoReceived
-    | HandshakeCompleted
-    | PongReceived
-    | ServerErrorReceived
-    | ContentErrorReceived
-    | ConnectionEnded
-)
 
 
 class Connection:
@@ -138,6 +94,7 @@ class Connection:
         "_info",
         "_message_type",
         "_next_ping",
+        "_operation",
         "_options",
         "_out",
         "_parser",
@@ -146,6 +103,8 @@ class Connection:
         "_pongs_owed",
         "_server",
         "_state",
+        "_step",
+        "wire",
     )
 
     def __init__(
@@ -160,7 +119,8 @@ class Connection:
             max_payload=options.max_message_size,
             message_type=message_type,
         )
-        self._state = ConnectionState.AWAITING_INFO
+        self.wire = Wire()
+        """The layers between the protocol and the transport."""
         self._info: ServerInfo | None = None
         self._events: list[ConnectionEvent] = []
         self._out: list[bytes] = []
@@ -170,6 +130,11 @@ class Connection:
         self._pongs_owed = 0
         self._deadline: float | None = deadline
         self._next_ping: float | None = None
+        self._state = ConnectionState.PREPARING
+        self._step: Step | None = None
+        """What the operation waits for."""
+        self._operation: Generator[Step, object, bytes | None] | None = lower_layers(self.wire, server, options)
+        self._advance(None)
 
     @property
     def state(self) -> ConnectionState:
@@ -185,6 +150,26 @@ class Connection:
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the peer."""
+        if self.wire.plain:
+            self._read(data, now)
+        elif self._state is not ConnectionState.CLOSED:
+            self._read_layers(bytes(data), now)
+
+    def _read_layers(self, data: bytes, now: float) -> None:
+        wire = self.wire
+        plain = wire.receive_data(data)
+        if self._step is Wait.LAYER and wire.ready:
+            self._advance(None)
+            if plain and self._step is Wait.LAYER:
+                self._end(RemoteProtocolError(f"server {self._server} sent something before its turn had come"))
+        if plain:
+            self._read(plain, now)
+        if wire.error is not None:
+            self._end(wire.error)
+        elif wire.ended:
+            self.receive_eof(now=now)
+
+    def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
         if self._state is ConnectionState.CLOSED:
             return
         frames = self._parser.receive_data(data)
@@ -196,12 +181,15 @@ class Connection:
                 if frame.header_block is not None:
                     self._check_header_block(frame)
             else:
-                self._handle(frame, now)
+                self._handle(frame, now, more=frame is not frames[-1] or not self._parser.between_frames)
         if self._parser.error is not None:
             self._end(self._parser.error)
 
     def receive_eof(self, *, now: float) -> None:
         """The peer closed its side."""
+        self.wire.receive_eof()
+        if self.wire.error is not None:
+            self._end(self.wire.error)
         during = " during the handshake" if self._state is not ConnectionState.OPEN else ""
         self._end(ConnectionLostError(f"server {self._server} closed the connection{during}"))
 
@@ -212,24 +200,24 @@ class Connection:
         return events
 
     def data_to_send(self) -> list[bytes]:
-        """The connection's own bytes: CONNECT, PING, PONG."""
-        if self._pongs_owed and self._state is ConnectionState.OPEN:
-            self._out.append(PONG * min(self._pongs_owed, MAX_PONGS_AT_ONCE))
-            self._pongs_owed = 0
-        out = self._out
-        self._out = []
-        return out
+        """The connection's own bytes for the transport: CONNECT, PING, PONG, and what the layers have to say."""
+        return self.wrap(self.own_data())
+
+    def data_sent(self, nbytes: int) -> int:
+        """The transport accepted the next ``nbytes``: how many of the protocol that completes."""
+        return nbytes if self.wire.plain else self.wire.sent(nbytes)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds)."""
+        if self._events:
+            return -inf  # a layer failed over what it had to send
         return self._next_ping if self._deadline is None else self._deadline
 
     def handle_timeout(self, *, now: float) -> None:
         """Ends a handshake that takes too long; sends a keep-alive PING or ends a stale connection."""
         if self._deadline is not None and now >= self._deadline:
-            waited = "INFO" if self._state is ConnectionState.AWAITING_INFO else "the answer to CONNECT"
             seconds = self._options.connect_timeout
-            self._end(NATSTimeoutError(f"server {self._server} did not send {waited} within {seconds:g} s"))
+            self._end(NATSTimeoutError(f"server {self._server}: {self._awaited()} within {seconds:g} s"))
         elif self._next_ping is not None and now >= self._next_ping:
             self._next_ping = now + self._options.ping_interval
             if self._pings_out >= self._options.max_pings_out:
@@ -244,7 +232,70 @@ class Connection:
                 self._pings.append(None)
                 self._out.append(PING)
 
+    def _awaited(self) -> str:
+        """What a handshake that took too long waited for."""
+        if self._step is Wait.LAYER:
+            return f"the handshake of {self.wire.top} was not done"
+        if self._step is not None:
+            return f"no answer of {self._step.what}"
+        return f"it did not send {'INFO' if self._info is None else 'the answer to CONNECT'}"
+
+    # --- answers to effects ------------------------------------------------------------------------------------------
+
+    def performed(self, effect: Effect, result: object) -> None:
+        """What an `EffectWanted` asked for. One that nobody waits for any more is ignored."""
+        if self._step is effect:
+            self._advance(result)
+
+    def perform_failed(self, effect: Effect, error: BaseException) -> None:
+        """It could not be had. Nothing of a callback's error is kept but its class: its text may hold a secret."""
+        if self._step is effect:
+            self._advance(None, failure=_failure(effect, error))
+
+    def _advance(self, value: object, failure: NATSError | None = None) -> None:
+        """Let the operation go on to what it waits for next, or to its end."""
+        operation = self._operation
+        assert operation is not None  # there is a step only with an operation
+        try:
+            self._step = operation.send(value) if failure is None else operation.throw(failure)
+        except StopIteration as done:
+            self._step = self._operation = None
+            self._operation_done(done.value)
+        except NATSError as error:
+            self._step = self._operation = None
+            self._end(error.with_traceback(None))
+        else:
+            if self._step is not Wait.LAYER:
+                self._events.append(EffectWanted(self._step))
+            elif self.wire.error is not None:
+                self._end(self.wire.error)  # it could not even begin
+
+    def _operation_done(self, connect: bytes | None) -> None:
+        if connect is None:
+            self._state = ConnectionState.AWAITING_INFO
+        else:
+            self._state = ConnectionState.AWAITING_PONG
+            self._out = [connect + PING]
+
     # --- for the session ---------------------------------------------------------------------------------------------
+
+    def own_data(self) -> list[bytes]:
+        """The connection's own bytes, before the layers: CONNECT, PING, PONG."""
+        if self._pongs_owed and self._state is ConnectionState.OPEN:
+            self._out.append(PONG * min(self._pongs_owed, MAX_PONGS_AT_ONCE))
+            self._pongs_owed = 0
+        out = self._out
+        self._out = []
+        return out
+
+    def wrap(self, pieces: list[bytes]) -> list[bytes]:
+        """Bytes of the protocol (`own_data` among them) as bytes for the transport."""
+        if self.wire.plain:
+            return pieces
+        wrapped = self.wire.wrap(pieces)
+        if self.wire.error is not None:
+            self._end(self.wire.error)
+        return wrapped
 
     def pings_taken(self, tokens: list[int]) -> None:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
@@ -255,26 +306,34 @@ class Connection:
         self._state = ConnectionState.CLOSED
         self._out.clear()
         self._deadline = self._next_ping = None
+        operation, self._operation = self._operation, None
+        self._step = None
+        if operation is not None:
+            operation.close()
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
-    def _handle(self, frame: Frame, now: float) -> None:
+    def _handle(self, frame: Frame, now: float, *, more: bool) -> None:
         match self._state:
             case ConnectionState.AWAITING_INFO:
-                self._handle_awaiting_info(frame)
+                self._handle_awaiting_info(frame, more=more)
+            case ConnectionState.GREETING:
+                self._handle_greeting(frame, more=more)
+            case ConnectionState.AWAITING_PONG if self._out and isinstance(frame, InfoFrame):
+                self._handle_greeting(frame, more=more)  # CONNECT has not left yet: it answers the last INFO
             case ConnectionState.AWAITING_PONG:
                 self._handle_awaiting_pong(frame, now)
             case ConnectionState.OPEN:
                 self._handle_open(frame)
-            case ConnectionState.CLOSED:
+            case ConnectionState.PREPARING | ConnectionState.CLOSED:
                 pass
             case _:
                 assert_never(self._state)
 
-    def _handle_awaiting_info(self, frame: Frame) -> None:
+    def _handle_awaiting_info(self, frame: Frame, *, more: bool) -> None:
         match frame:
             case InfoFrame(info=ServerInfo() as info):
-                self._start_handshake(info)
+                self._greet(info, more=more)
             case InfoFrame(error=error):
                 self._end(RemoteProtocolError(f"server {self._server} sent an INFO that cannot be used: {error}"))
             case ErrFrame(message=text):
@@ -282,31 +341,28 @@ class Connection:
             case _:
                 self._end(self._unexpected(frame, "INFO"))
 
-    def _start_handshake(self, info: ServerInfo) -> None:
+    def _handle_greeting(self, frame: Frame, *, more: bool) -> None:
+        match frame:
+            case PingFrame():
+                self._pongs_owed += 1
+            case OkFrame():
+                pass
+            case _:
+                self._handle_awaiting_info(frame, more=more)
+
+    def _greet(self, info: ServerInfo, *, more: bool) -> None:
         self._take_info(info)
-        if info.tls_required or self._server.secure:
-            side = "the server requires" if info.tls_required else "the URL asks for"
-            self._end(SecureConnectionRequiredError(f"server {self._server}: {side} TLS, which is not available here"))
-            return
-        if not self._options.echo and info.proto < 1:
-            self._end(NoEchoNotSupportedError(f"server {self._server} cannot turn echo off (INFO proto {info.proto})"))
-            return
-        try:
-            connect = Encoder(max_control_line=MAX_CONNECT_LINE).connect(
-                connect_fields(self._options, self._server, info)
-            )
-        except (MaxControlLineError, ConfigurationError) as error:
-            self._end(error)
-            return
-        self._state = ConnectionState.AWAITING_PONG
-        self._out = [connect + PING]
+        self._state = ConnectionState.GREETING
+        self._out.clear()
+        if self._operation is not None:
+            self._operation.close()
+        self._operation = greeting(self.wire, self._server, self._options, info, more=more)
+        self._advance(None)
 
     def _handle_awaiting_pong(self, frame: Frame, now: float) -> None:
         match frame:
             case PongFrame():
                 self._open(now)
-            case InfoFrame(info=ServerInfo() as info) if self._out:
-                self._start_handshake(info)  # CONNECT has not left yet: it answers the last INFO
             case InfoFrame(info=ServerInfo() as info):
                 self._take_info(info)
             case InfoFrame(error=error):
@@ -406,31 +462,13 @@ _FRAME_NAMES: Final[dict[type, str]] = {
     UnsubscribeFrame: "UNSUB",
 }
 
-MAX_CONNECT_LINE: Final = 64 * 1024
-"""Longest CONNECT we make. Servers read 4096 bytes unless told otherwise, but only they know what they were told."""
 
-
-def connect_fields(options: ConnectOptions, server: Server, info: ServerInfo) -> dict[str, object]:
-    """The fields of CONNECT. A server takes a missing ``verbose`` or ``pedantic`` for true, so both are always sent."""
-    fields: dict[str, object] = {
-        "verbose": options.verbose,
-        "pedantic": options.pedantic,
-        "tls_required": server.secure,
-        "name": options.name or "",
-        "lang": "python3",
-        "version": VERSION,
-        "protocol": 1,
-        "echo": options.echo,
-        "headers": info.headers,
-        "no_responders": info.headers,
-    }
-    if server.user is not None or server.token is not None:
-        user, password, token = server.user, server.password, server.token
-    else:
-        user, password, token = options.user, options.password, options.token
-    if user is not None:
-        fields["user"] = user
-        fields["pass"] = password or ""
-    if token is not None:
-        fields["auth_token"] = token
-    return fields
+def _failure(effect: Effect, error: BaseException) -> NATSError:
+    match effect:
+        case ReadFile(path=path, what=what):
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return CredentialsError(f"{what}: {path!r} cannot be read: {reason or type(error).__name__}")
+        case Call(what=what):
+            return CredentialsError(f"the {what} raised {type(error).__name__} (no more is told: it may hold a secret)")
+        case _:
+            assert_never(effect)

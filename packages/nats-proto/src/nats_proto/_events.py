@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ._effects import Effect
 from ._frames import Message
 from ._server import Server
 from .errors import AuthenticationError, NATSError, RemoteProtocolError, ServerError
@@ -27,6 +28,7 @@ __all__ = [
     "LifecycleEvent",
     "MessagesAvailable",
     "OpenTransport",
+    "Perform",
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
@@ -225,13 +227,15 @@ SessionEvent = (
 
 @dataclass(frozen=True, slots=True)
 class OpenTransport:
-    """Dial ``server`` at ``at`` (absolute, the session's clock), and give up at ``deadline``.
+    """Dial ``address`` at ``at`` (absolute, the session's clock), and give up at ``deadline``.
 
     It replaces any earlier one that is still waiting or dialling. Answer with ``transport_connected`` or
     ``transport_failed``.
     """
 
     server: Server
+    address: tuple[str, int]
+    """Host and port: the server's, or those of the proxy in front of it."""
     at: float
     deadline: float
 
@@ -241,4 +245,15 @@ class CloseTransport:
     """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected."""
 
 
-Command = OpenTransport | CloseTransport
+@dataclass(frozen=True, slots=True, eq=False)
+class Perform:
+    """Do this for the handshake under way: call a user's function, or read a file. It may block, or take for ever.
+
+    Answer with ``performed`` or ``perform_failed``, in any thread and at any time: an answer that comes too late is
+    ignored. It comes only to those who set options that need it (``auth``, callbacks, ``credentials`` as a path).
+    """
+
+    effect: Effect
+
+
+Command = OpenTransport | CloseTransport | Perform

@@ -31,6 +31,11 @@ class Layer(Protocol):
     """One layer. All methods but `sent` do nothing once there is an `error`."""
 
     @property
+    def name(self) -> str:
+        """What it is called in the text of an error."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """The handshake is done: the layer above may use it."""
         ...
@@ -124,19 +129,29 @@ class Ledger:
 class Wire:
     """The layers of one transport connection; none for plain TCP."""
 
-    __slots__ = ("_closed", "_layers", "plain")
+    __slots__ = ("_goodbye", "_layers", "_unreported", "plain", "secure")
 
     def __init__(self) -> None:
         self._layers: list[Layer] = []
-        self._closed = False
+        self._unreported = 0
+        """Bytes given to the transport, and not yet accepted as far as we know."""
+        self._goodbye: list[bytes] | None = None
         self.plain = True
         """There is no layer: bytes pass as they are."""
+        self.secure = False
+        """One of them is TLS."""
 
-    def push(self, layer: Layer) -> None:
-        """Put it on top of the others, which are ready, and start it."""
+    def push(self, layer: Layer, *, secure: bool = False) -> None:
+        """Put it on top of the others, which are ready, and start it. ``secure``: it is TLS."""
         self._layers.append(layer)
         self.plain = False
+        self.secure = self.secure or secure
         layer.start()
+
+    @property
+    def top(self) -> str:
+        """The name of the topmost layer."""
+        return self._layers[-1].name if self._layers else "TCP"
 
     @property
     def ready(self) -> bool:
@@ -168,19 +183,40 @@ class Wire:
 
     def wrap(self, pieces: list[bytes]) -> list[bytes]:
         """Plain bytes as bytes for the transport, with what the layers have to say themselves."""
+        if self._goodbye is not None:
+            pieces, self._goodbye = self._goodbye, []
+        else:
+            pieces = self._wrap(pieces)
+        self._unreported += sum(map(len, pieces))
+        return pieces
+
+    def _wrap(self, pieces: list[bytes]) -> list[bytes]:
         for layer in reversed(self._layers):
             pieces = layer.wrap(pieces)
         return pieces
 
     def sent(self, nbytes: int) -> int:
-        """The transport accepted the next ``nbytes``: plain bytes."""
+        """The transport accepted the next ``nbytes``: plain bytes. `LocalProtocolError` when more than was given."""
         for layer in self._layers:
-            nbytes = layer.sent(nbytes)
+            accepted = layer.sent(nbytes)
+            if layer is self._layers[0]:
+                self._unreported -= nbytes
+            nbytes = accepted
         return nbytes
 
-    def close(self) -> None:
-        """Say goodbye, from the top: the next `wrap` has the words."""
-        if not self._closed:
-            self._closed = True
-            for layer in reversed(self._layers):
-                layer.close()
+    def close(self) -> bool:
+        """Say goodbye, after all else: whether there is a word for it. `wrap` has it, and nothing follows."""
+        if self._goodbye is not None or not self.ready or self.error is not None:
+            return False
+        pieces: list[bytes] = []
+        for layer in reversed(self._layers):
+            pieces = layer.wrap(pieces)  # the word of the layer above, before this one's own
+            layer.close()
+            pieces.extend(layer.wrap([]))
+        self._goodbye = pieces
+        return bool(pieces)
+
+    @property
+    def idle(self) -> bool:
+        """Everything that was given to the transport was accepted, the goodbye included if it was said."""
+        return not (self._unreported or self._goodbye)

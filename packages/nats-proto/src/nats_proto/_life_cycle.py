@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final, Generic
 
-from ._connection import ConnectionEnded, HandshakeCompleted, InfoReceived
+from ._connection_events import ConnectionEnded, HandshakeCompleted, InfoReceived
 from ._drain import Drain
 from ._event_queue import EventQueue
 from ._events import Closed, Connected, Disconnected, Reconnected, Reconnecting, SessionEvent
@@ -216,8 +216,17 @@ class LifeCycle(Generic[MessageT]):
 
     def written(self) -> None:
         """Bytes were handed over: an end that waited for that has come."""
-        if self._close_by is not None and not self._traffic.outbox.pending_bytes:
+        if self._close_by is not None and not self._unwritten():
             self._end()
+
+    def _unwritten(self) -> bool:
+        """Something is still to be written before the connection may be closed; at last the goodbyes of its layers."""
+        if not self._link.up or self._link.connection is None:
+            return False
+        if self._traffic.outbox.pending_bytes:
+            return True
+        wire = self._link.connection.wire
+        return wire.close() or not wire.idle
 
     def _finish(self, error: NATSError | None, now: float) -> None:
         """Nothing new from here on; what was accepted gets its grace, if there is a connection to write it to."""
@@ -230,7 +239,7 @@ class LifeCycle(Generic[MessageT]):
         self._traffic.fail_flushes(self._closed_error("flush"))
         for sub in self._traffic.user_subscriptions:
             self._traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
-        if self._link.up and self._traffic.outbox.pending_bytes:
+        if self._unwritten():
             self._close_by = now + CLOSE_GRACE
         else:
             self._end()

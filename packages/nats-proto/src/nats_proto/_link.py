@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from ._connection import Connection, ConnectionEnded, HandshakeCompleted, InfoReceived
+from ._connection import Connection
+from ._connection_events import ConnectionEnded, EffectWanted, HandshakeCompleted, InfoReceived
 from ._events import (
     AuthenticationFailed,
     CloseTransport,
     Command,
     LameDuckMode,
     OpenTransport,
+    Perform,
     Reconnecting,
     ServersDiscovered,
 )
@@ -37,6 +39,7 @@ from ._frames import Message
 from ._info import ServerInfo
 from ._options import ConnectOptions
 from ._pool import Attempt, ServerPool
+from ._proxy import Proxy
 from ._server import Server
 from ._server_errors import Reaction
 from .errors import (
@@ -200,7 +203,9 @@ class Link:
         self._state = _State.DIALLING
         self._attempt = attempt
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
-        self.commands.append(OpenTransport(attempt.server, attempt.at, self._deadline))
+        proxy = self._options.proxy
+        address = proxy.address if isinstance(proxy, Proxy) else attempt.server.address
+        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline))
         if not self._first_walk:
             delay = max(0.0, attempt.at - now)
             self.events.append(
@@ -250,7 +255,10 @@ class Link:
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed."""
         attempt = self._pending_attempt("transport_failed")
-        self._attempt_failed(_chained(TransportError, f"cannot connect to server {attempt.server}", error), now)
+        proxy = self._options.proxy
+        through = f" (proxy {proxy})" if isinstance(proxy, Proxy) else ""
+        what = f"cannot connect to server {attempt.server}{through}"
+        self._attempt_failed(_chained(TransportError, what, error), now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed; nothing to do when the connection was given up before."""
@@ -263,7 +271,21 @@ class Link:
             raise LocalProtocolError(f"{call}: no dial is under way")
         return self._attempt
 
+    def performed(self, command: Perform, result: object) -> None:
+        """An effect's result; ignored when the connection that wanted it is gone."""
+        if self.connection is not None:
+            self.connection.performed(command.effect, result)
+
+    def perform_failed(self, command: Perform, error: BaseException) -> None:
+        """An effect could not be had; ignored when the connection that wanted it is gone."""
+        if self.connection is not None:
+            self.connection.perform_failed(command.effect, error)
+
     # --- what the connection says ------------------------------------------------------------------------------------
+
+    def effect_wanted(self, event: EffectWanted) -> None:
+        """The handshake needs something from outside."""
+        self.commands.append(Perform(event.effect))
 
     def info_received(self, event: InfoReceived, *, now: float) -> None:
         """A good INFO. The pool learns from it once the handshake is done."""
@@ -362,9 +384,12 @@ class Link:
 
 
 def _chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:
-    """An error of ours for what the operating system said, chained to it."""
+    """An error of ours for what the operating system said, chained to it.
+
+    Not to where it was said: the frames there may have had a CONNECT line in their hands.
+    """
     if isinstance(error, NATSError):
         return error
     wrapped = error_type(f"{what}: {str(error) or type(error).__name__}")
-    wrapped.__cause__ = error
+    wrapped.__cause__ = error.with_traceback(None)
     return wrapped

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
 
+from ._authentication import AuthCallback, CredentialsSource, holds_credentials, is_path
 from ._events import LifecycleEvent
+from ._proxy import Proxy
+from ._secret import Secret
 from ._subjects import validate_inbox_prefix
+from ._user_credentials import parse_credentials
+from ._websocket import check_headers
 from .errors import ConfigurationError, InvalidSubjectError
+from .nkeys import Prefix, decode_seed
+
+if TYPE_CHECKING:
+    from ._tls import SSLContext
+
+    TLSSource = SSLContext | Callable[[str], SSLContext | Awaitable[SSLContext]]
+else:
+    TLSSource = object  # `ssl` is loaded by those who use it
+
+WebSocketHeaders = Mapping[str, str] | Iterable[tuple[str, str | Secret]]
+WebSocketHeadersSource = WebSocketHeaders | Callable[[str], WebSocketHeaders | Awaitable[WebSocketHeaders]]
 
 __all__ = ["ConnectOptionFields", "ConnectOptions"]
 
@@ -20,14 +36,36 @@ MiB = 1024 * 1024
 class ConnectOptions:
     """Options of one client. All times are seconds, all sizes bytes. Wrong values raise `ConfigurationError`.
 
-    User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server.
+    User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server. Secrets are
+    kept as `Secret`, whatever they were given as.
     """
 
     name: str | None = None
     """Shown in the server's monitoring."""
-    user: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    user: str | Secret | None = field(default=None, repr=False)
+    password: str | Secret | None = field(default=None, repr=False)
+    token: str | Secret | None = field(default=None, repr=False)
+    nkey_seed: str | Secret | None = field(default=None, repr=False)
+    """The seed (``SU…``) of a user's NKey, which signs the server's nonce. Needs ``nats-proto[nkeys]``."""
+    credentials: CredentialsSource | None = field(default=None, repr=False)
+    """A ``.creds`` file: its path, its content (bytes, or text with its ``BEGIN`` lines), or a function that returns
+    either, maybe an ``async`` one where the client can await. Read, or called, anew for each attempt."""
+    auth: AuthCallback | None = field(default=None, repr=False)
+    """Called for each attempt with a `Challenge`; returns `Credentials`, all of them. ``connect_timeout`` bounds it."""
+    tls: TLSSource | None = field(default=None, repr=False)
+    """TLS for every server, with this `ssl.SSLContext`; or a function of the server's URL that returns one, called for
+    each attempt. Without it ``tls://``, ``wss://`` and servers that require TLS get Python's default context."""
+    tls_hostname: str | None = None
+    """The name that certificates must prove, instead of the URL's host."""
+    tls_first: bool = False
+    """TLS before INFO, for servers with ``handshake_first``; asks for TLS as ``tls`` does."""
+    websocket_headers: WebSocketHeadersSource | None = field(default=None, repr=False)
+    """More headers for the upgrade of ``ws://`` and ``wss://``; or a function of the server's URL that returns them,
+    called for each attempt."""
+    websocket_compression: bool = False
+    """Offer permessage-deflate; used when the server agrees."""
+    proxy: str | Proxy | None = field(default=None, repr=False)
+    """``http://[user:password@]host:port`` of a proxy that opens a tunnel (CONNECT) to the servers."""
     echo: bool = True
     """False: messages published by this client are not delivered to its own subscriptions."""
     verbose: bool = False
@@ -72,10 +110,12 @@ class ConnectOptions:
     on_event: Callable[[LifecycleEvent], object] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("name", "user", "password", "token"):
+        for name in ("name", "tls_hostname"):
             text: object = getattr(self, name)
             if text is not None and not _is_text(text):
-                raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")  # its value is private
+                raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")
+        for name in ("user", "password", "token", "nkey_seed"):
+            self._hide(name)
         for name in _FLAGS:
             flag: object = getattr(self, name)
             if not isinstance(flag, bool):
@@ -90,23 +130,68 @@ class ConnectOptions:
             number: object = getattr(self, name)
             if type(number) is not int or number < least:
                 raise ConfigurationError(f"{name} must be a whole number, {least} or more: {number!r}")
-        for name in ("reconnect_delay", "on_event"):
+        for name in ("reconnect_delay", "on_event", "auth"):
             callback: object = getattr(self, name)
             if callback is not None and not callable(callback):
                 raise ConfigurationError(f"{name} must be callable or None: {callback!r}")
-        if self.password is not None and self.user is None:
-            raise ConfigurationError("password was given without user")
-        if self.token is not None and self.user is not None:
-            raise ConfigurationError("token and user were both given; a server takes one of them")
+        self._check_authentication()
+        self._check_transport()
         try:
             validate_inbox_prefix(self.inbox_prefix)
         except (InvalidSubjectError, TypeError) as error:
             raise ConfigurationError(f"inbox_prefix: {error}") from None
 
+    def _hide(self, name: str) -> None:
+        """Keep a text as a secret."""
+        value: object = getattr(self, name)
+        if value is None or isinstance(value, Secret):
+            return
+        wrong = not isinstance(value, str) or not _encodes(value)
+        object.__setattr__(self, name, Secret(value) if isinstance(value, str) and not wrong else None)
+        del value
+        if wrong:
+            raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")  # its value is private
+
+    def _check_authentication(self) -> None:
+        if self.password is not None and self.user is None:
+            raise ConfigurationError("password was given without user")
+        if self.token is not None and self.user is not None:
+            raise ConfigurationError("token and user were both given; a server takes one of them")
+        if self.auth is not None:
+            given = [name for name in _REPLACED_BY_AUTH if getattr(self, name) is not None]
+            if given:
+                raise ConfigurationError(f"auth answers for everything; it was given together with {', '.join(given)}")
+        if self.nkey_seed is not None:
+            if self.credentials is not None:
+                raise ConfigurationError("nkey_seed and credentials were both given; credentials have a seed")
+            decode_seed(self.nkey_seed, Prefix.USER)
+        source = self.credentials
+        if isinstance(source, bytes) or (isinstance(source, str) and holds_credentials(source)):
+            object.__setattr__(self, "credentials", Secret(source))
+            source = self.credentials
+        if isinstance(source, Secret):
+            parse_credentials(source)
+        elif source is not None and not isinstance(source, str) and not is_path(source) and not callable(source):
+            raise ConfigurationError("credentials must be bytes, text, a path, or a function that returns one of them")
+
+    def _check_transport(self) -> None:
+        tls: object = self.tls
+        if tls is not None and not callable(tls) and not hasattr(tls, "wrap_bio"):
+            raise ConfigurationError("tls must be an ssl.SSLContext, or a function that returns one")
+        if self.tls_hostname == "":
+            raise ConfigurationError("tls_hostname is empty; None means the host of the URL")
+        if self.websocket_headers is not None and not callable(self.websocket_headers):
+            object.__setattr__(self, "websocket_headers", check_headers(self.websocket_headers))
+        if isinstance(self.proxy, str):
+            object.__setattr__(self, "proxy", Proxy.parse(self.proxy))
+        elif self.proxy is not None and not isinstance(self.proxy, Proxy):
+            raise ConfigurationError("proxy must be a URL (http://host:port)")
+
     def __reduce__(self) -> tuple[Callable[[dict[str, object]], ConnectOptions], tuple[dict[str, object]]]:
-        if self.user is not None or self.token is not None:
+        private = [name for name in _PRIVATE if getattr(self, name) is not None]
+        if private:
             raise TypeError(
-                "ConnectOptions with user, password or token are not pickled: a pickle is no place for them"
+                f"ConnectOptions with {', '.join(private)} are not pickled: a pickle is no place for secrets"
             )
         return _restored, ({option.name: getattr(self, option.name) for option in fields(self)},)
 
@@ -121,7 +206,12 @@ def _restored(values: dict[str, object]) -> ConnectOptions:
     return ConnectOptions(**values)  # type: ignore[arg-type]  # checked again by the class itself
 
 
+_REPLACED_BY_AUTH: Final = ("user", "password", "token", "nkey_seed", "credentials")
+_PRIVATE: Final = (*_REPLACED_BY_AUTH, "auth", "tls", "websocket_headers", "proxy")
+
 _FLAGS: Final = (
+    "tls_first",
+    "websocket_compression",
     "echo",
     "verbose",
     "pedantic",
@@ -172,9 +262,18 @@ class ConnectOptionFields(TypedDict, total=False):
     """The fields of `ConnectOptions` as keyword arguments."""
 
     name: str | None
-    user: str | None
-    password: str | None
-    token: str | None
+    user: str | Secret | None
+    password: str | Secret | None
+    token: str | Secret | None
+    nkey_seed: str | Secret | None
+    credentials: CredentialsSource | None
+    auth: AuthCallback | None
+    tls: TLSSource | None
+    tls_hostname: str | None
+    tls_first: bool
+    websocket_headers: WebSocketHeadersSource | None
+    websocket_compression: bool
+    proxy: str | Proxy | None
     echo: bool
     verbose: bool
     pedantic: bool

@@ -139,6 +139,11 @@ class Parser:
         self._data_size = 0
         self._assembly = Assembly()
 
+    @property
+    def between_frames(self) -> bool:
+        """Nothing of a next frame has arrived, and there was no fault."""
+        return self._phase is _Phase.LINE and not self._line and self.error is None
+
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Take the next bytes of the stream, however many; return the frames that are complete now, in order.
 

@@ -25,6 +25,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
+from ._secret import Secret
 from .errors import ConfigurationError, InvalidURLError
 
 __all__ = ["Server", "parse_address", "parse_servers", "peer_of"]
@@ -59,9 +60,9 @@ class Server:
     port: int
     path: str = ""
     """With the query; always empty for ``nats`` and ``tls``."""
-    user: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    user: Secret | None = field(default=None, repr=False)
+    password: Secret | None = field(default=None, repr=False)
+    token: Secret | None = field(default=None, repr=False)
     explicit: bool = True
     """The user named it; False: another server did, in INFO."""
     tls_name: str | None = None
@@ -96,6 +97,15 @@ class Server:
     def secure(self) -> bool:
         """TLS is wanted."""
         return self.scheme == _SECURED[self.scheme]
+
+    @property
+    def websocket(self) -> bool:
+        """It is reached over WebSocket."""
+        return self.scheme in _WEBSOCKET
+
+    def secured(self) -> Server:
+        """The same server, with TLS wanted."""
+        return self if self.secure else replace(self, scheme=_SECURED[self.scheme])
 
     def __str__(self) -> str:
         return self.url
@@ -187,7 +197,7 @@ def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | str:
     servers: list[Server] = []
     for entry in entries or (DEFAULT_URL,):
         if isinstance(entry, Server):
-            servers.append(replace(entry, scheme=_SECURED[entry.scheme]) if secure else entry)
+            servers.append(entry.secured() if secure else entry)
             continue
         result = _read_or_explain(entry, default_scheme, secure=secure, list_has_user_info=user_info)
         if isinstance(result, str):
@@ -265,7 +275,7 @@ def _path(scheme: str, tail: str) -> str:
 _BAD_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
-def _user_info(text: str) -> tuple[str | None, str | None, str | None]:
+def _user_info(text: str) -> tuple[Secret | None, Secret | None, Secret | None]:
     """User, password and token. One part alone is a token."""
     if not text:
         return None, None, None
@@ -277,10 +287,10 @@ def _user_info(text: str) -> tuple[str | None, str | None, str | None]:
     except UnicodeDecodeError:
         raise _Unusable("its user information is not percent-encoded UTF-8") from None
     if not colon:
-        return None, None, name
+        return None, None, Secret(name)
     if not name:
         raise _Unusable("it has a password without a user")
-    return name, password, None
+    return Secret(name), Secret(password), None
 
 
 def _host_and_port(address: str, default_port: int) -> tuple[str, int]:

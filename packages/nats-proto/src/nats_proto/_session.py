@@ -19,11 +19,20 @@ import random
 from collections.abc import Iterable
 from typing import Final, Generic, overload
 
-from ._connection import Connection, ConnectionEnded, ConnectionEvent, HandshakeCompleted, InfoReceived, PongReceived
+from ._connection import Connection
+from ._connection_events import (
+    ConnectionEnded,
+    ConnectionEvent,
+    EffectWanted,
+    HandshakeCompleted,
+    InfoReceived,
+    PongReceived,
+)
 from ._event_queue import EventQueue
 from ._events import (
     Command,
     ContentErrorReceived,
+    Perform,
     ServerErrorReceived,
     SessionEvent,
 )
@@ -31,6 +40,7 @@ from ._frames import Message
 from ._headers import HeadersLike
 from ._inbox import new_inbox
 from ._info import ServerInfo
+from ._layers import Wire
 from ._life_cycle import LifeCycle
 from ._link import Link
 from ._options import ConnectOptions
@@ -41,7 +51,6 @@ from ._status import SessionStatus
 from ._subscription import MessageT, SubscriptionState
 from ._traffic import Payload, Traffic
 from .errors import (
-    ConfigurationError,
     ConnectionLostError,
     NATSError,
     PermissionsError,
@@ -87,7 +96,7 @@ class Session(Generic[MessageT]):
         self._rng = rng
         self._message_type = message_type
         self._pool = ServerPool(
-            _reachable(parse_servers(servers)),
+            _secured(parse_servers(servers), options),
             rng=rng,
             randomize=options.randomize_servers,
             max_reconnect_attempts=options.max_reconnect_attempts,
@@ -102,6 +111,8 @@ class Session(Generic[MessageT]):
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
         self._outbox = self._traffic.outbox
+        self._wire = Wire()
+        """Of the last connection: reports of its transport may still come."""
         self._life = LifeCycle(self._link, self._traffic, self._events, options)
 
     # --- the pump ----------------------------------------------------------------------------------------------------
@@ -139,10 +150,10 @@ class Session(Generic[MessageT]):
         connection = self._link.connection
         if connection is None:
             return []
-        pieces, pings = self._outbox.take(BATCH_SIZE if self._link.up else 0, connection.data_to_send())
+        pieces, pings = self._outbox.take(BATCH_SIZE if self._link.up else 0, connection.own_data())
         if pings:
             connection.pings_taken(pings)
-        return pieces
+        return connection.wrap(pieces)
 
     def data_sent(self, nbytes: int) -> None:
         """The transport accepted the next ``nbytes`` of what `data_to_send` gave: they are handed over.
@@ -150,7 +161,7 @@ class Session(Generic[MessageT]):
         A report may come late: what a connection that has ended had accepted counts until `transport_connected`, so
         that it is not written again. `LocalProtocolError` when more is reported than was given.
         """
-        self._outbox.sent(nbytes)
+        self._outbox.sent(nbytes if self._wire.plain else self._wire.sent(nbytes))
         self._life.written()
 
     def next_timeout(self) -> float | None:
@@ -171,6 +182,10 @@ class Session(Generic[MessageT]):
         """The dial that `OpenTransport` asked for succeeded. `LocalProtocolError` when none was asked for."""
         self._link.transport_connected(now=now)
         self._outbox.begin()
+        connection = self._link.connection
+        if connection is not None:
+            self._wire = connection.wire
+            self._handle(connection, now)
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed. `LocalProtocolError` when none was asked for."""
@@ -181,6 +196,21 @@ class Session(Generic[MessageT]):
         """Reading or writing failed. Without a connection (it was given up before) nothing happens."""
         self._link.transport_lost(error, now=now)
         self._life.follow_link(now)
+
+    def performed(self, command: Perform, result: object, *, now: float) -> None:
+        """The result of what a `Perform` asked for. One that comes too late is ignored."""
+        self._link.performed(command, result)
+        self._after_effect(now)
+
+    def perform_failed(self, command: Perform, error: BaseException, *, now: float) -> None:
+        """What a `Perform` asked for could not be had: that attempt fails. One that comes too late is ignored."""
+        self._link.perform_failed(command, error)
+        self._after_effect(now)
+
+    def _after_effect(self, now: float) -> None:
+        connection = self._link.connection
+        if connection is not None:
+            self._handle(connection, now)
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
@@ -393,6 +423,8 @@ class Session(Generic[MessageT]):
         match event:
             case PongReceived():
                 self._traffic.receive_pong(event, now)
+            case EffectWanted():
+                self._link.effect_wanted(event)
             case ServerErrorReceived(error=error):
                 self._events.add(event)
                 if isinstance(error, PermissionsError):
@@ -406,9 +438,8 @@ class Session(Generic[MessageT]):
                 pass
 
 
-def _reachable(servers: tuple[Server, ...]) -> tuple[Server, ...]:
-    """The servers, if this version can speak to them: said before anything is dialled."""
-    for server in servers:
-        if server.scheme != "nats":
-            raise ConfigurationError(f"server {server}: {server.scheme}:// is not supported by this version")
-    return servers
+def _secured(servers: tuple[Server, ...], options: ConnectOptions) -> tuple[Server, ...]:
+    """Whoever brings a context for TLS, or wants it first, wants it for every server."""
+    if options.tls is None and not options.tls_first:
+        return servers
+    return tuple(server.secured() for server in servers)

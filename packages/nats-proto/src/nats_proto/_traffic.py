@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Generic
 
-from ._connection import PongReceived
+from ._connection_events import PongReceived
 from ._encoder import Encoder
 from ._event_queue import EventQueue
 from ._events import SessionEvent

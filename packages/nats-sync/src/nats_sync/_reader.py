@@ -9,7 +9,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import CloseTransport, OpenTransport
+from nats_proto import CloseTransport, OpenTransport, Perform
 
 from ._dial import Dialler, Interrupted
 from ._pump import Pump
@@ -75,10 +75,13 @@ class Reader:
                 pump.commands.clear()
                 closed = pump.closed is not None
             for command in commands:
-                if isinstance(command, CloseTransport):
-                    self._close_transport()
-                else:
-                    self._opening = command
+                match command:
+                    case OpenTransport():
+                        self._opening = command
+                    case CloseTransport():
+                        self._close_transport()
+                    case Perform():
+                        self._performer.perform(command)
             if closed:
                 return False
         while pump.abandoned:
@@ -133,7 +136,7 @@ class Reader:
         failure: OSError | None = None
         transport: Transport | None = None
         try:
-            transport = Transport(self._dialler.dial(command.server.host, command.server.port, command.deadline))
+            transport = Transport(self._dialler.dial(*command.address, command.deadline))
         except OSError as error:
             failure = error
         except Interrupted:

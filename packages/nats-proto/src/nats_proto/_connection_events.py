@@ -1,0 +1,82 @@
+"""What a connection says: its states, and the events it gives to whoever drives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from ._effects import Effect
+from ._events import ContentErrorReceived, ServerErrorReceived
+from ._frames import Message
+from ._info import ServerInfo
+from ._server_errors import Reaction
+from .errors import NATSError
+
+__all__ = [
+    "ConnectionEnded",
+    "ConnectionEvent",
+    "ConnectionState",
+    "EffectWanted",
+    "HandshakeCompleted",
+    "InfoReceived",
+    "PongReceived",
+]
+
+
+class ConnectionState(Enum):
+    """Where a connection is in its life."""
+
+    PREPARING = auto()
+    AWAITING_INFO = auto()
+    GREETING = auto()
+    AWAITING_PONG = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class EffectWanted:
+    """The handshake goes on when `Connection.performed` or `Connection.perform_failed` has answered this."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """A good INFO; it replaces the one before."""
+
+    info: ServerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeCompleted:
+    """The server accepted CONNECT and answered the first PING."""
+
+    info: ServerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PongReceived:
+    """The PONG of the PING that was given this token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnded:
+    """The last event. ``error`` says why; ``reaction`` what a server's ``-ERR`` asks for."""
+
+    error: NATSError
+    reaction: Reaction = Reaction.RECONNECT
+
+
+ConnectionEvent = (
+    Message
+    | EffectWanted
+    | InfoReceived
+    | HandshakeCompleted
+    | PongReceived
+    | ServerErrorReceived
+    | ContentErrorReceived
+    | ConnectionEnded
+)
