@@ -234,6 +234,8 @@ class OpenTransport:
     server: Server
     at: float
     deadline: float
+    round: int
+    """Through the servers, from 1: what ``reconnect_delay`` is called with when it ends without a connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class Link:
         self._state = _State.DIALLING
         self._attempt = attempt
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
-        self.commands.append(OpenTransport(attempt.server, attempt.at, self._deadline))
+        self.commands.append(OpenTransport(attempt.server, attempt.at, self._deadline, attempt.round))
         if not self._first_walk:
             delay = max(0.0, attempt.at - now)
             self.events.append(
