@@ -99,6 +99,13 @@ def test_a_system_without_more_threads(server: LocalServer, monkeypatch: pytest.
         connect(server)
 
 
+def test_a_worker_that_was_not_started_yet_does_not_hold_up_the_end(server: LocalServer) -> None:
+    client = connect(server)
+    client._pump.callbacks.threads.append(threading.Thread(target=print))
+    client.close()
+    assert client.status is SessionStatus.CLOSED
+
+
 # --- callback workers -------------------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,8 @@ class Threads:
         if not self.runs_user_code(me):
             deadline = monotonic() + USER_CODE_LIMIT
             for thread in (self._dispatcher, *self._pump.callbacks.threads):
-                thread.join(max(0.0, deadline - monotonic()))
+                if thread.is_alive():  # else it may not have been started yet, and ends at once
+                    thread.join(max(0.0, deadline - monotonic()))
 
     def forget_parent(self) -> None:
         """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
