@@ -302,7 +302,11 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         if message.data == b"raise":
             raise ZeroDivisionError
 
-    with connect(server, on_event=lambda event: check("on_event")) as client:
+    def delay(_: int) -> float:
+        check("delay")
+        return 0.0
+
+    with connect(server, on_event=lambda event: check("on_event"), reconnect_delay=delay) as client:
         client.subscribe("echo", callback=handle)
         sub = client.subscribe("large")
         client.publish("echo", b"raise")
@@ -330,5 +334,6 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         "callback",
         "on_event",
         "start",
+        "delay",
     }
     assert len(owned) == 1
