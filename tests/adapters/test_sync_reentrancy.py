@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from math import isnan
 
 import pytest
 
@@ -12,6 +13,7 @@ import nats_sync
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSError
 from nats_sync import Client
+from nats_sync._delays import Delays
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, threads_of
 
@@ -202,3 +204,89 @@ def test_events_are_bounded_while_on_event_blocks(server: LocalServer, monkeypat
     assert seen[0] == "Connected"
     assert seen[-1] == "Closed"
     assert len(seen) <= 11
+
+
+# --- reconnect_delay -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use", ["publish", "look", "drain", "close"])
+def test_the_client_used_from_inside_reconnect_delay(server: LocalServer, use: str) -> None:
+    uses = {**USES, "drain": lambda client: client.drain()}
+    clients: list[Client] = []
+    failures: list[BaseException] = []
+    asked = threading.Event()
+
+    def delay(_: int) -> float:
+        if clients and not asked.is_set():
+            try:
+                uses[use](clients[0])
+            except BaseException as error:
+                failures.append(error)
+            asked.set()
+        return 0.0
+
+    with connect(server, name="delayed", reconnect_delay=delay) as client:
+        clients.append(client)
+        server.kill()
+        assert asked.wait(PATIENCE)
+        server.start()
+        ends = use in ("drain", "close")
+        eventually(lambda: client.status is (SessionStatus.CLOSED if ends else SessionStatus.CONNECTED))
+    assert failures == []
+    eventually(lambda: threads_of("delayed") == {})
+
+
+def test_a_reconnect_delay_that_blocks_holds_up_nobody_else(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nats_sync._threads.USER_CODE_LIMIT", 0.05)
+    release, began = threading.Event(), threading.Event()
+
+    def block(_: int) -> float:
+        began.set()
+        release.wait()
+        return 0.0
+
+    client = connect(server, name="delaying", reconnect_delay=block)
+    assert not began.is_set()
+    server.kill()
+    assert began.wait(PATIENCE)
+    client.publish("a", b"x")
+    assert client.status is SessionStatus.RECONNECTING
+    client.close()
+    assert client.status is SessionStatus.CLOSED
+    release.set()
+    eventually(lambda: threads_of("delaying") == {})
+
+
+def test_what_reconnect_delay_said_goes_for_one_round_of_one_outage() -> None:
+    asked: list[int] = []
+
+    def delay(rounds: int) -> float:
+        asked.append(rounds)
+        return 10.0 * len(asked) / (3 - rounds)
+
+    delays = Delays(delay)
+    assert isnan(delays(1))
+    assert [delays.prepare(0, 1), delays.prepare(0, 1), asked] == [True, False, [1]]
+    assert [delays(1), delays(1), isnan(delays(2))] == [5.0, 5.0, True]
+    assert [delays.prepare(0, 2), delays(2), isnan(delays(1))] == [True, 20.0, True]
+    assert [delays.prepare(1, 2), delays(2)] == [True, 30.0]
+    assert [delays.prepare(1, 3), isnan(delays(3)), isnan(delays(2)), delays.prepare(1, 3)] == [True, True, True, False]
+
+
+def test_reconnect_delay_is_asked_for_each_round_of_each_outage(server: LocalServer) -> None:
+    asked: list[int] = []
+
+    def delay(rounds: int) -> float:
+        asked.append(rounds)
+        return 0.001
+
+    with connect(server, reconnect_delay=delay, reconnect_wait=0.0, reconnect_jitter=0.0) as client:
+        for outage in range(1, 4):
+            asked.clear()
+            server.kill()
+            eventually(lambda: len(asked) >= 3)
+            server.start()
+            eventually(lambda outage=outage: client.stats.reconnects == outage)
+            assert asked == list(range(1, len(asked) + 1))

@@ -14,8 +14,10 @@ import pytest
 
 import nats_sync
 from nats_proto import SessionStatus
-from nats_proto.errors import AuthorizationError, NoServersError
+from nats_proto.errors import AuthorizationError, ConnectionClosedError, NoServersError
 from nats_sync import _callbacks, _pump
+from nats_sync._reader import Reader
+from nats_sync._writer import Writer
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, open_fds, threads_of
 from tests.faults.peer import Peer, close, send
@@ -97,6 +99,44 @@ def test_a_system_without_more_threads(server: LocalServer, monkeypatch: pytest.
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError):
         connect(server)
+
+
+def test_a_worker_that_was_not_started_yet_does_not_hold_up_the_end(server: LocalServer) -> None:
+    client = connect(server)
+    client._pump.callbacks.threads.append(threading.Thread(target=print))
+    client.close()
+    assert client.status is SessionStatus.CLOSED
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["", "closing"])
+@pytest.mark.parametrize(("holder", "step"), [(Reader, "_step"), (Writer, "_send")], ids=["reader", "writer"])
+def test_a_defect_in_a_thread_ends_the_client_and_leaves_nobody_waiting(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, holder: type, step: str, closing: bool
+) -> None:
+    """The hook for what threads raise runs in the thread that is gone: the end must not wait for it."""
+    failures: list[BaseException] = []
+
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        try:
+            client.close() if closing else None
+        except BaseException as error:
+            failures.append(error)
+        failures.append(args.exc_value)
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    client = connect(server, name="defect")
+    sub = client.subscribe("a")
+    client.flush()
+    monkeypatch.setattr(holder, step, defect)
+    client.publish("a", b"x")
+    with pytest.raises(ConnectionClosedError):
+        [sub.next(timeout=PATIENCE) for _ in range(2)]
+    client.close()
+    eventually(lambda: threads_of("defect") == {})
+    assert [str(failure) for failure in failures] == ["a defect"]
 
 
 # --- callback workers -------------------------------------------------------------------------------------------------
@@ -262,7 +302,11 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         if message.data == b"raise":
             raise ZeroDivisionError
 
-    with connect(server, on_event=lambda event: check("on_event")) as client:
+    def delay(_: int) -> float:
+        check("delay")
+        return 0.0
+
+    with connect(server, on_event=lambda event: check("on_event"), reconnect_delay=delay) as client:
         client.subscribe("echo", callback=handle)
         sub = client.subscribe("large")
         client.publish("echo", b"raise")
@@ -290,5 +334,6 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         "callback",
         "on_event",
         "start",
+        "delay",
     }
     assert len(owned) == 1

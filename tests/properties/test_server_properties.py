@@ -27,12 +27,16 @@ HOSTS = NAMES | st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(str)
 PATHS = st.text("abc/.-_?&=%20", max_size=10).map(lambda text: f"/x{text}")
 
 
+def in_clear(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
 def write(server: Server) -> str:
     """The whole URL, with user information and query."""
     if server.token is not None:
         user_info = f"{quote(server.token.reveal(), safe='')}@"
     elif server.user is not None:
-        user_info = f"{quote(server.user.reveal(), safe='')}:{quote(server.password.reveal() if server.password else '', safe='')}@"
+        user_info = f"{quote(server.user.reveal(), safe='')}:{quote(in_clear(server.password) or '', safe='')}@"
     else:
         user_info = ""
     host = f"[{server.host}]" if ":" in server.host else server.host

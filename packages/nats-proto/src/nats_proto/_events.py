@@ -238,6 +238,8 @@ class OpenTransport:
     """Host and port: the server's, or those of the proxy in front of it."""
     at: float
     deadline: float
+    round: int
+    """Through the servers, from 1: what ``reconnect_delay`` is called with when it ends without a connection."""
 
 
 @dataclass(frozen=True, slots=True)

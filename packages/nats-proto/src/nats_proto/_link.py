@@ -205,7 +205,7 @@ class Link:
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
         proxy = self._options.proxy
         address = proxy.address if isinstance(proxy, Proxy) else attempt.server.address
-        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline))
+        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline, attempt.round))
         if not self._first_walk:
             delay = max(0.0, attempt.at - now)
             self.events.append(

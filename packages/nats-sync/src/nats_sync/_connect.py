@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from time import monotonic
 from typing import Unpack
 
@@ -11,6 +12,7 @@ from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import ConfigurationError
 
 from ._client import Client
+from ._delays import Delays
 from ._message import Message
 from ._pump import Pump
 from ._threads import Threads
@@ -38,10 +40,14 @@ def connect(
         options = ConnectOptions(**fields)
     elif fields:
         raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+    delays: Delays | None = None
+    if options.reconnect_delay is not None:
+        delays = Delays(options.reconnect_delay)
+        options = replace(options, reconnect_delay=delays)
     session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
     pump = Pump(session)
     writer = Writer(pump)
-    threads = Threads(pump, writer, options)
+    threads = Threads(pump, writer, options, delays)
     client = Client(pump, writer, threads, options)
     threads.start()
     try:

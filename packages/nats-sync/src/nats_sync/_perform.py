@@ -33,16 +33,18 @@ class Performer:
         self._changed = threading.Condition()
         self._wanted: Perform | None = None
         self._stopped = False
-        self.thread: threading.Thread | None = None
+        self.threads: list[threading.Thread] = []
+        """The one, if it was ever needed."""
 
     def perform(self, command: Perform) -> None:
         """Have it done; what was asked for before and not begun is forgotten."""
         with self._changed:
             self._wanted = command
             self._changed.notify()
-            if self.thread is None and not self._stopped:
-                self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self.thread.start()
+            if not self.threads and not self._stopped:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+                self.threads.append(thread)
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -52,7 +54,7 @@ class Performer:
 
     def forget_parent(self) -> None:
         """In a forked child: the thread is not here."""
-        self.thread = None
+        self.threads = []
 
     def _run(self) -> None:
         while (command := self._next()) is not None:

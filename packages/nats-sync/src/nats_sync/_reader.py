@@ -9,9 +9,11 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import CloseTransport, OpenTransport, Perform
+from nats_proto import CloseTransport, OpenTransport, Perform, SessionStatus
 
+from ._delays import Delays
 from ._dial import Dialler, Interrupted
+from ._perform import Performer
 from ._pump import Pump
 from ._transport import Transport, milliseconds
 
@@ -31,10 +33,12 @@ MAX_READS: Final = 16
 class Reader:
     """One thread for the whole life of a client: a reconnect is another round of its loop."""
 
-    def __init__(self, pump: Pump, writer: Writer, name: str) -> None:
+    def __init__(self, pump: Pump, writer: Writer, performer: Performer, name: str, delays: Delays | None) -> None:
         self._pump = pump
         self._writer = writer
         self._dialler = Dialler(pump.wakeup, lambda: bool(pump.commands), f"{name}-resolver")
+        self._performer = performer
+        self._delays = delays
         self._opening: OpenTransport | None = None
         self._transport: Transport | None = None
         """The one that is open; the pump's is None as soon as the session has given it up."""
@@ -55,6 +59,7 @@ class Reader:
         finally:
             self._close_transport()
             pump.writer_wakes.put(False)
+            self._performer.stop()
             self._dialler.close()
             pump.wakeup.close()
 
@@ -130,6 +135,8 @@ class Reader:
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     def _open(self, command: OpenTransport, now: float, deadline: float | None) -> None:
+        if self._ask_for_delay(command.round):
+            return
         if command.at > now:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
@@ -152,12 +159,20 @@ class Reader:
                 elif failure is not None:
                     pump.session.transport_failed(failure, now=monotonic())
                 pump.drain()
+                pump.give_to_writer()  # with TLS first, or a proxy, we speak first
         pump.leave()
         if transport is not None and wanted:
             self._transport = transport
             self._poll.register(transport, select.POLLIN)
         elif transport is not None:
             transport.abandon()
+
+    def _ask_for_delay(self, rounds: int) -> bool:
+        """Before a dial of a reconnect: whether user code ran, after which everything may be different."""
+        session = self._pump.session
+        if self._delays is None or session.status is not SessionStatus.RECONNECTING:
+            return False
+        return self._delays.prepare(session.stats.reconnects, rounds)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

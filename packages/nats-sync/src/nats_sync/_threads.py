@@ -14,8 +14,10 @@ from nats_proto import Closed, ConnectOptions, Session
 from nats_proto.errors import ConnectionClosedError
 
 from ._callbacks import Callbacks
+from ._delays import Delays
 from ._dispatch import Dispatcher
 from ._message import Message
+from ._perform import Performer
 from ._pump import NOBODY, Pump
 from ._reader import Reader
 from ._writer import Writer
@@ -32,18 +34,21 @@ class Threads:
     All are daemons: an interpreter that ends does not wait for a client that nobody closed.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions) -> None:
+    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
         name = f"nats-{options.name}" if options.name else "nats"
         self._pump = pump
         self._options = options
         pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
         pump.callbacks = Callbacks(pump, name)
-        self._reader = Reader(pump, writer, name)
+        self._performer = Performer(pump, name)
+        self._reader = Reader(pump, writer, self._performer, name, delays)
         self._core = [
             threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
         self._dispatcher = threading.Thread(target=pump.dispatcher.run, name=f"{name}-events", daemon=True)
+        self._reader_asks = delays is not None
+        """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
 
     def start(self) -> None:
@@ -59,19 +64,26 @@ class Threads:
             raise
 
     def runs_user_code(self, thread: threading.Thread) -> bool:
-        """Whether it is one of those that call callbacks or ``on_event``."""
-        return thread is self._dispatcher or thread in self._pump.callbacks.threads
+        """Whether it is one of those that call the user's functions."""
+        return thread in self._blockable()
+
+    def _blockable(self) -> list[threading.Thread]:
+        """Those that user code may hold up."""
+        threads = [self._dispatcher, *self._performer.threads, *self._pump.callbacks.threads]
+        return [*self._core, *threads] if self._reader_asks else threads
 
     def join(self) -> None:
         """After the end: wait for them, without waiting for oneself or for user code that waits for us."""
         me = threading.current_thread()
+        blockable = self._blockable()
         for thread in self._core:
-            if thread is not me:
+            if thread is not me and thread not in blockable:
                 thread.join()
-        if not self.runs_user_code(me):
+        if me not in blockable:
             deadline = monotonic() + USER_CODE_LIMIT
-            for thread in (self._dispatcher, *self._pump.callbacks.threads):
-                thread.join(max(0.0, deadline - monotonic()))
+            for thread in blockable:
+                if thread.is_alive():  # else it may not have been started yet, and ends at once
+                    thread.join(max(0.0, deadline - monotonic()))
 
     def forget_parent(self) -> None:
         """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
@@ -80,6 +92,7 @@ class Threads:
         pump.send_lock = threading.Lock()
         self._core = []
         pump.callbacks.forget_parent()
+        self._performer.forget_parent()
         self._reader.close_copies()
         pump.wakeup.close_copies()
         pump.transport = None

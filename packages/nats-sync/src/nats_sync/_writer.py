@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from threading import get_ident
+from time import monotonic
 
 from ._pump import NOBODY, WRITER, Pump
 from ._transport import Chunk, Transport, chunked, cut
@@ -65,14 +66,23 @@ class Writer:
 
     def run(self) -> None:
         """The writer's thread."""
-        while self._pump.writer_wakes.get():
-            with self._pump.lock:
-                now = self._next()
-            while now is not _Now.FREE:
-                transport = self._transport
-                if now is _Now.BLOCKED and transport is not None:
-                    transport.wait_writable()
-                now = self._send()
+        pump = self._pump
+        try:
+            while pump.writer_wakes.get():
+                self._write_all()
+        except BaseException:
+            # A fault of this program: nobody may be left waiting for a thread that is gone.
+            pump.call(lambda: pump.session.close(now=monotonic()))
+            raise
+
+    def _write_all(self) -> None:
+        with self._pump.lock:
+            now = self._next()
+        while now is not _Now.FREE:
+            transport = self._transport
+            if now is _Now.BLOCKED and transport is not None:
+                transport.wait_writable()
+            now = self._send()
 
     # --- as its owner ------------------------------------------------------------------------------------------------
 
