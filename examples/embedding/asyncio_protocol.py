@@ -78,7 +78,7 @@ class Driver:
         await asyncio.sleep(max(0.0, command.at - self.loop.time()))
         try:
             async with asyncio.timeout_at(command.deadline):
-                await self.loop.create_connection(lambda: Link(self), *command.server.address)
+                await self.loop.create_connection(lambda: Link(self), *command.address)
         except (OSError, TimeoutError) as error:
             self._dial = None
             self.session.transport_failed(error, now=self.loop.time())

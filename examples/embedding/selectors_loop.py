@@ -78,7 +78,7 @@ class Loop:
     def _start_dial(self, command: OpenTransport) -> None:
         self._dial = None
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(*command.server.address, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, address = socket.getaddrinfo(*command.address, type=socket.SOCK_STREAM)[0]
             self._socket = socket.socket(family, kind, protocol)
             self._socket.setblocking(False)
             self._selector.register(self._socket, selectors.EVENT_WRITE)

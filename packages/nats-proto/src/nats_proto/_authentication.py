@@ -152,8 +152,8 @@ def authenticate(options: ConnectOptions, server: Server, info: ServerInfo) -> O
 
 
 def holds_credentials(text: str) -> bool:
-    """Whether a text is the content of a ``.creds`` file; else it is the path of one."""
-    return "-----BEGIN" in text or "\n" in text
+    """Whether a text is the content of a ``.creds`` file, or a JWT alone; else it is the path of one."""
+    return "-----BEGIN" in text or "\n" in text or (text.startswith("eyJ") and text.count(".") == 2)
 
 
 def is_path(value: object) -> TypeGuard[Path]:
