@@ -20,6 +20,7 @@ from nats_proto import (
     Frame,
     OpenTransport,
     Parser,
+    Perform,
     PingFrame,
     PublishFrame,
     Role,
@@ -152,8 +153,9 @@ class World:
     def _run_commands(self) -> None:
         for command in self.session.commands_to_run():
             self.commands.append(command)
-            self._pieces.clear()
-            self.dial = command if isinstance(command, OpenTransport) else None
+            if not isinstance(command, Perform):
+                self._pieces.clear()
+                self.dial = command if isinstance(command, OpenTransport) else None
 
     def _write(self) -> None:
         while True:
