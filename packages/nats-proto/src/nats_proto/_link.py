@@ -58,7 +58,7 @@ LAME_DUCK_GRACE: Final = 5.0
 """Seconds that moving away from a lame duck waits for a moment without open requests; servers stay for longer."""
 
 MAX_LISTED: Final = 10
-MAX_FAILURE: Final = 150
+MAX_FAILURE: Final = 300
 """Servers, and characters of what each said, in the text of "no server could be used": a line, not a book."""
 
 
