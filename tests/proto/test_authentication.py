@@ -191,7 +191,6 @@ def test_answers_of_an_auth_callback(answer: Credentials, expected: dict[str, ob
         (None, "NoneType, not Credentials"),
         ("token-s3cret", "str, not Credentials"),
         ({"user": "s3cret"}, "dict, not Credentials"),
-        (Credentials(jwt=JWT, signature=b"short-s3cret"), "64 bytes"),
         (Credentials(jwt=JWT, seed="SUs3cret"), "seed"),
         (Credentials(seed=ACCOUNT.seed), "account, not of a user"),
     ],
@@ -352,6 +351,8 @@ def test_credentials_that_cannot_be_used_are_refused_at_once(options: dict[str, 
         (lambda: Credentials(nkey=USER.public_key), "without seed or signature"),
         (lambda: Credentials(user=5), "user must be text"),  # type: ignore[arg-type]
         (lambda: Credentials(token="\ud800"), "token must be text"),
+        (lambda: Credentials(jwt=JWT, signature=b"short"), "64 bytes"),
+        (lambda: Credentials(jwt=JWT, signature="x" * 64), "64 bytes"),  # type: ignore[arg-type]
         (lambda: Credentials(user=b"u"), "user must be text"),  # type: ignore[arg-type]
     ],
 )

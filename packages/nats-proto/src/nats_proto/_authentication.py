@@ -19,7 +19,7 @@ Nothing of what a callback raises is passed on but the name of its class: its te
 
 from __future__ import annotations
 
-import binascii
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeGuard, runtime_checkable
@@ -49,6 +49,10 @@ __all__ = [
 
 MAX_CREDENTIALS_FILE: Final = 1024 * 1024
 """Bytes of a ``.creds`` file. Real ones have a few thousand."""
+
+
+SIGNATURE_SIZE: Final = 64
+"""Bytes of an Ed25519 signature."""
 
 
 @runtime_checkable
@@ -85,11 +89,14 @@ class Credentials:
     """The public user key (``U…``), when there is no JWT."""
     seed: str | Secret | None = None
     signature: bytes | Secret | None = None
+    """Kept in the form that CONNECT has."""
 
     def __post_init__(self) -> None:
-        for name in ("user", "password", "token", "jwt", "seed", "signature"):
+        for name in ("user", "password", "token", "jwt", "seed"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _secret(getattr(self, name), name, allow_bytes=name == "signature"))
+                object.__setattr__(self, name, _secret(getattr(self, name), name))
+        if self.signature is not None:
+            object.__setattr__(self, "signature", _encoded(self.signature))
         if self.password is not None and self.user is None:
             raise CredentialsError("a password without a user")
         if self.token is not None and self.user is not None:
@@ -158,7 +165,8 @@ def holds_credentials(text: str) -> bool:
 
 def is_path(value: object) -> TypeGuard[Path]:
     """Whether it is a path object of text."""
-    return isinstance(value, Path) and isinstance(value.__fspath__(), str)
+    path: object = value.__fspath__() if isinstance(value, Path) else None
+    return isinstance(path, str)
 
 
 def _user_credentials(source: CredentialsSource) -> Operation[UserCredentials]:
@@ -183,8 +191,9 @@ def _user_credentials(source: CredentialsSource) -> Operation[UserCredentials]:
 def _identity(given: Credentials, server: Server, nonce: bytes) -> Identity | NATSError:
     user, password, token = _as_secret(given.user), _as_secret(given.password), _as_secret(given.token)
     if server.user is not None or server.token is not None:
-        user, password, token = _as_secret(server.user), _as_secret(server.password), _as_secret(server.token)
-    nkey, signature = given.nkey, _as_secret(given.signature)
+        user, password, token = server.user, server.password, server.token
+    nkey = given.nkey
+    signature = _encoded(given.signature) if given.signature is not None else None
     if (given.nkey is not None or (given.seed is not None and given.jwt is None)) and not nonce:
         return CredentialsError(f"server {server} sent no nonce to sign: it does not take NKeys")
     if given.seed is not None and nonce:
@@ -193,13 +202,15 @@ def _identity(given: Credentials, server: Server, nonce: bytes) -> Identity | NA
             return signed
         public, raw = signed
         nkey = None if given.jwt is not None else public
-        signature = Secret(raw)
-    if signature is not None and len(signature.reveal_bytes()) != 64:
-        return CredentialsError("a signature has 64 bytes (Ed25519), not base64")
-    encoded = None
-    if signature is not None and nonce:
-        encoded = Secret(_base64url(signature.reveal_bytes()))
-    return Identity(user=user, password=password, token=token, jwt=_as_secret(given.jwt), nkey=nkey, signature=encoded)
+        signature = _encoded(raw)
+    return Identity(
+        user=user,
+        password=password,
+        token=token,
+        jwt=_as_secret(given.jwt),
+        nkey=nkey,
+        signature=signature if nonce else None,
+    )
 
 
 def _sign(seed: str | Secret, nonce: bytes) -> tuple[str, bytes] | NATSError:
@@ -212,18 +223,24 @@ def _sign(seed: str | Secret, nonce: bytes) -> tuple[str, bytes] | NATSError:
         return error.with_traceback(None)
 
 
-def _base64url(data: bytes) -> bytes:
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(bytes.maketrans(b"+/", b"-_"))
+def _encoded(signature: object) -> Secret:
+    if isinstance(signature, Secret):
+        return signature
+    if isinstance(signature, bytes) and len(signature) == SIGNATURE_SIZE:
+        return Secret(urlsafe_b64encode(signature).rstrip(b"="))
+    kind = type(signature).__name__
+    del signature
+    raise CredentialsError(f"a signature has {SIGNATURE_SIZE} bytes (Ed25519, not encoded), not {kind}")
 
 
-def _as_secret(value: str | bytes | Secret | None) -> Secret | None:
+def _as_secret(value: str | Secret | None) -> Secret | None:
     return value if value is None or isinstance(value, Secret) else Secret(value)
 
 
-def _secret(value: object, name: str, *, allow_bytes: bool) -> Secret:
+def _secret(value: object, name: str) -> Secret:
     if isinstance(value, Secret):
         return value
-    if isinstance(value, str) or (allow_bytes and isinstance(value, bytes)):
+    if isinstance(value, str):
         try:
             return Secret(value)
         except ValueError:

@@ -78,6 +78,9 @@ def greeting(
         raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
     if len(info.nonce) > MAX_NONCE:
         raise RemoteProtocolError(f"server {server} sent a nonce of {len(info.nonce)} characters, at most {MAX_NONCE}")
+    for layer in wire.layers:
+        if isinstance(layer, WebSocketLayer):
+            layer.limit_messages(info.max_payload)
     identity = yield from authenticate(options, server, info)
     line = _connect_line(options, info, identity, secure=wire.secure)
     if isinstance(line, NATSError):
@@ -111,7 +114,7 @@ def _is_context(value: object) -> TypeGuard[SSLContext]:
 
 
 def _upgrade(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
-    headers = options.websocket_headers or ()
+    headers: object = options.websocket_headers or ()
     if callable(headers):
         headers = yield Call(headers, (server.url,), "websocket_headers callback")
     layer = _websocket_layer(server, options, headers)

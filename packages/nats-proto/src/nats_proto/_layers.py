@@ -20,7 +20,7 @@ A layer never raises for what the peer did. It keeps an `error`, like the parser
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from .errors import LocalProtocolError, NATSError
 
@@ -30,10 +30,8 @@ __all__ = ["Layer", "Ledger", "Wire"]
 class Layer(Protocol):
     """One layer. All methods but `sent` do nothing once there is an `error`."""
 
-    @property
-    def name(self) -> str:
-        """What it is called in the text of an error."""
-        ...
+    name: ClassVar[str]
+    """What it is called in the text of an error."""
 
     @property
     def ready(self) -> bool:
@@ -147,6 +145,11 @@ class Wire:
         self.plain = False
         self.secure = self.secure or secure
         layer.start()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The lowest first."""
+        return tuple(self._layers)
 
     @property
     def top(self) -> str:

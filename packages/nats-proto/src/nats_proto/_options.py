@@ -182,9 +182,10 @@ class ConnectOptions:
             raise ConfigurationError("tls_hostname is empty; None means the host of the URL")
         if self.websocket_headers is not None and not callable(self.websocket_headers):
             object.__setattr__(self, "websocket_headers", check_headers(self.websocket_headers))
-        if isinstance(self.proxy, str):
-            object.__setattr__(self, "proxy", Proxy.parse(self.proxy))
-        elif self.proxy is not None and not isinstance(self.proxy, Proxy):
+        proxy: object = self.proxy
+        if isinstance(proxy, str):
+            object.__setattr__(self, "proxy", Proxy.parse(proxy))
+        elif proxy is not None and not isinstance(proxy, Proxy):
             raise ConfigurationError("proxy must be a URL (http://host:port)")
 
     def __reduce__(self) -> tuple[Callable[[dict[str, object]], ConnectOptions], tuple[dict[str, object]]]:

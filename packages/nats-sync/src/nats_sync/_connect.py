@@ -45,8 +45,7 @@ def connect(
         delays = Delays(options.reconnect_delay)
         options = replace(options, reconnect_delay=delays)
     session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
-    fields.clear()  # from here on no traceback that prints local variables has a secret
-    del servers
+    del servers, fields  # from here on no traceback that prints local variables has a secret
     pump = Pump(session)
     writer = Writer(pump)
     threads = Threads(pump, writer, options, delays)
