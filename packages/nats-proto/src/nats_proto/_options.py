@@ -182,10 +182,9 @@ class ConnectOptions:
             raise ConfigurationError("tls_hostname is empty; None means the host of the URL")
         if self.websocket_headers is not None and not callable(self.websocket_headers):
             object.__setattr__(self, "websocket_headers", check_headers(self.websocket_headers))
-        proxy: object = self.proxy
-        if isinstance(proxy, str):
-            object.__setattr__(self, "proxy", Proxy.parse(proxy))
-        elif proxy is not None and not isinstance(proxy, Proxy):
+        if isinstance(self.proxy, str):
+            object.__setattr__(self, "proxy", Proxy.parse(self.proxy))
+        elif not _is_one_of(self.proxy, Proxy, type(None)):
             raise ConfigurationError("proxy must be a URL (http://host:port)")
 
     def __reduce__(self) -> tuple[Callable[[dict[str, object]], ConnectOptions], tuple[dict[str, object]]]:
@@ -241,6 +240,10 @@ _LEAST: Final = {
     "max_control_line": 512,
     "max_message_size": 1,
 }
+
+
+def _is_one_of(value: object, *types: type) -> bool:
+    return isinstance(value, types)
 
 
 def _is_text(value: object) -> bool:
