@@ -21,7 +21,12 @@ class Secret:
     __slots__ = ("__text",)
 
     def __init__(self, text: str | bytes) -> None:
-        self.__text = text if isinstance(text, bytes) else text.encode()
+        """Raises `ValueError`, which quotes nothing, for text that UTF-8 cannot express and bytes that are no UTF-8."""
+        encoded = _utf8(text)
+        if not isinstance(encoded, bytes):
+            del text
+            raise encoded
+        self.__text = encoded
 
     def reveal(self) -> str:
         """The text."""
@@ -49,11 +54,33 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self.__text)
 
+    def __dir__(self) -> list[str]:  # for what shows an object by the names it has
+        return [name for name in object.__dir__(self) if not name.startswith("_Secret__")]
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce__()
 
     def __copy__(self) -> Secret:
         return self
 
     def __deepcopy__(self, memo: object) -> Secret:
         return self
+
+
+def _utf8(text: object) -> bytes | ValueError | TypeError:
+    """The bytes; or what is wrong, to be raised where no local variable holds the text.
+
+    A `UnicodeError` holds the text, as the error or as its context: none may get out.
+    """
+    if not isinstance(text, (str, bytes)):
+        return TypeError(f"a secret must be str or bytes, not {type(text).__name__}")
+    try:
+        if isinstance(text, str):
+            return str.encode(text)
+        bytes.decode(text)
+    except UnicodeError:
+        return ValueError("a secret must be text that UTF-8 can express, or bytes that are UTF-8")
+    return bytes(text)
