@@ -145,8 +145,9 @@ class OperatorMode:
         return self.app.user(name, **options)
 
     def revoke(self, user: User) -> None:
-        """The JWTs the user has had until now are worth nothing, once the server has the new `config`. New ones are."""
-        user.account.revocations[user.public_key] = int(time.time())
+        """Once the server has the new `config`, it accepts no JWT the user has had until now; later ones it does."""
+        revocations = user.account.revocations
+        revocations[user.public_key] = max(int(time.time()), revocations.get(user.public_key, 0) + 1)
 
     def config(self, **settings: object) -> dict[str, object]:
         """The configuration of a server, for `LocalServer` and its `reload`; ``settings`` are further ones."""
