@@ -1,0 +1,77 @@
+"""Whether an error shows a secret: in its text, in those it came from, in a traceback with every local variable.
+
+The frames of the tests themselves are left out, since the test holds the secret. The rest is searched for every piece
+of eight characters of the secret, in each form it may have taken on the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["assert_silent", "error_of", "forms", "shown"]
+
+TESTS = str(Path(__file__).parent.parent)
+PIECE = 8
+
+
+def error_of(call: Callable[[], object]) -> Exception:
+    """What the call raises."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def assert_silent(error: BaseException, *secrets: bytes) -> None:
+    """No piece of the secrets is in what the error shows."""
+    text = shown(error)
+    found = {piece for secret in secrets for form in forms(secret) for piece in pieces(form) if piece in text}
+    assert not found, f"{len(found)} pieces of a secret are in:\n{text}"
+
+
+def shown(error: BaseException) -> str:
+    """All that is to be seen of an error, and of those it came from, by one who looks closely."""
+    parts: list[str] = []
+    for each in chain(error):
+        frames = beyond_the_tests(each.__traceback__)
+        parts += [str(each), repr(each), repr(each.args), repr(vars(each))]
+        parts += traceback.TracebackException(type(each), each, frames, capture_locals=True).format(chain=False)
+    return "\n".join(parts)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    if error is not None:
+        yield error
+        yield from chain(error.__cause__)
+        if error.__context__ is not error.__cause__:
+            yield from chain(error.__context__)
+
+
+def beyond_the_tests(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(TESTS):
+        frames = frames.tb_next
+    return frames
+
+
+def forms(secret: bytes) -> set[str]:
+    """What the secret may look like: as text, in the usual encodings, as a list of numbers, as Python prints it."""
+    plain = secret.decode("latin-1")
+    encoded = [base64.b64encode(secret), base64.urlsafe_b64encode(secret), base64.b32encode(secret)]
+    return {
+        plain,
+        repr(secret)[2:-1],
+        repr(plain)[1:-1],
+        secret.hex(),
+        secret.hex().upper(),
+        ", ".join(str(byte) for byte in secret),
+        *(each.decode().rstrip("=") for each in encoded),
+    }
+
+
+def pieces(text: str) -> set[str]:
+    return {text[at : at + PIECE] for at in range(len(text) - PIECE + 1)}
