@@ -28,7 +28,7 @@ __all__ = ["Layer", "Ledger", "Wire"]
 
 
 class Layer(Protocol):
-    """One layer. All methods but `sent` do nothing once there is an `error`."""
+    """One layer. After an `error` nothing but `sent` does anything, but the next `wrap` may still have last words."""
 
     name: ClassVar[str]
     """What it is called in the text of an error."""
@@ -69,7 +69,7 @@ class Layer(Protocol):
         ...
 
     def close(self) -> None:
-        """Say goodbye in the next `wrap`, if the layer has a word for it and is ready. Nothing from above follows."""
+        """Say goodbye at the end of the next `wrap`, if the layer has a word for it and is ready. Nothing follows."""
         ...
 
 
@@ -168,7 +168,7 @@ class Wire:
 
     @property
     def ended(self) -> bool:
-        """The peer has ended one of the layers in an orderly way."""
+        """The peer has ended one of the layers in an orderly way: for those above as good as `receive_eof`."""
         return any(layer.ended for layer in self._layers)
 
     def receive_data(self, data: bytes) -> bytes:

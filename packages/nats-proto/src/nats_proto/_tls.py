@@ -17,9 +17,8 @@ The two directions end apart. The server's close_notify sets ``ended``; ours is 
 `close`, and no answer to it is awaited. The transport's end without a close_notify is no fault here: no byte of a
 record cut short was delivered, and the connection counts such an end as a loss in any case.
 
-A fault is kept in ``error``, what was read before it is delivered, and OpenSSL is let go. The alert that tells the
-server what was wrong (a certificate of an authority we do not know, say) can still be had from `wrap`: its log is where
-an operator looks.
+A fault is kept in ``error``, what was read before it is delivered, and OpenSSL is let go. The alert that it has for the
+server can still be had from `wrap`, once: a server that has one logs a reason, one that has none an end.
 
 Importing `ssl` brings `socket` in, so this module is to be imported when TLS is used, not before.
 """
@@ -43,6 +42,9 @@ KiB: Final = 1024
 
 RECORD: Final = 16 * KiB
 """Plain bytes in one record, and so in one read: the most that TLS allows (RFC 8446, 5.1)."""
+
+SMALL: Final = 1 * KiB
+"""Bytes of a piece that are copied in less time than it takes to look at the piece."""
 
 BATCH: Final = 256 * KiB
 """Encrypted bytes after which a piece is given down: one write for many records, and the BIO grows no further."""
@@ -321,14 +323,17 @@ def _name_to_prove(hostname: str) -> str:
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
-    """Runs of small pieces joined, large ones as they are."""
+    """Runs of small pieces joined, large ones as they are; all of them joined if they are small on the average."""
+    if sum(map(len, pieces)) <= SMALL * len(pieces):
+        yield b"".join(pieces)
+        return
     begin = 0
     for index, size in enumerate(map(len, pieces)):
         if size >= RECORD:
             yield b"".join(pieces[begin:index])
             yield pieces[index]
             begin = index + 1
-    yield b"".join(pieces[begin:] if begin else pieces)
+    yield b"".join(pieces[begin:])
 
 
 # --- what errors say -------------------------------------------------------------------------------------------------
