@@ -11,6 +11,8 @@
     a, b:4223 ,c                            three servers
     nothing                                 nats://127.0.0.1:4222
 
+The URL of an HTTP proxy, ``http://user:password@host:port``, is read by the same rules.
+
 A URL may hold secrets, and people log errors. So no text made here has more of a URL than what stands behind its last
 ``@``; the functions that look at user information say what is wrong without quoting it; and the errors are raised where
 no local variable holds the URL any more, for those who print tracebacks with locals.
@@ -25,9 +27,10 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
+from ._secret import Secret
 from .errors import ConfigurationError, InvalidURLError
 
-__all__ = ["Server", "parse_address", "parse_servers", "peer_of"]
+__all__ = ["Server", "parse_address", "parse_servers", "peer_of", "read_proxy"]
 
 MAX_URL: Final = 16 * 1024
 """Characters. Room for long tokens; beyond it nothing is looked at."""
@@ -40,6 +43,7 @@ DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 _PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
 _WEBSOCKET: Final = frozenset({"ws", "wss"})
+_PROXY_PORT: Final = 80
 
 _SHOWN: Final = 60
 """Characters of a bad URL that an error shows, escaped ones as long as they get."""
@@ -162,6 +166,14 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
     )
 
 
+def read_proxy(url: str) -> tuple[str, int, Secret | None] | str:
+    """Host, port and ``user:password`` of an HTTP proxy; or the whole text of an error."""
+    try:
+        return _read_proxy(url)
+    except _Unusable as reason:
+        return f"proxy URL {_shown(url, False)} cannot be used: {reason}"
+
+
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
@@ -225,20 +237,62 @@ _END_OF_AUTHORITY: Final = re.compile("[/?#]")
 
 
 def _read(url: str, default_scheme: str, secure: bool) -> Server:
-    if len(url) > MAX_URL:
-        raise _Unusable(f"it has {len(url)} characters, {MAX_URL} at most are looked at")
-    if _JUNK.search(url):
-        raise _Unusable("it has a space or a control character")
+    _check_characters(url)
     scheme, rest = _scheme(url, default_scheme)
     if secure:
         scheme = _SECURED[scheme]
-    end = _END_OF_AUTHORITY.search(rest)
-    authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
-    user_info, _, address = authority.rpartition("@")
+    user_info, address, tail = _split(rest)
     path = _path(scheme, tail)
     user, password, token = _user_info(user_info)
     host, port = _host_and_port(address, _PORTS[scheme])
     return Server(scheme=scheme, host=host, port=port, path=path, user=user, password=password, token=token)
+
+
+def _read_proxy(url: str) -> tuple[str, int, Secret | None]:
+    _check_characters(url)
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.lower() == "https":
+        raise _Unusable("TLS with the proxy itself is not supported; what goes through an http proxy may have TLS")
+    if separator and scheme.lower() != "http":
+        raise _Unusable("its scheme is not http")
+    user_info, address, tail = _split(rest if separator else url)
+    if tail not in ("", "/"):
+        raise _Unusable("a proxy has neither path nor query")
+    credentials: Secret | None = None
+    if user_info:
+        user, _, password = _decoded(user_info)
+        if ":" in user:
+            raise _Unusable("its user has a colon, which proxies cannot tell from the one before the password")
+        credentials = Secret(f"{user}:{password}")
+    return (*_host_and_port(address, _PROXY_PORT), credentials)
+
+
+def _check_characters(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise _Unusable(f"it has {len(url)} characters, {MAX_URL} at most are looked at")
+    if _JUNK.search(url):
+        raise _Unusable("it has a space or a control character")
+
+
+def _split(rest: str) -> tuple[str, str, str]:
+    """What stands behind the scheme: user information, host and port, and the tail."""
+    end = _END_OF_AUTHORITY.search(rest)
+    authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
+        raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
+    user_info, _, address = authority.rpartition("@")
+    return user_info, address, tail
+
+
+def _decoded(text: str) -> tuple[str, str, str]:
+    """What stands before the first colon, the colon if there is one, and what stands behind it."""
+    if _BAD_PERCENT.search(text):
+        raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
+    first, colon, second = text.partition(":")
+    try:
+        return unquote(first, errors="strict"), colon, unquote(second, errors="strict")
+    except UnicodeDecodeError:
+        raise _Unusable("its user information is not percent-encoded UTF-8") from None
 
 
 def _scheme(url: str, default_scheme: str) -> tuple[str, str]:
@@ -251,8 +305,6 @@ def _scheme(url: str, default_scheme: str) -> tuple[str, str]:
 
 
 def _path(scheme: str, tail: str) -> str:
-    if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
-        raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
     if "#" in tail:
         raise _Unusable("it has a fragment (#)")
     if not tail.isascii():
@@ -269,13 +321,7 @@ def _user_info(text: str) -> tuple[str | None, str | None, str | None]:
     """User, password and token. One part alone is a token."""
     if not text:
         return None, None, None
-    if _BAD_PERCENT.search(text):
-        raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
-    first, colon, second = text.partition(":")
-    try:
-        name, password = unquote(first, errors="strict"), unquote(second, errors="strict")
-    except UnicodeDecodeError:
-        raise _Unusable("its user information is not percent-encoded UTF-8") from None
+    name, colon, password = _decoded(text)
     if not colon:
         return None, None, name
     if not name:

@@ -1,0 +1,89 @@
+"""As much of HTTP/1 as a tunnel and an upgrade need: the head of one response, and what may stand in a request.
+
+A body is never read. Behind a head that was asked for stands another protocol; behind one that refuses, nothing of
+interest. So a refusal is known at the end of its head, whether or not a body or the end of the stream follows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["MAX_HEAD", "TOKEN", "VALUE", "HeadReader"]
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of status line and headers, those of interim responses included. Twice what common servers let one request
+have; a response that sets cookies and policies has 2 to 4 KiB."""
+
+_SHOWN: Final = 60
+"""Characters of a reason phrase that an error shows, before escapes."""
+
+TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.6.2)."""
+
+VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
+"""A header's value as we send it: without the bytes beyond ASCII, of which nobody knows what they mean."""
+
+_PROTOCOL: Final = b"HTTP/1."
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_FIELD_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class HeadReader:
+    """Reads up to the end of a response's head. Interim responses (1xx) are passed over, but for 101."""
+
+    __slots__ = ("_buffer", "_room", "fault", "raw", "reason", "status")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._room: int = MAX_HEAD
+        self.fault: str | None = None
+        """What is wrong with the response, to stand behind "its answer "; nothing is read any more then."""
+        self.status = 0
+        """Of the response whose head is complete."""
+        self.reason = ""
+        """Its reason phrase, escaped and cut: something that an error may show."""
+        self.raw = b""
+        """The head, with the empty line at its end."""
+
+    def receive(self, data: bytes) -> bytes | None:
+        """The bytes behind the head, once it is complete; until then, and with a ``fault``, None."""
+        while self.fault is None:
+            buffer = self._buffer
+            unsearched = max(0, len(buffer) - 3)
+            taken = self._room - len(buffer)
+            buffer += data[:taken]
+            found = buffer.find(b"\r\n\r\n", unsearched)
+            if found < 0:
+                self._check_beginning()
+                return None
+            end = found + 4
+            rest = data[min(taken, len(data)) - (len(buffer) - end) :]
+            self.fault = self._parse(bytes(buffer[:end]))
+            if self.fault is None and (self.status >= 200 or self.status == 101):
+                return rest
+            self._room -= end
+            buffer.clear()
+            data = rest
+        return None
+
+    def _check_beginning(self) -> None:
+        """Whoever does not speak HTTP says so early, and may never send an empty line."""
+        buffer = self._buffer
+        if not buffer.startswith(_PROTOCOL[: len(buffer)]):
+            self.fault = "is not HTTP"
+        elif len(buffer) >= self._room:
+            self.fault = f"has more than {MAX_HEAD} bytes of headers"
+
+    def _parse(self, head: bytes) -> str | None:
+        """Returns what is wrong with it."""
+        status_line, *fields = head[:-4].split(b"\r\n")
+        status = _STATUS_LINE.fullmatch(status_line)
+        if status is None:
+            return "is not HTTP"
+        if not all(map(_FIELD_LINE.fullmatch, fields)):
+            return "has a malformed header"
+        self.raw = head
+        self.status = int(status[1])
+        self.reason = ascii((status[2] or b"").decode("latin-1").strip()[:_SHOWN])[1:-1]
+        return None
