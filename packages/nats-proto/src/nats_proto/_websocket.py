@@ -128,7 +128,7 @@ class WebSocketLayer:
     @property
     def compressed(self) -> bool:
         """Compression was agreed upon."""
-        return self._framing is not None and self._framing.inflate is not None
+        return self._framing is not None and self._framing.compression
 
     def limit_messages(self, max_payload: int) -> None:
         """To be told the server's ``max_payload`` (bytes) of INFO: a compressed message must not inflate to more.
@@ -218,8 +218,8 @@ class WebSocketLayer:
 
     def _open(self, framing: Framing) -> None:
         self._framing = framing
-        self._compress = framing.inflate is not None
-        self._reader = FrameReader(max_message=self._max_message, inflate=framing.inflate)
+        self._compress = framing.compression
+        self._reader = FrameReader(max_message=self._max_message, compression=framing.compression)
         self._state = _State.OPEN
 
     def _read_close(self, payload: bytes) -> None:
@@ -313,14 +313,14 @@ def _checked(headers: object) -> tuple[tuple[str, Secret], ...] | str:
 def _checked_pair(name: object, value: object) -> tuple[str, Secret] | str:
     if not isinstance(name, str) or not isinstance(value, (str, Secret)):
         return "has a name or a value that is no text"
-    bare = str.encode(name, errors="replace")
+    bare = str.encode(name, errors="surrogatepass")
     if not TOKEN.fullmatch(bare):
         return "has a name that is empty, or has characters that HTTP does not allow in names"
     name = bare.decode()
     lower = name.lower()
     if lower.startswith("sec-websocket-") or lower in _RESERVED:
         return f"is {lower}, which belongs to the upgrade itself and cannot be set"
-    content = value.reveal_bytes() if isinstance(value, Secret) else str.encode(value, errors="replace")
+    content = value.reveal_bytes() if isinstance(value, Secret) else str.encode(value, errors="surrogatepass")
     if not VALUE.fullmatch(content):
         return f"({lower}) has a value with control characters, or with others than ASCII"
     return name, Secret(content)

@@ -8,28 +8,20 @@ Theory of operation
 To us messages and frames are arbitrary pieces of one stream of bytes, so nothing is put together: what is there of a
 payload goes up at once. A server may put everything that waits for us, tens of MiB, into one frame; if the link breaks
 in the middle of it, the messages that came whole are not lost. Kept are a header that is not complete (13 bytes), a
-control frame that is not (127 bytes), and the inflater's window (RFC 7692).
+control frame that is not (127 bytes), and zlib's window (RFC 7692).
 
-A fault is found at the byte where it begins: at the header, not when all that it announces has come.
+A fault is found at the byte where it begins: at the header, not when all that it announces has come. Of a message that
+inflates to more than is accepted, as much as is accepted goes up; nothing is inflated beyond.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 
-__all__ = [
-    "INVALID_DATA",
-    "NORMAL_CLOSURE",
-    "PROTOCOL_ERROR",
-    "TOO_BIG",
-    "FrameFault",
-    "FrameReader",
-    "Inflate",
-    "Opcode",
-    "cut",
-]
+__all__ = ["NORMAL_CLOSURE", "PROTOCOL_ERROR", "FrameFault", "FrameReader", "Opcode", "cut"]
 
 
 class Opcode(IntEnum):
@@ -62,43 +54,36 @@ _WHOLE_MESSAGE: Final = _FINAL | Opcode.BINARY
 
 
 class FrameFault(Exception):
-    """What is wrong with a frame, and what a close frame says of it. It does not leave the reader."""
+    """What is wrong with a frame, and what our close frame says of it. Its text stands behind "sent "."""
 
     def __init__(self, text: str, code: int = PROTOCOL_ERROR) -> None:
         super().__init__(text)
         self.code = code
 
 
-class Inflate(Protocol):
-    """Takes a piece of a compressed message; ``room``: bytes it may give at most. Raises `FrameFault`."""
-
-    def __call__(self, piece: bytes, *, first: bool, last: bool, room: int) -> bytes: ...
-
-
 class FrameReader:
     """Reads a server's frames. ``max_message`` (bytes) bounds a message, all its frames together, also when inflated.
 
-    ``inflate`` is None unless compression was agreed upon.
+    ``compression``: it was agreed upon.
     """
 
     __slots__ = (
         "_begun",
-        "_compressed",
+        "_compression",
         "_final",
-        "_inflate",
+        "_inflater",
         "_inside",
         "_left",
         "_max_message",
         "_size",
-        "_untouched",
         "close",
         "fault",
         "ping",
     )
 
-    def __init__(self, *, max_message: int, inflate: Inflate | None) -> None:
+    def __init__(self, *, max_message: int, compression: bool) -> None:
         self._max_message = max_message
-        self._inflate = inflate
+        self._compression = compression
         self._begun = b""
         """A header or control frame that is not complete."""
         self._left: int | None = None
@@ -107,9 +92,8 @@ class FrameReader:
         """The present frame is the last of its message."""
         self._inside = False
         """Between two frames of one message."""
-        self._compressed = False
-        self._untouched = False
-        """Nothing of the present message was inflated yet."""
+        self._inflater: _Inflater | None = None
+        """Of the present message, if it is compressed."""
         self._size = 0
         """Of the present message so far, inflated."""
         self.ping: bytes | None = None
@@ -147,9 +131,11 @@ class FrameReader:
                 piece = data[position : position + left]
                 position += len(piece)
                 self._left = left = left - len(piece)
-                if self._compressed:
-                    piece = self._inflated(piece, last=self._final and not left)
-                if piece:
+                if self._inflater is not None:
+                    self._inflate(self._inflater, piece, payload)
+                    if self._final and not left:
+                        self._inflater.finish()
+                elif piece:
                     payload.append(piece)
                 if not left:
                     self._left = None
@@ -184,7 +170,7 @@ class FrameReader:
             raise FrameFault("a masked frame, which only clients send")
         if first & _RESERVED:
             raise FrameFault("a frame with reserved bits")
-        if first & _COMPRESSED and (self._inflate is None or opcode != Opcode.BINARY):
+        if first & _COMPRESSED and (not self._compression or opcode != Opcode.BINARY):
             raise FrameFault("a frame marked as compressed that must not be")
         if opcode & _CONTROL:
             if opcode > Opcode.PONG:
@@ -212,28 +198,61 @@ class FrameReader:
         """The header of a data frame was read."""
         if not self._inside:
             self._size = 0
-            self._untouched = self._compressed = bool(first & _COMPRESSED)
+            self._inflater = _Inflater() if first & _COMPRESSED else None
         self._final = bool(first & _FINAL)
         self._inside = not self._final
-        if self._compressed:
-            self._check_size(length)
-        else:
+        if self._inflater is None:
             self._size += length
-            self._check_size(self._size)
+        if max(length, self._size) > self._max_message:
+            raise self._too_big()
         self._left = length
 
-    def _inflated(self, piece: bytes, *, last: bool) -> bytes:
-        assert self._inflate is not None  # else the header was refused
-        room = self._max_message - self._size + 1  # the one byte that is too many shows that there are more
-        piece = self._inflate(piece, first=self._untouched, last=last, room=room)
-        self._untouched = False
-        self._size += len(piece)
-        self._check_size(self._size)
-        return piece
+    def _inflate(self, inflater: _Inflater, piece: bytes, payload: list[bytes]) -> None:
+        room = self._max_message - self._size
+        inflated = inflater.inflate(piece, room + 1)  # one byte too many shows that there are more
+        if inflated:
+            payload.append(inflated[:room])
+        if len(inflated) > room:
+            raise self._too_big()
+        self._size += len(inflated)
 
-    def _check_size(self, nbytes: int) -> None:
-        if nbytes > self._max_message:
-            raise FrameFault(f"a message of more than {self._max_message} bytes", TOO_BIG)
+    def _too_big(self) -> FrameFault:
+        return FrameFault(f"a message of more than {self._max_message} bytes", TOO_BIG)
+
+
+class _Inflater:
+    """One message of permessage-deflate (RFC 7692, 7.2.2). Raises `FrameFault` for what is no deflate."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+
+    def inflate(self, piece: bytes, room: int) -> bytes:
+        """The next piece; ``room`` bytes at most, and when it gives so many, it is not to go on."""
+        inflated = self._decompress(piece, room)
+        if self._stream.unused_data not in (b"", b"\0"):
+            raise FrameFault(_NO_DEFLATE, INVALID_DATA)
+        return inflated
+
+    def finish(self) -> None:
+        """The message has ended: has what it was deflated to?"""
+        surplus = b"" if self._stream.eof else self._decompress(_TAIL, 1)
+        if surplus or not self._stream.eof:
+            raise FrameFault(_NO_DEFLATE, INVALID_DATA)
+
+    def _decompress(self, piece: bytes, room: int) -> bytes:
+        try:
+            return self._stream.decompress(piece, room)
+        except zlib.error:
+            raise FrameFault(_NO_DEFLATE, INVALID_DATA) from None
+
+
+_TAIL: Final = b"\x00\x00\xff\xff" + b"\x01\x00\x00\xff\xff"
+"""What the sender of a message leaves out, and an empty last block, by which zlib finds the end where it has to be. A
+message that has a last block itself is followed by a zero byte at most (RFC 7692, 7.2.3.4)."""
+
+_NO_DEFLATE: Final = "a compressed message that cannot be inflated"
 
 
 def cut(pieces: list[bytes], size: int) -> Iterator[bytes | memoryview]:

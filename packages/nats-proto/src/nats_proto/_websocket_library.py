@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ._websocket_frames import INVALID_DATA, TOO_BIG, FrameFault, Inflate, Opcode
+from ._websocket_frames import FrameFault, Opcode
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Upgrade:
             if isinstance(event, Response)
             for value in event.headers.get_all("Sec-WebSocket-Extensions")
         ]
-        if agreed and not all(term in agreed[0] for term in _BOTH_WAYS):
+        if agreed and not all(term in ", ".join(agreed) for term in _BOTH_WAYS):
             return f"101 wants compression without {' and '.join(_BOTH_WAYS)}, the terms offered"
         return None
 
@@ -103,7 +103,7 @@ class Upgrade:
 
 
 class Framing:
-    """Makes masked frames, and inflates what the server compressed."""
+    """Makes masked frames, and reads what only close frames have."""
 
     __slots__ = ("_extensions", "_frame", "_opcode")
 
@@ -116,9 +116,9 @@ class Framing:
         self._extensions = extensions
 
     @property
-    def inflate(self) -> Inflate | None:
-        """None: no compression was agreed upon."""
-        return self._inflate if self._extensions else None
+    def compression(self) -> bool:
+        """It was agreed upon."""
+        return bool(self._extensions)
 
     def control(self, opcode: Opcode, payload: bytes) -> bytes:
         """A control frame."""
@@ -139,18 +139,3 @@ class Framing:
         except (ProtocolError, UnicodeDecodeError):
             raise FrameFault("a malformed close frame") from None
         return int(close.code), close.reason
-
-    def _inflate(self, piece: bytes, *, first: bool, last: bool, room: int) -> bytes:
-        """Each piece stands for a frame of its own, which makes no difference to what is inflated."""
-        from websockets.exceptions import PayloadTooBig, ProtocolError
-
-        opcode = self._opcode.BINARY if first else self._opcode.CONT
-        frame = self._frame(opcode, piece, fin=last, rsv1=first)
-        try:
-            for extension in self._extensions:
-                frame = extension.decode(frame, max_size=room)
-        except PayloadTooBig:
-            raise FrameFault("a compressed message that inflates to more than is accepted", TOO_BIG) from None
-        except ProtocolError:
-            raise FrameFault("a compressed message that cannot be inflated", INVALID_DATA) from None
-        return bytes(frame.data)
