@@ -49,6 +49,7 @@ class ShiftLayer:
         self._fails = deaf
         self._received = b""
         self._own: list[bytes] = []
+        self._closing = False
         self._ledger = Ledger()
 
     def start(self) -> None:
@@ -91,10 +92,14 @@ class ShiftLayer:
                 self._ledger.own(2)
                 self._ledger.plain(len(part))
             out.append(wrapped)
+        if self._closing:
+            self._closing = False
+            self._ledger.own(len(GOODBYE))
+            out.append(GOODBYE)
         return out
 
     def sent(self, nbytes: int) -> int:
         return self._ledger.sent(nbytes)
 
     def close(self) -> None:
-        self._own.append(GOODBYE)
+        self._closing = True

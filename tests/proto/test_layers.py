@@ -199,10 +199,13 @@ def test_the_end_is_told_to_all_from_the_bottom() -> None:
 
 
 def test_goodbye_is_said_once_from_the_top() -> None:
-    wire, _, _, calls = two_layers()
+    wire, _, high, calls = two_layers()
     calls.clear()
-    wire.close()
-    wire.close()
+    assert not wire.close()  # nobody says goodbye before the greetings are over
+    high.ready = True
+    assert not wire.close()  # these have no word for it
+    assert not wire.close()
+    assert wire.idle
     assert calls == ["high close", "low close"]
 
 

@@ -405,10 +405,15 @@ def test_in_a_wire_the_last_word_of_the_layer_above_comes_before_close_notify() 
     converse(layer, server)
     assert wire.ready
     wire.push(Farewell())
-    wire.close()
     below = b"".join(wire.wrap([b"data, "]))
+    assert wire.close()
+    assert not wire.close()
+    assert not wire.idle
+    below += b"".join(wire.wrap([]))
     server.receive(below)
     assert (server.plain, server.ended, wire.sent(len(below))) == (b"data, farewell", True, 14)
+    assert wire.idle
+    assert wire.wrap([b"too late"]) == []
 
 
 # --- misuse ----------------------------------------------------------------------------------------------------------

@@ -111,7 +111,6 @@ REFUSED_HEADERS = [
     ({"A": "m4rker\x7f"}, "has a value"),
     ({"A": "m4rkeré"}, "has a value"),
     ({"A": "m4rker\ud800"}, "has a value"),
-    ([("A", Secret(b"m4rker\xff"))], "has a value"),
     ([("A", Secret("m4rker\r\n"))], "has a value"),
     ({"A": 1}, "has a name or a value that is no text"),
     ({1: "m4rker"}, "has a name or a value that is no text"),

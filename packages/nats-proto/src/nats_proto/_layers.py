@@ -213,9 +213,8 @@ class Wire:
             return False
         pieces: list[bytes] = []
         for layer in reversed(self._layers):
-            pieces = layer.wrap(pieces)  # the word of the layer above, before this one's own
             layer.close()
-            pieces.extend(layer.wrap([]))
+            pieces = layer.wrap(pieces)  # the word of the layer above, and then its own
         self._goodbye = pieces
         return bool(pieces)
 
