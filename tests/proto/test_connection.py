@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +19,7 @@ from nats_proto import (
     ServerErrorReceived,
     __version__,
 )
+from nats_proto._layers import Wire as Layers
 from nats_proto._server_errors import Reaction
 from nats_proto.errors import (
     ConnectionLostError,
@@ -26,6 +28,7 @@ from nats_proto.errors import (
     NoEchoNotSupportedError,
     RemoteProtocolError,
     SecureConnectionRequiredError,
+    TLSError,
 )
 from tests.proto.driver import OK, PING, PONG, START, Wire, err, frames_of, info, msg, words_of
 
@@ -336,6 +339,25 @@ def test_no_secret_leaves_when_tls_was_asked_for_and_is_not_offered(url: str, op
     assert isinstance(events[-1], ConnectionEnded)
     assert isinstance(events[-1].error, SecureConnectionRequiredError)
     assert wire.written() == b""
+
+
+@pytest.mark.parametrize("verifies", [False, True])
+def test_an_end_right_after_tls_may_mean_that_a_certificate_was_wanted(
+    verifies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upgraded(wire: Layers, *_: object) -> Iterator[object]:
+        wire.secure = True
+        yield from ()
+
+    monkeypatch.setattr("nats_proto._handshake._secure", upgraded)
+    wire = Wire()
+    wire.feed(info(tls_required=True, tls_verify=verifies))
+    assert words_of(wire.written()) == ["CONNECT", "PING"]
+    wire.connection.receive_eof(now=wire.now)
+    (ended,) = wire.connection.events_received()
+    assert isinstance(ended, ConnectionEnded)
+    assert type(ended.error) is (TLSError if verifies else ConnectionLostError)
+    assert ("client certificate" in str(ended.error)) is verifies
 
 
 def test_available_tls_is_not_required_tls() -> None:

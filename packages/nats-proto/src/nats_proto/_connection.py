@@ -74,6 +74,7 @@ from .errors import (
     NATSTimeoutError,
     RemoteProtocolError,
     StaleConnectionError,
+    TLSError,
 )
 
 __all__ = ["Connection"]
@@ -190,8 +191,13 @@ class Connection:
         self.wire.receive_eof()
         if self.wire.error is not None:
             self._end(self.wire.error)
-        during = " during the handshake" if self._state is not ConnectionState.OPEN else ""
-        self._end(ConnectionLostError(f"server {self._server} closed the connection{during}"))
+        closed = f"server {self._server} closed the connection"
+        if self._state is ConnectionState.OPEN:
+            self._end(ConnectionLostError(closed))
+        elif self.wire.secure and self._info is not None and self._info.tls_verify:
+            self._end(TLSError(f"{closed} after the TLS handshake; it wants a client certificate, or another one"))
+        else:
+            self._end(ConnectionLostError(f"{closed} during the handshake"))
 
     def events_received(self) -> list[ConnectionEvent]:
         """What happened since the last call, in order."""

@@ -34,7 +34,7 @@ from .errors import (
 if TYPE_CHECKING:
     from ._tls import SSLContext
 
-__all__ = ["Step", "Wait", "greeting", "lower_layers"]
+__all__ = ["Step", "Wait", "greeting", "load_default_context", "lower_layers"]
 
 MAX_CONNECT_LINE: Final = 64 * 1024
 """Longest CONNECT we make. Servers read 4096 bytes unless told otherwise, but only they know what they were told."""
@@ -89,6 +89,13 @@ def greeting(
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
+
+
+def load_default_context() -> None:
+    """Read the system's authorities: that takes a while, and later on others may wait for it."""
+    from ._tls import default_context
+
+    default_context()
 
 
 def _secure(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:

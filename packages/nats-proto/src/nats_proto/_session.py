@@ -37,6 +37,7 @@ from ._events import (
     SessionEvent,
 )
 from ._frames import Message
+from ._handshake import load_default_context
 from ._headers import HeadersLike
 from ._inbox import new_inbox
 from ._info import ServerInfo
@@ -95,8 +96,11 @@ class Session(Generic[MessageT]):
         self._options = options
         self._rng = rng
         self._message_type = message_type
+        known = _secured(parse_servers(servers), options)
+        if options.tls is None and any(server.secure for server in known):
+            load_default_context()
         self._pool = ServerPool(
-            _secured(parse_servers(servers), options),
+            known,
             rng=rng,
             randomize=options.randomize_servers,
             max_reconnect_attempts=options.max_reconnect_attempts,
