@@ -189,9 +189,9 @@ class Pump:
                 raise
             self._next_publisher = None
             if self._may_publish():
+                self._let_publish()  # the next one looks after this one has published
                 if self.failed is not None:
                     raise self.failed
-                self._let_publish()  # the next one looks after this one has published
                 return
             waiter = anyio.Event()
             self._publishers.appendleft(waiter)
