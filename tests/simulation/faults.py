@@ -233,6 +233,8 @@ def _lame_duck(sim: Simulation, client: Client) -> bool:
     server = _server(sim, client)
     if not server.running or server.lame_duck:
         return False
+    if not client.asleep and sim.world.chance(0.5):  # it is left at a quiet moment
+        sim.user_of(client).wait_in_vain(sim.world.rng.random())
     server.lame_duck = True
     server.announce()
 
