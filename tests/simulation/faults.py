@@ -212,6 +212,7 @@ def _for_a_while(name: str, attribute: str, values: tuple[object, ...], usual: o
 _for_a_while("dial trouble", "dial", ("refuse", "hang", "late"), "accept")
 _for_a_while("handshake stalls", "stall", ("greeting", "answer"), "")
 _for_a_while("logins refused", "refusals", (1, 2, -1), 0)
+_for_a_while("logins expire", "login_seconds", (0.1, 1.0), 0.0)
 _for_a_while("maximum connections", "max_connections", (1,), 0)
 _for_a_while("liar", "liar", (True,), False)
 _for_a_while("no headers", "headers", (False,), True)
