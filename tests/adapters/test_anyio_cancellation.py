@@ -512,9 +512,34 @@ async def test_publishers_cancelled_while_the_buffer_is_full(server: LocalServer
             assert sub.pending == (0, 0)
 
 
-async def test_an_inbox_goes_as_soon_as_nobody_iterates(url: str, how: str) -> None:
+async def test_an_inbox_goes_when_nobody_iterates(url: str, how: str) -> None:
     async with rig_on(url) as rig:
         await request_many_break(rig)
+        await rig.nc.flush()
+        assert len(rig.nc._pump.subscriptions) == rig.subscriptions
+        await request_many_block(rig)
+        assert len(rig.nc._pump.subscriptions) == rig.subscriptions
+
+
+async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
+    url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of garbage may run anywhere, also while the session works on its subscriptions."""
+    async with rig_on(url) as rig:
+        answers = rig.nc.request_many("three", max_wait=5)
+        await anext(answers)
+        session = rig.nc._session
+        receive_data = session.receive_data
+
+        def finalize_first(data: bytes, *, now: float) -> None:
+            before = list(session._traffic.subs)
+            answers.__del__()
+            assert list(session._traffic.subs) == before
+            receive_data(data, now=now)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(session, "receive_data", finalize_first)
+            await rig.nc.flush()
         assert len(rig.nc._pump.subscriptions) == rig.subscriptions
 
 

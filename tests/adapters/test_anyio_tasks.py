@@ -12,7 +12,7 @@ import pytest
 from anyio import CancelScope
 
 import nats_anyio
-from nats_proto import Connected, SessionStatus
+from nats_proto import Closed, Connected, SessionStatus, _life_cycle
 from nats_proto.errors import (
     ConfigurationError,
     ConnectionClosedError,
@@ -306,6 +306,18 @@ async def test_what_was_published_in_a_cancelled_block_is_written(url: str) -> N
         assert scope.cancelled_caught
         got = [(await sub.next(timeout=5)).data for _ in range(100)]
         assert got == [b"%d" % n for n in range(100)]
+
+
+async def test_the_end_comes_with_the_last_byte_and_not_with_the_time(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_life_cycle, "CLOSE_GRACE", 60.0)
+    log = EventLog()
+    async with nats_anyio.connect(url, on_event=log) as nc:
+        await nc.publish("last", b"x" * 500_000)
+        await nc.close()
+        assert nc._pump.ended.is_set()
+    assert log[-1] == Closed(error=None)
 
 
 async def test_leaving_while_the_peer_takes_nothing(url: str) -> None:

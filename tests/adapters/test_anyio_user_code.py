@@ -483,6 +483,26 @@ async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyi
     assert not pump._publishers
 
 
+async def test_a_failure_is_told_to_every_publisher_that_waits() -> None:
+    pump = Pump(FakeSession(), Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
+    ended = 0
+
+    async def wait() -> None:
+        nonlocal ended
+        with pytest.raises(ConnectionClosedError):
+            await pump.wait_writable()
+        ended += 1
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait)
+            await stands_still(lambda: len(pump._publishers))
+            pump.failed = ConnectionClosedError("a defect")
+            pump._let_publish()
+    assert ended == 3
+
+
 async def test_a_publisher_that_waits_learns_of_the_end(url: str) -> None:
     with Peer([handshake(), freeze()], rcvbuf=4096) as peer:
         async with nats_anyio.connect(peer.url, ping_interval=0) as nc:

@@ -353,3 +353,22 @@ bug(
         "self._traffic.outbox.clear(); self._finish(None, now)",
     ),
 )
+bug(
+    "quiet moment missed",
+    "the moment to leave a lame duck is noticed at the next call, whatever that is for",
+    (
+        "_life_cycle:LifeCycle.next_timeout",
+        "self._link.migrating_since if self._traffic.quiet else None",
+        "None",
+    ),
+)
+bug(
+    "heard after the end",
+    "what stands behind the last PONG of a drain in the same chunk makes events after Closed",
+    ("_session:Session._handle", "if self._link.connection is not connection:", "if False:"),
+)
+bug(
+    "drain waits for a call",
+    "a drain goes on only when somebody tells that messages were read",
+    ("_life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
+)

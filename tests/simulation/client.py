@@ -90,6 +90,8 @@ class Client:
                 break
         self._arm()
         self.checks.step()
+        if self.checks.order.migrating or self.world.chance(0.03):
+            self.poke()
 
     def _event(self, event: SessionEvent) -> None:
         if self.world.recording:

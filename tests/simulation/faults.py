@@ -212,6 +212,7 @@ def _for_a_while(name: str, attribute: str, values: tuple[object, ...], usual: o
 _for_a_while("dial trouble", "dial", ("refuse", "hang", "late"), "accept")
 _for_a_while("handshake stalls", "stall", ("greeting", "answer"), "")
 _for_a_while("logins refused", "refusals", (1, 2, -1), 0)
+_for_a_while("logins expire", "login_seconds", (0.1, 1.0), 0.0)
 _for_a_while("maximum connections", "max_connections", (1,), 0)
 _for_a_while("liar", "liar", (True,), False)
 _for_a_while("no headers", "headers", (False,), True)
@@ -233,6 +234,8 @@ def _lame_duck(sim: Simulation, client: Client) -> bool:
     server = _server(sim, client)
     if not server.running or server.lame_duck:
         return False
+    if not client.asleep and sim.world.chance(0.5):  # it is left at a quiet moment
+        sim.user_of(client).wait_in_vain(sim.world.rng.random())
     server.lame_duck = True
     server.announce()
 

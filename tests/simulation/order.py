@@ -37,6 +37,8 @@ class EventOrder:
         self.ups = 0
         self.attempt = 0
         self.lame_duck = False
+        self.migrating = False
+        """The server is a lame duck, and the session waits for the moment to leave it."""
         self.wished = False
         """The last Disconnected was somebody's wish."""
         self.closed: Closed | None = None
@@ -59,6 +61,7 @@ class EventOrder:
             case Disconnected(error=error):
                 self._require(event, state is UP)
                 self.state = DOWN
+                self.migrating = False
                 self.attempt = 0
                 self.wished = error is None
             case Reconnecting():
@@ -80,6 +83,7 @@ class EventOrder:
                 if isinstance(event, LameDuckMode):
                     self._require(event, not self.lame_duck)
                     self.lame_duck = True
+                    self.migrating = event.migrating
             case _:
                 pass  # the end of something that somebody waits for: at any time before Closed
 

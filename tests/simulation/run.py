@@ -15,6 +15,7 @@ from tests.simulation.knobs import draw, limits
 from tests.simulation.links import Profile
 from tests.simulation.order import CLOSED, UP
 from tests.simulation.server import ModelServer
+from tests.simulation.transport import Transport
 from tests.simulation.user import ACTIONS, User
 from tests.simulation.world import Violation, World
 
@@ -151,8 +152,8 @@ class Simulation:
         answered: list[int] = []
         while not answered:
             token = user.send("svc.echo", request=True)
-            if token is None:  # it still goes by what an INFO said in worse times
-                require(world.now < before + 5.0, "a request was refused by a healthy session")
+            if token is None:  # it goes by an old INFO still, or writes to a connection that is dead
+                require(world.now < before + 60 + self._patience(client), "a request was refused by a healthy session")
                 healthy.announce()
                 world.run(world.now + 1.0)
                 continue
@@ -186,19 +187,23 @@ class Simulation:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, user: User) -> None:
-        world, client = self.world, user.client
+        client, rng = user.client, self.world.rng
         if client.checks.order.state is CLOSED:
             self._check_end(user)
             return
         was_up = client.checks.order.state is UP
-        unread = sum(len(sub.waiting) for sub in client.ledger.subs.values())
+        unread = max((len(sub.waiting) for sub in client.ledger.subs.values()), default=0)
         match self.knobs.ending:
             case "close":
                 user.close()
             case "drain":
-                self._drain(user)
+                was_up = self._drain(user)
             case "drain with readers gone":
                 user.readers.stopped = True
+                if rng.random() < 0.5:
+                    self._something_unread(user)
+                if rng.random() < 0.5:
+                    self._lame_duck(user)
                 user.drain()
             case _:
                 return
@@ -209,28 +214,29 @@ class Simulation:
             require(closed.unsent_msgs == 0, f"a drain that went well left {closed.unsent_msgs} publishes unwritten")
             waiting = [sub.sid for sub in client.ledger.subs.values() if sub.waiting and sub.draining]
             require(not waiting, f"a drain that went well left messages unread in {waiting}")
-        quick = self.knobs.read == "eager" or unread <= 3
+        # A slow reader takes up to three seconds for each message, and a few more come while the drain begins.
+        quick = self.knobs.read == "eager" or (unread <= 2 and len(self.users) == 1)
         if was_up and self.knobs.ending == "drain" and quick and client.options.drain_timeout > 20:
             require(closed.error is None, f"a drain with all in order ended with {closed.error!r}")
-        world.run(world.now + 1.0)
+        self.world.run(self.world.now + 1.0)
 
-    def _drain(self, user: User) -> None:
-        """Drain with all sorts of things under way."""
+    def _drain(self, user: User) -> bool:
+        """Drain with all sorts of things under way. Whether there was a connection when it began."""
         world, client, rng = self.world, user.client, self.world.rng
         transport = client.transport
         if transport is None or transport.peer is None:
             user.drain()
-            return
-        if rng.random() < 0.3 and len(self.users) == 1:
-            token = user.send("svc.silent", request=True)
-            if token is not None:
-                world.after(0.05, user.give_up, token)
-            server = transport.peer.server
-            server.lame_duck = True
-            server.announce()
-            world.run(world.now + 0.01)
+            return False
+        if rng.random() < 0.7:
+            self._something_unread(user)
+        if rng.random() < 0.3:
+            self._lame_duck(user)
         for _ in range(rng.randint(0, 4)):
             user.publish()
+        if rng.random() < 0.5:  # the server has something to say while the drain ends
+            for step in range(12):
+                world.after(0.0004 * step, self._chatter, transport)
+        was_up = client.transport is transport
         user.drain()
         if rng.random() < 0.5:
             transport.up.hold()
@@ -240,6 +246,30 @@ class Simulation:
         for _ in range(rng.randint(0, 4)):
             user.publish()
             world.run(world.now + 0.002)
+        return was_up
+
+    def _something_unread(self, user: User) -> None:
+        user.subscribe()
+        user.subscribe()
+        self.world.run(self.world.now + 0.01)
+        for _ in range(3):
+            self.cluster.publish()
+
+    def _lame_duck(self, user: User) -> None:
+        """The server is about to leave, and something on its way keeps the client from leaving first."""
+        transport = user.client.transport
+        if transport is None or transport.peer is None or len(self.users) > 1:
+            return
+        user.wait_in_vain(0.05)
+        server = transport.peer.server
+        server.lame_duck = True
+        server.announce()
+        self.world.run(self.world.now + 0.01)
+
+    def _chatter(self, transport: Transport) -> None:
+        if transport.peer is not None and transport.peer.open:
+            transport.peer.complain("Some text nobody knows")
+            self.cluster.publish()
 
     def _check_end(self, user: User) -> None:
         world, client = self.world, user.client

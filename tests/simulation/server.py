@@ -62,6 +62,7 @@ class ModelServer:
         self.dial = "accept"  # or "refuse", "hang", "late"
         self.stall = ""  # "greeting", "answer": never say that
         self.refusals = 0  # logins to refuse; -1: all
+        self.login_seconds = 0.0  # after which a login expires; 0: never
         self.max_connections = 0  # 0: no limit
         self.max_subscriptions = 0
         self.max_payload = 1 << 20
@@ -127,6 +128,7 @@ class ModelServer:
         self.dial = "accept"
         self.stall = ""
         self.refusals = self.max_connections = self.max_subscriptions = 0
+        self.login_seconds = 0.0
         self.max_payload = 1 << 20
         self.headers = True
         self.lame_duck = self.liar = self.enforcing = False
@@ -323,6 +325,12 @@ class Peer:
         self._ok()
         if server.ping_interval:
             self.world.after(server.ping_interval, self._ping)
+        if server.login_seconds:
+            self.world.after(server.login_seconds, self._expire)
+
+    def _expire(self) -> None:
+        if self.server.login_seconds:  # else logins do not expire any more
+            self.refuse("User Authentication Expired")
 
     def _ping(self) -> None:
         if not self.alive:

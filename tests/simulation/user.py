@@ -94,6 +94,12 @@ class User:
         if token is not None:
             self.world.after(rng.choice((0.05, 1.0, 5.0, 30.0)), self.give_up, token)
 
+    def wait_in_vain(self, seconds: float) -> None:
+        """A request that nobody answers, given up after ``seconds``: until then something is on its way."""
+        token = self.send("svc.silent", request=True)
+        if token is not None:
+            self.world.after(seconds, self.give_up, token)
+
     def send(self, subject: str, *, headers: bool = False, request: bool = False) -> int | None:
         """Publish, or request; the request's token. What is refused must have been refused for a reason."""
         client, session, ledger = self.client, self.session, self.ledger
@@ -323,7 +329,7 @@ class User:
         if self.client.checks.order.state is CLOSED:
             return
         self.draining = self.closing = True
-        up = self.session.connected_url is not None
+        up = self.client.checks.draining = self.session.connected_url is not None
         for sub in self.ledger.subs.values():
             if sub.alive:
                 if up:

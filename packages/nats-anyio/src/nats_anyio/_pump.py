@@ -41,6 +41,7 @@ from nats_proto import (
     SessionEvent,
     SessionStatus,
     SubscriptionClosed,
+    SubscriptionState,
 )
 from nats_proto.errors import ConnectionClosedError, NATSError
 
@@ -89,6 +90,8 @@ class Pump:
         self.session = session
         self.dispatcher = dispatcher
         self.subscriptions: dict[int, Subscription] = {}
+        self.abandoned: deque[SubscriptionState[Message]] = deque()
+        """To be unsubscribed by the next `settle`. Finalizers add to it: they may run in the middle of anything."""
         self.requests: dict[int, Answer] = {}
         self.flushes: dict[int, Answer] = {}
         self.handler_tasks: set[int] = set()
@@ -119,6 +122,8 @@ class Pump:
     def settle(self) -> None:
         """Drain the session. After every call into it that may have changed more than what is to be written."""
         session = self.session
+        while self.abandoned:
+            session.unsubscribe(self.abandoned.popleft())
         for event in session.events_received():
             self._route(event)
         for command in session.commands_to_run():
@@ -189,9 +194,9 @@ class Pump:
                 raise
             self._next_publisher = None
             if self._may_publish():
+                self._let_publish()  # the next one looks after this one has published
                 if self.failed is not None:
                     raise self.failed
-                self._let_publish()  # the next one looks after this one has published
                 return
             waiter = anyio.Event()
             self._publishers.appendleft(waiter)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +22,7 @@ class Answers:
     """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
 
     Its inbox goes with the end of the iteration, also when that is an error or a cancellation, with `aclose`, with the
-    ``async with`` block, or when nobody holds the iterator any more, as after a ``break``.
+    ``async with`` block, or, soon after, when nobody holds the iterator any more, as after a ``break``.
     """
 
     def __init__(
@@ -44,13 +42,12 @@ class Answers:
         self._make_collection = collection
         self._collection: RequestMany[Message] | None = None
         self._inbox: Subscription | None = None
-        self._thread = threading.get_ident()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._close()
+        await self._close()
 
     def __aiter__(self) -> Self:
         return self
@@ -64,16 +61,16 @@ class Answers:
         try:
             message = await self._next()
         except BaseException:
-            self._close()
+            await self._close()
             raise
         if message is None:
-            self._close()
+            await self._close()
             raise StopAsyncIteration
         return message
 
     async def aclose(self) -> None:
         """End it early."""
-        self._close()
+        await self._close()
 
     async def _next(self) -> Message | None:
         collection = self._collection
@@ -94,13 +91,12 @@ class Answers:
         with anyio.CancelScope(deadline=collection.deadline):
             await self._client.publish(self._subject, self._data, reply=inbox, headers=self._headers)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
-            inbox.abandon()
+            await inbox.unsubscribe()  # which waits for nothing, so it cannot be cancelled
 
     def __del__(self) -> None:
-        # In another thread (a collection of cycles may run anywhere) the inbox stays until the client ends.
-        if getattr(self, "_inbox", None) is not None and self._thread == threading.get_ident():
-            with contextlib.suppress(RuntimeError):  # there is no event loop any more
-                self._close()
+        inbox: Subscription | None = getattr(self, "_inbox", None)  # there is none when `__init__` has raised
+        if inbox is not None:
+            inbox.abandon()

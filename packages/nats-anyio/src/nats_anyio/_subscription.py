@@ -182,8 +182,8 @@ class Subscription:
         self._unsubscribe(max_msgs)
 
     def abandon(self) -> None:
-        """`unsubscribe` for those who cannot await."""
-        self._unsubscribe(None)
+        """`unsubscribe` for finalizers, which must not touch anything: it is done with the next thing that happens."""
+        self._pump.abandoned.append(self._state)
 
     def _unsubscribe(self, max_msgs: int | None) -> None:
         self._pump.session.unsubscribe(self._state, max_msgs=max_msgs)
