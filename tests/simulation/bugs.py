@@ -253,7 +253,7 @@ bug(
     "data is taken for a PONG",
     "a Python client took any byte for a sign of life: a half-open link is never noticed",
     (
-        "_connection:Connection.receive_data",
+        "_connection:Connection._read",
         "frames = self._parser.receive_data(data)",
         "frames = self._parser.receive_data(data)\n    if self._next_ping is not None:\n"
         "        self._next_ping = now + self._options.ping_interval",
@@ -263,7 +263,7 @@ bug(
     "handshake without end",
     "each byte of a slow INFO gives the handshake its whole time again",
     (
-        "_connection:Connection.receive_data",
+        "_connection:Connection._read",
         "frames = self._parser.receive_data(data)",
         "frames = self._parser.receive_data(data)\n    if self._deadline is not None:\n"
         "        self._deadline = now + self._options.connect_timeout",
