@@ -9,11 +9,14 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nats_sync import testing
+from nats_sync import _local_server
 from nats_sync._local_process import ServerProcess, reserve_port
 from nats_sync.testing import LocalCluster, LocalServer
 from tests import evidence
+from tests.certificates import certificates
 from tests.leaks import Snapshot
+
+__all__ = ["certificates"]
 
 LOG_SHOWN = 8000  # characters of each log in the report of a failed test
 
@@ -73,7 +76,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     """Attach the logs of all servers in reach and what the test kept as evidence to the report of a failure."""
     report = yield
     if report.failed:
-        for local in list(testing._servers):
+        for local in list(_local_server._servers):
             report.sections.append((f"nats-server {local.name}", local.log()[-LOG_SHOWN:]))
         report.sections.extend((title, text[-LOG_SHOWN:]) for title, text in evidence.shown())
     return report
