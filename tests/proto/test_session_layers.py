@@ -262,6 +262,48 @@ def test_the_goodbye_has_its_grace_and_not_more(use: Use) -> None:
     assert world.events()[-1] == Closed(error=None)
 
 
+@pytest.mark.parametrize("end", ["eof", "goodbye", "reset"])
+def test_a_peer_that_is_faster_than_our_goodbye_is_no_loss(use: Use, end: str) -> None:
+    use()
+    world = up(World())
+    world.events()
+    world.room = 1
+    world.session.close(now=world.now)
+    world.pump()
+    assert not world.closed
+    end_by(world, end)
+    assert world.events() == [Disconnected(server="nats://a:4222", error=None), Closed(error=None)]
+    assert world.session.last_error is None
+
+
+@pytest.mark.parametrize("end", ["eof", "goodbye", "reset"])
+def test_what_was_not_written_at_the_end_is_a_loss(use: Use, end: str) -> None:
+    use()
+    world = up(World())
+    world.events()
+    world.room = 1
+    world.session.publish("last", b"x")
+    world.session.close(now=world.now)
+    world.pump()
+    end_by(world, end)
+    lost, closed = world.events()
+    assert isinstance(lost, Disconnected)
+    assert isinstance(lost.error, ConnectionLostError)
+    assert isinstance(closed, Closed)
+    assert closed.unsent_msgs == 1
+    assert world.session.last_error is lost.error
+
+
+def end_by(world: World, end: str) -> None:
+    match end:
+        case "eof":
+            world.eof()
+        case "goodbye":
+            world.feed(GOODBYE)
+        case _:
+            world.cut()
+
+
 def test_goodbyes_of_layers_come_from_the_top(use: Use) -> None:
     use(ShiftLayer, ShiftLayer)
     world = World()
