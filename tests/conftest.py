@@ -15,8 +15,9 @@ from nats_sync.testing import LocalCluster, LocalServer
 from tests import evidence
 from tests.certificates import certificates
 from tests.leaks import Snapshot
+from tests.transports import FULL, Transport, parametrize, thinned, transport
 
-__all__ = ["certificates"]
+__all__ = ["certificates", "transport"]
 
 LOG_SHOWN = 8000  # characters of each log in the report of a failed test
 
@@ -51,16 +52,16 @@ def no_leaks() -> Iterator[None]:
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
+def server(transport: Transport) -> Iterator[LocalServer]:
     """A fresh nats-server, running."""
-    with LocalServer() as local:
+    with transport.server() as local:
         yield local
 
 
 @pytest.fixture
-def cluster() -> Iterator[LocalCluster]:
+def cluster(transport: Transport) -> Iterator[LocalCluster]:
     """Three fresh nats-servers that know each other."""
-    with LocalCluster(3) as local:
+    with transport.cluster(3) as local:
         yield local
 
 
@@ -69,6 +70,20 @@ def free_port() -> Iterator[int]:
     """A loopback port nobody listens on, and nobody but this test will: bind it with ``SO_REUSEADDR``."""
     with reserve_port() as reserved:
         yield reserved.getsockname()[1]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test over its transports."""
+    parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The whole matrix, or a third of it."""
+    left_out = set() if FULL else thinned(items)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)
