@@ -30,7 +30,7 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test lint format types check bench simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all lint format types check bench simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -63,8 +63,11 @@ dev: $(VENV)/.stamp-dev ## the environment of the tests and checks
 demo: $(VENV)/.stamp-run ## three servers killed and restarted under both clients (20 s)
 	$(BIN)/python examples/demo/run.py
 
-test: $(VENV)/.stamp-dev ## the whole test suite (ARGS="-k name" or a folder goes to pytest)
+test: $(VENV)/.stamp-dev ## the test suite (ARGS="-k name" or a folder goes to pytest)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-all: $(VENV)/.stamp-dev ## the same, each test over TCP, TLS and WebSocket: `make test` takes a third of those
+	MATRIX=full $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -9,11 +9,15 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nats_sync import testing
+from nats_sync import _local_server
 from nats_sync._local_process import ServerProcess, reserve_port
 from nats_sync.testing import LocalCluster, LocalServer
 from tests import evidence
+from tests.certificates import certificates
 from tests.leaks import Snapshot
+from tests.transports import FULL, Transport, parametrize, thinned, transport
+
+__all__ = ["certificates", "transport"]
 
 LOG_SHOWN = 8000  # characters of each log in the report of a failed test
 
@@ -48,16 +52,16 @@ def no_leaks() -> Iterator[None]:
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
+def server(transport: Transport) -> Iterator[LocalServer]:
     """A fresh nats-server, running."""
-    with LocalServer() as local:
+    with transport.server() as local:
         yield local
 
 
 @pytest.fixture
-def cluster() -> Iterator[LocalCluster]:
+def cluster(transport: Transport) -> Iterator[LocalCluster]:
     """Three fresh nats-servers that know each other."""
-    with LocalCluster(3) as local:
+    with transport.cluster(3) as local:
         yield local
 
 
@@ -68,12 +72,26 @@ def free_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test over its transports."""
+    parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The whole matrix, or a third of it."""
+    left_out = set() if FULL else thinned(items)
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the logs of all servers in reach and what the test kept as evidence to the report of a failure."""
     report = yield
     if report.failed:
-        for local in list(testing._servers):
+        for local in list(_local_server._servers):
             report.sections.append((f"nats-server {local.name}", local.log()[-LOG_SHOWN:]))
         report.sections.extend((title, text[-LOG_SHOWN:]) for title, text in evidence.shown())
     return report

@@ -10,7 +10,8 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from nats_sync import testing
+from nats_sync import _local_server
+from nats_sync.testing import LocalServer
 
 __all__ = ["GRACE", "Snapshot"]
 
@@ -24,11 +25,11 @@ class Snapshot:
 
     threads: frozenset[threading.Thread]
     fds: dict[int, str]
-    servers: frozenset[testing.LocalServer]
+    servers: frozenset[LocalServer]
 
     @classmethod
     def take(cls) -> Snapshot:
-        running = frozenset(server for server in list(testing._servers) if server.running)
+        running = frozenset(server for server in list(_local_server._servers) if server.running)
         return cls(frozenset(filter(_counts, threading.enumerate())), _open_fds(), running)
 
     def leaks_until_gone(self, grace: float = GRACE) -> list[str]:

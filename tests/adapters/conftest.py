@@ -6,14 +6,15 @@ import pytest
 
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import anyio_backend, leg
+from tests.transports import Transport
 
 __all__ = ["anyio_backend", "leg"]
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[LocalServer]:
+def shared_server(transport: Transport) -> Iterator[LocalServer]:
     """A nats-server for all tests that do nothing to it."""
-    with LocalServer() as local:
+    with transport.server() as local:
         yield local
 
 

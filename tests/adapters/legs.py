@@ -15,6 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 import anyio
@@ -25,7 +26,8 @@ import trio
 
 import nats_anyio
 import nats_sync
-from nats_proto import HeadersLike, LifecycleEvent
+from nats_proto import ConnectOptions, HeadersLike, LifecycleEvent
+from tests.transports import Transport
 
 __all__ = [
     "PATIENCE",
@@ -43,7 +45,7 @@ __all__ = [
 
 PATIENCE: Final = 15.0  # seconds until a state that is waited for is given up
 WORKERS: Final = 400  # blocking calls at once on the threads leg
-QUICK: Final[dict[str, float]] = {"reconnect_wait": 0.05, "reconnect_jitter": 0.01}
+QUICK: Final[dict[str, float]] = {"reconnect_wait": 0.05, "reconnect_jitter": 0.01, "reconnect_jitter_tls": 0.01}
 """Options that keep a test with reconnects short."""
 
 P = ParamSpec("P")
@@ -213,11 +215,22 @@ class Leg(ABC):
     name: str
     backend: str
 
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def connect(self, servers: str | Iterable[str], **options: Any) -> AbstractAsyncContextManager[nats_anyio.Client]:
+        """``async with leg.connect(url, option=...) as client``, with what the transport of the test needs."""
+        given = options.get("options")
+        if isinstance(given, ConnectOptions):
+            options["options"] = replace(given, **self._transport.options)
+        else:
+            options = {**self._transport.options, **options}
+        return self._connect(servers, options)
+
     @abstractmethod
-    def connect(
-        self, servers: str | Iterable[str] = "nats://127.0.0.1:4222", **options: Any
-    ) -> AbstractAsyncContextManager[nats_anyio.Client]:
-        """``async with leg.connect(url, option=...) as client``."""
+    def _connect(
+        self, servers: str | Iterable[str], options: dict[str, Any]
+    ) -> AbstractAsyncContextManager[nats_anyio.Client]: ...
 
     @abstractmethod
     def handler(self, function: Handler) -> Callable[[Any], object]:
@@ -235,11 +248,12 @@ class Leg(ABC):
 class AnyioLeg(Leg):
     """The client of `nats_anyio`, on the event loop the test runs on."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, transport: Transport, backend: str) -> None:
+        super().__init__(transport)
         self.name = self.backend = backend
 
-    def connect(
-        self, servers: str | Iterable[str] = "nats://127.0.0.1:4222", **options: Any
+    def _connect(
+        self, servers: str | Iterable[str], options: dict[str, Any]
     ) -> AbstractAsyncContextManager[nats_anyio.Client]:
         return nats_anyio.connect(servers, **options)
 
@@ -259,13 +273,13 @@ class ThreadsLeg(Leg):
     name = "threads"
     backend = "asyncio"
 
-    def connect(
-        self, servers: str | Iterable[str] = "nats://127.0.0.1:4222", **options: Any
+    def _connect(
+        self, servers: str | Iterable[str], options: dict[str, Any]
     ) -> AbstractAsyncContextManager[nats_anyio.Client]:
-        return self._connect(servers, options)  # type: ignore[return-value]  # it quacks
+        return self._connected(servers, options)  # type: ignore[return-value]  # it quacks
 
     @asynccontextmanager
-    async def _connect(self, servers: str | Iterable[str], options: dict[str, Any]) -> AsyncIterator[ThreadsClient]:
+    async def _connected(self, servers: str | Iterable[str], options: dict[str, Any]) -> AsyncIterator[ThreadsClient]:
         call = _Caller()
         client = await call(nats_sync.connect, servers, **options)
         try:
@@ -443,9 +457,10 @@ class ThreadsClient:
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])
 def leg(request: pytest.FixtureRequest) -> Leg:
-    """The client under test, three times."""
+    """The client under test, three times; and over each transport, for a test whose servers have one."""
     name: str = request.param
-    return ThreadsLeg() if name == "threads" else AnyioLeg(name)
+    transport = request.getfixturevalue("transport") if "transport" in request.fixturenames else Transport()
+    return ThreadsLeg(transport) if name == "threads" else AnyioLeg(transport, name)
 
 
 @pytest.fixture

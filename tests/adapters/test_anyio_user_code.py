@@ -408,7 +408,7 @@ async def test_a_callback_that_never_waits_lets_others_run(url: str) -> None:
 
 async def test_publishers_get_their_turn_in_order_and_pass_it_on(server: LocalServer) -> None:
     """The proxy takes nothing; publishers line up, every third is cancelled, and then the proxy reads again."""
-    with Proxy(server.port, rcvbuf=65536) as proxy:
+    with Proxy(server.url, rcvbuf=65536) as proxy:
         async with nats_anyio.connect(server.url) as other, nats_anyio.connect(proxy.url, ping_interval=0) as nc:
             sub = await other.subscribe("room", max_pending_msgs=0)
             await other.flush()

@@ -173,7 +173,7 @@ async def test_a_waiting_publisher_goes_on_when_the_link_is_lost(leg: Leg) -> No
     reader = SlowReader(pauses=0)
     with Peer([handshake(), freeze()], [handshake(), reader], rcvbuf=4096) as peer:
         async with leg.connect(
-            peer.url, ping_interval=0.1, max_pings_out=2, pending_size=64 * 1024 * 1024, **QUICK
+            peer.url, ping_interval=0.3, max_pings_out=2, pending_size=64 * 1024 * 1024, **QUICK
         ) as client:
 
             async def publish() -> None:
@@ -191,8 +191,9 @@ async def test_a_waiting_publisher_goes_on_when_the_link_is_lost(leg: Leg) -> No
         assert got[0] < 150
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 async def test_many_publishers_against_a_slow_link_to_a_real_server(leg: Leg, server: LocalServer) -> None:
-    with Proxy(server.port, rcvbuf=65_536) as proxy:
+    with Proxy(server.url, rcvbuf=65_536) as proxy:
         proxy.up.bandwidth = 8 * 1024 * 1024
         proxy.up.read_ahead = 65_536
         async with leg.connect(server.url) as other, leg.connect(proxy.url) as client:
@@ -218,7 +219,7 @@ async def test_many_publishers_against_a_slow_link_to_a_real_server(leg: Leg, se
 
 
 async def test_requests_and_replies_get_through_a_full_buffer(leg: Leg, server: LocalServer) -> None:
-    with Proxy(server.port, rcvbuf=65_536) as proxy:
+    with Proxy(server.url, rcvbuf=65_536) as proxy:
         proxy.up.bandwidth = 32 * 1024 * 1024
         proxy.up.read_ahead = 65_536
 

@@ -18,6 +18,7 @@ from nats_proto.errors import (
 )
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import Collected, Leg, eventually
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.anyio
 # --- connect ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 async def test_connect_shows_where_it_is(leg: Leg, url: str) -> None:
     async with leg.connect(url, name="billing") as client:
         assert client.status is SessionStatus.CONNECTED
@@ -41,26 +43,27 @@ async def test_connect_shows_where_it_is(leg: Leg, url: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["{0}", "{1}, {0}", "{0},{0}"], ids=["one", "comma", "twice"])
-async def test_servers_as_one_string(leg: Leg, url: str, free_port: int, given: str) -> None:
-    dead = f"nats://127.0.0.1:{free_port}"
+async def test_servers_as_one_string(leg: Leg, url: str, transport: Transport, free_port: int, given: str) -> None:
+    dead = transport.url(free_port)
     async with leg.connect(given.format(url, dead), randomize_servers=False) as client:
         assert client.connected_url == url
 
 
-async def test_servers_as_a_list(leg: Leg, url: str, free_port: int) -> None:
-    dead = f"nats://127.0.0.1:{free_port}"
+async def test_servers_as_a_list(leg: Leg, url: str, transport: Transport, free_port: int) -> None:
+    dead = transport.url(free_port)
     async with leg.connect([dead, url], randomize_servers=False) as client:
         assert client.connected_url == url
         assert set(client.servers) == {dead, url}
 
 
+@pytest.mark.transports("tcp")
 async def test_address_without_scheme(leg: Leg, shared_server: LocalServer) -> None:
     async with leg.connect(f"127.0.0.1:{shared_server.port}") as client:
         assert client.connected_url == shared_server.url
 
 
-async def test_host_name(leg: Leg, shared_server: LocalServer) -> None:
-    async with leg.connect(f"nats://localhost:{shared_server.port}") as client:
+async def test_host_name(leg: Leg, url: str) -> None:
+    async with leg.connect(url.replace("127.0.0.1", "localhost")) as client:
         await client.flush()
 
 
@@ -149,6 +152,7 @@ async def test_a_message_without_headers_and_payload(leg: Leg, url: str) -> None
         assert (message.data, message.reply, message.headers, message.status) == (b"", None, None, None)
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 @pytest.mark.parametrize("size", [1, 4096, 65_535, 65_536, 1_000_000])
 async def test_payloads_of_all_sizes(leg: Leg, url: str, size: int) -> None:
     data = bytes(n * 31 % 251 for n in range(size))
@@ -217,6 +221,7 @@ async def test_no_echo(leg: Leg, url: str) -> None:
         assert (await seen.next(timeout=5)).data == b"from silent"
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 async def test_messages_of_one_publisher_keep_their_order(leg: Leg, url: str) -> None:
     async with leg.connect(url) as publisher, leg.connect(url) as reader, reader.subscribe("order.*") as sub:
         await reader.flush()
@@ -229,6 +234,7 @@ async def test_messages_of_one_publisher_keep_their_order(leg: Leg, url: str) ->
 # --- headers ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 async def test_headers_make_the_round_trip(leg: Leg, url: str) -> None:
     lines = [("Key", "1"), ("key", "odd"), ("Key", "2"), ("Empty", ""), ("Text", "größe 日本"), ("A-B_c!", "x:y")]
     async with leg.connect(url) as client, client.subscribe("headers") as sub:
@@ -318,8 +324,8 @@ async def test_a_payload_that_is_no_buffer_is_a_type_error(leg: Leg, url: str, d
         assert client.stats.out_msgs == 0
 
 
-async def test_headers_count_towards_max_payload(leg: Leg) -> None:
-    with LocalServer({"max_payload": 1000}) as server:
+async def test_headers_count_towards_max_payload(leg: Leg, transport: Transport) -> None:
+    with transport.server({"max_payload": 1000}) as server:
         async with leg.connect(server.url) as client, client.subscribe("big") as sub:
             assert client.max_payload == 1000
             await client.publish("big", b"x" * 1000)

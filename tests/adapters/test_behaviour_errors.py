@@ -26,9 +26,9 @@ from nats_proto.errors import (
     NoServersError,
     PermissionsError,
 )
-from nats_sync.testing import LocalServer
 from tests.adapters.legs import QUICK, Collected, EventLog, Leg, eventually
 from tests.faults.peer import Peer, expect, handshake, hold, info, send
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -39,36 +39,42 @@ USERS = {"authorization": {"users": [{"user": "me", "password": PASSWORD}]}}
 TOKENS = {"authorization": {"token": TOKEN}}
 
 
+def with_user(url: str, user: str) -> str:
+    return url.replace("://", f"://{user}@")
+
+
 # --- who we are ------------------------------------------------------------------------------------------------------
 
 
-async def test_user_and_password_as_options(leg: Leg) -> None:
-    with LocalServer(USERS) as server:
+async def test_user_and_password_as_options(leg: Leg, transport: Transport) -> None:
+    with transport.server(USERS) as server:
         async with leg.connect(server.url, user="me", password=PASSWORD) as client:
             await client.flush()
 
 
-async def test_user_and_password_in_the_url(leg: Leg) -> None:
-    with LocalServer(USERS) as server:
-        async with leg.connect(f"nats://me:{PERCENT}@127.0.0.1:{server.port}", user="other", password="x") as client:
+async def test_user_and_password_in_the_url(leg: Leg, transport: Transport) -> None:
+    with transport.server(USERS) as server:
+        async with leg.connect(with_user(server.url, f"me:{PERCENT}"), user="other", password="x") as client:
             await client.flush()
             assert client.connected_url == server.url
             assert list(client.servers) == [server.url]
 
 
-async def test_token_as_option_and_in_the_url(leg: Leg) -> None:
-    with LocalServer(TOKENS) as server:
+async def test_token_as_option_and_in_the_url(leg: Leg, transport: Transport) -> None:
+    with transport.server(TOKENS) as server:
         async with leg.connect(server.url, token=TOKEN) as client:
             await client.flush()
-        async with leg.connect(f"nats://{TOKEN}@127.0.0.1:{server.port}") as client:
+        async with leg.connect(with_user(server.url, TOKEN)) as client:
             await client.flush()
 
 
 @pytest.mark.parametrize(
     "given", [{"user": "me", "password": "wrong"}, {"token": "wrong"}, {}], ids=lambda g: "+".join(g)
 )
-async def test_a_wrong_password_is_an_authorization_error(leg: Leg, given: dict[str, str]) -> None:
-    with LocalServer(USERS) as server:
+async def test_a_wrong_password_is_an_authorization_error(
+    leg: Leg, given: dict[str, str], transport: Transport
+) -> None:
+    with transport.server(USERS) as server:
         with pytest.raises(NoServersError) as caught:
             async with leg.connect(server.url, **given):
                 pass
@@ -79,8 +85,8 @@ async def test_a_wrong_password_is_an_authorization_error(leg: Leg, given: dict[
         assert caught.value.outcome == "failed"
 
 
-async def test_the_right_server_is_found_behind_one_that_refuses(leg: Leg, url: str) -> None:
-    with LocalServer(USERS) as server:
+async def test_the_right_server_is_found_behind_one_that_refuses(leg: Leg, url: str, transport: Transport) -> None:
+    with transport.server(USERS) as server:
         log = EventLog()
         async with leg.connect([server.url, url], randomize_servers=False, on_event=log) as client:
             assert client.connected_url == url
@@ -122,31 +128,33 @@ def texts_of(thing: object) -> list[str]:
     return texts
 
 
-async def test_no_secret_is_shown_anywhere(leg: Leg, caplog: pytest.LogCaptureFixture, free_port: int) -> None:
+async def test_no_secret_is_shown_anywhere(
+    leg: Leg, caplog: pytest.LogCaptureFixture, free_port: int, transport: Transport
+) -> None:
     caplog.set_level(logging.DEBUG)
     log = EventLog()
     things: list[object] = []
     fields = {"on_event": log, **QUICK}
     options = ConnectOptions(user="me", password=PASSWORD)
     things += [options, ConnectOptions(token=TOKEN)]
-    with LocalServer(USERS) as server:
-        secret_url = f"nats://me:{PERCENT}@127.0.0.1:{server.port}"
+    with transport.server(USERS) as server:
+        secret_url, dead_url = (with_user(url, f"me:{PERCENT}") for url in (server.url, transport.url(free_port)))
         async with leg.connect(secret_url, **fields) as client:
             things += [client, client.servers, client.connected_url, client.server_info, client.stats]
             server.kill()
             await log.wait(Reconnecting)
             things += [client, client.last_error]
-        async with leg.connect(f"nats://me:{PERCENT}@127.0.0.1:{free_port}", retry_on_failed_connect=True, **fields):
+        async with leg.connect(dead_url, retry_on_failed_connect=True, **fields):
             await log.wait(Reconnecting, count=len(log.of(Reconnecting)) + 2)
         server.start()
         for url, given in (
-            (f"nats://me:wrong{PERCENT}@127.0.0.1:{server.port}", {}),
-            (f"nats://{TOKEN}@127.0.0.1:{server.port}", {}),
+            (with_user(server.url, f"me:wrong{PERCENT}"), {}),
+            (with_user(server.url, TOKEN), {}),
             (server.url, {"user": "me", "password": f"wrong{PASSWORD}"}),
             (server.url, {"token": TOKEN}),
-            (f"nats://me:{PERCENT}@127.0.0.1:{free_port}", {}),
-            (f"nats://me:{PERCENT}@no-such-host.invalid", {}),
-            (f"nats://me:{PERCENT}@127.0.0.1:99999", {}),
+            (dead_url, {}),
+            (with_user(transport.url(4222, host="no-such-host.invalid"), f"me:{PERCENT}"), {}),
+            (with_user(transport.url(99999), f"me:{PERCENT}"), {}),
             (f"http://me:{PERCENT}@127.0.0.1", {}),
             (f"nats://me:{PERCENT}@[::1", {}),
             (server.url, {"token": TOKEN, "user": "me"}),
@@ -196,9 +204,9 @@ RESTRICTED = {
 }
 
 
-async def test_a_denied_subscription_is_told_to_its_reader(leg: Leg) -> None:
+async def test_a_denied_subscription_is_told_to_its_reader(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer(RESTRICTED) as server:
+    with transport.server(RESTRICTED) as server:
         async with leg.connect(server.url, user="me", password="p", on_event=log) as client:
             sub = await client.subscribe("denied.Subject")
             other = await client.subscribe("allowed")
@@ -217,8 +225,8 @@ async def test_a_denied_subscription_is_told_to_its_reader(leg: Leg) -> None:
             assert client.stats.reconnects == 0
 
 
-async def test_a_denied_queue_group_leaves_the_plain_subscription_alone(leg: Leg) -> None:
-    with LocalServer(RESTRICTED) as server:
+async def test_a_denied_queue_group_leaves_the_plain_subscription_alone(leg: Leg, transport: Transport) -> None:
+    with transport.server(RESTRICTED) as server:
         async with leg.connect(server.url, user="me", password="p") as client:
             denied = await client.subscribe("groups.a", queue="forbidden")
             plain = await client.subscribe("groups.a")
@@ -231,26 +239,26 @@ async def test_a_denied_queue_group_leaves_the_plain_subscription_alone(leg: Leg
             assert (await allowed.next(timeout=5)).data == b"1"
 
 
-async def test_a_reader_who_waits_is_woken_by_the_denial(leg: Leg) -> None:
-    with LocalServer(RESTRICTED) as server:
+async def test_a_reader_who_waits_is_woken_by_the_denial(leg: Leg, transport: Transport) -> None:
+    with transport.server(RESTRICTED) as server:
         async with leg.connect(server.url, user="me", password="p") as client:
             with anyio.fail_after(10), pytest.raises(PermissionsError):
                 async for _ in await client.subscribe("denied.a"):
                     pass
 
 
-async def test_a_denied_request_fails_at_once(leg: Leg) -> None:
-    with LocalServer(RESTRICTED) as server:
+async def test_a_denied_request_fails_at_once(leg: Leg, transport: Transport) -> None:
+    with transport.server(RESTRICTED) as server:
         async with leg.connect(server.url, user="me", password="p") as client:
             with anyio.fail_after(10), pytest.raises(PermissionsError, match=r"denied\.service") as caught:
                 await client.request("denied.service", timeout=60)
             assert caught.value.operation == "publish"
 
 
-async def test_a_denied_inbox_fails_the_request_at_once(leg: Leg) -> None:
+async def test_a_denied_inbox_fails_the_request_at_once(leg: Leg, transport: Transport) -> None:
     config = {"authorization": {"users": [{"user": "me", "permissions": {"subscribe": {"deny": ["_INBOX.>"]}}}]}}
     config["authorization"]["users"][0]["password"] = "p"
-    with LocalServer(config) as server:
+    with transport.server(config) as server:
         async with leg.connect(server.url, user="me", password="p", inbox_prefix="mine") as client:
             with anyio.fail_after(10), pytest.raises(NATSError):
                 await client.request("nobody", timeout=60)
@@ -259,9 +267,9 @@ async def test_a_denied_inbox_fails_the_request_at_once(leg: Leg) -> None:
                 await client.request("nobody", timeout=60)
 
 
-async def test_a_denied_publish_is_an_event(leg: Leg) -> None:
+async def test_a_denied_publish_is_an_event(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer(RESTRICTED) as server:
+    with transport.server(RESTRICTED) as server:
         async with leg.connect(server.url, user="me", password="p", on_event=log) as client:
             await client.publish("denied.Out", b"x")
             event = await log.wait(ServerErrorReceived)
@@ -271,13 +279,13 @@ async def test_a_denied_publish_is_an_event(leg: Leg) -> None:
             assert client.status is SessionStatus.CONNECTED
 
 
-async def test_a_permission_taken_away_and_given_back(leg: Leg) -> None:
+async def test_a_permission_taken_away_and_given_back(leg: Leg, transport: Transport) -> None:
     def config(*denied: str) -> dict[str, object]:
         user = {"user": "me", "password": "p", "permissions": {"subscribe": {"deny": list(denied)}}}
         return {"authorization": {"users": [user]}}
 
     log = EventLog()
-    with LocalServer(config("none")) as server:
+    with transport.server(config("none")) as server:
         async with leg.connect(server.url, user="me", password="p", on_event=log, **QUICK) as client:
             sub = await client.subscribe("news")
             await client.flush()
@@ -294,9 +302,9 @@ async def test_a_permission_taken_away_and_given_back(leg: Leg) -> None:
 # --- the server's limits ---------------------------------------------------------------------------------------------
 
 
-async def test_too_many_connections(leg: Leg) -> None:
+async def test_too_many_connections(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer({"max_connections": 1}) as server:
+    with transport.server({"max_connections": 1}) as server:
         async with leg.connect(server.url) as first:
             with pytest.raises(NoServersError) as caught:
                 async with leg.connect(server.url):
@@ -310,9 +318,9 @@ async def test_too_many_connections(leg: Leg) -> None:
                 await second.flush()
 
 
-async def test_too_many_subscriptions(leg: Leg) -> None:
+async def test_too_many_subscriptions(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer({"max_subscriptions": 2}) as server:
+    with transport.server({"max_subscriptions": 2}) as server:
         async with leg.connect(server.url, on_event=log) as client:
             subs = [await client.subscribe(f"s.{n}") for n in range(3)]
             event = await log.wait(ServerErrorReceived)
@@ -343,9 +351,12 @@ async def test_no_echo_needs_a_server_that_can(leg: Leg) -> None:
 async def test_a_tls_server_is_not_talked_to_in_clear(leg: Leg) -> None:
     with Peer([send(info(tls_required=True)), hold()]) as peer:
         with pytest.raises(NoServersError, match="TLS"):
-            async with leg.connect(peer.url, user="me", password=PASSWORD):
+            async with leg.connect(peer.url, user="me", password=PASSWORD, connect_timeout=0.2):
                 pass
-        assert peer.connections[0].received == b""
+        received = bytes(peer.connections[0].received)
+        assert received.startswith(b"\x16\x03")  # a ClientHello
+        assert b"CONNECT" not in received
+        assert PASSWORD.encode() not in received
 
 
 async def test_headers_need_a_server_that_can(leg: Leg) -> None:

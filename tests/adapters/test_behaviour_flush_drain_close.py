@@ -37,6 +37,7 @@ def numbers(count: int) -> list[bytes]:
 # --- flush -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 async def test_after_a_flush_the_server_has_everything(leg: Leg, server: LocalServer) -> None:
     async with leg.connect(server.url) as client:
         await publish_numbers(client, "flushed", 1000)
@@ -525,7 +526,7 @@ async def test_close_while_reconnecting(leg: Leg, server: LocalServer) -> None:
 
 
 async def test_close_during_a_dial_that_hangs(leg: Leg, server: LocalServer) -> None:
-    with Proxy(server.port) as proxy:
+    with Proxy(server.url) as proxy:
         async with leg.connect(proxy.url, connect_timeout=60, **QUICK) as client:
             proxy.down.black_hole = True
             proxy.cut()

@@ -19,6 +19,7 @@ from nats_sync import Client
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import eventually, threads_of
 from tests.faults.record import FULL, TRACED, check_runs, numbered
+from tests.transports import Transport
 
 KILLS = 20
 PUBLISHERS = 12
@@ -141,10 +142,12 @@ class Stress:
 
 
 @pytest.mark.long
-def test_thirty_two_threads_through_twenty_kills() -> None:
+@pytest.mark.transports("tcp", "tls", "ws")
+def test_thirty_two_threads_through_twenty_kills(transport: Transport) -> None:
     events: list[object] = []
-    options = {"reconnect_wait": 0.01, "reconnect_jitter": 0.001, "connect_timeout": 5.0, "pending_size": 64 << 20}
-    with LocalServer(TRACED) as server:
+    options = {"reconnect_wait": 0.01, "reconnect_jitter": 0.001, "reconnect_jitter_tls": 0.001, **transport.options}
+    options |= {"connect_timeout": 5.0, "pending_size": 64 << 20}
+    with transport.server(TRACED) as server:
         client = nats_sync.connect(server.url, name="stress", on_event=events.append, **options)
         stress = Stress(client)
         client.subscribe("echo", callback=lambda message: message.respond(message.data))
@@ -161,7 +164,7 @@ def test_thirty_two_threads_through_twenty_kills() -> None:
         core = set(threads_of("stress")) - {name for name in threads_of("stress") if "callbacks" in name}
 
         buffered: list[list[range]] = []
-        for kill in range(KILLS * (3 if FULL else 1)):
+        for kill in range(3 * KILLS if FULL else KILLS if transport.name == "tcp" else KILLS // 3):
             stress.goes_on()
             server.kill()
             eventually(lambda: client.status is SessionStatus.RECONNECTING)
@@ -210,7 +213,7 @@ def _record(server: LocalServer) -> dict[str, list[list[int]]]:
     for line in server.log().splitlines():
         if "<<- MSG_PAYLOAD" in line and '["p' in line:
             publisher, serial, _ = line.partition('["')[2].split(":", 2)
-            connection = f"{line.partition(']')[0]} {line.partition(' cid:')[2].partition(' ')[0]}"
+            connection = f"{line.partition(']')[0]} {line.partition('id:')[2].partition(' ')[0]}"
             runs[publisher][connection].append(int(serial))
         assert "[ERR]" not in line, line
     return {publisher: sorted(of.values()) for publisher, of in runs.items()}

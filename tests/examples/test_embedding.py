@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,12 @@ from nats_proto import (
     SessionEvent,
 )
 from nats_sync.testing import LocalServer
+from tests.transports import Transport
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "embedding"
-OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01)
+OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01, reconnect_jitter_tls=0.01)
+
+everywhere = pytest.mark.transports("tcp", "tls", "wss")
 
 Wait = Callable[[Callable[[], bool]], Awaitable[bool]]
 
@@ -66,8 +70,9 @@ async def conformance(session: Session[Message], events: list[SessionEvent], wai
     assert [message.data for message in sub.take(100)] == [str(number).encode() for number in range(50)]
 
 
-def test_selectors_loop(server: LocalServer) -> None:
-    loop = Loop(server.url, OPTIONS)
+@everywhere
+def test_selectors_loop(server: LocalServer, transport: Transport) -> None:
+    loop = Loop(server.url, replace(OPTIONS, **transport.options))
 
     async def wait(done: Callable[[], bool]) -> bool:
         return loop.run_until(done, 10.0)
@@ -78,9 +83,10 @@ def test_selectors_loop(server: LocalServer) -> None:
     assert isinstance(loop.events[-1], Closed)
 
 
-def test_asyncio_protocol(server: LocalServer) -> None:
+@everywhere
+def test_asyncio_protocol(server: LocalServer, transport: Transport) -> None:
     async def run() -> list[SessionEvent]:
-        driver = Driver(server.url, OPTIONS)
+        driver = Driver(server.url, replace(OPTIONS, **transport.options))
 
         async def wait(done: Callable[[], bool]) -> bool:
             return await driver.run_until(done, 10.0)

@@ -28,10 +28,14 @@ class _Link:
 
 
 class Proxy:
-    """``with Proxy(server.port) as proxy: connect(proxy.url); proxy.up.black_hole = True``. It is one thread."""
+    """``with Proxy(server.url) as proxy: connect(proxy.url); proxy.up.black_hole = True``. It is one thread.
 
-    def __init__(self, target: int, *, seed: int = 0, rcvbuf: int | None = None) -> None:
-        self.target, self.seed, self.rcvbuf = target, seed, rcvbuf
+    ``target`` is a URL, whose scheme `url` has then as well, or a port.
+    """
+
+    def __init__(self, target: str | int, *, seed: int = 0, rcvbuf: int | None = None) -> None:
+        scheme, _, port = str(target).rpartition("://127.0.0.1:")
+        self.target, self.seed, self.rcvbuf = int(port), seed, rcvbuf
         self.up, self.down = Way(), Way()
         self.refuse = False  # new connections are reset at once
         self.accepted = 0
@@ -40,7 +44,7 @@ class Proxy:
         self._links: set[_Link] = set()
         self._listener = self._tuned(socket.create_server(("127.0.0.1", 0)))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.url = f"{scheme or 'nats'}://127.0.0.1:{self.port}"
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name=f"proxy-{self.port}")
 

@@ -33,14 +33,19 @@ FULL: Final = os.environ.get("FAULTS") == "full"
 """``FAULTS=full pytest tests/faults --timeout 0``: each fault as often and as long as a release asks for, some for
 minutes; otherwise as `make test` has time for."""
 
-QUICK: Final[dict[str, Any]] = {"ping_interval": 0.2, "reconnect_wait": 0.05, "reconnect_jitter": 0.01}
+QUICK: Final[dict[str, Any]] = {
+    "ping_interval": 0.2,
+    "reconnect_wait": 0.05,
+    "reconnect_jitter": 0.01,
+    "reconnect_jitter_tls": 0.01,
+}
 """The options of a fault test, unless it says that it runs with the defaults."""
 
 TRACED: Final[dict[str, Any]] = {"trace": True, "max_traced_msg_len": 64}
 """The configuration of a `LocalServer` that keeps a record."""
 
 _PAYLOAD = re.compile(
-    r'\[(\d+)\] .*? - cid:(\d+) - .*?<<- MSG_PAYLOAD: \["?(?:NATS/1\.0.*?\\r\\n\\r\\n)?(\w+):(\d+):', re.MULTILINE
+    r'\[(\d+)\] .*? - [cw]id:(\d+) - .*?<<- MSG_PAYLOAD: \["?(?:NATS/1\.0.*?\\r\\n\\r\\n)?(\w+):(\d+):', re.MULTILINE
 )
 _ERRORS = re.compile(r"^.*(?:parser? error|unknown protocol|protocol error).*$", re.IGNORECASE | re.MULTILINE)
 

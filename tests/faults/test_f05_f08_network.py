@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections import defaultdict
@@ -16,6 +17,7 @@ from tests.adapters.legs import PATIENCE, EventLog, Leg, eventually, in_thread, 
 from tests.faults.peer import Connection, Peer, expect, freeze, handshake, hold, reset
 from tests.faults.proxy import Proxy
 from tests.faults.record import FULL, QUICK, TRACED, check_runs, numbered, parser_errors, runs_of
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +25,10 @@ pytestmark = pytest.mark.anyio
 # --- F5: a slow reader -----------------------------------------------------------------------------------------------
 
 
-async def test_f5_a_hundred_publishers_against_a_slow_link(leg: Leg) -> None:
+async def test_f5_a_hundred_publishers_against_a_slow_link(leg: Leg, transport: Transport) -> None:
     """600 messages at 8 MiB/s here; the full form has 5,000 at 256 KiB/s."""
     each, bandwidth = (50, 256 * 1024) if FULL else (6, 8 * 1024 * 1024)
-    with LocalServer() as server, Proxy(server.port, rcvbuf=65_536) as proxy:
+    with transport.server() as server, Proxy(server.url, rcvbuf=65_536) as proxy:
         proxy.up.bandwidth, proxy.up.read_ahead = bandwidth, 65_536
         options = {"ping_interval": 20.0 if FULL else 0.5, "max_pings_out": 3}
         async with leg.connect(server.url) as other, leg.connect(proxy.url, **options) as client:
@@ -69,15 +71,28 @@ OPERATIONS = {
 }
 
 
+async def up_to_and_of(leg: Leg, proxy: Proxy, fields: dict[str, object]) -> tuple[int, int]:
+    """Bytes that a connection sends up to its first operation, and those of the operation, whatever they travel in."""
+    async with leg.connect(proxy.url, **{**QUICK, "ping_interval": 0.0}) as client:
+        passed = [0]
+        for step in (client.flush, client.flush, lambda: client.publish("f6", numbered("pub", 9, 8), **fields)):
+            await step()
+            await eventually(lambda: proxy.up.passed > passed[-1])
+            await stands_still(lambda: proxy.up.passed)
+            passed.append(proxy.up.passed)
+    _, greeted, flushed, published = passed
+    return greeted - (flushed - greeted), published - flushed
+
+
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_f6_cut_at_every_byte_of_an_operation(leg: Leg, operation: str) -> None:
+async def test_f6_cut_at_every_byte_of_an_operation(leg: Leg, operation: str, transport: Transport) -> None:
     """At every third byte here, and at the ends; the full form cuts at each."""
     fields, wire = OPERATIONS[operation]
-    cuts = range(1, len(wire) + 1) if FULL else sorted({*range(1, len(wire) + 1, 3), len(wire) - 1, len(wire)})
-    with LocalServer(TRACED) as server, Proxy(server.port) as proxy:
-        async with leg.connect(proxy.url, **QUICK) as client:
-            await client.flush()
-            greeting = proxy.up.passed - len(b"PING\r\n")
+    with transport.server(TRACED) as server, Proxy(server.url) as proxy:
+        greeting, length = await up_to_and_of(leg, proxy, fields)
+        assert length >= len(wire) or transport.name == "wss"  # which compresses
+        cuts = range(1, length + 1) if FULL else sorted({*range(1, length + 1, 3), length - 1, length})
         for cut in cuts:
             seen = len(server.log())
             proxy.up.limit, proxy.up.limit_reset = greeting + cut, bool(cut % 2)
@@ -90,7 +105,33 @@ async def test_f6_cut_at_every_byte_of_an_operation(leg: Leg, operation: str) ->
                 await client.flush(timeout=PATIENCE)
             got = [int(serial) for serial in re.findall(r"MSG_PAYLOAD: .*pub:(\d):", server.log()[seen:])]
             # Whole or not at all, never twice, and nothing joined to the half of another.
-            assert got == ([0, 1] if cut == len(wire) else [1])
+            assert got == ([0, 1] if cut == length else [1])
+        assert parser_errors(server) == []
+
+
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
+async def test_f6_what_a_link_took_in_part_comes_once_through_the_next(leg: Leg, transport: Transport) -> None:
+    size = 12 * 1024 * 1024  # more than the buffers of both kernels hold, and more than compression makes small
+    large = numbered("pub", 1) + random.Random(6).randbytes(size)
+    with transport.server({**TRACED, "max_payload": 2 * size}) as server, Proxy(server.url, rcvbuf=4096) as proxy:
+        options = {**QUICK, "ping_interval": 0.0, "connect_timeout": 10.0, "pending_size": 4 * size}
+        async with leg.connect(proxy.url, **options) as client:
+            await client.publish("f6", numbered("pub", 0))
+            await client.flush()
+            proxy.up.stop_reading = True
+            async with anyio.create_task_group() as group:
+
+                async def publish() -> None:
+                    await client.publish("f6", large)
+                    await client.publish("f6", numbered("pub", 2))
+
+                group.start_soon(publish)
+                await anyio.sleep(0.2)  # time for the part that fits to be written
+                await in_thread(proxy.cut)
+                proxy.up.stop_reading = False
+            await eventually(lambda: client.stats.reconnects == 1)
+            await client.flush(timeout=PATIENCE)
+        assert runs_of("pub", [server]) == [[0], [1, 2]]
         assert parser_errors(server) == []
 
 
@@ -121,10 +162,11 @@ async def test_f6_an_operation_that_was_taken_in_part_is_sent_again_whole(leg: L
 # --- F7: every byte its own segment ----------------------------------------------------------------------------------
 
 
-async def test_f7_every_byte_its_own_segment(leg: Leg) -> None:
+@pytest.mark.transports("tcp", "tls", "ws", "wss")
+async def test_f7_every_byte_its_own_segment(leg: Leg, transport: Transport) -> None:
     """Without a pause between the bytes here; the full form has a millisecond."""
     log = EventLog()
-    with LocalServer(TRACED) as server, Proxy(server.port) as proxy:
+    with transport.server(TRACED) as server, Proxy(server.url) as proxy:
         for way in (proxy.up, proxy.down):
             way.slice_size, way.slice_gap = 1, 0.001 if FULL else 0.0
         options = {**QUICK, "ping_interval": 5.0, "connect_timeout": 10.0, "on_event": log}
@@ -190,9 +232,10 @@ async def test_f8_data_proves_nothing_when_no_pong_comes(leg: Leg, way: str) -> 
             assert (sub.pending[0] > 3) == (way != "messages go")
 
 
+@pytest.mark.transports("tcp")  # the proxy has to know a PING when it sees one
 async def test_f8_a_proxy_that_swallows_pings(leg: Leg, server: LocalServer) -> None:
     log = EventLog()
-    with Proxy(server.port) as proxy:
+    with Proxy(server.url) as proxy:
         async with leg.connect(proxy.url, on_event=log, **QUICK) as client:
             proxy.up.drop = b"PING\r\n"
             sub = await client.subscribe("f8")

@@ -17,9 +17,9 @@ from nats_proto import (
     SessionStatus,
 )
 from nats_proto.errors import AuthorizationError, ConnectionClosedError, MaxConnectionsError, NoServersError
-from nats_sync.testing import LocalCluster, LocalServer
 from tests.adapters.legs import EventLog, Leg, eventually, in_thread
 from tests.faults.record import FULL, QUICK, connections_of
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.anyio
 # --- F9: max_connections ---------------------------------------------------------------------------------------------
 
 
-async def test_f9_refused_a_hundred_times_until_there_is_room(leg: Leg) -> None:
+async def test_f9_refused_a_hundred_times_until_there_is_room(leg: Leg, transport: Transport) -> None:
     log = EventLog()
     options = {**QUICK, "reconnect_wait": 0.0, "reconnect_delay": lambda rounds: 0.001}
-    with LocalServer({"max_connections": 1}) as server:
+    with transport.server({"max_connections": 1}) as server:
         async with (
             leg.connect(server.url) as first,
             leg.connect(server.url, retry_on_failed_connect=True, on_event=log, **options) as second,
@@ -46,8 +46,8 @@ async def test_f9_refused_a_hundred_times_until_there_is_room(leg: Leg) -> None:
     assert not log.of(AuthenticationFailed)
 
 
-async def test_f9_the_limit_is_lowered_and_one_has_to_go(leg: Leg) -> None:
-    with LocalServer() as server:
+async def test_f9_the_limit_is_lowered_and_one_has_to_go(leg: Leg, transport: Transport) -> None:
+    with transport.server() as server:
         async with leg.connect(server.url, **QUICK) as one, leg.connect(server.url, **QUICK) as two:
             await one.flush()
             await two.flush()
@@ -67,9 +67,9 @@ def users(*names: str) -> dict[str, object]:
     return {"authorization": {"users": [{"user": name, "password": "p"} for name in names]}}
 
 
-async def test_f10_a_user_who_is_removed(leg: Leg) -> None:
+async def test_f10_a_user_who_is_removed(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer(users("me", "other"), debug=True) as server:
+    with transport.server(users("me", "other"), debug=True) as server:
         async with leg.connect(server.url, user="me", password="p", on_event=log, **QUICK) as client:
             sub = await client.subscribe("f10")
             await client.flush()
@@ -82,14 +82,14 @@ async def test_f10_a_user_who_is_removed(leg: Leg) -> None:
             closed = await log.wait(Closed)
             assert closed.error is cause
         assert [event.dropped for event in log.of(AuthenticationFailed)] == [False, True]
-        assert server.log().count("authentication error") == 2
+        assert server.log().count("closed: Authentication Failure") == 2
     names = [name for name in log.names if name != "Reconnecting"]
     assert names == ["Connected", "Disconnected", "AuthenticationFailed", "AuthenticationFailed", "Closed"]
 
 
-async def test_f10_another_server_takes_over(leg: Leg) -> None:
+async def test_f10_another_server_takes_over(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer(users("me", "other"), debug=True) as strict, LocalServer(users("me")) as kind:
+    with transport.server(users("me", "other"), debug=True) as strict, transport.server(users("me")) as kind:
         options = {**QUICK, "user": "me", "password": "p", "randomize_servers": False, "on_event": log}
         async with leg.connect([strict.url, kind.url], **options) as client:
             strict.reload(users("other"))
@@ -99,13 +99,13 @@ async def test_f10_another_server_takes_over(leg: Leg) -> None:
                 await client.reconnect()
                 await log.wait(Reconnected, count=n + 2)
             assert client.connected_url == kind.url
-            assert strict.log().count("authentication error") <= 2
+            assert strict.log().count("closed: Authentication Failure") <= 2
 
 
-async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg) -> None:
+async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg, transport: Transport) -> None:
     log = EventLog()
     options = {**QUICK, "reconnect_wait": 0.5, "user": "me", "password": "p", "on_event": log}
-    with LocalServer(users("me", "other")) as server:
+    with transport.server(users("me", "other")) as server:
         async with leg.connect(server.url, **options) as client:
             sub = await client.subscribe("f10")
             await client.flush()
@@ -121,10 +121,10 @@ async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg) -> None:
 # --- F11: lame duck --------------------------------------------------------------------------------------------------
 
 
-async def test_f11_a_lame_duck_costs_no_request(leg: Leg) -> None:
+async def test_f11_a_lame_duck_costs_no_request(leg: Leg, transport: Transport) -> None:
     log = EventLog()
     config = {"lame_duck_duration": "30s", "lame_duck_grace_period": "2s"}
-    with LocalCluster(3, config=config) as cluster:
+    with transport.cluster(3, config=config) as cluster:
         first, second = cluster[0], cluster[1]
         options = {**QUICK, "randomize_servers": False, "name": "f11", "on_event": log}
         async with (
@@ -182,19 +182,19 @@ async def _reaches(client: object, subject: str) -> None:
 # --- F12: the list of servers changes --------------------------------------------------------------------------------
 
 
-async def test_f12_a_cluster_that_grows_and_shrinks(leg: Leg) -> None:
+async def test_f12_a_cluster_that_grows_and_shrinks(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    with LocalServer(cluster_name="f12") as first:
+    with transport.server(cluster_name="f12") as first:
         async with leg.connect(first.url, on_event=log, **QUICK) as client:
             assert set(client.servers) == {first.url}
             joined = {"cluster_name": "f12", "routes": [first.route_url]}
-            with LocalServer(**joined) as second:
+            with transport.server(**joined) as second:
                 await eventually(lambda: set(client.servers) == {first.url, second.url})
-                with LocalServer(**joined) as third:
+                with transport.server(**joined) as third:
                     await eventually(lambda: set(client.servers) == {first.url, second.url, third.url})
                 await eventually(lambda: set(client.servers) == {first.url, second.url})
             await eventually(lambda: set(client.servers) == {first.url})
-            with LocalServer(**joined) as elsewhere:
+            with transport.server(**joined) as elsewhere:
                 await eventually(lambda: set(client.servers) == {first.url, elsewhere.url})
                 first.kill()
                 await log.wait(Reconnected)
@@ -211,12 +211,12 @@ async def test_f12_a_cluster_that_grows_and_shrinks(leg: Leg) -> None:
             assert list(told) == [second.url, third.url, elsewhere.url]
 
 
-async def test_f12_many_changes(leg: Leg) -> None:
+async def test_f12_many_changes(leg: Leg, transport: Transport) -> None:
     """Twice here; the full form has twenty changes."""
-    with LocalServer(cluster_name="f12") as first:
+    with transport.server(cluster_name="f12") as first:
         async with leg.connect(first.url, **QUICK) as client:
             for _ in range(20 if FULL else 2):
-                with LocalServer(cluster_name="f12", routes=[first.route_url]) as other:
+                with transport.server(cluster_name="f12", routes=[first.route_url]) as other:
                     await eventually(lambda other=other: set(client.servers) == {first.url, other.url})
                 await eventually(lambda: set(client.servers) == {first.url})
             assert client.stats.reconnects == 0

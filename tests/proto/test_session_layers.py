@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Generator
 
 import pytest
@@ -32,8 +33,11 @@ from nats_proto.errors import (
     ConnectionLostError,
     CredentialsError,
     LocalProtocolError,
+    MaxConnectionsError,
+    NATSError,
     NATSTimeoutError,
     RemoteProtocolError,
+    TLSError,
 )
 from tests.proto.driver import PING, PONG, World, info, msg, words_of
 from tests.proto.shift_layer import GOODBYE, HELLO, WELCOME, ShiftLayer, record, unwrap
@@ -155,6 +159,60 @@ def test_a_layer_that_does_not_come_up_fails_the_attempt(use: Use, how: str) -> 
     up(world)
 
 
+FULL = b"-ERR 'maximum connections exceeded'\r\n"
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [[info(tls_required=True) + FULL], [info(tls_required=True), FULL], [info(tls_available=True), FULL + PING]],
+    ids=["together", "behind", "with more"],
+)
+def test_a_server_that_will_not_have_us_says_so_in_clear_where_tls_was_to_begin(chunks: list[bytes]) -> None:
+    world = World("tls://a, tls://b")
+    world.accept()
+    for chunk in chunks:
+        world.feed(chunk)
+    assert isinstance(world.session.last_error, MaxConnectionsError)
+    assert world.dial is not None
+    assert world.dial.server.host == "b"
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_refusal_is_heard_while_a_context_is_asked_for_and_after(answered: bool) -> None:
+    world = World("tls://a, tls://b", tls=lambda url: ssl.create_default_context())
+    world.accept()
+    world.feed(info(tls_required=True))
+    command = asked(world)
+    if answered:
+        world.session.performed(command, ssl.create_default_context(), now=world.now)
+        world.pump()
+    world.feed(FULL)
+    assert isinstance(world.session.last_error, MaxConnectionsError)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error"),
+    [
+        ([info(tls_required=True) + PING], RemoteProtocolError),
+        ([info(tls_required=True) + PING + FULL], RemoteProtocolError),
+        ([info(tls_required=True) + FULL + PING], RemoteProtocolError),
+        ([info(tls_required=True) + FULL[:-1]], RemoteProtocolError),
+        ([info(tls_required=True), PING], TLSError),
+        ([info(tls_required=True), PING + FULL], TLSError),
+        ([info(tls_required=True), b"\x16", FULL], TLSError),
+    ],
+)
+def test_nothing_else_is_taken_in_clear_where_tls_was_to_begin(chunks: list[bytes], error: type[NATSError]) -> None:
+    world = World("tls://a, tls://b", user="me", password="s3cret")
+    world.accept()
+    for chunk in chunks:
+        world.feed(chunk)
+    if world.dial is None:
+        world.eof()
+    assert type(world.session.last_error) is error
+    assert b"s3cret" not in world.wire()
+
+
 # --- what was handed over --------------------------------------------------------------------------------------------
 
 SIZES = [0, 1, 900, 999, 1000, 1001, 5, 70_000, 3]
@@ -260,6 +318,48 @@ def test_the_goodbye_has_its_grace_and_not_more(use: Use) -> None:
     world.wait(0.01)
     assert world.closed
     assert world.events()[-1] == Closed(error=None)
+
+
+@pytest.mark.parametrize("end", ["eof", "goodbye", "reset"])
+def test_a_peer_that_is_faster_than_our_goodbye_is_no_loss(use: Use, end: str) -> None:
+    use()
+    world = up(World())
+    world.events()
+    world.room = 1
+    world.session.close(now=world.now)
+    world.pump()
+    assert not world.closed
+    end_by(world, end)
+    assert world.events() == [Disconnected(server="nats://a:4222", error=None), Closed(error=None)]
+    assert world.session.last_error is None
+
+
+@pytest.mark.parametrize("end", ["eof", "goodbye", "reset"])
+def test_what_was_not_written_at_the_end_is_a_loss(use: Use, end: str) -> None:
+    use()
+    world = up(World())
+    world.events()
+    world.room = 1
+    world.session.publish("last", b"x")
+    world.session.close(now=world.now)
+    world.pump()
+    end_by(world, end)
+    lost, closed = world.events()
+    assert isinstance(lost, Disconnected)
+    assert isinstance(lost.error, ConnectionLostError)
+    assert isinstance(closed, Closed)
+    assert closed.unsent_msgs == 1
+    assert world.session.last_error is lost.error
+
+
+def end_by(world: World, end: str) -> None:
+    match end:
+        case "eof":
+            world.eof()
+        case "goodbye":
+            world.feed(GOODBYE)
+        case _:
+            world.cut()
 
 
 def test_goodbyes_of_layers_come_from_the_top(use: Use) -> None:

@@ -21,6 +21,9 @@ What each frame means in each state (in PREPARING there is none: bytes belong to
 
 An INFO that comes before CONNECT has left begins the greeting anew: CONNECT answers the last INFO.
 
+A server that has no room says so right behind its INFO, in clear, although TLS is what has to come there. So the first
+that is received where TLS begins may be an -ERR, and nothing else.
+
 A fault, in the protocol or in a layer, ends the connection after what came before it was handled. Whatever ends it, the
 last event is `ConnectionEnded`, and after it nothing is read, written or timed.
 
@@ -93,6 +96,7 @@ class Connection:
         "_deadline",
         "_events",
         "_info",
+        "_may_refuse",
         "_message_type",
         "_next_ping",
         "_operation",
@@ -134,6 +138,8 @@ class Connection:
         self._state = ConnectionState.PREPARING
         self._step: Step | None = None
         """What the operation waits for."""
+        self._may_refuse = False
+        """TLS has to begin behind INFO, and nothing was received since."""
         self._operation: Generator[Step, object, bytes | None] | None = lower_layers(self.wire, server, options)
         self._advance(None)
 
@@ -158,6 +164,11 @@ class Connection:
 
     def _read_layers(self, data: bytes, now: float) -> None:
         wire = self.wire
+        may_refuse, self._may_refuse = self._may_refuse, False
+        if may_refuse and data.startswith(b"-ERR"):
+            self._read(data, now)
+            if self._state is ConnectionState.CLOSED:
+                return
         plain = wire.receive_data(data)
         if self._step is Wait.LAYER and wire.ready:
             self._advance(None)
@@ -182,9 +193,16 @@ class Connection:
                 if frame.header_block is not None:
                     self._check_header_block(frame)
             else:
-                self._handle(frame, now, more=frame is not frames[-1] or not self._parser.between_frames)
+                self._handle(frame, now, more=self._goes_on(frame, frames))
         if self._parser.error is not None:
             self._end(self._parser.error)
+
+    def _goes_on(self, frame: Frame, frames: list[Frame]) -> bool:
+        """Behind this one the server has sent something more than its refusal."""
+        if not self._parser.between_frames:
+            return True
+        last = frames[-1]
+        return frame is not last and not (isinstance(last, ErrFrame) and frame is frames[-2])
 
     def receive_eof(self, *, now: float) -> None:
         """The peer closed its side."""
@@ -271,6 +289,7 @@ class Connection:
             self._step = self._operation = None
             self._end(error.with_traceback(None))
         else:
+            self._may_refuse = self._step is Wait.LAYER and self._state is ConnectionState.GREETING
             if self._step is not Wait.LAYER:
                 self._events.append(EffectWanted(self._step))
             elif self.wire.error is not None:

@@ -167,6 +167,7 @@ class LifeCycle(Generic[MessageT]):
             self._events.add(Reconnected(server=server, attempts=up.attempts))
 
     def _link_down(self, error: NATSError | None, final: bool, now: float) -> None:
+        error = error or self._close_error
         self._traffic.link_lost(self._lost("flush", error))
         if self._options.fail_requests_on_disconnect:
             self._traffic.fail_requests(self._lost("request", error))
@@ -221,12 +222,9 @@ class LifeCycle(Generic[MessageT]):
 
     def _unwritten(self) -> bool:
         """Something is still to be written before the connection may be closed; at last the goodbyes of its layers."""
-        if not self._link.up or self._link.connection is None:
-            return False
-        if self._traffic.outbox.pending_bytes:
+        if self._link.up and self._traffic.outbox.pending_bytes:
             return True
-        wire = self._link.connection.wire
-        return wire.close() or not wire.idle
+        return self._link.say_goodbye()
 
     def _finish(self, error: NATSError | None, now: float) -> None:
         """Nothing new from here on; what was accepted gets its grace, if there is a connection to write it to."""

@@ -112,6 +112,7 @@ class Link:
         "_message_type",
         "_migrate_by",
         "_options",
+        "_parting",
         "_pool",
         "_state",
         "_was_up",
@@ -138,6 +139,8 @@ class Link:
         """That was acted upon."""
         self._may_migrate = options.lame_duck_migration and options.allow_reconnect
         self._migrate_by: float | None = None
+        self._parting = False
+        """What the connection was for is done: however it ends now, nothing is lost."""
         self.commands: list[Command] = []
         self.events: list[LinkEvent] = []
         self.connection: Connection | None = None
@@ -186,6 +189,14 @@ class Link:
     def leave(self) -> None:
         """Give up the connection by our own wish."""
         self._lose(None)
+
+    def say_goodbye(self) -> bool:
+        """For good, when all else was written: whether a layer has a word for it that was not written yet."""
+        if not self.up or self.connection is None:
+            return False
+        self._parting = True
+        wire = self.connection.wire
+        return wire.close() or not wire.idle
 
     def _open_next(self, error: NATSError | None, now: float) -> None:
         attempt = self._pool.next_attempt(now=now)
@@ -308,6 +319,9 @@ class Link:
 
     def ended(self, event: ConnectionEnded, now: float) -> None:
         """The connection has ended."""
+        if self._parting:
+            self._lose(None)  # the peer was faster than our goodbye
+            return
         self.last_error = event.error
         final = event.reaction is Reaction.CLOSE
         if self._state is _State.UP:

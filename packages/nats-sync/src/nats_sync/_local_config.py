@@ -1,0 +1,61 @@
+"""The configuration that `nats_sync.testing` writes for a server: the user's, between ours."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Config", "ServerTLS", "write_config"]
+
+Config = str | Mapping[str, object]
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTLS:
+    """TLS of a `LocalServer`: the paths of PEM files that the caller has made, for ``127.0.0.1`` and ``localhost``."""
+
+    cert: StrPath
+    """The server's certificate, and those between it and its root, if any."""
+    key: StrPath
+    ca: StrPath | None = None
+    """Who signs the certificates of clients."""
+    verify: bool = False
+    """Refuse clients that have no certificate signed by ``ca``."""
+    handshake_first: bool | str = False
+    """True: TLS before INFO, for all clients. A duration (``"50ms"``, or ``"auto"``): how long a client may take to
+    begin so before INFO is sent in clear. Means nothing to WebSocket, where TLS always comes first."""
+
+    def __post_init__(self) -> None:
+        for name in ("cert", "key", "ca"):
+            path: StrPath | None = getattr(self, name)
+            if path is not None:  # meant from here and now, wherever and whenever the server starts
+                object.__setattr__(self, name, os.path.abspath(path))
+
+    def settings(self, *, websocket: bool) -> dict[str, object]:
+        """The ``tls`` block for one kind of clients."""
+        block: dict[str, object] = {"cert_file": self.cert, "key_file": self.key, "verify": self.verify}
+        if self.ca is not None:
+            block["ca_file"] = self.ca
+        if self.handshake_first is not False and not websocket:
+            block["handshake_first"] = self.handshake_first
+        return block
+
+
+def write_config(
+    directory: Path, given: Config | None, *, before: Mapping[str, object], after: Mapping[str, object]
+) -> Path:
+    """Write it and tell where: the user's settings override those ``before``, and are overridden by those ``after``."""
+    text = given if isinstance(given, str) else _settings(given or {})
+    (directory / "given.conf").write_text(text, encoding="utf-8")
+    whole = directory / "server.conf"
+    whole.write_text(f'{_settings(before)}include "given.conf"\n{_settings(after)}', encoding="utf-8")
+    return whole
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    """One line for each setting; the values are JSON, which the server's configuration format takes."""
+    return "".join(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.items())
