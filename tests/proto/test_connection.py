@@ -22,6 +22,7 @@ from nats_proto import (
 from nats_proto._layers import Wire as Layers
 from nats_proto._server_errors import Reaction
 from nats_proto.errors import (
+    AuthenticationError,
     ConnectionLostError,
     MaxControlLineError,
     NATSTimeoutError,
@@ -339,6 +340,37 @@ def test_no_secret_leaves_when_tls_was_asked_for_and_is_not_offered(url: str, op
     assert isinstance(events[-1], ConnectionEnded)
     assert isinstance(events[-1].error, SecureConnectionRequiredError)
     assert wire.written() == b""
+
+
+@pytest.mark.parametrize(
+    ("url", "before", "counts"),
+    [
+        ("nats://a", b"", True),
+        ("nats://a", info(), True),
+        ("nats://a", info(tls_required=True), False),
+        ("tls://a", b"", False),
+        ("tls://a", info(tls_available=True), False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "reaction"),
+    [
+        ("Authorization Violation", Reaction.AUTHENTICATE),
+        ("invalid client protocol", Reaction.CLOSE),
+        ("maximum connections exceeded", Reaction.RECONNECT),
+    ],
+)
+def test_what_is_said_in_clear_before_tls_has_no_consequences(
+    url: str, before: bytes, counts: bool, text: str, reaction: Reaction
+) -> None:
+    wire = Wire(url=url)
+    wire.feed(before)
+    wire.written()
+    ended = wire.feed(err(text))[-1]
+    assert isinstance(ended, ConnectionEnded)
+    assert ended.reaction is (reaction if counts else Reaction.RECONNECT)
+    assert isinstance(ended.error, AuthenticationError) is (counts and reaction is Reaction.AUTHENTICATE)
+    assert text in str(ended.error)
 
 
 @pytest.mark.parametrize("verifies", [False, True])

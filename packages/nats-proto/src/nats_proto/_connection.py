@@ -460,8 +460,19 @@ class Connection:
 
     def _end_by_server_error(self, text: str) -> None:
         error, reaction = classify_server_error(text, str(self._server))
+        if reaction in (Reaction.AUTHENTICATE, Reaction.CLOSE) and self._awaits_tls:
+            # Anybody may have written it: it must not count against the server, nor end the client.
+            proves_nothing = RemoteProtocolError(f"{error} (in clear, where TLS was to begin)")
+            self._end(proves_nothing)
+            return
         # Before the handshake is done even a harmless error means that the server will not have us.
         self._end(ending(error), Reaction.RECONNECT if reaction is Reaction.KEEP else reaction)
+
+    @property
+    def _awaits_tls(self) -> bool:
+        """What is received is still in clear, and must not stay so."""
+        required = self._info is not None and self._info.tls_required
+        return not (self.wire.secure or self._server.websocket) and (self._server.secure or required)
 
     def _unexpected(self, frame: Frame, wanted: str) -> RemoteProtocolError:
         name = _FRAME_NAMES.get(type(frame), "MSG")
