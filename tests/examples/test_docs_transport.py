@@ -1,4 +1,4 @@
-"""What the pages on TLS and on WebSocket show is run as it stands there, with other ports, in a folder with the files."""
+"""What the pages on TLS and on WebSocket show is run as it stands there, with other ports, where the files are."""
 
 from __future__ import annotations
 

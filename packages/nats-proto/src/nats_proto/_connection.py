@@ -472,7 +472,8 @@ class Connection:
     def _awaits_tls(self) -> bool:
         """What is received is still in clear, and must not stay so."""
         required = self._info is not None and self._info.tls_required
-        return not (self.wire.secure or self._server.websocket) and (self._server.secure or required)
+        in_clear = not self.wire.secure or self._step is Wait.LAYER
+        return in_clear and not self._server.websocket and (self._server.secure or required)
 
     def _unexpected(self, frame: Frame, wanted: str) -> RemoteProtocolError:
         name = _FRAME_NAMES.get(type(frame), "MSG")
