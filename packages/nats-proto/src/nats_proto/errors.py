@@ -154,7 +154,7 @@ class TLSCertificateError(TLSError):
 
 
 class ProxyError(TransportError):
-    """The HTTP proxy did not open a tunnel to the server (RFC 9110, CONNECT). ``status`` is its answer, if it had one."""
+    """The HTTP proxy did not open a tunnel to the server (RFC 9110, CONNECT). ``status``: its answer, if it had one."""
 
     outcome: ClassVar[Outcome] = "failed"
 
