@@ -155,6 +155,21 @@ bug(
     "the high-water mark is not taken back",
     ("_outbox:Outbox.sent", "self.full = False", "pass"),
 )
+bug(
+    "too large for the next server",
+    "a publish that was taken when more was allowed costs one connection after the other",
+    ("_traffic:Traffic.link_up", "self.drop_refused()", "pass"),
+)
+bug(
+    "refused while it was written",
+    "a publish is written again to the server that refused it in the middle",
+    ("_traffic:Traffic.link_lost", "self.drop_refused()", "pass"),
+)
+bug(
+    "dropped request waits",
+    "a request whose publish was dropped waits for its time to be up",
+    ("_traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+)
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from nats_proto import (
     ContentErrorReceived,
     Disconnected,
     LameDuckMode,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -24,7 +25,14 @@ from tests.simulation.world import Violation
 __all__ = ["DialLog", "EventOrder"]
 
 NEW, CONNECTING, UP, DOWN, CLOSED = "new", "connecting", "up", "down", "closed"
-_ONLY_UP: Final = (LameDuckMode, ServersDiscovered, ServerErrorReceived, ContentErrorReceived, SlowConsumer)
+_ONLY_UP: Final = (
+    LameDuckMode,
+    ServersDiscovered,
+    ServerErrorReceived,
+    ContentErrorReceived,
+    SlowConsumer,
+    PublishesDropped,
+)
 
 
 class EventOrder:
