@@ -15,6 +15,7 @@ from nats_proto._websocket_frames import FrameReader
 from nats_proto.errors import WebSocketError
 from nats_sync.testing import LocalServer
 from tests.faults.layered import Layered, dialled
+from tests.server_version import needs_server
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -86,6 +87,7 @@ def test_a_server_with_a_small_max_payload_inflates_what_it_gets(free_port: int)
         assert link.read_until(b"PONG\r\n").count(b"MSG a 1 10000\r\n") == 20
 
 
+@needs_server(2, 11, has="limit for what a compressed message inflates to")
 def test_why_compressed_messages_are_cut(
     ws_server: LocalServer, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_slow_reader_gets_all_that_waited_in_one_frame(
             assert max(lengths) > 8 * MiB
 
 
+@needs_server(2, 11, has="token_cookie")
 def test_headers_arrive(free_port: int) -> None:
     """The server takes a token out of a cookie; without it the reason of its goodbye is told."""
     with serving(free_port, settings="token_cookie: 'nats'", more="authorization { token: s3cret }"):
@@ -173,6 +176,7 @@ def test_another_port(server: LocalServer, where: str, text: str) -> None:
     assert text in str(caught.value)
 
 
+@needs_server(2, 11, has="answer of its own for /mqtt where there is no MQTT")
 def test_a_path_the_server_keeps_for_others(ws_server: LocalServer, free_port: int) -> None:
     with pytest.raises(WebSocketError, match="404 Not Found; there is nothing"), upgraded(free_port, path="/mqtt"):
         pass
