@@ -387,3 +387,8 @@ bug(
     "a drain goes on only when somebody tells that messages were read",
     ("_life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
 )
+bug(
+    "published into the void",
+    "a drain that has lost its connection takes publishes that nobody will send",
+    ("_life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
+)

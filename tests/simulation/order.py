@@ -89,7 +89,7 @@ class EventOrder:
                     for server in event.servers:  # it may have left the pool meanwhile, and is new
                         self.refusals.pop(server, None)
                 if isinstance(event, LameDuckMode):
-                    self._require(event, not self.lame_duck)
+                    self._require(event, not self.lame_duck or (event.migrating and not self.migrating))
                     self.lame_duck = True
                     self.migrating = event.migrating
             case _:

@@ -119,9 +119,11 @@ class User:
         except ConnectionClosedError:
             require(session.status is SessionStatus.CLOSED, "publish said closed, and it is not")
         except ConnectionDrainingError:
-            require(session.status is SessionStatus.DRAINING_PUBS, "publish said draining, and it is not")
+            last = session.status is SessionStatus.DRAINING_PUBS or session.connected_url is None
+            require(self.draining and last, "publish said draining, and it is not")
         else:
             added = session.pending_bytes - before
+            require(not self.draining or session.connected_url is not None, "accepted, and it will never be sent")
             if session.connected_url is None:
                 room = client.options.pending_size
                 require(before < room, f"accepted without a connection while {before} bytes waited")

@@ -98,7 +98,10 @@ class ServersDiscovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LameDuckMode:
-    """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own."""
+    """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own.
+
+    It is told again when another server is discovered only later, and the client moves there.
+    """
 
     server: str
     migrating: bool

@@ -296,6 +296,8 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_closed("publish")
         if self.status is SessionStatus.DRAINING_PUBS:
             raise ConnectionDrainingError("publish: the client is draining and writes only what it has")
+        if self._drain is not None and not self._link.up:
+            raise ConnectionDrainingError("publish: the client is draining, and there is no connection any more")
         limit = self._options.pending_size
         if self._link.up:
             limit = max(limit, HIGH_WATER)
