@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from nats_sync.testing import LocalServer
 
-from . import clients, parse_rate, parser_linear, pool_rotation
+from . import clients, parse_rate, parser_linear, pool_rotation, transports
 
 Repetition = Callable[[], float]
 
@@ -49,6 +49,8 @@ def main() -> None:
     print("\nAgainst a nats-server on loopback, every message counted")
     with LocalServer() as server:
         bench_clients(server, repetitions, scale)
+    print("\nTLS and WebSocket, beside TCP and a bare MemoryBIO loop")
+    transports.table(min(repetitions, 3), scale, row)
 
 
 def bench_core(repetitions: int) -> None:

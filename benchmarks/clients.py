@@ -35,7 +35,7 @@ def echo_peer(port: int) -> Iterator[None]:
             process.kill()
 
 
-def _feeder(port: int, count: int, size: int) -> subprocess.Popen[bytes]:
+def feeder(port: int, count: int, size: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.peer", "feed", str(port), SUBJECT, str(count), str(size)]
     )
@@ -49,7 +49,7 @@ def subscribe_sync(url: str, port: int, count: int, size: int) -> float:
     with nats_sync.connect(url, max_pending_msgs=0, max_pending_bytes=0) as client:
         sub = client.subscribe(SUBJECT)
         client.flush()
-        with _feeder(port, count, size) as feeder:
+        with feeder(port, count, size) as feeding:
             received = 0
             start = 0.0
             for message in sub:
@@ -59,7 +59,7 @@ def subscribe_sync(url: str, port: int, count: int, size: int) -> float:
                 if received == count:
                     break
             rate = (count - 1) / (time.perf_counter() - start)
-            assert feeder.wait() == 0
+            assert feeding.wait() == 0
         return rate
 
 
@@ -70,7 +70,7 @@ def subscribe_anyio(url: str, port: int, count: int, size: int) -> float:
         async with nats_anyio.connect(url, max_pending_msgs=0, max_pending_bytes=0) as client:
             sub = await client.subscribe(SUBJECT)
             await client.flush()
-            with _feeder(port, count, size) as feeder:
+            with feeder(port, count, size) as feeding:
                 received = 0
                 start = 0.0
                 async for message in sub:
@@ -80,7 +80,7 @@ def subscribe_anyio(url: str, port: int, count: int, size: int) -> float:
                     if received == count:
                         break
                 rate = (count - 1) / (time.perf_counter() - start)
-                assert feeder.wait() == 0
+                assert feeding.wait() == 0
             return rate
 
     return asyncio.run(run())

@@ -16,6 +16,7 @@ from nats_proto import (
     Disconnected,
     LameDuckMode,
     LifecycleEvent,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -75,5 +76,7 @@ def _describe(event: LifecycleEvent) -> str:
             return f"{error}"
         case AuthenticationFailed(server=server, error=error):
             return f"{server} refused us: {error}"
+        case PublishesDropped(error=error, dropped_msgs=dropped):
+            return f"{dropped} publishes dropped: {error}"
         case Closed(unsent_msgs=unsent):
             return f"closed ({unsent} unsent)"

@@ -13,20 +13,24 @@ from nats_proto import (
     Connected,
     Disconnected,
     LameDuckMode,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
+    ServerErrorReceived,
     ServersDiscovered,
     SessionStatus,
 )
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
+    MaxPayloadError,
+    NATSError,
     NoServersError,
     OutboundBufferLimitError,
     TransportError,
 )
 from nats_sync.testing import LocalCluster, LocalServer
-from tests.adapters.legs import QUICK, Collected, EventLog, Flag, Leg, eventually, in_thread
+from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Flag, Leg, eventually, in_thread
 from tests.faults.peer import Peer, close, expect, handshake, hold, info, send
 from tests.transports import Transport
 
@@ -157,24 +161,37 @@ async def test_without_a_buffer_every_publish_while_down_fails(leg: Leg, server:
             await client.publish("down")
 
 
-async def test_a_buffered_message_that_the_next_server_refuses_is_sent_once(leg: Leg) -> None:
-    """Taken when the limit was higher: it costs one connection, not one after the other."""
-    refused = [
-        handshake(max_payload=1000),
-        expect(b"PUB large 2000\r\n"),
-        send(b"-ERR 'Maximum Payload Violation'\r\n"),
-    ]
-    with Peer([handshake(), close()], refused, [handshake(max_payload=1000), expect(b"PUB small 0")]) as peer:
-        async with leg.connect(peer.url, **QUICK) as client:
+async def test_a_buffered_message_that_the_next_server_would_refuse_is_dropped_and_told(
+    leg: Leg, free_port: int
+) -> None:
+    """Taken when the limit was higher: it must not cost one connection after the other."""
+    log = EventLog()
+    with LocalServer(port=free_port) as server:
+        async with leg.connect(server.url, on_event=log, **QUICK) as client:
+            sub = await client.subscribe("small")
+            await client.flush()
+            server.kill()
             await is_reconnecting(client)
             await client.publish("large", b"x" * 2000)
-            await is_connected(client, 2)
-            await client.publish("small")
-            await in_thread(peer.wait_until_finished)
-            assert b"PUB large" not in peer.connections[2].received
+            await client.publish("small", b"1")
+            failures: list[NATSError] = []
 
+            async def ask() -> None:
+                with pytest.raises(MaxPayloadError) as caught:
+                    await client.request("large", b"x" * 1001, timeout=60)
+                failures.append(caught.value)
 
-# --- who waits -------------------------------------------------------------------------------------------------------
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                await eventually(lambda: client.stats.out_msgs == 3)
+                with LocalServer({"max_payload": 1000}, port=free_port):
+                    assert (await sub.next(timeout=PATIENCE)).data == b"1"
+                    await client.flush()
+                    dropped = await log.wait(PublishesDropped)
+                    assert (dropped.dropped_msgs, client.stats.dropped_publishes) == (2, 2)
+                    assert "2000 bytes" in str(dropped.error)
+                    await eventually(lambda: failures)
+                    assert (client.stats.reconnects, log.of(ServerErrorReceived)) == (1, [])
 
 
 async def test_a_request_in_flight_gets_a_late_answer(leg: Leg, server: LocalServer) -> None:

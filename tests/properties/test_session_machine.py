@@ -74,7 +74,7 @@ class SessionMachine(SessionMachineBase):
             assert before >= PENDING_SIZE
             assert not self.up or not self.session.writable
         except ConnectionDrainingError:
-            assert self.session.status is SessionStatus.DRAINING_PUBS
+            assert self.session.status is SessionStatus.DRAINING_PUBS or self.session.connected_url is None
         except ConnectionClosedError:
             assert self.session.status is SessionStatus.CLOSED
         else:

@@ -168,6 +168,39 @@ def test_server_allows() -> None:
         encoder.publish("a", b"x", None, {"A": "1"})
 
 
+@pytest.mark.parametrize("reply", [None, "r.ö"])
+@pytest.mark.parametrize("headers", [None, {"A": "1"}])
+@pytest.mark.parametrize("size", [0, 20, 64 * KiB])
+def test_the_next_server_may_refuse_what_was_made_for_another(
+    reply: str | None, headers: dict[str, str] | None, size: int
+) -> None:
+    encoder = Encoder()
+    operation = encoder.publish("ä", b"x" * size, reply, headers)
+    counted = size + (len(BLOCK) if headers else 0)
+    assert encoder.refusal(operation) is None
+    assert not encoder.may_refuse(10**9)
+    assert encoder.server_allows(max_payload=counted, headers=True)
+    assert encoder.refusal(operation) is None
+    assert not encoder.may_refuse(counted)
+    if counted:
+        assert encoder.server_allows(max_payload=counted - 1, headers=True)
+        assert encoder.may_refuse(counted)
+        refusal = encoder.refusal(operation)
+        assert refusal is not None
+        assert isinstance(refusal.error, MaxPayloadError)
+        assert f"'ä': headers and payload are {counted} bytes" in str(refusal.error)
+        assert refusal.reply == reply
+    assert encoder.server_allows(max_payload=10**6, headers=False)
+    assert encoder.may_refuse(1)
+    refusal = encoder.refusal(operation)
+    assert (refusal is None) is (headers is None)
+    if refusal is not None:
+        assert isinstance(refusal.error, HeadersNotSupportedError)
+        assert refusal.reply == reply
+    assert not encoder.server_allows(max_payload=10**6, headers=False)
+    assert not encoder.server_allows(max_payload=10**6 + 1, headers=True)
+
+
 def test_the_cache_of_subjects_is_bounded() -> None:
     encoder = Encoder()
     for number in range(3 * CACHED_SUBJECTS):

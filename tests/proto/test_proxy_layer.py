@@ -233,6 +233,7 @@ def test_an_answer_is_read_alike_however_it_is_split(row: Row) -> None:
             assert (layer.ready, above, layer.error.status) == (False, b"", row.status)
             assert row.error in text
             assert "s3cret" not in text
+            assert "x" * 60 not in text
 
 
 def test_other_credentials_are_wanted() -> None:

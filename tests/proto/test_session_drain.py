@@ -401,10 +401,15 @@ def test_queues_are_read_to_the_end_without_a_connection() -> None:
         assert world.session.status is SessionStatus.DRAINING_SUBS
         with pytest.raises(ConnectionLostError):
             world.session.flush()
+        for publish in (world.session.publish, world.session.request):  # nobody will ever send it
+            with pytest.raises(ConnectionDrainingError, match="no connection"):
+                publish("a", b"x")
         sub.pop()
         progress(world)
+    assert world.session.stats.out_msgs == 0
     closed = world.events()[-1]
     assert isinstance(closed, Closed)
+    assert closed.unsent_msgs == 0
     assert "3 messages unread in 1 subscriptions, 0 published messages unsent" in str(closed.error)
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from nats_proto import Closed, Connected, Disconnected, LameDuckMode, Reconnected, Reconnecting, SessionStatus
+from nats_proto import (
+    Closed,
+    Connected,
+    Disconnected,
+    LameDuckMode,
+    Reconnected,
+    Reconnecting,
+    ServersDiscovered,
+    SessionStatus,
+)
 from nats_proto._link import LAME_DUCK_GRACE
 from tests.proto.driver import PONG, World, info, msg
 
@@ -95,6 +104,53 @@ def test_a_refuge_may_be_named_by_the_lame_duck_itself() -> None:
     assert MIGRATING in world.events()
     assert world.dial is not None
     assert world.dial.server.host == "b"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_refuge_may_be_discovered_later(busy: bool) -> None:
+    world = World("nats://a").ready()
+    world.feed(LDM)
+    assert world.events() == [STAYING]
+    world.wait(LAME_DUCK_GRACE + 1)
+    if busy:
+        world.session.request("r")
+        world.pump()
+    world.feed(info(connect_urls=["b:4222"]))
+    assert world.events()[:2] == [ServersDiscovered(servers=("nats://b:4222",)), MIGRATING]
+    assert world.session.status is (SessionStatus.CONNECTED if busy else SessionStatus.RECONNECTING)
+    world.feed(info(connect_urls=["b:4222", "c:4222"]))
+    assert MIGRATING not in world.events()
+    world.wait(LAME_DUCK_GRACE)
+    assert world.dial is not None
+    assert world.dial.server.host == "b"
+
+
+def test_a_lame_duck_that_is_listed_again_is_a_refuge() -> None:
+    world = pair()
+    world.feed(LDM)
+    world.up()
+    world.feed(LDM)
+    assert world.events()[-1] == LameDuckMode(server="nats://b:4222", migrating=False)
+    world.feed(info(connect_urls=["a:4222"]))
+    assert world.events()[0] == LameDuckMode(server="nats://b:4222", migrating=True)
+    assert world.dial is not None
+    assert world.dial.server.host == "a"
+
+
+@pytest.mark.parametrize("how", ["by option", "no reconnect", "draining"])
+def test_a_refuge_that_comes_later_changes_nothing_for_who_stays(how: str) -> None:
+    options = {"by option": {"lame_duck_migration": False}, "no reconnect": {"allow_reconnect": False}}
+    world = World("nats://a", **options.get(how, {})).ready()
+    world.feed(LDM)
+    if how == "draining":
+        sub = world.session.subscribe("s")
+        world.feed(msg("s", sub.sid))
+        world.session.drain(now=world.now)
+    world.events()
+    world.feed(info(connect_urls=["b:4222"]))
+    assert world.events_of(LameDuckMode) == []
+    world.wait(LAME_DUCK_GRACE + 1)
+    assert world.session.connected_url == "nats://a:4222"
 
 
 def test_another_lame_duck_is_no_refuge() -> None:

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 
+from nats_proto import Closed, FlushCompleted, PublishesDropped, Reconnected, RequestFailed
 from nats_proto._outbox import HIGH_WATER, LOW_WATER
 from nats_proto.errors import (
     HeadersNotSupportedError,
@@ -13,7 +14,7 @@ from nats_proto.errors import (
     MaxPayloadError,
     OutboundBufferLimitError,
 )
-from tests.proto.driver import PONG, World, frames_of, info
+from tests.proto.driver import PONG, World, err, frames_of, info
 
 
 def published(world: World) -> list[str]:
@@ -277,3 +278,185 @@ def test_without_an_info_sizes_are_not_known() -> None:
     world = World()
     world.session.publish("a", b"x" * 2**20 + b"x")
     assert world.session.max_payload is None
+
+
+# --- what the connected server would refuse --------------------------------------------------------------------------
+
+
+def test_what_is_too_large_for_the_next_server_is_dropped_and_told() -> None:
+    """The server would end the connection over it, and so would the one after that, for ever."""
+    world = World("nats://a, nats://b").ready()
+    world.cut()
+    for size in (10, 101, 100, 70_000):
+        world.session.publish(f"s{size}", b"x" * size)
+    world.session.publish("h", b"x" * 90, headers={"A": "1"})
+    world.up(max_payload=100)
+    assert published(world) == ["PUB s10 [10]", "PUB s100 [100]"]
+    up, dropped = world.events()[-2:]
+    assert isinstance(up, Reconnected)
+    assert isinstance(dropped, PublishesDropped)
+    assert isinstance(dropped.error, MaxPayloadError)
+    assert str(dropped.error) == (
+        "publish to 's101': headers and payload are 101 bytes, the connected server takes 100 (max_payload)"
+    )
+    sizes = (
+        len("PUB s101 101\r\n\r\n"),
+        len("PUB s70000 70000\r\n\r\n"),
+        len("HPUB h 19 109\r\nNATS/1.0\r\nA: 1\r\n\r\n\r\n"),
+    )
+    assert (dropped.dropped_msgs, dropped.dropped_bytes) == (3, sum(sizes) + 101 + 70_000 + 90)
+    assert world.session.pending_bytes == 0
+    assert (world.session.stats.dropped_publishes, world.session.stats.out_msgs) == (3, 5)
+    world.cut()
+    world.up()
+    assert published(world) == []
+
+
+def test_what_was_published_before_the_first_connection_may_be_too_large() -> None:
+    world = World()
+    world.session.publish("a", b"x" * 11)
+    world.session.publish("a", b"x" * 10)
+    world.up(max_payload=10)
+    assert published(world) == ["PUB a [10]"]
+    assert [type(event).__name__ for event in world.events()] == ["Connected", "PublishesDropped"]
+
+
+def test_headers_are_dropped_when_the_next_server_knows_none() -> None:
+    world = World().ready()
+    world.cut()
+    world.session.publish("a", b"1", headers={"A": "1"})
+    world.session.publish("b", b"22")
+    world.up(headers=False)
+    assert published(world) == ["PUB b [2]"]
+    (dropped,) = world.events_of(PublishesDropped)
+    assert isinstance(dropped.error, HeadersNotSupportedError)
+    assert str(dropped.error) == "publish to 'a': it has headers, the connected server does not support them"
+
+
+def test_a_request_that_is_dropped_fails() -> None:
+    world = World().ready()
+    world.cut()
+    small, large = world.session.request("a", b"x"), world.session.request("b", b"x" * 11, headers={"A": "1"})
+    world.session.publish("c", b"x" * 11, reply="elsewhere")
+    world.up(max_payload=10)
+    (failed,) = world.events_of(RequestFailed)
+    assert failed.token == large
+    assert isinstance(failed.error, MaxPayloadError)
+    assert "'b'" in str(failed.error)
+    assert world.session.pending_requests == 1
+    world.session.cancel_request(small)
+    assert world.session.stats.dropped_publishes == 2
+
+
+def test_a_server_that_has_not_accepted_us_makes_us_drop_nothing() -> None:
+    world = World("nats://a, nats://b").ready()
+    world.cut()
+    world.session.publish("a", b"x" * 100)
+    world.accept()
+    world.feed(info(max_payload=1))
+    world.feed(err("Authorization Violation"))
+    world.up()
+    assert published(world) == ["PUB a [100]"]
+    assert world.session.stats.dropped_publishes == 0
+
+
+def test_a_limit_that_shrinks_is_that_of_what_waits() -> None:
+    """As a server says it that has looked up the account: right behind the PONG of the handshake."""
+    world = World().ready()
+    world.room = 0
+    world.session.publish("before", b"x" * 11)  # in flight: nobody can take it back
+    world.pump()
+    world.session.publish("a", b"x" * 11)
+    flush = world.session.flush()
+    world.session.publish("a", b"x" * 10)
+    world.feed(info(max_payload=10))
+    (dropped,) = world.events_of(PublishesDropped)
+    assert (dropped.dropped_msgs, dropped.dropped_bytes) == (1, len("PUB a 11\r\n\r\n") + 11)
+    world.room = None
+    world.pump()
+    assert world.words() == ["PUB before [11]", "PING", "PUB a [10]"]
+    assert world.session.pending_bytes == 0
+    world.feed(PONG)
+    assert [event.token for event in world.events_of(FlushCompleted)] == [flush]
+
+
+@pytest.mark.parametrize("late", ["nothing", "a few bytes", "a", "nearly b"])
+@pytest.mark.parametrize("payload", [70, 70_000])
+def test_what_was_refused_while_it_was_written_is_not_written_again(payload: int, late: str) -> None:
+    world = World().ready()
+    world.session.publish("a", b"x" * payload)
+    world.session.publish("b", b"x" * 10)
+    pieces = world.session.data_to_send()
+    world.session.data_sent(5)
+    world.session.receive_data(info(max_payload=10) + err("Maximum Payload Violation"), now=world.now)
+    size = len(f"PUB a {payload}\r\n\r\n") + payload
+    events = world.session.events_received()
+    assert [type(event).__name__ for event in events] == [
+        "ServerErrorReceived",
+        "PublishesDropped",
+        "Disconnected",
+        "Reconnecting",
+    ]
+    assert isinstance(events[1], PublishesDropped)
+    assert (events[1].dropped_msgs, events[1].dropped_bytes) == (1, size)
+    left = len(pieces[-1])
+    assert world.session.pending_bytes == left
+    # what the writer had handed over meanwhile
+    late_bytes = {"nothing": 0, "a few bytes": 5, "a": size - 5, "nearly b": size - 5 + left - 1}[late]
+    world.session.data_sent(late_bytes)
+    assert world.session.pending_bytes == left
+    world.pump()
+    world.up(max_payload=10)
+    assert published(world) == ["PUB b [10]"]
+    assert world.session.stats.dropped_publishes == 1
+
+
+def test_headers_may_be_refused_all_at_once() -> None:
+    world = World().ready()
+    world.session.publish("a", headers={"A": "1"})
+    world.session.publish("b")
+    world.session.receive_data(info(headers=False), now=world.now)
+    world.pump()
+    assert published(world) == ["PUB b [0]"]
+    with pytest.raises(LocalProtocolError, match="1 bytes sent, but 0"):
+        world.session.data_sent(1)
+
+
+def test_what_stays_when_the_limit_shrinks_is_counted_right() -> None:
+    world = World().ready()
+    for size in (5, 11, 6, 7):
+        world.session.publish("a", b"x" * size)
+    world.session.receive_data(info(max_payload=10), now=world.now)
+    operation = len("PUB a 5\r\n\r\n") + 5
+    world.room = operation + 3
+    world.pump()
+    world.cut()
+    world.room = None
+    assert world.session.pending_bytes == 2 * operation + 1 + 2
+    world.up()
+    assert published(world) == ["PUB a [6]", "PUB a [7]"]
+
+
+def test_a_limit_that_shrinks_makes_it_writable() -> None:
+    world = World().ready()
+    while world.session.writable:
+        world.session.publish("a", b"x" * 100_000)
+    world.session.receive_data(info(max_payload=10), now=world.now)
+    assert world.session.writable
+    assert world.session.pending_bytes == 0
+    assert world.session.data_to_send() == []
+
+
+def test_what_was_dropped_is_not_unsent_at_the_end() -> None:
+    world = World().ready()
+    world.room = 0
+    world.session.publish("a", b"x")
+    world.pump()
+    world.session.publish("b", b"x" * 11)
+    world.session.close(now=world.now)
+    world.feed(info(max_payload=10))
+    world.wait(1.0)
+    dropped, *_, closed = world.events()
+    assert isinstance(dropped, PublishesDropped)
+    assert isinstance(closed, Closed)
+    assert (dropped.dropped_msgs, closed.unsent_msgs) == (1, 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from nats_proto._server import Server
 from nats_proto._websocket import WebSocketLayer
 
-__all__ = ["AGREED", "accept", "asked", "deflate", "frame", "frames", "inflate", "opened"]
+__all__ = ["AGREED", "accept", "asked", "deflate", "frame", "frames", "inflate", "lines_of", "opened"]
 
 MiB = 1024 * 1024
 AGREED = b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -48,6 +48,12 @@ def accept(request: bytes, *headers: bytes) -> bytes:
         *headers,
     )
     return b"\r\n".join([*lines, b"", b""])
+
+
+def lines_of(request: bytes) -> list[str]:
+    """Request line and headers."""
+    assert request.endswith(b"\r\n\r\n")
+    return request[:-4].decode().split("\r\n")
 
 
 def frame(payload: bytes = b"", first: int = 0x82, *, mask: bytes | None = None, length: int | None = None) -> bytes:

@@ -155,6 +155,21 @@ bug(
     "the high-water mark is not taken back",
     ("_outbox:Outbox.sent", "self.full = False", "pass"),
 )
+bug(
+    "too large for the next server",
+    "a publish that was taken when more was allowed costs one connection after the other",
+    ("_traffic:Traffic.link_up", "self.drop_refused()", "pass"),
+)
+bug(
+    "refused while it was written",
+    "a publish is written again to the server that refused it in the middle",
+    ("_traffic:Traffic.link_lost", "self.drop_refused()", "pass"),
+)
+bug(
+    "dropped request waits",
+    "a request whose publish was dropped waits for its time to be up",
+    ("_traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+)
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
 
@@ -371,4 +386,9 @@ bug(
     "drain waits for a call",
     "a drain goes on only when somebody tells that messages were read",
     ("_life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
+)
+bug(
+    "published into the void",
+    "a drain that has lost its connection takes publishes that nobody will send",
+    ("_life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
 )

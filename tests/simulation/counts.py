@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nats_proto import PublishesDropped
 from tests.simulation.knobs import limit
 from tests.simulation.ledger import Subscription
 from tests.simulation.transport import Transport
@@ -45,8 +46,8 @@ class Counts:
             wrong = pending < 0 or (pending < accepted and not client.unwritten)
         if wrong:
             raise Violation(f"{pending} bytes pending, {accepted} accepted and not handed over")
-        if not pending and ledger.handed != ledger.accepted:
-            raise Violation(f"nothing pending, and {ledger.accepted - ledger.handed} publishes unwritten")
+        if not pending and ledger.waiting:
+            raise Violation(f"nothing pending, and {len(ledger.waiting)} publishes unwritten")
         control = CONTROL_ALLOWANCE + CONTROL_LINE * (len(ledger.subs) + client.control_calls)
         if pending > self._most_bytes + ledger.largest + control:
             raise Violation(f"{pending} bytes pending, {self._most_bytes} are allowed")
@@ -99,3 +100,22 @@ class Counts:
         most += (options.max_pings_out + 2) * self.client.knobs.lateness + 0.1 + self.client.asleep_since(transport)
         if silent > most:
             raise Violation(f"{silent:g} s without PONG, and still connected")
+
+    def publishes_dropped(self, event: PublishesDropped, transport: Transport) -> None:
+        """Exactly those that the server would refuse, but for what was in flight if the connection stays."""
+        client, ledger = self.client, self.ledger
+        allowed = transport.allowed
+        while len(allowed) > 1 and not any(publish.refused_by(*allowed[0]) for publish in ledger.waiting):
+            del allowed[0]
+        refused = [publish for publish in ledger.waiting if publish.refused_by(*allowed[0])]
+        if event.dropped_msgs < len(refused):
+            refused = [each for each in refused if b"c%d.%d;" % (client.number, each.serial) not in client.unwritten]
+            if event.dropped_msgs < len(refused) and refused[0] is ledger.waiting[0] and client.unwritten:
+                del refused[0]  # in flight as well: its beginning was written
+        more = event.dropped_msgs - len(refused)
+        if more < 0 or (more and not client.unreported):
+            raise Violation(f"{event!r}, and {len(refused)} that wait are refused")
+        size = sum(publish.wire_bytes for publish in refused)
+        if event.dropped_bytes != size and not more:
+            raise Violation(f"{event!r}, and {size} bytes that wait are refused")
+        ledger.drop(refused, more)

@@ -93,7 +93,7 @@ def _reset(sim: Simulation, client: Client) -> bool:
 
 @fault("cut while bytes wait")
 def _cut_busy(sim: Simulation, client: Client) -> bool:
-    """Narrow the way out, let the user publish, and cut in the middle of an operation."""
+    """Narrow the way out, let the user publish, and cut in the middle of an operation, maybe of one that is refused."""
     transport = client.transport
     if transport is None or client.asleep:
         return False
@@ -101,7 +101,30 @@ def _cut_busy(sim: Simulation, client: Client) -> bool:
     transport.up.hold()
     for _ in range(sim.world.rng.randint(1, 4)):
         sim.user_of(client).publish()
+    peer = transport.peer
+    if peer is not None and peer.open and sim.world.chance(0.3):
+        server = peer.server
+        server.account_payload = 30
+        peer.tell_info()
+        _later(sim, lambda: setattr(server, "account_payload", 0))
     sim.world.after(0.01 * sim.world.rng.random(), transport.reset)
+    return True
+
+
+@fault("cut and less allowed")
+def _cut_and_less(sim: Simulation, client: Client) -> bool:
+    """What is published in the outage is too large for whoever is next."""
+    transport = client.transport
+    if transport is None or client.asleep:
+        return False
+    servers = sim.cluster.servers
+    for server in servers:
+        server.max_payload = sim.world.rng.choice((30, 200))
+    _later(sim, lambda: [setattr(server, "max_payload", 1 << 20) for server in servers])
+    transport.reset()
+    user = sim.user_of(client)
+    for action in (user.burst, user.request, user.request):
+        sim.world.after(0.003 * sim.world.rng.random(), action)
     return True
 
 
@@ -212,6 +235,7 @@ def _for_a_while(name: str, attribute: str, values: tuple[object, ...], usual: o
 _for_a_while("dial trouble", "dial", ("refuse", "hang", "late"), "accept")
 _for_a_while("handshake stalls", "stall", ("greeting", "answer"), "")
 _for_a_while("logins refused", "refusals", (1, 2, -1), 0)
+_for_a_while("account limit", "account_payload", (30, 100, 500), 0)
 _for_a_while("logins expire", "login_seconds", (0.1, 1.0), 0.0)
 _for_a_while("maximum connections", "max_connections", (1,), 0)
 _for_a_while("liar", "liar", (True,), False)

@@ -53,6 +53,8 @@ class Mark:
     subject: str = ""
     data: bytes = b""
     header_block: bytes | None = None
+    allows: tuple[int, bool] | None = None
+    """Of an INFO that can be used: ``max_payload`` and ``headers``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ def _mark(frame: Frame, offset: int) -> Mark:
             return Mark(offset, "ping")
         case ErrFrame(message=text):
             return Mark(offset, "err", subject=text)
-        case InfoFrame():
-            return Mark(offset, "info")
+        case InfoFrame(info=info):
+            return Mark(offset, "info", allows=None if info is None else (info.max_payload, info.headers))
         case OkFrame():
             return Mark(offset, "ok")
         case _:

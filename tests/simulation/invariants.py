@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nats_proto import (
     Closed,
@@ -15,6 +15,7 @@ from nats_proto import (
     MessagesAvailable,
     PingFrame,
     PongFrame,
+    PublishesDropped,
     PublishFrame,
     Reconnected,
     ReplyReceived,
@@ -30,6 +31,8 @@ from nats_proto import (
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
+    HeadersNotSupportedError,
+    MaxPayloadError,
     NATSError,
     NoRespondersError,
     PermissionsError,
@@ -37,7 +40,7 @@ from nats_proto.errors import (
 )
 from tests.simulation.counts import Counts
 from tests.simulation.hostile import Mark
-from tests.simulation.ledger import serial_of
+from tests.simulation.ledger import Publish, serial_of
 from tests.simulation.order import CLOSED, UP, DialLog, EventOrder
 from tests.simulation.server import Peer
 from tests.simulation.transport import Transport
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from tests.simulation.client import Client
 
 __all__ = ["Checks"]
+
+REFUSALS: Final = (MaxPayloadError, HeadersNotSupportedError)
 
 
 def require(holds: bool, what: str) -> None:
@@ -104,12 +109,18 @@ class Checks:
             case Disconnected(server=server, error=error):
                 self.dials.outage(server, wished=error is None)
                 self.draining &= error is None
+                self._check_refused(transport)
                 self._check_staleness(error)
                 self.dirty = True
             case SlowConsumer():
                 self.counts.slow_reports += 1
             case ServerErrorReceived(count=count):
                 self.counts.server_errors += count
+            case PublishesDropped():
+                require(isinstance(event.error, REFUSALS), f"{event!r}: there was no reason for that")
+                require(transport is not None and transport.open, f"{event!r} without a connection")
+                assert transport is not None
+                self.counts.publishes_dropped(event, transport)
             case ServersDiscovered(servers=servers):
                 self.dials.joined(servers)
             case Closed():
@@ -148,6 +159,7 @@ class Checks:
                     and (self.user_left or self.options.fail_requests_on_disconnect)
                 )
                 or (isinstance(error, PermissionsError) and self.refused_by_server)
+                or (isinstance(error, REFUSALS) and (token in ledger.refused_tokens or self.client.unreported))
             )
             require(legal, f"{event!r}: there was no reason for that")
         ledger.close_request(token)
@@ -193,13 +205,19 @@ class Checks:
             least = self.options.max_pings_out * self.options.ping_interval
             require(silent >= least - 1e-6, f"declared dead after {silent:g} s without PONG, {least:g} are allowed")
 
+    def _check_refused(self, transport: Transport | None) -> None:
+        """What was refused while it was written must not wait for the next connection."""
+        if transport is not None and not self._closing:
+            kept = [each for each in self.ledger.waiting if each.refused_by(*transport.allowed[-1])]
+            require(not kept, f"{len(kept)} publishes wait that the server has refused")
+
     def _closed(self, event: Closed) -> None:
         ledger = self.ledger
         left = self.draining and isinstance(event.error, ConnectionLostError)
         require(not left, f"a drain left its connection, and ended with {event.error!r}")
         require(not ledger.requests, f"closed with requests {sorted(ledger.requests)} unanswered")
         require(not ledger.flushes, f"closed with flushes {sorted(ledger.flushes)} unanswered")
-        unsent = ledger.accepted - ledger.handed
+        unsent = len(ledger.waiting)
         if self.client.unreported:  # then the session has to think that more is left
             require(event.unsent_msgs >= unsent, f"{event!r}, and {unsent} publishes were not written")
         else:
@@ -221,6 +239,7 @@ class Checks:
     def wrote(self, transport: Transport, data: bytes) -> None:
         """The transport accepted ``data``."""
         transport.accepted += len(data)
+        transport.taken_before -= len(data)
         for frame in transport.shadow.receive_data(data):
             self._wrote_frame(transport, frame)
         if transport.shadow.error is not None:
@@ -237,8 +256,11 @@ class Checks:
         if not transport.open:
             require(isinstance(frame, PingFrame), f"before the handshake ended the session wrote {frame!r}")
         match frame:
-            case PublishFrame(reply=reply, data=data):
+            case PublishFrame(reply=reply, data=data, header_block=block):
                 require(not transport.to_restore, f"a publish before sids {sorted(transport.to_restore)} were restored")
+                publish = Publish(0, 0, len(data) + len(block or b""), block is not None)
+                refused = transport.taken_before < 0 and publish.refused_by(*transport.allowed[-1])
+                require(not refused, "a publish was written that the server refuses")
                 serial = serial_of(data, ledger.client)
                 require(serial is not None, f"a publish that nobody made: {frame!r}")
                 assert serial is not None
@@ -281,6 +303,9 @@ class Checks:
                     self.fatal |= mark.subject.startswith("invalid client")
                 case "info":
                     transport.info_seen = True
+                    if mark.allows is not None:
+                        transport.allowed.append(mark.allows)
+                        transport.taken_before = len(self.client.unwritten)
                 case "end":
                     transport.over = True
                 case _:
@@ -345,6 +370,8 @@ class Checks:
     def step(self) -> None:
         """All events, commands and data of one call were handled."""
         self.user_left = self.refused_by_server = False
+        if self.client.transport is not None:
+            del self.client.transport.allowed[:-1]
         session, client, ledger = self.session, self.client, self.ledger
         state = self.order.state
         up = state is UP
@@ -354,6 +381,8 @@ class Checks:
             raise Violation(f"{session.pending_requests} request slots, {len(ledger.requests)} open")
         if ledger.completions and not self._closing:  # what stands behind the last PONG of a drain is not heard
             raise Violation(f"no event for {list(ledger.completions)}")
+        if not ledger.refused_tokens.isdisjoint(ledger.requests):
+            raise Violation("a request waits whose publish was dropped")
         if ledger.flushes and not up:
             raise Violation(f"flushes {sorted(ledger.flushes)} wait without a connection")
         if state is CLOSED:

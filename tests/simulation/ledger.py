@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from nats_proto import StatsSnapshot, SubscriptionState
 from tests.simulation.world import Violation
 
-__all__ = ["Flush", "Ledger", "Subscription", "payload", "serial_of"]
+__all__ = ["Flush", "Ledger", "Publish", "Subscription", "payload", "serial_of"]
 
 
 def payload(client: int, serial: int, size: int) -> bytes:
@@ -78,6 +78,20 @@ class Subscription:
         return self.max_msgs is not None and self.received >= self.max_msgs
 
 
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """One that was accepted: bytes on the wire, and those of headers and payload."""
+
+    serial: int
+    wire_bytes: int
+    size: int
+    headers: bool
+
+    def refused_by(self, max_payload: int, headers: bool) -> bool:
+        """Whether a server that allows so much would not take it."""
+        return self.size > max_payload or (self.headers and not headers)
+
+
 @dataclass(slots=True, eq=False)
 class Flush:
     """A flush under way: what was accepted before it, and the transport it went out on."""
@@ -91,11 +105,11 @@ class Ledger:
 
     def __init__(self, client: int) -> None:
         self.client = client
-        # publishes: serials below `handed` were handed over whole, the sizes of the others wait
+        # publishes: those not handed over whole wait, in order of their serials
         self.accepted = 0
-        self.handed = 0
-        self.sizes: deque[int] = deque()
-        self.unhanded_bytes = 0
+        self.waiting: deque[Publish] = deque()
+        self.dropped_publishes = 0
+        self.refused_tokens: set[int] = set()
         self.largest = 0
         self.out_bytes = 0
         # subscriptions, by sid
@@ -123,11 +137,11 @@ class Ledger:
 
     # --- publishes ---------------------------------------------------------------------------------------------------
 
-    def accept(self, wire_bytes: int, data: bytes) -> None:
+    def accept(self, wire_bytes: int, data: bytes, block: bytes | None) -> None:
         """A publish or request returned: ``wire_bytes`` is what it added to the outgoing queue."""
+        size = len(data) + len(block or b"")
+        self.waiting.append(Publish(self.accepted, wire_bytes, size, block is not None))
         self.accepted += 1
-        self.sizes.append(wire_bytes)
-        self.unhanded_bytes += wire_bytes
         self.largest = max(self.largest, wire_bytes)
         self.out_bytes += len(data)
 
@@ -138,8 +152,24 @@ class Ledger:
             raise Violation(f"publish {serial} was written {what}")
         if serial >= self.accepted:
             raise Violation(f"publish {serial} was written and never accepted")
-        self.handed += 1
-        self.unhanded_bytes -= self.sizes.popleft()
+        self.waiting.popleft()
+
+    def drop(self, refused: list[Publish], more: int) -> None:
+        """The session has dropped these, and ``more`` of which it had not been told that they were handed over."""
+        self.dropped_publishes += len(refused) + more
+        serials = {publish.serial for publish in refused}
+        self.waiting = deque(publish for publish in self.waiting if publish.serial not in serials)
+        self.refused_tokens |= {self.token_of_serial[serial] for serial in serials & self.token_of_serial.keys()}
+
+    @property
+    def handed(self) -> int:
+        """The first serial that waits; all below were handed over whole, or dropped."""
+        return self.waiting[0].serial if self.waiting else self.accepted
+
+    @property
+    def unhanded_bytes(self) -> int:
+        """Bytes on the wire of those that wait."""
+        return sum(publish.wire_bytes for publish in self.waiting)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -196,4 +226,5 @@ class Ledger:
             dropped_msgs=self.dropped,
             dropped_unknown_sid=self.unknown_sid,
             dropped_replies=self.dropped_replies,
+            dropped_publishes=self.dropped_publishes,
         )

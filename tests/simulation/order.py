@@ -12,6 +12,7 @@ from nats_proto import (
     ContentErrorReceived,
     Disconnected,
     LameDuckMode,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -24,7 +25,14 @@ from tests.simulation.world import Violation
 __all__ = ["DialLog", "EventOrder"]
 
 NEW, CONNECTING, UP, DOWN, CLOSED = "new", "connecting", "up", "down", "closed"
-_ONLY_UP: Final = (LameDuckMode, ServersDiscovered, ServerErrorReceived, ContentErrorReceived, SlowConsumer)
+_ONLY_UP: Final = (
+    LameDuckMode,
+    ServersDiscovered,
+    ServerErrorReceived,
+    ContentErrorReceived,
+    SlowConsumer,
+    PublishesDropped,
+)
 
 
 class EventOrder:
@@ -81,7 +89,7 @@ class EventOrder:
                     for server in event.servers:  # it may have left the pool meanwhile, and is new
                         self.refusals.pop(server, None)
                 if isinstance(event, LameDuckMode):
-                    self._require(event, not self.lame_duck)
+                    self._require(event, not self.lame_duck or (event.migrating and not self.migrating))
                     self.lame_duck = True
                     self.migrating = event.migrating
             case _:

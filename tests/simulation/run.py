@@ -204,6 +204,9 @@ class Simulation:
                     self._something_unread(user)
                 if rng.random() < 0.5:
                     self._lame_duck(user)
+                if client.transport is not None and rng.random() < 0.3:
+                    self.world.after(0.01, client.transport.reset)
+                    self.world.after(0.02, user.publish)
                 user.drain()
             case _:
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from nats_proto import (
@@ -62,6 +62,7 @@ class ModelServer:
         self.dial = "accept"  # or "refuse", "hang", "late"
         self.stall = ""  # "greeting", "answer": never say that
         self.refusals = 0  # logins to refuse; -1: all
+        self.account_payload = 0  # what an account is allowed, told behind the first PONG; 0: no less than others
         self.login_seconds = 0.0  # after which a login expires; 0: never
         self.max_connections = 0  # 0: no limit
         self.max_subscriptions = 0
@@ -71,17 +72,16 @@ class ModelServer:
         self.liar = False
         self.ping_interval = 0.0  # 0: never
         self.max_pending = 1 << 20
-        self.enforcing = True
         self.junk: list[str] = []  # put into the gossip
 
-    def info(self) -> dict[str, object]:
+    def info(self, *, of_account: bool) -> dict[str, object]:
         """The fields of INFO."""
         fields: dict[str, object] = {
             "server_id": f"{self.host}-{self.generation}",
             "version": "2.15.1",
             "proto": 1,
             "headers": self.headers,
-            "max_payload": self.max_payload,
+            "max_payload": self.allowed if of_account else self.max_payload,
         }
         urls = self.cluster.gossip(self) + self.junk
         if urls:
@@ -89,6 +89,11 @@ class ModelServer:
         if self.lame_duck:
             fields["ldm"] = True
         return fields
+
+    @property
+    def allowed(self) -> int:
+        """Bytes of headers and payload that a client which is logged in may send."""
+        return min(self.max_payload, self.account_payload or self.max_payload)
 
     def accept(self, transport: Transport) -> None:
         """A client has connected."""
@@ -101,7 +106,7 @@ class ModelServer:
         """An INFO to everybody: the gossip, or something else, has changed."""
         for peer in list(self.peers):
             if peer.open:
-                peer.send(_encoder.info(self.info()), "info")
+                peer.tell_info()
 
     def crash(self) -> None:
         """kill -9, or the power is gone: then nobody hears of it."""
@@ -129,9 +134,10 @@ class ModelServer:
         self.stall = ""
         self.refusals = self.max_connections = self.max_subscriptions = 0
         self.login_seconds = 0.0
+        self.account_payload = 0
         self.max_payload = 1 << 20
         self.headers = True
-        self.lame_duck = self.liar = self.enforcing = False
+        self.lame_duck = self.liar = False
         self.max_pending = 1 << 20
         self.junk = []
         for peer in list(self.peers):
@@ -157,6 +163,7 @@ class Peer:
         self.verbose = False
         self.echo = True
         self.no_responders = False
+        self.account_told = False
         self.pings_out = 0
         self._unwritten = bytearray()
 
@@ -171,9 +178,14 @@ class Peer:
             if self._lie(Moment.GREETING):
                 return
         else:
-            self.send(_encoder.info(server.info()), "info")
+            self.tell_info()
         if server.max_connections and len(server.peers) > server.max_connections:
             self.refuse("maximum connections exceeded")
+
+    def tell_info(self) -> None:
+        """What there is to know about the server now."""
+        info = self.server.info(of_account=self.open)
+        self.send(_encoder.info(info), "info", allows=(info["max_payload"], info["headers"]))
 
     def send(self, raw: bytes, kind: str = "", **fields: object) -> None:
         """Write, with a mark for the client's side to check."""
@@ -227,9 +239,7 @@ class Peer:
             transport.lied = True
         transport.odd_greeting |= moment is Moment.GREETING or not transport.open
         start = transport.sent
-        transport.marks.extend(
-            Mark(start + m.offset, m.kind, m.sid, m.subject, m.data, m.header_block) for m in lie.marks
-        )
+        transport.marks.extend(replace(mark, offset=start + mark.offset) for mark in lie.marks)
         self.send(lie.data)
         if lie.eof:
             self.close()
@@ -290,6 +300,9 @@ class Peer:
             case PingFrame():
                 if not (self.server.stall == "answer" and not self.open):
                     self.send(PONG, "pong")
+                    if self.open and self.server.account_payload and not self.account_told:
+                        self.account_told = True
+                        self.world.after(self.world.rng.choice((0.0, 0.002)), self.tell_info)
             case PongFrame():
                 self.pings_out = 0
             case SubscribeFrame():
@@ -349,9 +362,9 @@ class Peer:
             raise Violation(f"the server read publish {serial}, which was not the next one on this transport")
         transport.parsed += 1
         size = len(frame.data) + len(frame.header_block or b"")
-        if server.enforcing and size > server.max_payload:
+        if size > server.allowed:
             self.refuse("Maximum Payload Violation")
-        elif server.enforcing and frame.header_block is not None and not server.headers:
+        elif frame.header_block is not None and not server.headers:
             self.refuse("message headers not supported")
         elif frame.subject.startswith(DENIED):
             self.complain(f'Permissions Violation for Publish to "{frame.subject}"')

@@ -25,6 +25,7 @@ RARE = (
     "drain waits for a call",
     "heard after the end",
     "PONGs drive the ping counter",
+    "published into the void",
     "quiet moment missed",
     "refusals never forgotten",
     "stale bytes in flight",

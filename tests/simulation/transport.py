@@ -54,6 +54,10 @@ class Transport:
         self.complete = 0
         """Bytes of whole operations among the accepted ones."""
         self.info_seen = False
+        self.allowed: list[tuple[int, bool]] = [(1 << 30, True)]
+        """``max_payload`` and ``headers`` of the INFOs the session was given in this step, and of the last before."""
+        self.taken_before = 0
+        """Bytes still to be written that the session gave out before the last INFO came."""
         self.connect_seen = False
         self.open = False
         """The PONG of the handshake was given to the session."""

@@ -33,6 +33,7 @@ ACTIONS: Final = (
 PATTERNS: Final = ("a.1", "a.*", "a.2", "b.>", "b.1", "q.work", "q.*", "deny.me")
 QUEUES: Final = (None, None, None, "workers")
 HEADERS: Final = {"Trace": "1", "Other": ["a", "b"]}
+BLOCK: Final = b"NATS/1.0\r\nTrace: 1\r\nOther: a\r\nOther: b\r\n\r\n"
 
 
 class User:
@@ -114,25 +115,27 @@ class User:
             else:
                 session.publish(subject, data, headers=block)
         except (OutboundBufferLimitError, MaxPayloadError, HeadersNotSupportedError) as error:
-            self._check_refusal(error, before, len(data) + (52 if headers else 0))
+            self._check_refusal(error, before, len(data) + (len(BLOCK) if headers else 0))
         except ConnectionClosedError:
             require(session.status is SessionStatus.CLOSED, "publish said closed, and it is not")
         except ConnectionDrainingError:
-            require(session.status is SessionStatus.DRAINING_PUBS, "publish said draining, and it is not")
+            last = session.status is SessionStatus.DRAINING_PUBS or session.connected_url is None
+            require(self.draining and last, "publish said draining, and it is not")
         else:
             added = session.pending_bytes - before
+            require(not self.draining or session.connected_url is not None, "accepted, and it will never be sent")
             if session.connected_url is None:
                 room = client.options.pending_size
                 require(before < room, f"accepted without a connection while {before} bytes waited")
             if token is not None:
                 added -= self._inbox_bytes()
                 ledger.open_request(token, serial, subject)
-            ledger.accept(added, data)
+            ledger.accept(added, data, BLOCK if headers else None)
             require(added > len(data), f"a publish of {len(data)} bytes added {added}")
             client.checks.dirty = True
         if token is None:
             require(
-                session.pending_bytes - before in (0, ledger.sizes[-1] if ledger.sizes else 0),
+                session.pending_bytes - before in (0, ledger.waiting[-1].wire_bytes if ledger.waiting else 0),
                 "a refused publish left something behind",
             )
         client.pump()

@@ -14,6 +14,7 @@ from nats_proto import (
     Disconnected,
     LameDuckMode,
     LifecycleEvent,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -120,6 +121,8 @@ def on_event(event: LifecycleEvent) -> str:
             return str(assert_type(dropped, int))
         case ServerErrorReceived(error=PermissionsError(subject=subject)):
             return assert_type(subject, str)
+        case PublishesDropped(dropped_msgs=msgs):
+            return str(assert_type(msgs, int))
         case ServerErrorReceived() | ContentErrorReceived() | AuthenticationFailed():
             return str(event.error)
 

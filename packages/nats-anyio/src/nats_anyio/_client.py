@@ -52,7 +52,7 @@ class Client:
 
         Waits while there is a connection and 1 MiB waits to be written; only then it is a checkpoint, so a loop that
         publishes lets others run each time the buffer is full. Without a connection up to ``pending_size`` bytes are
-        kept for the next one.
+        kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the

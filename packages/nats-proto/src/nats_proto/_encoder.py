@@ -8,6 +8,7 @@ must be real ``int``, payloads real buffers whose length is what was measured. W
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -24,7 +25,7 @@ from .errors import (
     MaxPayloadError,
 )
 
-__all__ = ["OK", "PING", "PONG", "Encoder"]
+__all__ = ["OK", "PING", "PONG", "Encoder", "Refusal"]
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -42,6 +43,14 @@ _SIZES: Final = len("H") + 2 * (len(" ") + 19) + len(CRLF)
 """What can be added to the beginning of a PUB at most; shorter ones need no look at the finished line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a server would not take a publish, and the reply subject of that."""
+
+    error: MaxPayloadError | HeadersNotSupportedError
+    reply: str | None
+
+
 class Encoder:
     """Makes the bytes of operations. One for each session: it remembers the subjects it has checked.
 
@@ -57,10 +66,12 @@ class Encoder:
         self._headers_supported = True
         self._heads: dict[str, bytes] = {}
 
-    def server_allows(self, *, max_payload: int, headers: bool) -> None:
-        """What the connected server's INFO says; without one, sizes and headers are not checked."""
-        self._max_payload = max_payload
+    def server_allows(self, *, max_payload: int, headers: bool) -> bool:
+        """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
+        before, self._max_payload = self._max_payload, max_payload
+        less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
+        return less
 
     # --- the client's role -------------------------------------------------------------------------------------------
 
@@ -96,6 +107,34 @@ class Encoder:
         else:
             line = self._checked(b"%b%d\r\n" % (head, self._allowed(size)))
         return (line, data, CRLF) if size >= LARGE_PAYLOAD else b"%b%b\r\n" % (line, data)
+
+    def may_refuse(self, nbytes: int) -> bool:
+        """Whether there can be anything among ``nbytes`` of publishes that the connected server refuses."""
+        return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
+
+    def refusal(self, operation: bytes | tuple[bytes, bytes, bytes]) -> Refusal | None:
+        """Why the connected server would refuse what `publish` made when another was, or none."""
+        pieces = (operation,) if isinstance(operation, bytes) else operation
+        if not self.may_refuse(sum(map(len, pieces))):
+            return None
+        head = pieces[0]
+        verb, raw_subject, *more = head[: head.index(CRLF)].split(b" ")
+        size, with_headers = int(more.pop()), verb == b"HPUB"
+        refused = with_headers and not self._headers_supported
+        if not refused and (self._max_payload is None or size <= self._max_payload):
+            return None
+        reply = more[0].decode() if len(more) > with_headers else None
+        publish = f"publish to {raw_subject.decode()!r}"
+        if refused:
+            error: MaxPayloadError | HeadersNotSupportedError = HeadersNotSupportedError(
+                f"{publish}: it has headers, the connected server does not support them"
+            )
+        else:
+            error = MaxPayloadError(
+                f"{publish}: headers and payload are {size} bytes, the connected server takes {self._max_payload} "
+                "(max_payload)"
+            )
+        return Refusal(error, reply)
 
     def subscribe(self, subject: str, queue: str | None, sid: int) -> bytes:
         """``SUB``. Raises `InvalidSubjectError`, `MaxControlLineError`; `ValueError` for a sid below 1."""

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from ._effects import Effect
 from ._frames import Message
 from ._server import Server
-from .errors import AuthenticationError, NATSError, RemoteProtocolError, ServerError
+from .errors import (
+    AuthenticationError,
+    HeadersNotSupportedError,
+    MaxPayloadError,
+    NATSError,
+    RemoteProtocolError,
+    ServerError,
+)
 
 __all__ = [
     "AuthenticationFailed",
@@ -29,6 +36,7 @@ __all__ = [
     "MessagesAvailable",
     "OpenTransport",
     "Perform",
+    "PublishesDropped",
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
@@ -90,7 +98,10 @@ class ServersDiscovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LameDuckMode:
-    """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own."""
+    """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own.
+
+    It is told again when another server is discovered only later, and the client moves there.
+    """
 
     server: str
     migrating: bool
@@ -136,6 +147,19 @@ class AuthenticationFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishesDropped:
+    """Publishes that waited will not be sent: the server would have ended the connection over each of them.
+
+    They were accepted for another server, or for none, that allows more. ``error`` is why, of the first; requests among
+    them fail. ``dropped_msgs`` and ``dropped_bytes`` count them as `Closed` counts what is unsent.
+    """
+
+    error: MaxPayloadError | HeadersNotSupportedError
+    dropped_msgs: int
+    dropped_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
     """The client has ended; always the last event. ``error`` is None when the user asked for it and all went well.
 
@@ -158,6 +182,7 @@ LifecycleEvent = (
     | ServerErrorReceived
     | ContentErrorReceived
     | AuthenticationFailed
+    | PublishesDropped
     | Closed
 )
 

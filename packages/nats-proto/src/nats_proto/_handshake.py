@@ -43,6 +43,11 @@ MAX_NONCE: Final = 1024
 """Bytes. Real ones have 15 to 50; signing a large one is work that a liar makes us do."""
 
 
+MAX_PENDING: Final = 64 * 1024 * 1024
+"""Bytes that a server keeps for a client unless told otherwise (``max_pending``). All of them may come as one WebSocket
+message; those in it are bounded one by one."""
+
+
 class Wait(Enum):
     """What an operation waits for, besides effects."""
 
@@ -138,7 +143,7 @@ def _websocket_layer(server: Server, options: ConnectOptions, headers: object) -
     try:
         return WebSocketLayer(
             server,
-            max_message=options.max_message_size,
+            max_message=max(options.max_message_size, MAX_PENDING),
             headers=check_headers(headers),
             compression=options.websocket_compression,
         )

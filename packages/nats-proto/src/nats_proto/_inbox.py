@@ -107,6 +107,14 @@ class RequestInbox:
         self._tokens.clear()
         return failed
 
+    def fail_reply(self, reply: str, error: NATSError) -> RequestFailed | None:
+        """The request with this reply subject fails, if it is one of ours and is still waited for."""
+        waiting = self._waiting.get(reply[self._start :]) if reply.startswith(self.subject[:-1]) else None
+        if waiting is None:
+            return None
+        self.cancel(waiting.token)
+        return RequestFailed(waiting.token, error)
+
     def fail_subject(self, subject: str, error: NATSError) -> list[RequestFailed]:
         """Every request to ``subject``, or the one with this reply subject, fails: the server refused the publish."""
         reply = subject[self._start :] if subject.startswith(self.subject[:-1]) else None

@@ -128,7 +128,9 @@ class LifeCycle(Generic[MessageT]):
         """An event of the connection that concerns the link."""
         match event:
             case InfoReceived(info=info):
-                self._traffic.encoder.server_allows(max_payload=info.max_payload, headers=info.headers)
+                less = self._traffic.encoder.server_allows(max_payload=info.max_payload, headers=info.headers)
+                if less and self._link.up:  # else it is not known yet who says so
+                    self._traffic.drop_refused()
                 self._link.info_received(event, now=now)
             case HandshakeCompleted():
                 self._link.handshake_completed(event, now=now)
@@ -158,13 +160,13 @@ class LifeCycle(Generic[MessageT]):
 
     def _link_up(self, up: LinkUp) -> None:
         self.status = SessionStatus.CONNECTED
-        self._traffic.link_up()
         server = str(self._link.server)
         if up.first:
             self._events.add(Connected(server=server))
         else:
             self.reconnects += 1
             self._events.add(Reconnected(server=server, attempts=up.attempts))
+        self._traffic.link_up()
 
     def _link_down(self, error: NATSError | None, final: bool, now: float) -> None:
         error = error or self._close_error
@@ -294,6 +296,8 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_closed("publish")
         if self.status is SessionStatus.DRAINING_PUBS:
             raise ConnectionDrainingError("publish: the client is draining and writes only what it has")
+        if self._drain is not None and not self._link.up:
+            raise ConnectionDrainingError("publish: the client is draining, and there is no connection any more")
         limit = self._options.pending_size
         if self._link.up:
             limit = max(limit, HIGH_WATER)

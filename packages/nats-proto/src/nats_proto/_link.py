@@ -136,7 +136,7 @@ class Link:
         self._leaving = False
         """The server has said that it is a lame duck."""
         self._lame_duck = False
-        """That was acted upon."""
+        """That was told to the pool and the user."""
         self._may_migrate = options.lame_duck_migration and options.allow_reconnect
         self._migrate_by: float | None = None
         self._parting = False
@@ -353,13 +353,15 @@ class Link:
         new = self._pool.discover(info.connect_urls, current=self.server)
         if new and not quiet:
             self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
-        if self._leaving and not self._lame_duck:
-            self._lame_duck = True
-            self._pool.lame_duck(self.server)
+        if self._leaving and self._migrate_by is None:
             migrating = self._may_migrate and self._has_refuge()
             if migrating:
                 self._migrate_by = now + LAME_DUCK_GRACE
-            self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
+            if migrating or not self._lame_duck:
+                self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
+            if not self._lame_duck:
+                self._lame_duck = True
+                self._pool.lame_duck(self.server)
 
     # --- lame duck ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ aside at a cut, and reports still count until `begin` says that there is another
     in flight → cut() → set aside → sent(n) → gone
                              └────→ begin() → in front of all that waits
 
+What was accepted when more was allowed than the connected server allows is given up with `drop`. An operation of that
+kind that was set aside stays there, as bytes that may still be reported, and is no publish any more.
+
 A chunk carries the tokens of the flushes whose PINGs are in it. So the connection learns the tokens in the order the
 PINGs leave, which is the order the PONGs come back.
 """
@@ -25,10 +28,10 @@ PINGs leave, which is the order the PONGs come back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from ._encoder import PING
+from ._encoder import PING, Refusal
 from .errors import LocalProtocolError
 
 __all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
@@ -192,6 +195,29 @@ class Outbox:
         self.pending_bytes += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
         self._sent_late(sent)
 
+    def drop(self, refusal: Callable[[Operation], Refusal | None]) -> list[Refusal]:
+        """Forget the publishes that are refused, but for those in flight on a connection: why, in order."""
+        dropped: list[Refusal] = []
+
+        def stays(operation: Operation) -> bool:
+            refused = refusal(operation) if _is_publish(operation) else None
+            if refused is None:
+                return True
+            dropped.append(refused)
+            self.pending_bytes -= operation_size(operation)
+            return False
+
+        self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
+        for chunk in (*self._sealed, self._tail):
+            before = len(dropped)
+            operations = [operation for operation in chunk.operations if stays(operation)]
+            if len(dropped) > before:
+                chunk.operations = operations
+                chunk.size = sum(map(operation_size, operations))
+        if self.pending_bytes <= LOW_WATER:
+            self.full = False
+        return dropped
+
     def abandon(self) -> None:
         """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
         if self._open:
@@ -254,6 +280,14 @@ class Outbox:
 def operation_size(operation: Operation) -> int:
     """Bytes on the wire."""
     return len(operation) if isinstance(operation, bytes) else sum(map(len, operation))
+
+
+def _dead(operation: Operation) -> Operation:
+    """No publish any more, and yet as many bytes: reports of what was handed over go on counting."""
+    if isinstance(operation, bytes):
+        return b"", operation, b""
+    head, payload, end = operation
+    return b"", payload, head + end
 
 
 def _is_publish(operation: Operation) -> bool:

@@ -165,7 +165,6 @@ class ProxyLayer:
         """Nothing: the end of the connection says it."""
 
     def _fail(self, why: str, status: int | None = None) -> None:
-        self._own.clear()
         self.error = ProxyError(f"proxy {self._proxy} did not open a tunnel to {self._target}: {why}", status=status)
 
     def _advice(self, status: int) -> str:

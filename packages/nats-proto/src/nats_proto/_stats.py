@@ -23,3 +23,5 @@ class StatsSnapshot:
     """Messages for a subscription that does not exist (any more)."""
     dropped_replies: int = 0
     """Replies that nobody waits for (any more)."""
+    dropped_publishes: int = 0
+    """Publishes accepted that the server connected later would have refused: see `PublishesDropped`."""

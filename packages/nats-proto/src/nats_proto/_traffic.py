@@ -13,7 +13,7 @@ from typing import Generic
 from ._connection_events import PongReceived
 from ._encoder import Encoder
 from ._event_queue import EventQueue
-from ._events import SessionEvent
+from ._events import PublishesDropped, SessionEvent
 from ._headers import HeadersLike
 from ._inbox import RequestInbox
 from ._outbox import Operation, Outbox
@@ -32,13 +32,25 @@ Payload = bytes | bytearray | memoryview
 class Traffic(Generic[MessageT]):
     """Outbox, subscriptions, inbox and round trips of one session. What is allowed when is for the session to say."""
 
-    __slots__ = ("_events", "_out_bytes", "_out_msgs", "_up", "encoder", "inbox", "outbox", "round_trips", "subs")
+    __slots__ = (
+        "_dropped_publishes",
+        "_events",
+        "_out_bytes",
+        "_out_msgs",
+        "_up",
+        "encoder",
+        "inbox",
+        "outbox",
+        "round_trips",
+        "subs",
+    )
 
     def __init__(self, events: EventQueue[SessionEvent], *, inbox_prefix: str, rng: random.Random) -> None:
         self._events = events
         self._up = False
         self._out_msgs = 0
         self._out_bytes = 0
+        self._dropped_publishes = 0
         self.encoder = Encoder()
         self.outbox = Outbox()
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
@@ -66,6 +78,7 @@ class Traffic(Generic[MessageT]):
             dropped_msgs=self.subs.dropped_msgs,
             dropped_unknown_sid=self.subs.dropped_unknown_sid,
             dropped_replies=self.inbox.dropped,
+            dropped_publishes=self._dropped_publishes,
         )
 
     # --- out ---------------------------------------------------------------------------------------------------------
@@ -212,6 +225,24 @@ class Traffic(Generic[MessageT]):
         """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
         self._up = True
         self.outbox.prepend(self.subs.restore(self.encoder))
+        self.drop_refused()
+
+    def drop_refused(self) -> None:
+        """Give up what waits and the server would refuse: it would end this connection over it, and so would others."""
+        outbox = self.outbox
+        before = outbox.pending_bytes
+        if not self.encoder.may_refuse(before):
+            return
+        refusals = outbox.drop(self.encoder.refusal)
+        if not refusals:
+            return
+        self._dropped_publishes += len(refusals)
+        size = before - outbox.pending_bytes
+        self._events.add(PublishesDropped(error=refusals[0].error, dropped_msgs=len(refusals), dropped_bytes=size))
+        for refusal in refusals:
+            failed = None if refusal.reply is None else self.inbox.fail_reply(refusal.reply, refusal.error)
+            if failed is not None:
+                self._events.add(failed)
 
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
@@ -219,6 +250,7 @@ class Traffic(Generic[MessageT]):
         self.inbox.denied = None
         self.fail_flushes(lost)
         self.outbox.cut()
+        self.drop_refused()
         for sub in self.subs:
             if sub.draining:
                 self.close_subscription(sub)

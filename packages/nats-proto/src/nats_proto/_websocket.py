@@ -93,11 +93,14 @@ class WebSocketLayer:
         headers: Mapping[str, str | Secret] | Iterable[tuple[str, str | Secret]] = (),
         compression: bool = False,
     ) -> None:
+        checked = _checked(headers)
+        del headers  # what is raised below is raised where no local variable shows a value
+        if isinstance(checked, str):
+            raise ConfigurationError(checked)
         if max_message < 1:
             raise ConfigurationError(f"max_message must be 1 or more bytes, not {max_message!r}")
         if not (server.scheme in ("ws", "wss") and _HOST.fullmatch(server.host) and _PATH.fullmatch(server.path)):
             raise ConfigurationError("a WebSocket server has a ws or wss URL; host and path without spaces or controls")
-        checked = check_headers(headers)
         self._server = server.url
         self._max_message = max_message
         self._upgrade = Upgrade(server, checked, compression=compression)
@@ -287,16 +290,25 @@ def check_headers(headers: object) -> tuple[tuple[str, Secret], ...]:
     if not isinstance(checked, str):
         return checked
     del headers
-    raise ConfigurationError(f"WebSocket headers: {checked}")
+    raise ConfigurationError(checked)
 
 
 def _checked(headers: object) -> tuple[tuple[str, Secret], ...] | str:
-    """The pairs, or what is wrong with them."""
+    """The pairs, or the whole text of an error."""
+    pairs = _pairs(headers)
+    return f"WebSocket headers: {pairs}" if isinstance(pairs, str) else pairs
+
+
+def _pairs(headers: object) -> tuple[tuple[str, Secret], ...] | str:
     if not _is_iterable(headers):
         return f"a mapping or an iterable of pairs is wanted, not {type(headers).__name__}"
+    try:
+        entries = [*(headers.items() if _is_mapping(headers) else headers)]
+    except Exception as error:  # of the user's own code; its text may have a value
+        return f"they could not be read, {type(error).__name__} was raised"
     pairs: list[tuple[str, Secret]] = []
     names: set[str] = set()
-    for number, pair in enumerate(headers.items() if _is_mapping(headers) else headers, 1):
+    for number, pair in enumerate(entries, 1):
         if not _is_sequence(pair) or len(pair) != 2:
             return f"entry {number} is no pair of name and value"
         checked = _checked_pair(*pair)

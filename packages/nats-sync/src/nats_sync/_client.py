@@ -55,7 +55,7 @@ class Client:
         """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
 
         Waits while there is a connection and 1 MiB waits to be written. Without a connection up to ``pending_size``
-        bytes are kept for the next one.
+        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the

@@ -23,6 +23,7 @@ from nats_proto import (
     EventQueue,
     LameDuckMode,
     LifecycleEvent,
+    PublishesDropped,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -147,6 +148,8 @@ def _describe(event: LifecycleEvent) -> tuple[int, str]:
             return logging.WARNING, f"{error}{f' ({count} times)' if count > 1 else ''}"
         case AuthenticationFailed(server=server, error=error, dropped=dropped):
             return logging.WARNING, f"{server}: {error}{'; it is not tried again' if dropped else ''}"
+        case PublishesDropped(error=error, dropped_msgs=msgs, dropped_bytes=size):
+            return logging.WARNING, f"{msgs} published messages ({size} bytes) were dropped: {error}"
         case Closed(error=None, unsent_msgs=0):
             return logging.INFO, "closed"
         case Closed(error=error, unsent_msgs=msgs):
