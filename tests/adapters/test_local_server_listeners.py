@@ -114,8 +114,8 @@ def test_clients_without_a_certificate_can_be_refused(certificates: Certificates
 def test_files_may_be_named_from_here(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(certificates.ca.parent)
     tls = ServerTLS(cert=certificates.server_cert.name, key=certificates.server_key.name)
+    monkeypatch.chdir("/")
     with LocalServer(tls=tls, websocket=True) as server:
-        monkeypatch.chdir("/")
         server.reload()
 
 
@@ -197,15 +197,18 @@ def test_a_reload_keeps_listeners_and_connections(certificates: Certificates) ->
             secure.sendall(HELLO)
             read_until(secure, b"PONG\r\n")
             # Where it listens and how is not for the configuration to say.
-            server.reload({"max_payload": 2048, "tls": {}, "websocket": {"listen": "127.0.0.1:1", "no_tls": True}})
+            strict = certificates.server_tls(verify=True).settings()
+            server.reload({"max_payload": 2048, "tls": strict, "websocket": {"listen": "127.0.0.1:1", "no_tls": True}})
             secure.sendall(b"PING\r\n")
             read_until(secure, b"PONG\r\n")
+        with dialled(server.url) as again:
+            assert "tls_verify" not in info_in_clear(again)
         with dialled(server.websocket_url, certificates.client_context()) as again:
             assert upgraded(again)[1]["max_payload"] == 2048
 
 
 def test_what_is_not_asked_for_is_for_the_configuration_to_say(certificates: Certificates) -> None:
-    tls = certificates.server_tls().settings(websocket=False)
+    tls = certificates.server_tls().settings()
     with LocalServer({"tls": tls, "websocket": {"listen": "127.0.0.1:-1", "no_tls": True}}) as server:
         assert server.varz()["tls_required"] is True
         websocket = server.varz()["websocket"]

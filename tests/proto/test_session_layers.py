@@ -352,6 +352,31 @@ def test_what_was_not_written_at_the_end_is_a_loss(use: Use, end: str) -> None:
     assert world.session.last_error is lost.error
 
 
+@pytest.mark.parametrize("end", ["written", "eof", "goodbye", "reset"])
+def test_why_the_session_has_ended_is_said_however_the_connection_ends(use: Use, end: str) -> None:
+    use()
+    world = up(World())
+    world.events()
+    world.session.subscribe("a")
+    world.pump()
+    world.feed(record(msg("a", 1, b"never read")))
+    world.session.drain(now=world.now, timeout=1.0)
+    world.pump()
+    world.feed(record(PONG))
+    world.room = 1
+    world.wait(1.0)
+    if end == "written":
+        world.room = None
+        world.pump()
+    else:
+        end_by(world, end)
+    lost, closed = world.events()[-2:]
+    assert isinstance(lost, Disconnected)
+    assert isinstance(closed, Closed)
+    assert isinstance(lost.error, NATSTimeoutError)
+    assert closed.error is lost.error
+
+
 def end_by(world: World, end: str) -> None:
     match end:
         case "eof":

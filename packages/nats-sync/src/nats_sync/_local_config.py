@@ -35,12 +35,12 @@ class ServerTLS:
             if path is not None:  # meant from here and now, wherever and whenever the server starts
                 object.__setattr__(self, name, os.path.abspath(path))
 
-    def settings(self, *, websocket: bool) -> dict[str, object]:
-        """The ``tls`` block for one kind of clients."""
+    def settings(self) -> dict[str, object]:
+        """The ``tls`` block."""
         block: dict[str, object] = {"cert_file": self.cert, "key_file": self.key, "verify": self.verify}
         if self.ca is not None:
             block["ca_file"] = self.ca
-        if self.handshake_first is not False and not websocket:
+        if self.handshake_first is not False:
             block["handshake_first"] = self.handshake_first
         return block
 

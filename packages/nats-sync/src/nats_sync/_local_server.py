@@ -286,9 +286,9 @@ class LocalServer:
             before["jetstream"] = {"store_dir": os.fspath(store)}
         after: dict[str, object] = {"listen": f"{LOOPBACK}:{self._port}"}
         if self._tls is not None:
-            after["tls"] = self._tls.settings(websocket=False)
+            after["tls"] = self._tls.settings()
         if self._websocket:
-            tls = {"no_tls": True} if self._tls is None else {"tls": self._tls.settings(websocket=True)}
+            tls = {"no_tls": True} if self._tls is None else {"tls": self._tls.settings()}
             listen = f"{LOOPBACK}:{self._websocket_port}"
             after["websocket"] = {"listen": listen, "compression": self._websocket == "compressed", **tls}
         if self._monitoring:
