@@ -15,6 +15,7 @@ import trustme
 
 from nats_proto import Connected, Disconnected, Reconnected, Reconnecting
 from nats_proto.errors import (
+    ConnectionLostError,
     CredentialsError,
     NATSError,
     NATSTimeoutError,
@@ -265,8 +266,9 @@ async def test_f35_a_handshake_that_stalls_or_breaks(
         assert "TLS" in str(error)
         assert spent < 0.3, "a loop that waits for nothing"
     else:
-        assert isinstance(error, TLSError) or end == "reset"
-        assert "handshake" in str(error) or end == "reset"
+        # A socket that is closed with something unread in it ends with a reset, whatever was meant.
+        assert isinstance(error, (TLSError, ConnectionLostError))
+        assert "handshake" in str(error) or "reset" in str(error) or "pipe" in str(error)
 
 
 async def test_f35_the_end_right_after_the_handshake(leg: Leg, certificates: Certificates) -> None:
