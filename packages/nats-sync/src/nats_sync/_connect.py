@@ -32,6 +32,8 @@ def connect(
 
     ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
     together as ``options``. With ``retry_on_failed_connect`` the client may still be trying when it is returned.
+    ``reconnect_delay`` is called by a thread of the client when a round through the servers begins, before it is known
+    whether there will be another; it may use the client, but for what waits for a connection.
 
     Raises `InvalidURLError`, `ConfigurationError`; `NoServersError`, with what each server said, when none could be
     used. Nothing is left then.
