@@ -24,7 +24,8 @@ NAMES = st.lists(st.text("abcdefgh0123456789", min_size=1, max_size=8), min_size
     lambda labels: ".".join([*labels, "example"])
 )
 HOSTS = NAMES | st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).map(str)
-PATHS = st.text("abc/.-_?&=%20", max_size=10).map(lambda text: f"/x{text}")
+PATHS = st.text("abc/.-_&=%20", max_size=10).map(lambda text: f"/x{text}")
+QUERIES = st.text("abc/.-_?&=%20", min_size=1, max_size=10)
 
 
 def in_clear(secret: Secret | None) -> str | None:
@@ -40,7 +41,8 @@ def write(server: Server) -> str:
     else:
         user_info = ""
     host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"{server.scheme}://{user_info}{host}:{server.port}{server.path}"
+    query = "" if server.query is None else f"?{server.query.reveal()}"
+    return f"{server.scheme}://{user_info}{host}:{server.port}{server.path}{query}"
 
 
 @st.composite
@@ -51,7 +53,8 @@ def servers(draw: st.DrawFn) -> Server:
         scheme=scheme,
         host=parse_servers(f"[{host}]" if ":" in (host := draw(HOSTS)) else host)[0].host,
         port=draw(st.integers(1, 65535)),
-        path=draw(st.just("") | PATHS) if scheme.startswith("ws") else "",
+        path=(path := draw(st.just("") | PATHS) if scheme.startswith("ws") else ""),
+        query=draw(st.none() | QUERIES.map(Secret)) if path else None,
         user=Secret(draw(SECRET)) if kind == "user" else None,
         password=Secret(draw(st.just("") | SECRET)) if kind == "user" else None,
         token=Secret(draw(SECRET)) if kind == "token" else None,

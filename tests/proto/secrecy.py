@@ -7,10 +7,12 @@ of eight characters of the secret, in each form it may have taken on the way.
 from __future__ import annotations
 
 import base64
+import json
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 __all__ = ["assert_silent", "error_of", "forms", "shown"]
 
@@ -60,17 +62,27 @@ def beyond_the_tests(frames: TracebackType | None) -> TracebackType | None:
 
 def forms(secret: bytes) -> set[str]:
     """What the secret may look like: as text, in the usual encodings, as a list of numbers, as Python prints it."""
-    plain = secret.decode("latin-1")
-    encoded = [base64.b64encode(secret), base64.urlsafe_b64encode(secret), base64.b32encode(secret)]
+    texts = {secret.decode("latin-1"), secret.decode("utf-8", "replace")}
     return {
-        plain,
+        *texts,
+        *(repr(text)[1:-1] for text in texts),
+        *(json.dumps(text, ensure_ascii=escaped)[1:-1] for text in texts for escaped in (True, False)),
         repr(secret)[2:-1],
-        repr(plain)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
         secret.hex(),
         secret.hex().upper(),
         ", ".join(str(byte) for byte in secret),
-        *(each.decode().rstrip("=") for each in encoded),
+        base64.b32encode(secret).decode().rstrip("="),
+        *(text for before in range(3) for text in _base64(secret, before)),
     }
+
+
+def _base64(secret: bytes, before: int) -> tuple[str, str]:
+    """In both alphabets, behind so many other bytes; without the characters at the ends that have bits of others."""
+    encoded = base64.b64encode(bytes(before) + secret)
+    mine = encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6].decode()
+    return mine, mine.translate(str.maketrans("+/", "-_"))
 
 
 def pieces(text: str) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from nats_proto import (
     ConnectionEnded,
     ConnectionEvent,
     ConnectionState,
+    ConnectOptions,
     Credentials,
     EffectWanted,
     ReadFile,
     Secret,
+    Session,
 )
 from nats_proto.errors import ConfigurationError, CredentialsError, NATSTimeoutError, RemoteProtocolError
 from nats_proto.nkeys import KeyPair, Prefix, verify
 from tests.proto.driver import PING, PONG, Wire, info, words_of
+from tests.proto.secrecy import assert_silent, error_of
 
 NONCE = "PXoWU7zWAMt75FY"
 USER = KeyPair.create(Prefix.USER, bytes(range(32)))
@@ -238,6 +242,40 @@ def test_a_provider_may_give_a_path() -> None:
     assert signed(identity(wire.written())) == {"jwt": JWT}
 
 
+def test_a_path_that_a_provider_gives_is_not_shown_as_text() -> None:
+    """It may be a secret by mistake; a path object is a path."""
+    for provided, shown in (("s3cret", False), (Path("s3cret"), True)):
+        wire = Wire(credentials=lambda provided=provided: provided)
+        wire.connection.performed(asked(wire.feed(info(nonce=NONCE))), provided)
+        effect = asked(wire.connection.events_received())
+        assert isinstance(effect, ReadFile)
+        assert effect.path == "s3cret"
+        assert ("s3cret" in repr(effect)) == shown
+        wire.connection.perform_failed(effect, FileNotFoundError(2, "No such file or directory", "s3cret"))
+        error = failure(wire, wire.connection.events_received())
+        assert ("s3cret" in str(error)) == shown
+        assert "cannot be read: No such file or directory" in str(error)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [SEED, f" {SEED}\n", SEED[:50], JWT.rpartition(".")[0], f" {JWT[:12]}", "eyJhbGciOiJub25lIn0 eyJzdWI"],
+    ids=ascii,
+)
+def test_a_piece_of_credentials_is_no_path(given: str) -> None:
+    with pytest.raises(CredentialsError) as raised:
+        Wire(credentials=given)
+    assert given.strip() not in str(raised.value)
+    wire = Wire(credentials=lambda: given)
+    wire.connection.performed(asked(wire.feed(info(nonce=NONCE))), given)
+    assert isinstance(failure(wire, wire.connection.events_received()), CredentialsError)
+
+
+@pytest.mark.parametrize("given", ["eyJ/x.creds", "SU.creds", "./eyJx", "SUAMK45J", "user"])
+def test_what_only_looks_a_little_like_it_is_a_path(given: str) -> None:
+    assert isinstance(asked(Wire(credentials=given).feed(info(nonce=NONCE))), ReadFile)
+
+
 @pytest.mark.parametrize(
     ("provided", "hint"), [(None, "NoneType"), (5, "int"), ("x\ny s3cret", "NATS USER JWT"), (b"", "NATS USER JWT")]
 )
@@ -283,6 +321,21 @@ def test_of_a_file_it_is_told_why_it_cannot_be_read(raised: OSError, hint: str) 
     assert isinstance(error, CredentialsError)
     assert "'some/where.creds'" in str(error)
     assert hint in str(error)
+
+
+def test_an_answer_that_has_to_be_awaited_is_of_no_use() -> None:
+    """Whoever can await it has done so."""
+
+    async def auth(challenge: Challenge) -> Credentials:
+        raise AssertionError("nobody runs it")
+
+    wire = Wire(auth=auth)
+    answer = auth(Challenge(server="", nonce=b""))
+    answer.close()
+    wire.connection.performed(asked(wire.feed(info(nonce=NONCE))), answer)
+    error = failure(wire, wire.connection.events_received())
+    assert isinstance(error, CredentialsError)
+    assert "the auth callback is async" in str(error)
 
 
 def test_an_answer_that_never_comes_is_bounded_by_connect_timeout() -> None:
@@ -359,6 +412,29 @@ def test_credentials_that_cannot_be_used_are_refused_at_once(options: dict[str, 
 def test_answers_that_do_not_go_together(make: Callable[[], Credentials], hint: str) -> None:
     with pytest.raises(CredentialsError, match=hint):
         make()
+
+
+def test_what_answers_and_options_raise_has_no_frame_that_holds_them() -> None:
+    secret = "s3cret-and-long"
+    wrong: list[Callable[[], object]] = [
+        lambda: Credentials(password=secret),
+        lambda: Credentials(user=secret, token=secret),
+        lambda: Credentials(jwt=JWT, signature=secret),  # type: ignore[arg-type]
+        lambda: Credentials(passwd=secret),  # type: ignore[call-arg]
+        lambda: ConnectOptions(password=secret),
+        lambda: ConnectOptions(user=secret, password=secret, connect_timeout=-1.0),
+        lambda: ConnectOptions(auth=secret),  # type: ignore[arg-type]
+        lambda: ConnectOptions(tls=secret),  # type: ignore[arg-type]
+        lambda: ConnectOptions(nkey_seed=secret),
+        lambda: ConnectOptions(credentials=[secret]),  # type: ignore[arg-type]
+        lambda: ConnectOptions(proxy=f"http://me:{secret}@h:x"),
+        lambda: ConnectOptions(websocket_headers={"Authorization": f"{secret}\n"}),
+        lambda: ConnectOptions(passwd=secret),  # type: ignore[call-arg]
+        lambda: Session(ConnectOptions(), f"nats://me:{secret}@h:x", rng=random.Random(1)),
+        lambda: Session(ConnectOptions(), [f"nats://me:{secret}@h".encode()], rng=random.Random(1)),  # type: ignore[list-item]
+    ]
+    for make in wrong:
+        assert_silent(error_of(make), secret.encode())
 
 
 def test_credentials_show_nothing() -> None:

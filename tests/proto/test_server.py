@@ -10,9 +10,11 @@ from dataclasses import replace
 
 import pytest
 
+from nats_proto._proxy import Proxy
 from nats_proto._secret import Secret
 from nats_proto._server import MAX_URL, Server, parse_address, parse_servers, peer_of
 from nats_proto.errors import ConfigurationError, InvalidURLError
+from tests.proto.secrecy import assert_silent, error_of
 
 READ = [
     # written                              shown                               host             port
@@ -68,19 +70,24 @@ def test_a_scheme_says_whether_tls_is_wanted(scheme: str, secure: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "path", "shown"),
+    ("written", "path", "query", "shown"),
     [
-        ("ws://h/", "", "ws://h:80"),
-        ("ws://h/a/b", "/a/b", "ws://h:80/a/b"),
-        ("ws://h/a/", "/a/", "ws://h:80/a/"),
-        ("wss://h:1/a?key=s3cret", "/a?key=s3cret", "wss://h:1/a"),
-        ("wss://h?key=s3cret", "/?key=s3cret", "wss://h:443/"),
-        ("tls://h/a?key=s3cret", "", "tls://h:4222"),
+        ("ws://h/", "", None, "ws://h:80"),
+        ("ws://h/a/b", "/a/b", None, "ws://h:80/a/b"),
+        ("ws://h/a/", "/a/", None, "ws://h:80/a/"),
+        ("wss://h:1/a?key=s3cret", "/a", "key=s3cret", "wss://h:1/a"),
+        ("wss://h?key=s3cret", "/", "key=s3cret", "wss://h:443/"),
+        ("ws://h/?key=s3cret?", "/", "key=s3cret?", "ws://h:80/"),
+        ("ws://h/a?", "/a", None, "ws://h:80/a"),
+        ("ws://h?", "", None, "ws://h:80"),
+        ("tls://h/a?key=s3cret", "", None, "tls://h:4222"),
     ],
 )
-def test_the_path_is_kept_for_websocket_and_its_query_not_shown(written: str, path: str, shown: str) -> None:
+def test_the_path_is_kept_for_websocket_and_its_query_as_a_secret(
+    written: str, path: str, query: str | None, shown: str
+) -> None:
     server = Server.parse(written)
-    assert (server.path, str(server)) == (path, shown)
+    assert (server.path, server.query, str(server)) == (path, None if query is None else Secret(query), shown)
     assert "s3cret" not in repr(server)
 
 
@@ -413,3 +420,39 @@ def test_a_peer_inherits_scheme_user_and_name_but_no_path() -> None:
         tls_name="broker.example",
     )
     assert peer_of(Server.parse("t@h"), ("i", 1)).token == Secret("t")
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        b"nats://me:s3cret-and-long@h",
+        [b"nats://me:s3cret-and-long@h"],
+        ["nats://me:s3cret-and-long@h", None],
+        [["nats://me:s3cret-and-long@h"]],
+        {"nats://me:s3cret-and-long@h x": 1},
+        5,
+    ],
+    ids=ascii,
+)
+def test_what_is_no_list_of_servers_is_not_shown(servers: object) -> None:
+    for make in (parse_servers, Server.parse, Proxy.parse):
+        error = error_of(lambda make=make: make(servers))  # type: ignore[operator]
+        assert isinstance(error, (TypeError, InvalidURLError))
+        assert_silent(error, b"s3cret-and-long")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("nats://me:s3cret-and-long", "'nats://me:***'"),
+        ("nats://me:s3cret-and-long:4222", "'nats://***'"),
+        ("me:you:s3cret-and-long", "'***'"),
+        ("nats://::1:4222", "'nats://::1:4222'"),
+        ("nats://1:2:3:g", "'nats://1:2:3:***'"),
+        ("nats://[::1", "'nats://[::1'"),
+    ],
+)
+def test_user_information_whose_host_was_forgotten_is_not_shown(written: str, shown: str) -> None:
+    error = error_of(lambda: Server.parse(written))
+    assert shown in str(error)
+    assert "s3cret" not in str(error)

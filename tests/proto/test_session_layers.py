@@ -21,14 +21,12 @@ from nats_proto import (
     PublishFrame,
     Reconnecting,
     Role,
-    Server,
     SessionStatus,
 )
 from nats_proto._effects import Call
 from nats_proto._handshake import Step, Wait
 from nats_proto._layers import Wire
 from nats_proto._life_cycle import CLOSE_GRACE
-from nats_proto._options import ConnectOptions
 from nats_proto.errors import (
     ConnectionLostError,
     CredentialsError,
@@ -50,7 +48,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """``use(layer, ...)``: what each connection from now on is set up with, the lowest first. Without any: one."""
 
     def use(*makers: Callable[[], ShiftLayer]) -> None:
-        def lower_layers(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
+        def lower_layers(wire: Wire, *rest: object) -> Generator[Step, object, None]:
             for make in makers or (ShiftLayer,):
                 wire.push(make())
                 yield Wait.LAYER

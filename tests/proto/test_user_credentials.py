@@ -99,7 +99,7 @@ REFUSED = {
     "blanks": (" \n\t\r\n", NO_JWT),
     "a text": ("hello\nworld\n", NO_JWT),
     "the seed alone": (SEED_BLOCK, NO_JWT),
-    "a seed without dashes": (SEED, NO_JWT),
+    "a seed without dashes": (SEED, "there is a seed alone; it is given as nkey_seed, not as credentials"),
     "two JWTs without dashes": (f"{JWT}\n{JWT}\n", NO_JWT),
     "JWT and seed without dashes": (f"{JWT}\n{SEED}\n", NO_JWT),
     "a JWT without dashes, then a seed": (f"{JWT}\n{SEED_BLOCK}", NO_JWT),

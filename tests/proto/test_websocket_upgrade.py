@@ -167,6 +167,7 @@ def test_a_text_that_lies_about_its_encoding_is_not_believed() -> None:
         Server(scheme="ws", host="h", port=1, path="x"),
         Server(scheme="ws", host="h", port=1, path="/ HTTP/1.1\r\nX: y"),
         Server(scheme="ws", host="h", port=1, path="/é"),
+        Server(scheme="ws", host="h", port=1, path="/", query=Secret("x HTTP/1.1\r\nX: y")),
         Server(scheme="ws", host="h\r\nX: y", port=1),
         Server(scheme="ws", host="", port=1),
     ],

@@ -38,19 +38,19 @@ def connect(
     said, when none could be used. Leaving it closes without draining: await `Client.drain` first when messages still
     wait to be handled. What is raised inside the block comes out as it is.
     """
-    if options is None:
-        options = ConnectOptions(**fields)
-    elif fields:
-        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
-    return Connecting(servers, options)
+    prepared = _prepare(servers, options, fields)
+    del servers, options, fields  # no traceback that prints local variables has a secret
+    if isinstance(prepared, Exception):
+        raise prepared
+    return Connecting(*prepared)
 
 
 class Connecting:
     """What `connect` returns; to be entered once."""
 
-    def __init__(self, servers: str | Iterable[str], options: ConnectOptions) -> None:
+    def __init__(self, session: Session[Message], options: ConnectOptions) -> None:
+        self._session = session
         self._options = options
-        self._session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
         self._group: TaskGroup | None = None
         self._pump: Pump | None = None
         self._client: Client | None = None
@@ -108,3 +108,19 @@ class Connecting:
             # A KeyboardInterrupt, or the like, that hit one of our tasks.
             failed = leaves(failures)
             raise failed[0] if len(failed) == 1 else failures from None
+
+
+def _prepare(
+    servers: str | Iterable[str], options: object, fields: ConnectOptionFields
+) -> tuple[Session[Message], ConnectOptions] | Exception:
+    """The session and its options; or what is wrong with what was given, without the frames that hold it."""
+    try:
+        if options is None:
+            options = ConnectOptions(**fields)
+        elif fields:
+            return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+        if not isinstance(options, ConnectOptions):
+            return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+        return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options
+    except Exception as error:
+        return error.with_traceback(None)

@@ -10,35 +10,68 @@ import inspect
 import logging
 import os
 import stat
-from typing import assert_never
+from collections.abc import Callable
+from typing import Final, assert_never
 
-from anyio import to_thread
+import anyio
+from anyio import CapacityLimiter, to_thread
 
 from nats_proto import Call, Effect, ReadFile
 
-__all__ = ["perform"]
+__all__ = ["Performer"]
 
 logger = logging.getLogger("nats_anyio")
 
 
-async def perform(effect: Effect) -> object:
-    """Do it. Raises what the user's function or the operating system raises."""
-    match effect:
-        case Call(function=function, arguments=arguments):
-            if inspect.iscoroutinefunction(function):
-                return await function(*arguments)
-            result = await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
-            return await result if inspect.isawaitable(result) else result
-        case ReadFile(path=path, limit=limit):
-            return await to_thread.run_sync(_read, path, limit, abandon_on_cancel=True)
-        case _:
-            assert_never(effect)
+MAX_THREADS: Final = 4
+"""Calls of one client that may hang at once. When all do, attempts fail until one returns; the threads that the rest of
+the program shares are not used up."""
 
 
-def _read(path: str, limit: int) -> bytes:
+class Performer:
+    """Belongs to one client."""
+
+    def __init__(self) -> None:
+        self._calls: set[object] = set()
+        """Those on their way in threads."""
+        self._warned: set[str] = set()
+        """The files that the user was warned about."""
+
+    async def perform(self, effect: Effect) -> object:
+        """Do it. Raises what the user's function or the operating system raises."""
+        match effect:
+            case Call(function=function, arguments=arguments):
+                if inspect.iscoroutinefunction(function):
+                    return await function(*arguments)
+                result = await self._in_thread(function, *arguments)
+                return await result if inspect.isawaitable(result) else result
+            case ReadFile(path=path, limit=limit):
+                return await self._in_thread(_read, path, limit, self._warned)
+            case _:
+                assert_never(effect)
+
+    async def _in_thread(self, function: Callable[..., object], *arguments: object) -> object:
+        if len(self._calls) >= MAX_THREADS:
+            await anyio.sleep_forever()  # until the attempt's time is up
+        return await to_thread.run_sync(
+            self._call, function, arguments, abandon_on_cancel=True, limiter=CapacityLimiter(1)
+        )
+
+    def _call(self, function: Callable[..., object], arguments: tuple[object, ...]) -> object:
+        """In a thread, which is left to itself when nobody waits for the result any more."""
+        call = object()
+        self._calls.add(call)
+        try:
+            return function(*arguments)
+        finally:
+            self._calls.discard(call)
+
+
+def _read(path: str, limit: int, warned: set[str]) -> bytes:
     with open(os.path.expanduser(os.path.expandvars(path)), "rb") as file:
-        status = os.fstat(file.fileno())
-        if os.name == "posix" and stat.S_IMODE(status.st_mode) & (stat.S_IRGRP | stat.S_IROTH):
+        shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & (stat.S_IRGRP | stat.S_IROTH)
+        if os.name == "posix" and shared and path not in warned:
+            warned.add(path)
             logger.warning("others than its owner may read the credentials file %r", path)
         content = file.read(limit + 1)
     if len(content) > limit:

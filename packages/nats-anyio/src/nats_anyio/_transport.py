@@ -24,7 +24,7 @@ from anyio.abc import ByteStream, TaskGroup
 from nats_proto import CloseTransport, Command, OpenTransport, Perform, Session
 
 from ._message import Message
-from ._perform import perform
+from ._perform import Performer
 
 __all__ = ["Transport", "leaves"]
 
@@ -54,6 +54,7 @@ class Transport:
         self._tasks: TaskGroup | None = None
         """What runs as long as the connection."""
         self._finished = False
+        self._performer = Performer()
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Transport:
 
     async def _perform(self, command: Perform) -> None:
         try:
-            result = await perform(command.effect)
+            result = await self._performer.perform(command.effect)
         except anyio.get_cancelled_exc_class() as error:
             if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._is_abandoned():
                 raise

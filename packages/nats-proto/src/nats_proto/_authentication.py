@@ -19,13 +19,14 @@ Nothing of what a callback raises is passed on but the name of its class: its te
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeGuard, runtime_checkable
 
 from ._effects import Call, Operation, ReadFile
-from ._secret import Secret
+from ._secret import Secret, discreet
 from ._user_credentials import UserCredentials, parse_credentials
 from .errors import CredentialsError, NATSError
 from .nkeys import KeyPair, Prefix
@@ -72,6 +73,7 @@ class Challenge:
     """To be signed with the user's key; empty when the server sent none, since it does not take keys."""
 
 
+@discreet
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """What an ``auth`` callback answers: what it leaves out is not sent.
@@ -159,8 +161,14 @@ def authenticate(options: ConnectOptions, server: Server, info: ServerInfo) -> O
 
 
 def holds_credentials(text: str) -> bool:
-    """Whether a text is the content of a ``.creds`` file, or a JWT alone; else it is the path of one."""
-    return "-----BEGIN" in text or "\n" in text or (text.startswith("eyJ") and text.count(".") == 2)
+    """Whether a text is the content of a ``.creds`` file, or a JWT alone; else it is the path of one.
+
+    A path is shown in errors. So what may be a piece of a JWT, or a seed that belongs to ``nkey_seed``, is none.
+    """
+    return "-----BEGIN" in text or "\n" in text or _PART.fullmatch(text.strip()) is not None
+
+
+_PART: Final = re.compile("eyJ[^/\\\\]*|[A-Z2-7]{40,}")
 
 
 def is_path(value: object) -> TypeGuard[Path]:
@@ -175,9 +183,12 @@ def _user_credentials(source: CredentialsSource) -> Operation[UserCredentials]:
     else:
         provided = source
     if isinstance(provided, str) and not holds_credentials(provided):
-        provided = yield ReadFile(provided, MAX_CREDENTIALS_FILE, "credentials")
+        # What a callback returns may be anything, a secret too, so it is not shown.
+        what = "the file named by the credentials callback" if callable(source) else f"credentials file {provided!r}"
+        provided = yield ReadFile(provided, MAX_CREDENTIALS_FILE, what)
     elif is_path(provided):
-        provided = yield ReadFile(provided.__fspath__(), MAX_CREDENTIALS_FILE, "credentials")
+        path = provided.__fspath__()
+        provided = yield ReadFile(path, MAX_CREDENTIALS_FILE, f"credentials file {path!r}")
     if isinstance(provided, bytearray):
         provided = bytes(provided)
     if not isinstance(provided, (str, bytes, Secret)):

@@ -37,6 +37,7 @@ from collections.abc import Generator
 from math import inf
 from typing import Final, assert_never
 
+from ._confidence import Confidence
 from ._connection_events import (
     ConnectionEnded,
     ConnectionEvent,
@@ -75,7 +76,9 @@ from .errors import (
     HeaderError,
     NATSError,
     NATSTimeoutError,
+    ProxyError,
     RemoteProtocolError,
+    ServerError,
     StaleConnectionError,
     TLSError,
 )
@@ -93,6 +96,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_confidence",
         "_deadline",
         "_events",
         "_info",
@@ -126,6 +130,7 @@ class Connection:
         )
         self.wire = Wire()
         """The layers between the protocol and the transport."""
+        self._confidence = Confidence()
         self._info: ServerInfo | None = None
         self._events: list[ConnectionEvent] = []
         self._out: list[bytes] = []
@@ -140,7 +145,9 @@ class Connection:
         """What the operation waits for."""
         self._may_refuse = False
         """TLS has to begin behind INFO, and nothing was received since."""
-        self._operation: Generator[Step, object, bytes | None] | None = lower_layers(self.wire, server, options)
+        self._operation: Generator[Step, object, bytes | None] | None = lower_layers(
+            self.wire, server, options, self._confidence
+        )
         self._advance(None)
 
     @property
@@ -268,7 +275,12 @@ class Connection:
 
     def performed(self, effect: Effect, result: object) -> None:
         """What an `EffectWanted` asked for. One that nobody waits for any more is ignored."""
-        if self._step is effect:
+        if self._step is not effect:
+            return
+        if isinstance(effect, Call) and hasattr(result, "__await__"):
+            what = f"the {effect.what} is async, and this client cannot await: it must return the result itself"
+            self._advance(None, failure=CredentialsError(what))
+        else:
             self._advance(result)
 
     def perform_failed(self, effect: Effect, error: BaseException) -> None:
@@ -381,7 +393,7 @@ class Connection:
         self._out.clear()
         if self._operation is not None:
             self._operation.close()
-        self._operation = greeting(self.wire, self._server, self._options, info, more=more)
+        self._operation = greeting(self.wire, self._server, self._options, self._confidence, info, more=more)
         self._advance(None)
 
     def _handle_awaiting_pong(self, frame: Frame, now: float) -> None:
@@ -423,7 +435,7 @@ class Connection:
             case InfoFrame(error=error):
                 self._content_error(RemoteProtocolError(f"server {self._server} sent an INFO that is ignored: {error}"))
             case ErrFrame(message=text):
-                server_error, reaction = classify_server_error(text, str(self._server))
+                server_error, reaction = self._classified(text)
                 self._events.append(ServerErrorReceived(error=server_error))
                 if reaction is not Reaction.KEEP:
                     self._end(ending(server_error), reaction)
@@ -455,11 +467,15 @@ class Connection:
             what = f"a message for sid {message.sid} came with a bad header block"
             self._content_error(HeaderError(f"{what}: {reason or 'not NATS/1.0'}"))
 
+    def _classified(self, text: str) -> tuple[ServerError, Reaction]:
+        return classify_server_error(text, str(self._server), self._confidence.masked)
+
     def _content_error(self, error: RemoteProtocolError) -> None:
+        self._confidence.mask(error)
         self._events.append(ContentErrorReceived(error=error))
 
     def _end_by_server_error(self, text: str) -> None:
-        error, reaction = classify_server_error(text, str(self._server))
+        error, reaction = self._classified(text)
         if reaction in (Reaction.AUTHENTICATE, Reaction.CLOSE) and self._awaits_tls:
             # Anybody may have written it: it must not count against the server, nor end the client.
             proves_nothing = RemoteProtocolError(f"{error} (in clear, where TLS was to begin)")
@@ -482,6 +498,8 @@ class Connection:
     def _end(self, error: NATSError, reaction: Reaction = Reaction.RECONNECT) -> None:
         if self._state is not ConnectionState.CLOSED:
             self.close()
+            if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
+                self._confidence.mask(error)
             self._events.append(ConnectionEnded(error, reaction))
 
 
@@ -502,9 +520,9 @@ _FRAME_NAMES: Final[dict[type, str]] = {
 
 def _failure(effect: Effect, error: BaseException) -> NATSError:
     match effect:
-        case ReadFile(path=path, what=what):
+        case ReadFile(what=what):
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return CredentialsError(f"{what}: {path!r} cannot be read: {reason or type(error).__name__}")
+            return CredentialsError(f"{what} cannot be read: {reason or type(error).__name__}")
         case Call(what=what):
             return CredentialsError(f"the {what} raised {type(error).__name__} (no more is told: it may hold a secret)")
         case _:

@@ -7,7 +7,7 @@ one itself: the session hands each to its adapter as a `Perform` command, and go
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 __all__ = ["Call", "Effect", "Operation", "ReadFile"]
@@ -33,9 +33,10 @@ class ReadFile:
     than its owner may read it.
     """
 
-    path: str
+    path: str = field(repr=False)
     limit: int
     what: str
+    """What it is, for the text of an error."""
 
 
 Effect = Call | ReadFile

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from ._authentication import Identity, authenticate
+from ._confidence import Confidence
 from ._effects import Call, Effect
 from ._encoder import Encoder
 from ._info import ServerInfo
@@ -58,19 +59,22 @@ class Wait(Enum):
 Step = Wait | Effect
 
 
-def lower_layers(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
-    """All that has to be there before INFO."""
+def lower_layers(
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+) -> Generator[Step, object, None]:
+    """All that has to be there before INFO. ``confidence`` hears what is told to anybody."""
     if isinstance(options.proxy, Proxy):
+        confidence.tell(options.proxy.credentials, options.proxy.authorization)
         wire.push(ProxyLayer(options.proxy, server.address))
         yield Wait.LAYER
     if server.secure and (server.websocket or options.tls_first):
         yield from _secure(wire, server, options)
     if server.websocket:
-        yield from _upgrade(wire, server, options)
+        yield from _upgrade(wire, server, options, confidence)
 
 
 def greeting(
-    wire: Wire, server: Server, options: ConnectOptions, info: ServerInfo, *, more: bool
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence, info: ServerInfo, *, more: bool
 ) -> Generator[Step, object, bytes]:
     """From INFO to the CONNECT line. ``more``: the server has sent something behind INFO already."""
     if not (wire.secure or server.websocket) and (server.secure or info.tls_required):
@@ -87,6 +91,7 @@ def greeting(
         if isinstance(layer, WebSocketLayer):
             layer.limit_messages(info.max_payload)
     identity = yield from authenticate(options, server, info)
+    confidence.tell(identity.password, identity.token, identity.jwt, identity.signature)
     line = _connect_line(options, info, identity, secure=wire.secure)
     if isinstance(line, NATSError):
         raise line
@@ -125,11 +130,13 @@ def _is_context(value: object) -> TypeGuard[SSLContext]:
     return hasattr(value, "wrap_bio")
 
 
-def _upgrade(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
+def _upgrade(
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+) -> Generator[Step, object, None]:
     headers: object = options.websocket_headers or ()
     if callable(headers):
         headers = yield Call(headers, (server.url,), "websocket_headers callback")
-    layer = _websocket_layer(server, options, headers)
+    layer = _websocket_layer(server, options, confidence, headers)
     if isinstance(layer, NATSError):
         raise layer
     wire.push(layer)
@@ -139,12 +146,16 @@ def _upgrade(wire: Wire, server: Server, options: ConnectOptions) -> Generator[S
 # --- what needs secrets in clear: raises nothing, so that no traceback has them --------------------------------------
 
 
-def _websocket_layer(server: Server, options: ConnectOptions, headers: object) -> Layer | NATSError:
+def _websocket_layer(
+    server: Server, options: ConnectOptions, confidence: Confidence, headers: object
+) -> Layer | NATSError:
     try:
+        checked = check_headers(headers)
+        confidence.tell(server.query, *(value for _, value in checked))
         return WebSocketLayer(
             server,
             max_message=max(options.max_message_size, MAX_PENDING),
-            headers=check_headers(headers),
+            headers=checked,
             compression=options.websocket_compression,
         )
     except NATSError as error:

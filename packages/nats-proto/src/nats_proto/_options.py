@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
 from ._authentication import AuthCallback, CredentialsSource, holds_credentials, is_path
 from ._events import LifecycleEvent
 from ._proxy import Proxy
-from ._secret import Secret
+from ._secret import Secret, discreet
 from ._subjects import validate_inbox_prefix
 from ._user_credentials import parse_credentials
 from ._websocket import check_headers
@@ -32,6 +32,7 @@ __all__ = ["ConnectOptionFields", "ConnectOptions"]
 MiB = 1024 * 1024
 
 
+@discreet
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
     """Options of one client. All times are seconds, all sizes bytes. Wrong values raise `ConfigurationError`.
@@ -133,7 +134,7 @@ class ConnectOptions:
         for name in ("reconnect_delay", "on_event", "auth"):
             callback: object = getattr(self, name)
             if callback is not None and not callable(callback):
-                raise ConfigurationError(f"{name} must be callable or None: {callback!r}")
+                raise ConfigurationError(f"{name} must be callable or None, not {type(callback).__name__}")
         self._check_authentication()
         self._check_transport()
         try:

@@ -21,7 +21,7 @@ from ._http import HeadReader
 from ._layers import Ledger
 from ._secret import Secret
 from ._server import read_proxy
-from .errors import ConfigurationError, InvalidURLError, LocalProtocolError, NATSError, ProxyError
+from .errors import ConfigurationError, LocalProtocolError, NATSError, ProxyError
 
 __all__ = ["Proxy", "ProxyLayer"]
 
@@ -47,11 +47,11 @@ class Proxy:
         user information.
         """
         result = read_proxy(url)
-        if not isinstance(result, str):
+        if isinstance(result, tuple):
             host, port, credentials = result
             return cls(host=host, port=port, credentials=credentials)
         del url
-        raise InvalidURLError(result)
+        raise result
 
     @property
     def url(self) -> str:
@@ -62,6 +62,11 @@ class Proxy:
     def address(self) -> tuple[str, int]:
         """Host and port: what to dial."""
         return (self.host, self.port)
+
+    @property
+    def authorization(self) -> Secret | None:
+        """The credentials as they are sent."""
+        return None if self.credentials is None else Secret(b64encode(self.credentials.reveal_bytes()))
 
     def __str__(self) -> str:
         return self.url
@@ -119,7 +124,7 @@ class ProxyLayer:
         """Ask for the tunnel. Once."""
         if self._state is not _State.NEW:
             raise LocalProtocolError("a proxy's layer is started once")
-        self._own.append(_request(self._target, self._proxy.credentials))
+        self._own.append(_request(self._target, self._proxy.authorization))
         self._state = _State.ASKED
 
     def receive_data(self, data: bytes) -> bytes:
@@ -190,8 +195,8 @@ def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _request(target: str, credentials: Secret | None) -> bytes:
+def _request(target: str, authorization: Secret | None) -> bytes:
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    if credentials is not None:
-        lines.append(f"Proxy-Authorization: Basic {b64encode(credentials.reveal_bytes()).decode()}")
+    if authorization is not None:
+        lines.append(f"Proxy-Authorization: Basic {authorization.reveal()}")
     return "\r\n".join([*lines, "", ""]).encode()

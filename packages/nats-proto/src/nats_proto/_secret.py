@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hmac
-from typing import Final, NoReturn, final
+from collections.abc import Callable
+from functools import wraps
+from typing import Final, NoReturn, TypeVar, final
 
-__all__ = ["Secret"]
+__all__ = ["MASK", "Secret", "discreet"]
 
-_MASK: Final = "***"
+MASK: Final = "***"
+
+T = TypeVar("T")
 
 
 @final
@@ -37,13 +41,13 @@ class Secret:
         return self.__text
 
     def __repr__(self) -> str:
-        return f"Secret({_MASK!r})"
+        return f"Secret({MASK!r})"
 
     def __str__(self) -> str:
-        return _MASK
+        return MASK
 
     def __format__(self, format_spec: str) -> str:
-        return _MASK
+        return MASK
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and hmac.compare_digest(self.__text, other.__text)
@@ -84,3 +88,28 @@ def _utf8(text: object) -> bytes | ValueError | TypeError:
     except UnicodeError:
         return ValueError("a secret must be text that UTF-8 can express, or bytes that are UTF-8")
     return bytes(text)
+
+
+def discreet(kind: type[T]) -> type[T]:
+    """A class decorator: what ``__init__`` raises comes without the frames that hold its arguments."""
+    init: Callable[..., None] = kind.__init__
+
+    @wraps(init)
+    def __init__(self: T, *args: object, **fields: object) -> None:
+        failure = _failure(init, self, args, fields)
+        if failure is not None:
+            del self, args, fields  # what is half made may not even have a repr
+            raise failure
+
+    setattr(kind, "__init__", __init__)  # noqa: B010 (mypy takes an assignment for one to a method of instances)
+    return kind
+
+
+def _failure(
+    init: Callable[..., None], made: object, args: tuple[object, ...], fields: dict[str, object]
+) -> Exception | None:
+    try:
+        init(made, *args, **fields)
+    except Exception as error:
+        return error.with_traceback(None)
+    return None

@@ -3,7 +3,7 @@
     written                                 read as
     host, host:4222, nats://host/           nats, host, 4222 (a path means nothing to nats and tls and is left out)
     tls://host                              TLS for every server of the list
-    ws://host/path?x=1, wss://host          ports 80 and 443; path and query are kept
+    ws://host/path?x=1, wss://host          ports 80 and 443; path and query are kept, the query as a secret
     nats://user:p%40ss@host                 user and password, percent-decoded
     nats://secret@host                      a token
     [2001:db8::1]:4222, 2001:db8::1         IPv6; without brackets only where it cannot be read in two ways
@@ -21,16 +21,16 @@ no local variable holds the URL any more, for those who print tracebacks with lo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 from urllib.parse import unquote
 
 from ._secret import Secret
 from .errors import ConfigurationError, InvalidURLError
 
-__all__ = ["Server", "parse_address", "parse_servers", "peer_of", "read_proxy"]
+__all__ = ["Server", "parse_address", "parse_servers", "peer_of", "read_proxy", "read_servers"]
 
 MAX_URL: Final = 16 * 1024
 """Characters. Room for long tokens; beyond it nothing is looked at."""
@@ -44,6 +44,9 @@ _PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
 _WEBSOCKET: Final = frozenset({"ws", "wss"})
 _PROXY_PORT: Final = 80
+
+_Refusal = InvalidURLError | TypeError
+"""To be raised where no local variable holds the URL."""
 
 _SHOWN: Final = 60
 """Characters of a bad URL that an error shows, escaped ones as long as they get."""
@@ -62,7 +65,9 @@ class Server:
     """A name in lower case, or an IP address; IPv6 without brackets."""
     port: int
     path: str = ""
-    """With the query; always empty for ``nats`` and ``tls``."""
+    """Always empty for ``nats`` and ``tls``."""
+    query: Secret | None = field(default=None, repr=False)
+    """What stands behind ``?`` of ``ws`` and ``wss``: it may have a token."""
     user: Secret | None = field(default=None, repr=False)
     password: Secret | None = field(default=None, repr=False)
     token: Secret | None = field(default=None, repr=False)
@@ -83,13 +88,13 @@ class Server:
         if isinstance(result, Server):
             return result
         del url
-        raise InvalidURLError(result)
+        raise result
 
     @property
     def url(self) -> str:
         """Without user information and query; IPv6 in brackets; the port always."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
 
     @property
     def address(self) -> tuple[str, int]:
@@ -133,11 +138,17 @@ def parse_servers(servers: str | Iterable[str | Server]) -> tuple[Server, ...]:
     `InvalidURLError` when a URL cannot be used or WebSocket servers stand beside others; the text has no user
     information. Raises `TypeError` for anything but texts and servers.
     """
-    result = _read_list(tuple(_entries(servers)))
-    if not isinstance(result, str):
+    result = read_servers(servers)
+    if isinstance(result, tuple):
         return result
     del servers
-    raise InvalidURLError(result)
+    raise result
+
+
+def read_servers(servers: object) -> tuple[Server, ...] | _Refusal:
+    """As `parse_servers`, for callers who have to forget what they were given before they raise."""
+    entries = _entries(servers)
+    return entries if isinstance(entries, TypeError) else _read_list(entries)
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
@@ -175,33 +186,40 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
     )
 
 
-def read_proxy(url: str) -> tuple[str, int, Secret | None] | str:
-    """Host, port and ``user:password`` of an HTTP proxy; or the whole text of an error."""
+def read_proxy(url: object) -> tuple[str, int, Secret | None] | InvalidURLError | TypeError:
+    """Host, port and ``user:password`` of an HTTP proxy."""
+    if not isinstance(url, str):
+        return TypeError(f"a proxy URL must be str, not {type(url).__name__}")
     try:
         return _read_proxy(url)
     except _Unusable as reason:
-        return f"proxy URL {_shown(url, False)} cannot be used: {reason}"
+        return InvalidURLError(f"proxy URL {_shown(url, False)} cannot be used: {reason}")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
 
 
-def _entries(servers: str | Iterable[object]) -> Iterator[str | Server]:
-    for entry in (servers,) if isinstance(servers, str) else servers:
+def _entries(servers: object) -> tuple[str | Server, ...] | TypeError:
+    entries: list[str | Server] = []
+    for entry in servers if _is_iterable(servers) else (servers,):
         if isinstance(entry, str):
-            yield from (piece for text in entry.split(",") if (piece := text.strip(" \t")))
+            entries += (piece for text in entry.split(",") if (piece := text.strip(" \t")))
         elif isinstance(entry, Server):
-            yield entry
+            entries.append(entry)
         else:
-            raise TypeError(f"a server must be a URL or a Server, not {type(entry).__name__}")
+            return TypeError(f"a server must be a URL or a Server, not {type(entry).__name__}")
+    return tuple(entries)
 
 
-def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | str:
-    """The servers, or what is wrong with them."""
+def _is_iterable(servers: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(servers, Iterable) and not isinstance(servers, (str, bytes))
+
+
+def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | _Refusal:
     schemes = {_written_scheme(entry) for entry in entries} & _PORTS.keys()
     websocket = schemes & _WEBSOCKET
     if websocket and schemes - _WEBSOCKET:
-        return "server URLs mix ws or wss with nats or tls; a client uses one kind"
+        return InvalidURLError("server URLs mix ws or wss with nats or tls; a client uses one kind")
     secure = bool(schemes & {"tls", "wss"})
     default_scheme = "ws" if websocket else "nats"
     user_info = any("@" in entry for entry in entries if isinstance(entry, str))
@@ -211,7 +229,7 @@ def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | str:
             servers.append(entry.secured() if secure else entry)
             continue
         result = _read_or_explain(entry, default_scheme, secure=secure, list_has_user_info=user_info)
-        if isinstance(result, str):
+        if not isinstance(result, Server):
             return result
         servers.append(result)
     return tuple(servers)
@@ -232,13 +250,14 @@ class _Unusable(Exception):
 
 
 def _read_or_explain(
-    url: str, default_scheme: str, *, secure: bool = False, list_has_user_info: bool = False
-) -> Server | str:
-    """The server, or the whole text of an error."""
+    url: object, default_scheme: str, *, secure: bool = False, list_has_user_info: bool = False
+) -> Server | _Refusal:
+    if not isinstance(url, str):
+        return TypeError(f"a server URL must be str, not {type(url).__name__}")
     try:
         return _read(url, default_scheme, secure)
     except _Unusable as reason:
-        return f"server URL {_shown(url, list_has_user_info)} cannot be used: {reason}"
+        return InvalidURLError(f"server URL {_shown(url, list_has_user_info)} cannot be used: {reason}")
 
 
 _JUNK: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
@@ -251,10 +270,12 @@ def _read(url: str, default_scheme: str, secure: bool) -> Server:
     if secure:
         scheme = _SECURED[scheme]
     user_info, address, tail = _split(rest)
-    path = _path(scheme, tail)
+    path, query = _path_and_query(scheme, tail)
     user, password, token = _user_info(user_info)
     host, port = _host_and_port(address, _PORTS[scheme])
-    return Server(scheme=scheme, host=host, port=port, path=path, user=user, password=password, token=token)
+    return Server(
+        scheme=scheme, host=host, port=port, path=path, query=query, user=user, password=password, token=token
+    )
 
 
 def _read_proxy(url: str) -> tuple[str, int, Secret | None]:
@@ -313,14 +334,15 @@ def _scheme(url: str, default_scheme: str) -> tuple[str, str]:
     return scheme.lower(), rest
 
 
-def _path(scheme: str, tail: str) -> str:
+def _path_and_query(scheme: str, tail: str) -> tuple[str, Secret | None]:
     if "#" in tail:
         raise _Unusable("it has a fragment (#)")
     if not tail.isascii():
         raise _Unusable("its path has characters that must be percent-encoded")
+    path, _, query = tail.partition("?")
     if scheme not in _WEBSOCKET or tail == "/":
-        return ""
-    return f"/{tail}" if tail[:1] == "?" else tail
+        return "", None
+    return path or ("/" if query else ""), Secret(query) if query else None
 
 
 _BAD_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -415,7 +437,7 @@ def _shown(url: str, list_has_user_info: bool) -> str:
     """What of a bad URL is certainly no user information, short and printable.
 
     A piece of a list without an ``@`` may be half of a password that had a comma. A port that is no number may be a
-    password whose host was forgotten.
+    password whose host was forgotten; and what has several colons, but is no IPv6 address, all of the user information.
     """
     _, at, text = url.rpartition("@")
     if not at and list_has_user_info:
@@ -424,5 +446,11 @@ def _shown(url: str, list_has_user_info: bool) -> str:
     head, colon, port = text.rpartition(":")
     if colon and not port.startswith("//") and not port.rstrip("/").isdigit():
         text = f"{head}:***"
+    scheme, separator, rest = text.rpartition("://")
+    if rest.count(":") > 1 and not _LIKE_IPV6.match(rest):
+        text = f"{scheme}{separator}***"
     quoted = ascii(text[:_SHOWN])
     return quoted if len(quoted) < _SHOWN else f"{quoted[:_SHOWN]}..."
+
+
+_LIKE_IPV6: Final = re.compile(r"[][0-9A-Fa-f:.*]+(?:/|$)")

@@ -8,6 +8,7 @@ meant to close it, the end of the stream will say so (and nothing is lost by wai
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
@@ -76,15 +77,18 @@ _PERMISSION = re.compile(r'permissions violation for (publish|subscription)[^"]*
 _QUEUE = re.compile(r'using queue "([^"]*)"', re.IGNORECASE)
 
 
-def classify_server_error(text: str, server: str) -> tuple[ServerError, Reaction]:
-    """The typed error of a ``-ERR`` text and what to do about it. ``server`` is named in the error's text."""
+def classify_server_error(text: str, server: str, masked: Callable[[str], str] = str) -> tuple[ServerError, Reaction]:
+    """The typed error of a ``-ERR`` text and what to do about it. ``server`` is named in the error's text.
+
+    What the error has of the text is what ``masked`` leaves of it.
+    """
     known = text.strip().strip("'").strip().lower()
-    shown = _printable(text)
+    shown = masked(_printable(text))
     message = f"server {server} said: {shown}"
     for prefix, error_type, reaction in _TABLE:
         if known.startswith(prefix):
             if error_type is PermissionsError:
-                return _permissions_error(text, message, shown), reaction
+                return _permissions_error(masked(text), message, shown), reaction
             return error_type(message, text=shown), reaction
     return ServerError(message, text=shown), Reaction.KEEP
 

@@ -46,7 +46,7 @@ from ._life_cycle import LifeCycle
 from ._link import Link
 from ._options import ConnectOptions
 from ._pool import ServerPool
-from ._server import Server, parse_servers
+from ._server import Server, read_servers
 from ._stats import StatsSnapshot
 from ._status import SessionStatus
 from ._subscription import MessageT, SubscriptionState
@@ -67,7 +67,8 @@ class Session(Generic[MessageT]):
     """A NATS client without its I/O. ``servers``: one URL, several, or a comma-separated string.
 
     ``rng`` shuffles servers, spreads waits, and makes inboxes: give `random.SystemRandom()` unless a test wants to
-    repeat itself. ``message_type``: the subclass of `Message` that subscriptions deliver.
+    repeat itself. ``message_type``: the subclass of `Message` that subscriptions deliver. Raises what `parse_servers`
+    raises.
 
     Not safe for use by several threads at once: the adapter brings a lock if it needs one.
     """
@@ -93,10 +94,14 @@ class Session(Generic[MessageT]):
         rng: random.Random,
         message_type: type[MessageT] = Message,  # type: ignore[assignment]  # the first overload makes MessageT Message
     ) -> None:
+        found = read_servers(servers)
+        del servers
+        if not isinstance(found, tuple):
+            raise found
         self._options = options
         self._rng = rng
         self._message_type = message_type
-        known = _secured(parse_servers(servers), options)
+        known = _secured(found, options)
         if options.tls is None and any(server.secure for server in known):
             load_default_context()
         self._pool = ServerPool(

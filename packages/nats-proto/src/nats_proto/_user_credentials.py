@@ -143,6 +143,8 @@ def _credentials(blocks: list[_Block], content: bytes) -> UserCredentials | str:
     if not blocks and _is_jwt(content):
         return UserCredentials(jwt=Secret(content))
     jwt, seed = found.get(_JWT), found.get(_SEED)
+    if jwt is None and not isinstance(read_seed(content, None), Exception):
+        return "there is a seed alone; it is given as nkey_seed, not as credentials"
     if jwt is None:
         return "there is no line -----BEGIN NATS USER JWT-----"
     if not _is_jwt(jwt.value):

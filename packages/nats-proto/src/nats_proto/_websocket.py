@@ -99,7 +99,7 @@ class WebSocketLayer:
             raise ConfigurationError(checked)
         if max_message < 1:
             raise ConfigurationError(f"max_message must be 1 or more bytes, not {max_message!r}")
-        if not (server.scheme in ("ws", "wss") and _HOST.fullmatch(server.host) and _PATH.fullmatch(server.path)):
+        if not (server.scheme in ("ws", "wss") and _HOST.fullmatch(server.host) and _fits(server)):
             raise ConfigurationError("a WebSocket server has a ws or wss URL; host and path without spaces or controls")
         self._server = server.url
         self._max_message = max_message
@@ -375,6 +375,13 @@ _ADVICE: Final = {
 
 _HOST: Final = re.compile("[0-9A-Za-z._:-]+")
 _PATH: Final = re.compile("(?:/[!-~]*)?")
+_QUERY: Final = re.compile("[!-~]*")
+
+
+def _fits(server: Server) -> bool:
+    """Path and query into one line of a request."""
+    query = "" if server.query is None else server.query.reveal()
+    return _PATH.fullmatch(server.path) is not None and _QUERY.fullmatch(query) is not None
 
 
 def _code(code: int) -> bytes:

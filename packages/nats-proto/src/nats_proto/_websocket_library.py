@@ -53,9 +53,10 @@ class Upgrade:
             client_max_window_bits=None,
             compress_settings={"level": _LEVEL},
         )
+        query = "" if server.query is None else server.query.reveal()
         self._headers = headers
         self._protocol = ClientProtocol(
-            WebSocketURI(server.secure, server.host, server.port, server.path, ""),
+            WebSocketURI(server.secure, server.host, server.port, server.path, query),
             extensions=[offer] if compression else None,
             logger=silent,
         )

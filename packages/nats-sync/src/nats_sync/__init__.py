@@ -9,7 +9,19 @@
 Events, options and errors are those of `nats_proto`; the ones that programs name are here as well.
 """
 
-from nats_proto import ConnectOptions, Headers, HeadersLike, ServerInfo, SessionStatus, StatsSnapshot, Status, errors
+from nats_proto import (
+    Challenge,
+    ConnectOptions,
+    Credentials,
+    Headers,
+    HeadersLike,
+    Secret,
+    ServerInfo,
+    SessionStatus,
+    StatsSnapshot,
+    Status,
+    errors,
+)
 from nats_proto import __version__ as __version__
 
 from ._client import Client
@@ -20,11 +32,14 @@ from ._subscription import Subscription
 
 __all__ = [
     "Answers",
+    "Challenge",
     "Client",
     "ConnectOptions",
+    "Credentials",
     "Headers",
     "HeadersLike",
     "Message",
+    "Secret",
     "ServerInfo",
     "SessionStatus",
     "StatsSnapshot",

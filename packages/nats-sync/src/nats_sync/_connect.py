@@ -38,20 +38,15 @@ def connect(
     Raises `InvalidURLError`, `ConfigurationError`; `NoServersError`, with what each server said, when none could be
     used. Nothing is left then.
     """
-    if options is None:
-        options = ConnectOptions(**fields)
-    elif fields:
-        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
-    delays: Delays | None = None
-    if options.reconnect_delay is not None:
-        delays = Delays(options.reconnect_delay)
-        options = replace(options, reconnect_delay=delays)
-    session = Session(options, servers, rng=random.SystemRandom(), message_type=Message)
-    del servers, fields  # from here on no traceback that prints local variables has a secret
+    prepared = _prepare(servers, options, fields)
+    del servers, options, fields  # from here on no traceback that prints local variables has a secret
+    if isinstance(prepared, Exception):
+        raise prepared
+    session, checked, delays = prepared
     pump = Pump(session)
     writer = Writer(pump)
-    threads = Threads(pump, writer, options, delays)
-    client = Client(pump, writer, threads, options)
+    threads = Threads(pump, writer, checked, delays)
+    client = Client(pump, writer, threads, checked)
     threads.start()
     try:
         started: Waiter[None] = Waiter()
@@ -65,3 +60,23 @@ def connect(
         threads.join()
         raise pump.closed.error
     return client
+
+
+def _prepare(
+    servers: str | Iterable[str], options: object, fields: ConnectOptionFields
+) -> tuple[Session[Message], ConnectOptions, Delays | None] | Exception:
+    """The session, its options, what calls ``reconnect_delay``; or what is wrong, without the frames that hold it."""
+    try:
+        if options is None:
+            options = ConnectOptions(**fields)
+        elif fields:
+            return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+        if not isinstance(options, ConnectOptions):
+            return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+        delays: Delays | None = None
+        if options.reconnect_delay is not None:
+            delays = Delays(options.reconnect_delay)
+            options = replace(options, reconnect_delay=delays)
+        return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options, delays
+    except Exception as error:
+        return error.with_traceback(None)
