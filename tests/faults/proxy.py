@@ -129,7 +129,10 @@ class Proxy:
         self._note(link, f"closed with {'RST' if link.reset else 'FIN'}")
         for sock in (link.client, link.server):
             if link.reset:
+                # What is unread stays so: a sender that goes on would have handed over what this link never took.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+                continue
             with contextlib.suppress(OSError):  # a close with unread bytes would be an RST, whatever was asked for
                 while sock.recv(65536):
                     pass
