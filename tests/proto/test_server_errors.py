@@ -129,6 +129,7 @@ def test_a_permissions_violation_says_what_was_refused(
     error, reaction = classify_server_error(text, "s")
     assert isinstance(error, PermissionsError)
     assert (error.operation, error.subject, error.queue) == (operation, subject, queue)
+    assert error.sid == (12 if "sid" in text else None)
     assert reaction is KEEP
 
 

@@ -353,3 +353,12 @@ def test_what_was_queued_before_a_refusal_can_still_be_read() -> None:
     world.feed(msg("s", 1, b"x") + err('Permissions Violation for Subscription to "s" (sid "1")'))
     assert sub.pop() is not None
     assert isinstance(sub.ending(iterating=False), PermissionsError)
+
+
+def test_a_refusal_with_a_number_concerns_that_subscription_alone() -> None:
+    world = World().ready()
+    subs = [world.session.subscribe("s", queue=queue) for queue in (None, "q", None)]
+    world.feed(err('Permissions Violation for Subscription to "s" (sid "2")'))
+    assert [isinstance(sub.ending(iterating=False), PermissionsError) for sub in subs] == [False, True, False]
+    world.feed(err('Permissions Violation for Subscription to "other" (sid "1")'))
+    assert subs[0].ending(iterating=False) is None

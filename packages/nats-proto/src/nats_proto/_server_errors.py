@@ -74,6 +74,7 @@ _TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
 )
 
 _PERMISSION = re.compile(r'permissions violation for (publish|subscription)[^"]*"([^"]*)"', re.IGNORECASE)
+_SID = re.compile(r'\(sid "([0-9]{1,19})"\)', re.IGNORECASE)
 _QUEUE = re.compile(r'using queue "([^"]*)"', re.IGNORECASE)
 
 
@@ -110,6 +111,7 @@ def ending(error: ServerError) -> NATSError:
 def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
     match = _PERMISSION.search(text)
     queue = _QUEUE.search(text)
+    sid = _SID.search(text)
     subscribing = match is not None and match[1].lower() == "subscription"
     return PermissionsError(
         message,
@@ -117,6 +119,7 @@ def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
         operation="subscribe" if subscribing else "publish",
         subject=match[2] if match is not None else "",
         queue=queue[1] if queue is not None else None,
+        sid=int(sid[1]) if sid is not None else None,
     )
 
 

@@ -162,7 +162,9 @@ class SubscriptionTable(Generic[MessageT]):
 
     def deny(self, error: PermissionsError) -> list[MessagesAvailable]:
         """The server refused a subscription: mark those it means, and wake who waits for their messages."""
-        denied = [sub for sub in self if sub.subject == error.subject and sub.queue == error.queue]
+        # Where servers tell the number, older ones do not tell the queue.
+        same = [sub for sub in self if sub.subject == error.subject]
+        denied = [sub for sub in same if (sub.queue == error.queue if error.sid is None else sub.sid == error.sid)]
         for sub in denied:
             sub.denied = error
         return [MessagesAvailable(sub.sid) for sub in denied]

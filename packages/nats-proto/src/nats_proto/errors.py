@@ -249,7 +249,8 @@ class MaxSubscriptionsError(ServerError):
 class PermissionsError(ServerError):
     """The server refused a publish or a subscription. The connection stays.
 
-    ``operation`` is ``"publish"`` or ``"subscribe"``; ``subject`` and ``queue`` are in their own case.
+    ``operation`` is ``"publish"`` or ``"subscribe"``; ``subject`` and ``queue`` are in their own case. ``sid`` is the
+    subscription's number, where the server told it: when a permission was withdrawn while it was used.
     """
 
     outcome: ClassVar[Outcome] = "failed"
@@ -262,11 +263,13 @@ class PermissionsError(ServerError):
         operation: Literal["publish", "subscribe"] = "publish",
         subject: str = "",
         queue: str | None = None,
+        sid: int | None = None,
     ) -> None:
         super().__init__(message, text=text)
         self.operation = operation
         self.subject = subject
         self.queue = queue
+        self.sid = sid
 
 
 class AuthenticationTimeoutError(ServerError):
