@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_tls_before_info_for_those_who_begin_in_time(certificates: Certificates)
             read_until(sock, b"INFO ")
         with dialled(server.url) as sock:
             assert info_in_clear(sock)["tls_required"] is True
+
+
+def test_how_long_a_handshake_may_take(certificates: Certificates) -> None:
+    with LocalServer(tls=certificates.server_tls()) as server:
+        assert server.varz()["tls_timeout"] == 10
+    with LocalServer(tls=replace(certificates.server_tls(), timeout=0.05)) as server, dialled(server.url) as sock:
+        assert server.varz()["tls_timeout"] == 0.05
+        info_in_clear(sock)
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) in (b"", b"\x15")  # the end, or an alert in front of it
 
 
 @pytest.mark.parametrize("websocket", [False, True], ids=["tls", "wss"])

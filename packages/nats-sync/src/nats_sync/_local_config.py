@@ -29,6 +29,9 @@ class ServerTLS:
     """True: TLS before INFO, for all clients. A duration (``"50ms"``, or ``"auto"``): how long a client may take to
     begin so before INFO is sent in clear. Means nothing to WebSocket, where TLS always comes first."""
 
+    timeout: float = 10.0
+    """Seconds that a handshake may take. The server's own default, 2, is little on a busy machine."""
+
     def __post_init__(self) -> None:
         for name in ("cert", "key", "ca"):
             path: StrPath | None = getattr(self, name)
@@ -37,7 +40,12 @@ class ServerTLS:
 
     def settings(self) -> dict[str, object]:
         """The ``tls`` block."""
-        block: dict[str, object] = {"cert_file": self.cert, "key_file": self.key, "verify": self.verify}
+        block: dict[str, object] = {
+            "cert_file": self.cert,
+            "key_file": self.key,
+            "verify": self.verify,
+            "timeout": self.timeout,
+        }
         if self.ca is not None:
             block["ca_file"] = self.ca
         if self.handshake_first is not False:
