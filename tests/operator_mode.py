@@ -126,6 +126,8 @@ class OperatorMode:
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
         self.operator = self.new_key(Prefix.OPERATOR)
+        claims = {"name": "operator", "sub": self.operator.public_key, "nats": {"type": "operator", "version": 2}}
+        self._jwt = encode_jwt(self.operator, claims)  # once: a server reloads no other
         self.accounts: list[Account] = []
         self.sys = self.account("SYS")
         self.app = self.account("APP")
@@ -151,9 +153,8 @@ class OperatorMode:
 
     def config(self, **settings: object) -> dict[str, object]:
         """The configuration of a server, for `LocalServer` and its `reload`; ``settings`` are further ones."""
-        claims = {"name": "operator", "sub": self.operator.public_key, "nats": {"type": "operator", "version": 2}}
         return {
-            "operator": encode_jwt(self.operator, claims),
+            "operator": self._jwt,
             "system_account": self.sys.public_key,
             "resolver": "MEMORY",
             "resolver_preload": {account.public_key: account.jwt for account in self.accounts},

@@ -153,3 +153,11 @@ def test_an_account_has_limits(server: LocalServer, world: OperatorMode) -> None
 def test_the_same_world_has_the_same_keys() -> None:
     first, second, other = (OperatorMode(seed).user() for seed in (5, 5, 6))
     assert first.seed == second.seed != other.seed
+
+
+def test_it_has_the_same_operator_in_every_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server does not reload another one, be it the same with a later date."""
+    world = OperatorMode()
+    before = world.config()["operator"]
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert world.config()["operator"] == before
