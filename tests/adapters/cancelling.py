@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 from anyio import CancelScope
 
-__all__ = ["NoTaskLeft", "after_turns", "at_suspension", "tasks"]
+__all__ = ["NoTaskLeft", "after_turns", "at_suspension", "tasks", "watched"]
 
 Operation = Callable[[], Awaitable[object]]
 
@@ -63,6 +63,11 @@ class _Watched:
                 error = thrown
 
 
+async def watched(operation: Operation, look: Callable[[], object]) -> object:
+    """Run it, and call ``look`` when it suspends for the first time: before anybody else runs."""
+    return await _Watched(operation(), look, 1)
+
+
 async def at_suspension(operation: Operation, point: int, *, how: str = "scope", strict: bool = False) -> bool:
     """Run it and cancel it when it suspends for the ``point``-th time. False: it did not suspend that often.
 
@@ -72,9 +77,9 @@ async def at_suspension(operation: Operation, point: int, *, how: str = "scope",
     if how == "task":
         return await _at_suspension_of_a_task(operation, point, strict)
     with CancelScope() as scope:
-        watched = _Watched(operation(), scope.cancel, point)
-        await watched
-    return watched.suspensions >= point
+        running = _Watched(operation(), scope.cancel, point)
+        await running
+    return running.suspensions >= point
 
 
 async def _at_suspension_of_a_task(operation: Operation, point: int, strict: bool) -> bool:
@@ -84,11 +89,11 @@ async def _at_suspension_of_a_task(operation: Operation, point: int, strict: boo
         nonlocal suspensions
         task = asyncio.current_task()
         assert task is not None
-        watched = _Watched(operation(), task.cancel, point)
+        running = _Watched(operation(), task.cancel, point)
         try:
-            await watched
+            await running
         finally:
-            suspensions = watched.suspensions
+            suspensions = running.suspensions
 
     task = asyncio.create_task(run())
     await asyncio.wait([task])

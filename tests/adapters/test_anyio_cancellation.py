@@ -6,7 +6,6 @@ Nothing may be lost by it: no message, no reply slot, no place in a queue; no ta
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError, 
 from nats_sync.testing import LocalServer
 from tests.adapters.cancelling import after_turns, at_suspension, tasks
 from tests.adapters.legs import QUICK, Flag, eventually, stands_still
-from tests.faults.peer import Peer, freeze, handshake, info
+from tests.faults.peer import Peer, freeze, handshake
 from tests.faults.proxy import Proxy
 from tests.transports import Transport
 
@@ -559,58 +558,3 @@ async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
             patched.setattr(session, "receive_data", finalize_first)
             await rig.nc.flush()
         assert len(rig.nc._pump.subscriptions) == rig.subscriptions
-
-
-# --- a write that was cut off ----------------------------------------------------------------------------------------
-
-
-class FakeStream:
-    """A connection whose peer has read all that was ever given to `send`, although a `send` never returns."""
-
-    def __init__(self, *, stuck: bool) -> None:
-        self.stuck = stuck
-        self.written = bytearray()
-        self.lost = Flag()
-        self._answers = [b"PONG\r\n", info()]
-        self._handshake = Flag()
-
-    async def receive(self, max_bytes: int) -> bytes:
-        if len(self._answers) == 1:
-            await self._handshake.wait()
-        if self._answers:
-            return self._answers.pop()
-        await self.lost.wait()
-        raise anyio.EndOfStream
-
-    async def send(self, data: bytes) -> None:
-        self.written += data
-        self._handshake.set()
-        if self.stuck and b"PUB " in data:
-            await anyio.sleep_forever()
-        await anyio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        await anyio.lowlevel.checkpoint()
-
-
-@pytest.mark.parametrize("size", [100, 70_000], ids=["joined", "pieces"])
-async def test_what_a_lost_connection_may_have_written_is_not_written_again(
-    monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    streams = [FakeStream(stuck=True), FakeStream(stuck=False)]
-    left = list(streams)
-
-    async def connect_tcp(*_: object) -> FakeStream:
-        return left.pop(0)
-
-    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
-    async with nats_anyio.connect("nats://127.0.0.1:4222", **QUICK) as nc:
-        for number in range(10):
-            await nc.publish("numbers", b"<%d>" % number + b"x" * size)
-        await eventually(lambda: b"PUB " in streams[0].written)
-        streams[0].lost.set()
-        for number in range(10, 20):
-            await nc.publish("numbers", b"<%d>" % number + b"x" * size)
-        await eventually(lambda: b"<19>" in streams[1].written)
-    first, second = (re.findall(rb"<(\d+)>", stream.written) for stream in streams)
-    assert [int(number) for number in first + second] == list(range(20)), "nothing is lost here, nor written twice"

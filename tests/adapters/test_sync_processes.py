@@ -81,6 +81,7 @@ def test_a_forked_child_has_a_closed_client(server: LocalServer) -> None:
         transport = client._pump.transport
         assert transport is not None
         of_parent = [transport.fileno(), client._pump.wakeup.fileno()]
+        of_parent += [epoll.fileno() for epoll in (client._pump.reading._epoll, client._pump.reading._leaders) if epoll]
         for _ in range(20):
             assert in_child(check) == ""
         stop.set()

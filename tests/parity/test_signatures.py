@@ -34,7 +34,7 @@ INTERNAL = {
     ("nats_sync", "Subscription"): {
         "abandon", "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
-    ("nats_anyio", "Client"): {"drain_timeout"},
+    ("nats_anyio", "Client"): {"drain_timeout", "publish_now"},
     ("nats_anyio", "Subscription"): {"abandon", "handler_finished", "next_until", "take_for_handler", "wake"},
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -238,3 +238,64 @@ def test_h33_nothing_of_an_oversized_payload_is_kept() -> None:
     assert kept_after(parser, b"MSG a 1 10737418240\r\n", 10**9) < 8 * KiB
     assert parser.error is not None
     assert kept_after(parser, b"x" * MiB, KiB) < 8 * KiB
+
+
+# --- looking without taking ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "row"), TABLE)
+def test_a_whole_message_is_what_would_be_received(role: Role, row: Row) -> None:
+    """Wherever the stream stands: what is seen is exactly what comes, and seeing changes nothing."""
+    stream = row.stream
+    rng = random.Random(len(stream))
+    places = range(len(stream)) if len(stream) <= 512 else [rng.randrange(len(stream)) for _ in range(20)]
+    for at in places:
+        parser = Parser(role, **row.limits)
+        before = parser.receive_data(stream[:at])
+        seen = parser.whole_message(stream[at:])
+        received = parser.receive_data(stream[at:])
+        assert (*before, *received) == row.frames
+        if seen is not None:
+            assert received == [seen]
+            assert parser.error is None
+            assert parser.whole_message(GOOD) == Parser(role, **row.limits).whole_message(GOOD)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD,
+        b"MSG a 1 0\r\n\r\n",
+        b"MSG a.b 12 reply 7\r\npayload\r\n",
+        b"MSG a 1 13\r\nMSG b 2 0\r\n\r\n\r\n",
+        b"HMSG a 1 18 19\r\n" + BLOCK + b"x\r\n",
+        b"HMSG a 1 reply 18 18\r\n" + BLOCK + b"\r\n",
+        b"MSG a 1 100000\r\n" + b"x" * 100_000 + b"\r\n",
+    ],
+)
+def test_a_whole_message_is_seen_between_two_operations_only(data: bytes) -> None:
+    for at in range(min(len(data), 400)):
+        parser = Parser(Role.CLIENT)
+        (message,) = Parser(Role.CLIENT).receive_data(data)
+        assert parser.receive_data(data[:at]) == []
+        assert parser.whole_message(data) == (message if at == 0 else None)
+        assert at == 0 or parser.whole_message(data[at:]) is None
+        assert parser.whole_message(data[: at + 1]) is None or at + 1 == len(data)
+        assert parser.receive_data(data[at:]) == [message]
+        for more in (b"\r", b"P", b"PING\r\n", data):
+            assert parser.whole_message(data + more) is None
+        assert parser.whole_message(data) == message
+    assert Parser(Role.SERVER).whole_message(data) is None
+
+
+def test_no_whole_message_after_a_fault() -> None:
+    parser = Parser(Role.CLIENT)
+    assert parser.whole_message(b"") is None
+    assert parser.whole_message(b"PING\r\n") is None
+    parser.receive_data(b"WHAT\r\n")
+    assert parser.error is not None
+    assert parser.whole_message(GOOD) is None
+    parser.reset()
+    assert parser.whole_message(GOOD) is not None
+    assert Parser(Role.CLIENT, max_payload=5).whole_message(b"MSG a 1 6\r\n123456\r\n") is None
+    assert Parser(Role.CLIENT, max_control_line=9).whole_message(GOOD) is None

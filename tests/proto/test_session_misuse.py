@@ -25,7 +25,8 @@ def snapshot(value: object, seen: dict[int, object] | None = None) -> object:
     seen[id(value)] = value
     names = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
     names |= set(getattr(value, "__dict__", {}))
-    names -= {"__weakref__", "_rng", "_heads"}  # _heads: checked subjects that the encoder remembers
+    names -= {"__weakref__", "_rng", "_keys"}  # _keys: drawn from it ahead
+    names -= {"_heads"}  # checked subjects that the encoder remembers
     if type(value).__module__.startswith("nats_proto") and names:
         return {name: snapshot(getattr(value, name, None), seen) for name in sorted(names)}
     if isinstance(value, dict):

@@ -15,7 +15,8 @@ from nats_proto.errors import (
     NoRespondersError,
     PermissionsError,
 )
-from tests.proto.driver import World, err, frames_of, msg
+from tests.proto.driver import World, err, frames_of, info, msg
+from tests.proto.test_session_misuse import snapshot
 
 
 def requested(world: World, *subjects: str) -> list[tuple[int, str]]:
@@ -159,6 +160,108 @@ def test_what_is_no_503_is_a_reply(block: bytes, data: bytes) -> None:
     [(token, reply)] = requested(world, "r")
     world.feed(msg(reply, 1, data, header_block=block))
     assert [event.token for event in world.events_of(ReplyReceived)] == [token]
+
+
+# --- a reply that is looked at before it is taken --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "data"),
+    [(None, b""), (None, b"x" * 100), (b"NATS/1.0\r\nA: 1\r\n\r\n", b"x"), (NO_RESPONDERS, b""), (NO_RESPONDERS, b"x")],
+    ids=["empty", "plain", "headers", "no responders", "503 with a payload"],
+)
+def test_taking_a_reply_is_receiving_it(block: bytes | None, data: bytes) -> None:
+    received, taken = World().ready(), World().ready()
+    [(token, reply)] = requested(received, "r")
+    assert requested(taken, "r") == [(token, reply)]
+    stream = msg(reply, 1, data, header_block=block)
+    received.feed(stream)
+
+    before = snapshot(taken.session)
+    message = taken.session.reply_in(stream, token)
+    assert snapshot(taken.session) == before
+    assert message is not None
+    assert (message.subject, message.data, message.header_block) == (reply, data, block)
+    taken.session.receive_reply(message, now=taken.now)
+    taken.pump()
+
+    assert [repr(event) for event in taken.events()] == [repr(event) for event in received.events()]
+    assert taken.session.stats == received.session.stats
+    assert taken.session.pending_requests == 0
+    taken.session.receive_reply(message, now=taken.now)
+    taken.pump()
+    assert taken.events() == []
+    assert taken.session.stats.dropped_replies == 1
+
+
+def test_what_is_no_reply_to_take() -> None:
+    world = World().ready()
+    (first, reply), (second, other) = requested(world, "r", "r")
+    stream = msg(reply, 1, b"x")
+    session = world.session
+    before = snapshot(session)
+    for data, token in (
+        (stream, second),
+        (msg(other, 1, b"x"), first),
+        (stream, 12345),
+        (msg(reply, 2, b"x"), first),
+        (msg(reply[:-1], 1, b"x"), first),
+        (msg(reply.upper(), 1, b"x"), first),
+        (stream.replace(b"MSG", b"msg"), first),
+        (msg(reply, 1, b"x", header_block=b"NATS/1.0\r\n\r\n").replace(b"NATS/1.0", b"NATS/2.0"), first),
+        *((stream[:end], first) for end in range(len(stream))),
+        *((stream + more, first) for more in (b"\r", b"PING\r\n", stream, msg("a", 5))),
+        *((more + stream, first) for more in (b"\n", b"PING\r\n", msg("a", 5))),
+    ):
+        assert session.reply_in(data, token) is None, data
+    assert snapshot(session) == before
+    assert session.reply_in(stream, first) is not None
+    session.cancel_request(first)
+    assert session.reply_in(stream, first) is None
+
+
+def test_no_reply_is_taken_in_the_midst_of_an_operation() -> None:
+    world = World().ready()
+    [(token, reply)] = requested(world, "r")
+    stream = msg(reply, 1, b"x")
+    around = msg("a", 5, stream + b"y")
+    begin = around.index(stream)
+    for cut in range(1, len(around)):
+        world.feed(around[:cut])
+        assert world.session.reply_in(stream, token) is None, cut
+        assert world.session.reply_in(around[begin : begin + len(stream)], token) is None
+        world.feed(around[cut:])
+    assert world.session.reply_in(stream, token) is not None
+
+
+def test_no_reply_is_taken_without_a_connection() -> None:
+    world = World().ready()
+    [(token, reply)] = requested(world, "r")
+    stream = msg(reply, 1, b"x")
+    message = world.session.reply_in(stream, token)
+    world.cut()
+    assert world.session.reply_in(stream, token) is None
+    world.accept()
+    assert world.session.reply_in(stream, token) is None
+    world.shake()
+    assert world.session.reply_in(stream, token) == message
+    world.cut()
+    assert message is not None
+    world.session.receive_reply(message, now=world.now)  # of the connection before: late, but right
+    world.pump()
+    assert [event.token for event in world.events_of(ReplyReceived)] == [token]
+
+
+def test_taking_the_last_reply_lets_a_lame_duck_be_left() -> None:
+    world = World("nats://a, nats://b").ready()
+    [(token, reply)] = requested(world, "r")
+    world.feed(info(ldm=True))
+    assert world.dial is None
+    message = world.session.reply_in(msg(reply, 1, b"x"), token)
+    assert message is not None
+    world.session.receive_reply(message, now=world.now)
+    world.pump()
+    assert world.dial is not None
 
 
 # --- connections come and go -----------------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ bug(
 bug(
     "reply slot kept",
     "a request that was given up leaves its slot behind",
-    ("_inbox:RequestInbox.cancel", "del self._waiting[key]", "pass"),
+    ("_inbox:RequestInbox.cancel", "self._waiting.pop(key, None)", "pass"),
 )
 bug(
     "answer to another request",

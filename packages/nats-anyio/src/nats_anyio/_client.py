@@ -64,6 +64,13 @@ class Client:
         if self._transport.idle_writer is not None:
             self._transport.wake_writer()
 
+    async def publish_now(
+        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
+    ) -> None:
+        """`publish`, written at once: an answer is waited for."""
+        await self.publish(subject, data, reply=reply, headers=headers)
+        self._transport.write_now()
+
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
     ) -> Message:
@@ -72,19 +79,25 @@ class Client:
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
         """
-        deadline = self._deadline(timeout)
+        _check_timeout(timeout)
+        deadline: float | None = None
         if not self._session.writable:
+            deadline = self._pump.now() + timeout
             with CancelScope(deadline=deadline) as waiting:
                 await self._pump.wait_writable()
             if waiting.cancelled_caught:
                 raise self._timed_out(f"request to {subject!r}", timeout)
+        pump = self._pump
         token = self._session.request(subject, data, headers=headers)
-        answer = self._pump.requests[token] = Answer()
-        self._transport.wake_writer()
+        answer = pump.requests[token] = Answer()
         try:
-            await self._pump.wait_for(answer, deadline)
+            if len(pump.requests) == 1:
+                self._transport.write_now()
+            else:
+                self._transport.wake_writer()  # with those of others who ask at the same time
+            await pump.wait_for(answer, self._pump.now() + timeout if deadline is None else deadline)
         finally:
-            if self._pump.requests.pop(token, None) is not None:
+            if pump.requests.pop(token, None) is not None:
                 self._session.cancel_request(token)
         if answer.message is not None:
             answer.message.client = self
@@ -120,12 +133,12 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
-        deadline = self._deadline(timeout)
+        _check_timeout(timeout)
         token = self._session.flush()
         answer = self._pump.flushes[token] = Answer()
-        self._transport.wake_writer()
         try:
-            await self._pump.wait_for(answer, deadline)
+            self._transport.write_now()
+            await self._pump.wait_for(answer, self._pump.now() + timeout)
         finally:
             if self._pump.flushes.pop(token, None) is not None:
                 self._session.cancel_flush(token)
@@ -134,9 +147,9 @@ class Client:
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
-        start = anyio.current_time()
+        start = self._pump.now()
         await self.flush(timeout)
-        return anyio.current_time() - start
+        return self._pump.now() - start
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
@@ -188,7 +201,7 @@ class Client:
         when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
         closed before.
         """
-        self._session.drain(now=anyio.current_time(), timeout=timeout)
+        self._session.drain(now=self._pump.now(), timeout=timeout)
         self._pump.settle()
         if anyio.get_current_task().id in self._pump.handler_tasks:
             return
@@ -203,7 +216,7 @@ class Client:
         It completes even when it is cancelled, and takes 2 s at most. Callbacks that run are not waited for. Harmless
         when closed.
         """
-        now = anyio.current_time()
+        now = self._pump.now()
         self._session.close(now=now)
         self._pump.settle()
         with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
@@ -215,7 +228,7 @@ class Client:
         Requests and flushes on their way fail with `ConnectionLostError`. Raises `ConnectionClosedError`,
         `ConnectionDrainingError`.
         """
-        self._session.reconnect(now=anyio.current_time())
+        self._session.reconnect(now=self._pump.now())
         self._pump.settle()
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -265,10 +278,10 @@ class Client:
         """The option ``drain_timeout``."""
         return self._options.drain_timeout
 
-    def _deadline(self, seconds: float) -> float:
-        if math.isnan(seconds):
-            raise ValueError("timeout must be a number of seconds")
-        return anyio.current_time() + seconds
-
     def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
         return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
+
+
+def _check_timeout(seconds: float) -> None:
+    if math.isnan(seconds):
+        raise ValueError("timeout must be a number of seconds")

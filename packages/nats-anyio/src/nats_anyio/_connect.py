@@ -18,7 +18,6 @@ from ._client import Client
 from ._dispatch import Dispatcher
 from ._message import Message
 from ._pump import Pump
-from ._transport import leaves
 
 __all__ = ["Connecting", "connect"]
 
@@ -67,7 +66,7 @@ class Connecting:
         await self._group.__aenter__()
         try:
             self._group.start_soon(pump.run, name="nats client")
-            self._session.connect(now=anyio.current_time())
+            self._session.connect(now=pump.now())
             pump.settle()
             await pump.opened.wait()
         except BaseException:
@@ -106,7 +105,7 @@ class Connecting:
             await group.__aexit__(None, None, None)
         except BaseExceptionGroup as failures:
             # A KeyboardInterrupt, or the like, that hit one of our tasks.
-            failed = leaves(failures)
+            failed = _leaves(failures)
             raise failed[0] if len(failed) == 1 else failures from None
 
 
@@ -124,3 +123,11 @@ def _prepare(
         return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options
     except Exception as error:
         return error.with_traceback(None)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group, in groups in it, and so on; an exception that is no group is its only leaf."""
+    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for member in members for leaf in _leaves(member)]

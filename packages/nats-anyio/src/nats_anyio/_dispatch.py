@@ -11,6 +11,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -134,7 +135,7 @@ class Dispatcher:
                 logger.error("%s", self._inbox.sub(self._inbox_shown, text), exc_info=error)
 
     def _too_many_lines(self) -> bool:
-        now = anyio.current_time()
+        now = monotonic()
         if now >= self._lines_since + 1.0:
             if self._lines_left_out:
                 logger.warning("%d lines like the last ones were left out", self._lines_left_out)

@@ -46,6 +46,7 @@ from nats_proto import (
 from nats_proto.errors import ConnectionClosedError, NATSError
 
 from ._dispatch import Dispatcher, Handler
+from ._event_loop import EventLoop
 from ._message import Message
 from ._transport import Transport
 
@@ -68,7 +69,7 @@ class Answer:
     __slots__ = ("arrived", "error", "given", "message", "over")
 
     def __init__(self) -> None:
-        self.arrived = anyio.Event()
+        self.arrived: anyio.Event | None = None
         self.message: Message | None = None
         self.error: NATSError | None = None
         self.given = False
@@ -80,7 +81,12 @@ class Answer:
         self.given = True
         self.message = message
         self.error = error
-        self.arrived.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """With or without an answer."""
+        if self.arrived is not None:
+            self.arrived.set()
 
 
 class Pump:
@@ -105,7 +111,10 @@ class Pump:
         """`closed` is set and the last transport is gone."""
         self.stopped = anyio.Event()
         """No task is left."""
-        self.transport = Transport(session, settle=self.settle, written=self._written)
+        loop = EventLoop()
+        self.now = loop.now
+        """The time, in seconds of the event loop."""
+        self.transport = Transport(session, loop, settle=self.settle, written=self._written, fail=self._fail_by_defect)
         self._deadlines: list[tuple[float, int, Answer]] = []
         """When to give up which answer: a heap. A scope with a deadline for each would cost a tenth of a request."""
         self._deadlines_made = 0
@@ -213,6 +222,9 @@ class Pump:
 
     async def wait_for(self, answer: Answer, deadline: float) -> None:
         """Return when the answer is there, or at ``deadline`` (absolute) without."""
+        if answer.given:
+            return
+        arrived = answer.arrived = anyio.Event()
         self._deadlines_made += 1
         heappush(self._deadlines, (deadline, self._deadlines_made, answer))
         if len(self._deadlines) >= self._look_through_at:
@@ -222,7 +234,7 @@ class Pump:
         if deadline < self._timer_at:
             self._set_timer()
         try:
-            await answer.arrived.wait()
+            await arrived.wait()
         finally:
             answer.over = True
 
@@ -265,15 +277,18 @@ class Pump:
         try:
             await task()
         except Exception as error:
-            logger.exception("a task of the client failed, the client is closed: this is a defect in it")
-            self._fail(error)
+            self._fail_by_defect(error)
+
+    def _fail_by_defect(self, error: Exception) -> None:
+        logger.error("a task of the client failed, the client is closed: this is a defect in it", exc_info=error)
+        self._fail(error)
 
     def _fail(self, cause: Exception | None) -> None:
         """End as well as can be done without relying on anything: nobody must be left waiting."""
         failed = self.failed = ConnectionClosedError("the client's tasks have failed or were cancelled: it is closed")
         failed.__cause__ = cause
         try:
-            self.session.close(now=anyio.current_time())
+            self.session.close(now=self.now())
             self.settle()
         except Exception:
             logger.exception("closing it failed as well")
@@ -333,9 +348,9 @@ class Pump:
             with CancelScope(deadline=self._timer_at) as self._timer:
                 await anyio.Event().wait()
             self._timer = None
-            now = anyio.current_time()
+            now = self.now()
             while self._deadlines and self._deadlines[0][0] <= now:
-                heappop(self._deadlines)[2].arrived.set()
+                heappop(self._deadlines)[2].wake()
             self.session.handle_timeout(now=now)
             self.settle()
 

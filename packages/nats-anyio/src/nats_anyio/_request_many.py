@@ -89,7 +89,7 @@ class Answers:
         inbox = self._client.new_inbox()
         self._inbox = self._client.subscribe(inbox)
         with anyio.CancelScope(deadline=collection.deadline):
-            await self._client.publish(self._subject, self._data, reply=inbox, headers=self._headers)
+            await self._client.publish_now(self._subject, self._data, reply=inbox, headers=self._headers)
 
     async def _close(self) -> None:
         inbox, self._inbox = self._inbox, None

@@ -108,7 +108,7 @@ class Subscription:
         reached) or `ConnectionClosedError`; `PermissionsError` while the server refuses the subscription;
         `LocalProtocolError` when a callback takes the messages.
         """
-        message = await self.next_until(None if timeout is None else anyio.current_time() + timeout)
+        message = await self.next_until(None if timeout is None else self._pump.now() + timeout)
         if message is None:
             status = self._client.status.name
             raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
@@ -121,7 +121,7 @@ class Subscription:
         """
         if max_msgs < 1:
             raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
-        if not await self._wait_until(None if timeout is None else anyio.current_time() + timeout):
+        if not await self._wait_until(None if timeout is None else self._pump.now() + timeout):
             return []
         messages = self._state.take(max_msgs)
         client = self._client
@@ -200,7 +200,7 @@ class Subscription:
         be read; `ConnectionClosedError` when the client was closed.
         """
         seconds = self._client.drain_timeout if timeout is None else timeout
-        self._pump.session.drain_subscription(self._state, now=anyio.current_time())
+        self._pump.session.drain_subscription(self._state, now=self._pump.now())
         self._pump.settle()
         if anyio.get_current_task().id == self._handler_task:
             return
@@ -229,7 +229,7 @@ class Subscription:
         if self._state.status is not SubscriptionStatus.ACTIVE:
             self._tell_drained()
             if self._state.finished:
-                self._pump.session.subscription_progress(now=anyio.current_time())
+                self._pump.session.subscription_progress(now=self._pump.now())
                 self._pump.settle()
 
     def _tell_drained(self) -> None:

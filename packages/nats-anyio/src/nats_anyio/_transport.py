@@ -4,29 +4,36 @@ Theory of operation
 -------------------
 One task runs `Transport.run`, and beside it one writer as long as there is a connection. Nothing awaits a peer: a
 connection that is given up takes its reader and its writer with it (they live in a cancel scope of their own), its
-stream is closed without waiting for its buffers, and only then the next one is dialled. So no report of an old
-connection can be taken for one of a new.
+socket is closed without waiting for anything, and only then the next one is dialled. So no report of an old connection
+can be taken for one of a new.
 
-The stream does not tell how much of a cancelled `send` it has written. It is counted as written whole: what was in that
-one call may be lost with the connection, nothing is ever written to two.
+Everything is written by calls that do not wait, each followed by its report, with nothing in between. So whatever is
+cancelled whenever, the session knows to the byte what was handed over. Only the writer waits for the system to take
+more. What somebody waits for is written by who asks for it, at once (`Transport.write_now`): to wake the writer would
+take a turn of the loop. All else is left to the writer, which joins what came together.
 """
 
 from __future__ import annotations
 
-import os
+import socket
+from collections import deque
 from collections.abc import Callable, Iterator
+from enum import Enum, auto
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio import CancelScope
-from anyio.abc import ByteStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from nats_proto import CloseTransport, Command, OpenTransport, Perform, Session
 
+from ._dial import dial
+from ._event_loop import MORE, OVER, QUIET, EventLoop
 from ._message import Message
 from ._perform import Performer
 
-__all__ = ["Transport", "leaves"]
+__all__ = ["Transport"]
 
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes read at once. One chunk is one turn: everybody else runs before the next is read."""
@@ -34,25 +41,56 @@ JOIN_LIMIT: Final = 64 * 1024
 """Pieces of this size and larger are sent as they are, smaller ones are joined: one call costs more than their copy."""
 
 
+class _Now(Enum):
+    """How writing is after a batch."""
+
+    FREE = auto()
+    """Nothing is left."""
+    READY = auto()
+    """There is more."""
+    BLOCKED = auto()
+    """There is, and the system takes nothing."""
+
+
 class Transport:
     """The connections of one session, one after the other.
 
-    ``settle`` is called after every change of the session, ``written`` after `Session.data_sent`.
+    ``settle`` is called after every change of the session, ``written`` after `Session.data_sent`, ``fail`` for a defect
+    of the client that shows in somebody else's task.
     """
 
-    def __init__(self, session: Session[Message], *, settle: Callable[[], None], written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: Session[Message],
+        loop: EventLoop,
+        *,
+        settle: Callable[[], None],
+        written: Callable[[], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
         self._session = session
+        self._loop = loop
+        self._now = loop.now
         self._settle = settle
         self._written = written
+        self._fail = fail
         self.idle_writer: anyio.Event | None = None
         """The writer waits and has nothing. None: it looks by itself, or there is none."""
+        self._sock: socket.socket | None = None
+        """The connection's."""
         self._batch: list[bytes] = []
-        self._sending = 0
+        """Taken from the session."""
+        self._left: deque[bytes | memoryview] = deque()
+        """And joined, and not yet taken by the system."""
         self._plan: OpenTransport | None = None
         self._idle: anyio.Event | None = None
         self._connection: CancelScope | None = None
         self._tasks: TaskGroup | None = None
         """What runs as long as the connection."""
+        self._effects: deque[Perform] = deque()
+        """What it wants done."""
+        self._wanted: anyio.Event | None = None
+        """Set when there is one."""
         self._finished = False
         self._performer = Performer()
 
@@ -67,13 +105,14 @@ class Transport:
             case CloseTransport():
                 self._abandon()
             case Perform():
-                if self._tasks is not None:  # else the connection that wanted it is gone
-                    self._tasks.start_soon(self._perform, command, name="nats credentials")
+                self._effects.append(command)
+                if self._wanted is not None:
+                    self._wanted.set()
 
     def give(self, pieces: list[bytes]) -> None:
         """Have the writer write this. Call only when it is idle."""
         if pieces:
-            self._batch = pieces
+            self._batch += pieces
             self.wake_writer()
 
     def wake_writer(self) -> None:
@@ -82,19 +121,34 @@ class Transport:
         if idle is not None:
             idle.set()
 
+    def write_now(self) -> None:
+        """Write what there is, as far as the system takes it at once; the rest is the writer's."""
+        if self._sock is None:
+            return  # it will be written to the next
+        try:
+            if self._send(self._sock) is not _Now.FREE:
+                self.wake_writer()
+        except Exception as error:
+            self._fail(error)
+
     def finish(self) -> None:
         """There will be no other connection: `run` returns when the last is gone."""
         self._finished = True
         self._wake()
 
     def _abandon(self) -> None:
-        """Give up the connection, or the dial, or the wait before it. `run` sees to the stream."""
+        """Give up the connection, or the dial, or the wait before it. `run` sees to the socket."""
         self._plan = None
-        self._batch = []
-        self.idle_writer = None
+        self._let_go()
         if self._connection is not None:
             self._connection.cancel()
         self._wake()
+
+    def _let_go(self) -> None:
+        self._sock = self.idle_writer = None
+        self._batch = []
+        self._left.clear()
+        self._effects.clear()
 
     def _wake(self) -> None:
         if self._idle is not None:
@@ -119,39 +173,43 @@ class Transport:
         """Wait, dial, and keep the connection until it ends or is given up. The session gives up a dial by its time."""
         await anyio.sleep_until(plan.at)
         try:
-            stream = await anyio.connect_tcp(*plan.address)
+            sock = await dial(*plan.address)
         except Exception as error:
             if not scope.cancel_called:
-                self._session.transport_failed(_reason(error), now=anyio.current_time())
+                self._session.transport_failed(error, now=self._now())
                 self._settle()
             return
         try:
             if not scope.cancel_called:
-                await self._use(stream)
+                await self._use(sock)
         finally:
-            with CancelScope(shield=True):
-                await anyio.aclose_forcefully(stream)
-            self.idle_writer = None
-            self._batch = []
-            if self._sending:
-                # It may have been written: no other connection must write it again.
-                self._session.data_sent(self._sending)
-                self._sending = 0
+            sock.close()
+            self._let_go()
         if not scope.cancel_called:
             # The session has not given it up: somebody has cancelled the writer's task.
             self._lost(OSError("writing was cancelled"))
 
-    async def _use(self, stream: ByteStream) -> None:
+    async def _use(self, sock: socket.socket) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._sock = sock
             try:
-                self._session.transport_connected(now=anyio.current_time())
+                self._session.transport_connected(now=self._now())
                 self._settle()
-                tasks.start_soon(self._write, stream, name="nats write")
-                await self._read(stream)
+                tasks.start_soon(self._write, sock, name="nats write")
+                tasks.start_soon(self._start_effects, tasks, name="nats credentials")
+                await self._read(sock)
             finally:
                 self._tasks = None
             tasks.cancel_scope.cancel()
+
+    async def _start_effects(self, tasks: TaskGroup) -> None:
+        # Not started where they are wanted: that may be outside of any task.
+        while True:
+            self._wanted = anyio.Event()
+            while self._effects:
+                tasks.start_soon(self._perform, self._effects.popleft(), name="nats credentials")
+            await self._wanted.wait()
 
     async def _perform(self, command: Perform) -> None:
         try:
@@ -159,60 +217,96 @@ class Transport:
         except anyio.get_cancelled_exc_class() as error:
             if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._is_abandoned():
                 raise
-            self._session.perform_failed(command, error, now=anyio.current_time())  # cancelled from within
+            self._session.perform_failed(command, error, now=self._now())  # cancelled from within
         except Exception as error:
-            self._session.perform_failed(command, error, now=anyio.current_time())
+            self._session.perform_failed(command, error, now=self._now())
         else:
-            self._session.performed(command, result, now=anyio.current_time())
+            self._session.performed(command, result, now=self._now())
         self._settle()
 
     def _is_abandoned(self) -> bool:
         return self._connection is None or self._connection.cancel_called
 
-    async def _read(self, stream: ByteStream) -> None:
-        session = self._session
-        while True:
-            try:
-                data = await stream.receive(RECEIVE_SIZE)
-            except anyio.EndOfStream:
-                session.receive_eof(now=anyio.current_time())
-                self._settle()
-                return
-            except Exception as error:  # whatever a stream may raise, the session makes a new connection
-                self._lost(error)
-                return
-            session.receive_data(data, now=anyio.current_time())
-            self._settle()
+    async def _read(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.read(sock, lambda: self._take(sock))
+        except OSError as error:  # the descriptor cannot be waited for
+            self._lost(error)
 
-    async def _write(self, stream: ByteStream) -> None:
-        session = self._session
+    def _take(self, sock: socket.socket) -> int:
+        """Give the session one chunk of what has arrived."""
+        if sock is not self._sock:
+            return OVER  # it was given up, and the task that reads has not heard of it yet
+        try:
+            try:
+                data = sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                return QUIET
+            except OSError as error:  # whatever it may be, the session makes a new connection
+                self._lost(error)
+                return OVER
+            if not data:
+                self._session.receive_eof(now=self._now())
+                self._settle()
+                return OVER
+            self._session.receive_data(data, now=self._now())
+            self._settle()
+        except Exception as error:
+            self._fail(error)
+            return OVER
+        return MORE if len(data) == RECEIVE_SIZE else QUIET
+
+    async def _write(self, sock: socket.socket) -> None:
         while True:
-            pieces = self._batch or session.data_to_send()
+            match self._send(sock):
+                case _Now.FREE:
+                    idle = self.idle_writer = anyio.Event()
+                    await idle.wait()
+                case _Now.READY:
+                    await anyio.lowlevel.checkpoint()
+                case _Now.BLOCKED:
+                    try:
+                        await anyio.wait_writable(sock)
+                    except Exception as error:  # as in `_read`
+                        self._lost(error)
+                        return
+
+    def _send(self, sock: socket.socket) -> _Now:
+        """Give the system one batch, as far as it takes it without waiting."""
+        session = self._session
+        left = self._left
+        if not left:
+            pieces = [*self._batch, *session.data_to_send()]
             self._batch = []
-            if not pieces:
-                idle = self.idle_writer = anyio.Event()
-                await idle.wait()
-                continue
-            for data in _joined(pieces):
-                self._sending = len(data)
-                try:
-                    await stream.send(data)
-                except Exception as error:
-                    self._lost(error)
-                    return
-                self._sending = 0
-                session.data_sent(len(data))
-                self._written()
+            left.extend(_joined(pieces))
+        while left:
+            data = left[0]
+            try:
+                sent = sock.send(data)
+            except BlockingIOError:
+                return _Now.BLOCKED
+            except OSError as error:
+                self._lost(error)
+                return _Now.FREE
+            if sent == len(data):
+                left.popleft()
+            else:
+                left[0] = memoryview(data)[sent:]
+            session.data_sent(sent)
+            self._written()
+        self._batch += session.data_to_send()
+        return _Now.READY if self._batch else _Now.FREE
 
     def _lost(self, error: Exception) -> None:
-        self._session.transport_lost(_reason(error), now=anyio.current_time())
+        self._session.transport_lost(error, now=self._now())
         self._settle()
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
     """The same bytes in few parts."""
-    if max(map(len, pieces)) < JOIN_LIMIT:
-        yield b"".join(pieces)
+    if max(map(len, pieces), default=0) < JOIN_LIMIT:
+        if pieces:
+            yield b"".join(pieces)
         return
     small: list[bytes] = []
     for piece in pieces:
@@ -225,24 +319,3 @@ def _joined(pieces: list[bytes]) -> Iterator[bytes]:
         yield piece
     if small:
         yield b"".join(small)
-
-
-def _reason(error: Exception) -> Exception:
-    """What the operating system said, behind what anyio and asyncio made of it."""
-    reasons: dict[str, Exception] = {}
-    for leaf in leaves(error.__cause__ or error):
-        if isinstance(leaf, OSError) and leaf.errno is not None and "Connect call failed" in str(leaf):
-            leaf = OSError(leaf.errno, os.strerror(leaf.errno))
-        if isinstance(leaf, Exception):
-            reasons.setdefault(str(leaf), leaf)
-    if len(reasons) > 1:  # one for each address of the host
-        return OSError("; ".join(reasons))
-    return next(iter(reasons.values()), error)
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions in a group, in groups in it, and so on; an exception that is no group is its only leaf."""
-    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for member in members for leaf in leaves(member)]

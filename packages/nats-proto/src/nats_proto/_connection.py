@@ -338,6 +338,16 @@ class Connection:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
         self._pings.extend(tokens)
 
+    def whole_message(self, data: bytes) -> Message | None:
+        """The message that ``data`` would be, if it is one and nothing else and gives no cause for a report.
+
+        None on any connection with a layer: what has arrived there shows its meaning only as it is taken.
+        """
+        if self._state is not ConnectionState.OPEN or not self.wire.plain:
+            return None
+        message = self._parser.whole_message(data)
+        return message if message is not None and _well_framed(message.header_block) else None
+
     def close(self) -> None:
         """Our side is done with it: nothing is read, written or timed any more, and no event comes."""
         self._state = ConnectionState.CLOSED
@@ -460,8 +470,7 @@ class Connection:
 
     def _check_header_block(self, message: Message) -> None:
         # The lines are looked at when the user reads them; a wrong frame around them is worth a report at once.
-        block = message.header_block
-        if block is not None and not (block.startswith(_HEADER_VERSIONS) and block.endswith(b"\r\n\r\n")):
+        if not _well_framed(message.header_block):
             reason = message.header_error
             # By sid: the subject may be an inbox, which is nobody else's business, and as long as the server likes.
             what = f"a message for sid {message.sid} came with a bad header block"
@@ -504,6 +513,11 @@ class Connection:
 
 
 _HEADER_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")
+
+
+def _well_framed(block: bytes | None) -> bool:
+    return block is None or (block.startswith(_HEADER_VERSIONS) and block.endswith(b"\r\n\r\n"))
+
 
 _FRAME_NAMES: Final[dict[type, str]] = {
     InfoFrame: "INFO",

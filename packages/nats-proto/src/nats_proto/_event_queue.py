@@ -78,6 +78,8 @@ class EventQueue(Generic[EventT]):
 
     def drain(self) -> list[EventT]:
         """All events, oldest first."""
+        if not self._entries:
+            return []
         events = [entry.event for entry in self._entries]
         self._entries.clear()
         self._reports.clear()

@@ -20,6 +20,10 @@ __all__ = ["RequestInbox"]
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 INBOX_LENGTH: Final = 22
 """Characters of base 62: 131 bits, the length of a NUID, so inboxes look alike in all clients."""
+KEY_LENGTH: Final = 16
+"""Hexadecimal digits of what tells one reply subject from another."""
+KEYS_AT_ONCE: Final = 32
+"""Drawn together: asking the system for random bits costs as much as all the rest of opening a request."""
 NO_RESPONDERS: Final = 503
 
 
@@ -33,6 +37,7 @@ class RequestInbox:
     """The replies a session waits for."""
 
     __slots__ = (
+        "_keys",
         "_next_token",
         "_prefix",
         "_rng",
@@ -52,6 +57,8 @@ class RequestInbox:
         self.sid: int | None = None
         """Of the wildcard subscription; None until the first request."""
         self._start = len(self.subject) - 1
+        self._keys: list[str] = []
+        """Drawn and not used yet."""
         self._waiting: dict[str, _Waiting] = {}
         self._tokens: dict[int, str] = {}
         self._next_token = 1
@@ -71,8 +78,9 @@ class RequestInbox:
             text, subject = self.denied.text, self.denied.subject
             refused = f"request: no reply can come, the inbox was refused ({text})"
             raise PermissionsError(refused, text=text, operation="subscribe", subject=subject) from self.denied
-        token = self._next_token
-        return token, f"{self.subject[:-1]}{self._rng.getrandbits(64):016x}"
+        if not self._keys:
+            self._keys = new_keys(self._rng)
+        return self._next_token, self.subject[:-1] + self._keys.pop()
 
     def wait(self, token: int, reply: str, subject: str) -> None:
         """The request was accepted for sending: its reply is awaited from now on."""
@@ -87,18 +95,22 @@ class RequestInbox:
         if waiting is None:
             self.dropped += 1
             return None
-        del self._tokens[waiting.token]
+        self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
         if not message.data and message.header_block is not None:
             status = message.status
             if status is not None and status.code == NO_RESPONDERS:
                 return RequestFailed(waiting.token, no_responders(waiting.subject))
         return ReplyReceived(waiting.token, message)
 
+    def is_reply(self, message: Message, token: int) -> bool:
+        """Whether `receive` would complete this request with it."""
+        return message.sid == self.sid and message.subject[self._start :] == self._tokens.get(token)
+
     def cancel(self, token: int) -> None:
         """The caller waits no longer; unknown tokens are ignored (the reply may just have come)."""
         key = self._tokens.pop(token, None)
         if key is not None:
-            del self._waiting[key]
+            self._waiting.pop(key, None)
 
     def fail_all(self, error: NATSError) -> list[RequestFailed]:
         """Every request fails with ``error``."""
@@ -132,6 +144,13 @@ def new_inbox(prefix: str, rng: random.Random) -> str:
         number, index = divmod(number, 62)
         characters.append(_ALPHABET[index])
     return f"{prefix}.{''.join(characters)}"
+
+
+def new_keys(rng: random.Random) -> list[str]:
+    """What tells `KEYS_AT_ONCE` reply subjects from one another and from all others."""
+    digits = KEY_LENGTH * KEYS_AT_ONCE
+    drawn = f"{rng.getrandbits(4 * digits):0{digits}x}"
+    return [drawn[start : start + KEY_LENGTH] for start in range(0, digits, KEY_LENGTH)]
 
 
 def no_responders(subject: str) -> NoRespondersError:

@@ -142,6 +142,8 @@ class Outbox:
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
+        if not (control or self._sealed or self._tail.operations):
+            return [], []
         pieces: list[bytes] = []
         pings: list[int] = []
         if control:

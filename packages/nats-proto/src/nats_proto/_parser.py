@@ -162,6 +162,18 @@ class Parser:
                 self.error = RemoteProtocolError(str(fault))
         return frames
 
+    def whole_message(self, data: bytes) -> Message | None:
+        """The message that ``data`` would be, if the stream is between two operations and it is one and nothing else.
+
+        Nothing changes by it. None as well for what the strict path alone would read.
+        """
+        if self.error is not None or self._phase is not _Phase.LINE or self._line or self._fast is None:
+            return None
+        frames: list[Frame] = []
+        if self._fast.read(data, 0, frames) != len(data) or len(frames) != 1:
+            return None
+        return frames[0] if isinstance(frames[0], Message) else None
+
     def _read(self, data: bytes, frames: list[Frame]) -> None:
         position = 0
         end = len(data)

@@ -335,6 +335,23 @@ class Session(Generic[MessageT]):
             self._life.check_publish()
         return self._traffic.request(subject, data, headers)
 
+    def reply_in(self, data: bytes, token: int) -> MessageT | None:
+        """The reply to this request, if ``data``, come next from the transport, is that whole and nothing else.
+
+        Nothing changes by it. For an adapter that looks at what has arrived before it takes it from the transport:
+        `receive_reply` stands for `receive_data` with the same bytes.
+        """
+        connection = self._link.connection
+        message = connection.whole_message(data) if connection is not None else None
+        if isinstance(message, self._message_type) and self._traffic.inbox.is_reply(message, token):
+            return message
+        return None
+
+    def receive_reply(self, message: MessageT, *, now: float) -> None:
+        """What `reply_in` found was taken from the transport."""
+        self._traffic.receive_reply(message)
+        self._life.migrate(now)
+
     def cancel_request(self, token: int) -> None:
         """Nobody waits for this reply any more. Does nothing when it has come."""
         self._traffic.inbox.cancel(token)

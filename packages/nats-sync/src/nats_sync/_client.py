@@ -12,6 +12,7 @@ from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._message import Message
 from ._pump import NOBODY, WRITER, Pump
+from ._reading import Lead
 from ._request_many import Answers
 from ._subscription import Handler, Subscription
 from ._threads import Threads
@@ -111,7 +112,9 @@ class Client:
         deadline = monotonic() + timeout
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
+        lead: Lead | None = None
         claimed = False
+        pump.reading.prepare()
         try:
             while True:
                 with pump.lock:
@@ -119,15 +122,19 @@ class Client:
                         token = pump.session.request(subject, data, headers=headers)
                         pump.requests[token] = waiter
                         claimed = self._writer.claim()
+                        lead = pump.reading.lead()
                         break
                 pump.wait_writable(deadline)
                 if monotonic() >= deadline:
                     raise self._timed_out(f"request to {subject!r}", timeout)
             if claimed:
                 self._writer.write_now()
+            if lead is not None:
+                pump.reading.take_reply(lead, token, deadline - monotonic())
             waiter.wait(deadline - monotonic())
         finally:
             self._writer.hand_over()
+            pump.reading.give_back()
             if token is not None and not waiter.done:
                 with pump.lock:
                     pump.requests.pop(token, None)

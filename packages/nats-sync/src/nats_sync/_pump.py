@@ -40,6 +40,7 @@ from nats_proto import (
 )
 
 from ._message import Message
+from ._reading import ReadingSide
 from ._transport import Transport
 from ._waiter import Waiter, complete_all
 from ._wakeup import Wakeup
@@ -68,6 +69,7 @@ class Pump:
         """Held over a send and its report; taken before ``lock``, never within it."""
         self.wakeup = Wakeup()
         """Ends the reader's wait."""
+        self.reading = ReadingSide(self)
         self.reader_ident = 0
         self.commands: deque[Command] = deque()
         self.deadline: float | None = None

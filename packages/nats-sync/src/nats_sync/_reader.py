@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import get_ident
@@ -15,7 +14,7 @@ from ._delays import Delays
 from ._dial import Dialler, Interrupted
 from ._perform import Performer
 from ._pump import Pump
-from ._transport import Transport, milliseconds
+from ._transport import Transport
 
 if TYPE_CHECKING:
     from ._writer import Writer
@@ -26,6 +25,8 @@ RECEIVE_SIZE: Final = 64 * 1024
 """Bytes read at once; more gains nothing."""
 SEND_LIMIT: Final = 1.0
 """Seconds that a thread may take between two steps of a send before it is not waited for."""
+LEADER_PAUSE: Final = 0.001
+"""Seconds that a caller who leads may go on when the session's time is up."""
 MAX_READS: Final = 16
 """Full buffers read before commands and time are looked at."""
 
@@ -42,8 +43,6 @@ class Reader:
         self._opening: OpenTransport | None = None
         self._transport: Transport | None = None
         """The one that is open; the pump's is None as soon as the session has given it up."""
-        self._poll = select.poll()
-        self._poll.register(pump.wakeup, select.POLLIN)
 
     def run(self) -> None:
         """The reader's thread."""
@@ -61,6 +60,7 @@ class Reader:
             pump.writer_wakes.put(False)
             self._performer.stop()
             self._dialler.close()
+            pump.reading.close()
             pump.wakeup.close()
 
     def close_copies(self) -> None:
@@ -95,8 +95,10 @@ class Reader:
         deadline = pump.deadline
         now = monotonic()
         if deadline is not None and now >= deadline:
-            if self._transport is not None:
-                self._read(self._transport)  # a process that was stopped for a while finds the PONG here
+            # A process that was stopped for a while finds the PONG here; a caller who leads lets us look in a moment.
+            if self._transport is not None and not self._read(self._transport):
+                self._wait(LEADER_PAUSE)
+                return True
             pump.call(lambda: pump.session.handle_timeout(now=now))
         elif self._opening is not None:
             self._open(self._opening, now, deadline)
@@ -106,7 +108,7 @@ class Reader:
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
-        ready = self._poll.poll(milliseconds(seconds))
+        ready = self._pump.reading.poll(seconds)
         wakeup = self._pump.wakeup
         number = wakeup.fileno()
         if not ready or (ready[0][0] != number and ready[-1][0] != number):
@@ -117,7 +119,7 @@ class Reader:
     def _close_transport(self) -> None:
         self._opening = None
         if self._transport is not None:
-            self._poll.unregister(self._transport)
+            self._pump.reading.unwatch()
             with self._nobody_sends():
                 self._transport.abandon()
             self._transport = None
@@ -163,7 +165,7 @@ class Reader:
         pump.leave()
         if transport is not None and wanted:
             self._transport = transport
-            self._poll.register(transport, select.POLLIN)
+            pump.reading.watch(transport)
         elif transport is not None:
             transport.abandon()
 
@@ -176,8 +178,19 @@ class Reader:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _read(self, transport: Transport) -> None:
-        """Take what has arrived; again when the buffer was full, since there is probably more."""
+    def _read(self, transport: Transport) -> bool:
+        """Take what has arrived, unless a caller leads: False."""
+        reading = self._pump.reading
+        if not reading.begin():
+            return False
+        try:
+            self._take_all(transport)
+        finally:
+            reading.end()
+        return True
+
+    def _take_all(self, transport: Transport) -> None:
+        """Again when the buffer was full, since there is probably more."""
         pump = self._pump
         for _ in range(MAX_READS):
             if transport is not pump.transport:

@@ -60,6 +60,7 @@ class Threads:
         except RuntimeError:
             pump.call(lambda: pump.session.close(now=monotonic()))
             pump.writer_wakes.put(False)
+            pump.reading.close()
             pump.wakeup.close()
             raise
 
@@ -94,10 +95,16 @@ class Threads:
         pump.callbacks.forget_parent()
         self._performer.forget_parent()
         self._reader.close_copies()
+        pump.reading.close()
         pump.wakeup.close_copies()
         pump.transport = None
         pump.write_owner = NOBODY
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
+        # There may be a call that this very thread is in the midst of: a signal handler has forked.
+        for request in pump.requests.values():
+            request.complete(error=error)
+        for flush in pump.flushes.values():
+            flush.complete(error=error)
         for sub in pump.subscriptions.values():
             sub.forget_parent(error)
         pump.subscriptions = {}
