@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import statistics
@@ -78,14 +79,21 @@ def bench_clients(server: LocalServer, repetitions: int, scale: float) -> None:
         figures = in_turn([lambda f=f: f(url, port, count, 16) for f in functions], repetitions)
         for leg, kept in zip(("threads", "asyncio"), figures, strict=True):
             row(f"{what}: {leg}", kept, 1e-6, "M/s")
-    requests = int(3000 * scale)
+    requests = {"raw socket": clients.request_raw, "threads": clients.request_sync, "asyncio": clients.request_asyncio}
+    if importlib.util.find_spec("uvloop") is not None:
+        requests["uvloop"] = clients.request_uvloop
+    requests["trio"] = clients.request_trio
+    busy = {"threads": clients.request_busy_sync, "asyncio": clients.request_busy_asyncio}
+    count = int(3000 * scale)
     with clients.echo_peer(port):
-        functions = (clients.request_raw, clients.request_sync, clients.request_anyio)
-        figures = in_turn([lambda f=f: f(url, port, requests, 16) for f in functions], repetitions)
+        figures = in_turn(
+            [lambda f=f: f(url, port, count, 16) for f in (*requests.values(), *busy.values())], repetitions
+        )
     raw = statistics.median(figures[0])
-    for leg, kept in zip(("raw socket", "threads", "asyncio"), figures, strict=True):
-        ratio = statistics.median(kept) / raw
-        row(f"request, 16 B, p50: {leg}", kept, 1e6, "us", f"{ratio:.2f} x raw")
+    busy_name = f"request, 16 B, p50, beside {clients.STREAM_MSGS / 10:.0f} k msgs/s"
+    names = [f"request, 16 B, p50: {leg}" for leg in requests] + [f"{busy_name}: {leg}" for leg in busy]
+    for name, kept in zip(names, figures, strict=True):
+        row(name, kept, 1e6, "us", f"{statistics.median(kept) / raw:.2f} x raw")
 
 
 if __name__ == "__main__":

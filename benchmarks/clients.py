@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
 
 import nats_anyio
 import nats_sync
@@ -20,6 +24,9 @@ import nats_sync
 from .peer import dial
 
 SUBJECT = "bench.subject"
+STREAM = "bench.stream"
+STREAM_MSGS = 1000
+"""Messages that a busy connection gets every 10 ms."""
 
 
 @contextlib.contextmanager
@@ -141,29 +148,104 @@ def request_raw(url: str, port: int, count: int, size: int) -> float:
 
 def request_sync(url: str, port: int, count: int, size: int) -> float:
     """nats-sync."""
+    with nats_sync.connect(url) as client:
+        return _ask(client, count, size)
+
+
+def _ask(client: nats_sync.Client, count: int, size: int) -> float:
     payload = b"x" * size
     times: list[float] = []
-    with nats_sync.connect(url) as client:
-        for _ in range(count):
-            start = time.perf_counter()
-            reply = client.request(SUBJECT, payload)
-            times.append(time.perf_counter() - start)
-            assert reply.data == payload
+    for _ in range(count):
+        start = time.perf_counter()
+        reply = client.request(SUBJECT, payload)
+        times.append(time.perf_counter() - start)
+        assert reply.data == payload
     return statistics.median(times)
 
 
-def request_anyio(url: str, port: int, count: int, size: int) -> float:
+async def _await(client: nats_anyio.Client, count: int, size: int) -> float:
+    payload = b"x" * size
+    times: list[float] = []
+    for _ in range(count):
+        start = time.perf_counter()
+        reply = await client.request(SUBJECT, payload)
+        times.append(time.perf_counter() - start)
+        assert reply.data == payload
+    return statistics.median(times)
+
+
+def _request_anyio(url: str, count: int, size: int) -> Callable[[], Awaitable[float]]:
+    async def run() -> float:
+        async with nats_anyio.connect(url) as client:
+            return await _await(client, count, size)
+
+    return run
+
+
+def request_asyncio(url: str, port: int, count: int, size: int) -> float:
     """nats-anyio on asyncio."""
+    return anyio.run(_request_anyio(url, count, size))
+
+
+def request_trio(url: str, port: int, count: int, size: int) -> float:
+    """nats-anyio on trio."""
+    return anyio.run(_request_anyio(url, count, size), backend="trio")
+
+
+def request_uvloop(url: str, port: int, count: int, size: int) -> float:
+    """nats-anyio on asyncio with uvloop."""
+    importlib.import_module("uvloop")
+    return anyio.run(_request_anyio(url, count, size), backend_options={"use_uvloop": True})
+
+
+# --- the same on a connection that gets a stream of messages meanwhile -----------------------------------------------
+
+
+@contextlib.contextmanager
+def _stream(port: int, size: int) -> Iterator[None]:
+    """A publisher in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.peer", "stream", str(port), STREAM, str(STREAM_MSGS), str(size)]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def request_busy_sync(url: str, port: int, count: int, size: int) -> float:
+    """nats-sync; a thread reads the stream."""
+    with nats_sync.connect(url) as client, client.subscribe(STREAM) as sub:
+        reader = threading.Thread(target=lambda: sum(1 for _ in sub))
+        reader.start()
+        with _stream(port, size):
+            while not sub.delivered:
+                client.flush()
+            middle = _ask(client, count, size)
+        assert not sub.dropped
+        sub.unsubscribe()
+        reader.join()
+        return middle
+
+
+def request_busy_asyncio(url: str, port: int, count: int, size: int) -> float:
+    """nats-anyio on asyncio; a task reads the stream."""
 
     async def run() -> float:
-        payload = b"x" * size
-        times: list[float] = []
-        async with nats_anyio.connect(url) as client:
-            for _ in range(count):
-                start = time.perf_counter()
-                reply = await client.request(SUBJECT, payload)
-                times.append(time.perf_counter() - start)
-                assert reply.data == payload
-        return statistics.median(times)
+        async def read() -> None:
+            async for _ in sub:
+                pass
 
-    return asyncio.run(run())
+        async with (
+            nats_anyio.connect(url) as client,
+            anyio.create_task_group() as tasks,
+            client.subscribe(STREAM) as sub,
+        ):
+            tasks.start_soon(read)
+            with _stream(port, size):
+                while not sub.delivered:
+                    await client.flush()
+                middle = await _await(client, count, size)
+            assert not sub.dropped
+        return middle
+
+    return anyio.run(run)

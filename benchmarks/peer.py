@@ -1,6 +1,7 @@
 """The other side of a measurement, in a process of its own and on a bare socket: it costs the measured one nothing.
 
 python -m benchmarks.peer feed PORT SUBJECT COUNT SIZE     publish COUNT messages of SIZE bytes at full speed
+python -m benchmarks.peer stream PORT SUBJECT COUNT SIZE   publish COUNT messages of SIZE bytes every 10 ms, for ever
 python -m benchmarks.peer echo PORT SUBJECT                answer every request with its own payload
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from typing import Final
 
 CONNECT: Final = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\nPING\r\n'
@@ -37,6 +39,17 @@ def feed(port: int, subject: str, count: int, size: int) -> None:
             received = received[-8:] + sock.recv(65536)
 
 
+def stream(port: int, subject: str, count: int, size: int) -> None:
+    """Publish at a steady pace until the parent goes away."""
+    with dial(port) as sock:
+        operations = (b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, b"x" * size)) * count
+        when = time.monotonic()
+        while True:
+            sock.sendall(operations)
+            when += 0.01
+            time.sleep(max(0.0, when - time.monotonic()))
+
+
 def echo(port: int, subject: str) -> None:
     """Serve until the connection or the parent goes away."""
     with dial(port) as sock:
@@ -64,7 +77,8 @@ def echo(port: int, subject: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "feed":
-        feed(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    if sys.argv[1] in ("feed", "stream"):
+        run = feed if sys.argv[1] == "feed" else stream
+        run(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     else:
         echo(int(sys.argv[2]), sys.argv[3])
