@@ -137,6 +137,14 @@ def test_control_line_limit_is_exact(encode: Callable[[Encoder, str], object], r
         assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("limit", [4096.0, "4096", True, None])
+def test_limits_are_integers(limit: Any) -> None:
+    with pytest.raises(TypeError, match="max_control_line must be int"):
+        Encoder(max_control_line=limit)
+    with pytest.raises(TypeError, match="max_payload must be int"):
+        Encoder().server_allows(max_payload=limit, headers=True)
+
+
 def test_the_limit_counts_bytes() -> None:
     with pytest.raises(MaxControlLineError):
         Encoder(max_control_line=20).publish("€" * 6, b"")

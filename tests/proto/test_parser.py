@@ -188,6 +188,13 @@ def test_impossible_limits(limits: dict[str, int]) -> None:
         Parser(Role.CLIENT, **limits)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["max_control_line", "max_info", "max_header_bytes", "max_payload"])
+@pytest.mark.parametrize("limit", [1e6, "9", True, None])
+def test_limits_are_integers(name: str, limit: object) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be int"):
+        Parser(Role.CLIENT, **{name: limit})  # type: ignore[arg-type]
+
+
 def kept_after(parser: Parser, stream: bytes, piece: int) -> int:
     """The bytes that are still held once the stream was given."""
     pieces = [stream[at : at + piece] for at in range(0, len(stream), piece)]

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from ._control_line import quote
+from ._fast_publish import FastPublish
 from ._headers import HeadersLike, encode_header_block
 from ._subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 from .errors import (
@@ -39,9 +40,6 @@ LARGE_PAYLOAD: Final = 64 * 1024
 CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
 
-_SIZES: Final = len("H") + 2 * (len(" ") + 19) + len(CRLF)
-"""What can be added to the beginning of a PUB at most; shorter ones need no look at the finished line."""
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -51,44 +49,40 @@ class Refusal:
     reply: str | None
 
 
-class Encoder:
+class Encoder(FastPublish):
     """Makes the bytes of operations. One for each session: it remembers the subjects it has checked.
 
     ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
     """
 
-    __slots__ = ("_headers_supported", "_heads", "_max_control_line", "_max_payload", "_safe")
+    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload")
 
     def __init__(self, *, max_control_line: int = 4096) -> None:
-        self._max_control_line = max_control_line
-        self._safe = max_control_line - _SIZES
+        super().__init__()
+        self._max_control_line = _integer("max_control_line", max_control_line)
         self._max_payload: int | None = None
         self._headers_supported = True
-        self._heads: dict[str, bytes] = {}
+        self._limit(max_control_line, LARGE_PAYLOAD - 1)
 
     def server_allows(self, *, max_payload: int, headers: bool) -> bool:
         """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
-        before, self._max_payload = self._max_payload, max_payload
+        before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
+        self._limit(self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
         return less
 
     # --- the client's role -------------------------------------------------------------------------------------------
 
-    def publish(
+    def _publish_strictly(
         self,
         subject: str,
         data: bytes | bytearray | memoryview,
-        reply: str | None = None,
-        headers: HeadersLike | None = None,
+        reply: str | None,
+        headers: HeadersLike | None,
     ) -> bytes | tuple[bytes, bytes, bytes]:
-        """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
-
-        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
-        payload together), `HeadersNotSupportedError`; `TypeError` for a payload that is no bytes (text has to be
-        encoded by its owner, who knows how).
-        """
-        head = self._heads.get(subject) or self._remember(subject)
+        """The reference of `publish`: what it takes, what it makes of it, what it raises, in which order."""
+        head = self._head(subject)
         if reply is not None:
             head = b"%b%b " % (head, encode_reply(reply))
         if type(data) is not bytes:
@@ -98,12 +92,6 @@ class Encoder:
             if not self._headers_supported:
                 raise HeadersNotSupportedError("the connected server does not support headers")
             line = self._checked(b"H%b%d %d\r\n" % (head, len(block), self._allowed(len(block) + size))) + block
-        elif (
-            size < LARGE_PAYLOAD
-            and len(head) <= self._safe
-            and (self._max_payload is None or size <= self._max_payload)
-        ):
-            return b"%b%d\r\n%b\r\n" % (head, size, data)
         else:
             line = self._checked(b"%b%d\r\n" % (head, self._allowed(size)))
         return (line, data, CRLF) if size >= LARGE_PAYLOAD else b"%b%b\r\n" % (line, data)
@@ -201,9 +189,12 @@ class Encoder:
 
     # --- shared ------------------------------------------------------------------------------------------------------
 
-    def _remember(self, subject: str) -> bytes:
-        head = b"PUB %b " % encode_subject(subject)
-        if type(subject) is str:  # a subclass may hash and compare as it likes
+    def _head(self, subject: str) -> bytes:
+        if type(subject) is not str:  # a subclass may hash and compare as it likes
+            return b"PUB %b " % encode_subject(subject)
+        head = self._heads.get(subject)
+        if head is None:
+            head = b"PUB %b " % encode_subject(subject)
             if len(self._heads) >= CACHED_SUBJECTS:
                 self._heads.clear()
             self._heads[subject] = head
@@ -230,10 +221,14 @@ def _copy(data: bytes | bytearray | memoryview) -> bytes:
         return view.tobytes()
 
 
-def _number(name: str, value: int) -> int:
+def _integer(name: str, value: int) -> int:
     if type(value) is not int:
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
-    if not 1 <= value < 2**63:
+    return value
+
+
+def _number(name: str, value: int) -> int:
+    if not 1 <= _integer(name, value) < 2**63:
         raise ValueError(f"{name} must be from 1 to 2**63 - 1, not {value!r:.32}")
     return value
 

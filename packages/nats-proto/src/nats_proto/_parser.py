@@ -85,7 +85,7 @@ class Parser:
     ``connect_urls`` it is far longer than other lines); both count the line's end. ``max_header_bytes`` bounds the
     header block of one message; the default is twice what a server with its default ``max_payload`` of 1 MiB lets
     through. ``max_payload`` bounds header block and payload together. ``message_type`` is built for each message.
-    Raises `ConfigurationError` for a limit that nothing could keep.
+    Raises `ConfigurationError` for a limit that nothing could keep, `TypeError` for one that is no ``int``.
     """
 
     error: RemoteProtocolError | None
@@ -107,6 +107,8 @@ class Parser:
             ("max_header_bytes", max_header_bytes, 0),
             ("max_payload", max_payload, 0),
         ):
+            if type(limit) is not int:
+                raise TypeError(f"{name} must be int, not {type(limit).__name__}")
             if limit < least:
                 raise ConfigurationError(f"{name} must be {least} or more bytes, not {limit!r}")
         self._role = role
