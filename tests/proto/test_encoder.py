@@ -35,6 +35,8 @@ from nats_proto.errors import (
     MaxPayloadError,
 )
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 KiB = 1024
 BLOCK = b"NATS/1.0\r\nA: 1\r\n\r\n"
 

@@ -19,6 +19,7 @@ from tests.proto.parser_table import A1, BLOCK, GOOD, PING, ROWS, Row, msg
 KiB = 1024
 MiB = 1024 * KiB
 
+BOTH_TWINS = pytest.mark.usefixtures("twin")
 TABLE = [pytest.param(role, row, id=f"{role.value}-{row.id}") for role, row in ROWS]
 
 
@@ -38,6 +39,7 @@ def check(parser: Parser, row: Row, pieces: list[bytes], text: str | None) -> No
     parser.reset()
 
 
+@BOTH_TWINS
 @pytest.mark.parametrize(("role", "row"), TABLE)
 def test_table(role: Role, row: Row) -> None:
     parser = Parser(role, **row.limits)
@@ -62,6 +64,7 @@ def test_table(role: Role, row: Row) -> None:
     assert run(parser, [b"PING\r\n"]) == run(Parser(role, **row.limits), [b"PING\r\n"])
 
 
+@BOTH_TWINS
 @pytest.mark.parametrize(("role", "row"), TABLE)
 def test_reset_from_any_point(role: Role, row: Row) -> None:
     parser = Parser(role, **row.limits)
@@ -79,6 +82,7 @@ def run_fresh(role: Role, stream: bytes) -> RemoteProtocolError | None:
     return parser.error
 
 
+@BOTH_TWINS
 def test_h46_a_cut_leaves_nothing_behind() -> None:
     parser = Parser(Role.CLIENT)
     parser.receive_data(b"HMSG a 1 18 23\r\nNATS/1.0\r\n")
@@ -87,6 +91,7 @@ def test_h46_a_cut_leaves_nothing_behind() -> None:
     assert parser.receive_data(GOOD) == [A1]
 
 
+@BOTH_TWINS
 def test_bad_info_is_a_frame_and_the_stream_goes_on() -> None:
     parser = Parser(Role.CLIENT)
     [info, ping] = parser.receive_data(b"INFO nonsense\r\nPING\r\n")
@@ -97,6 +102,7 @@ def test_bad_info_is_a_frame_and_the_stream_goes_on() -> None:
     assert parser.error is None
 
 
+@BOTH_TWINS
 def test_errors_show_64_bytes_at_most() -> None:
     for stream in (
         b"\\" * 5000,
@@ -112,6 +118,7 @@ def test_errors_show_64_bytes_at_most() -> None:
 # --- large payloads, memory ------------------------------------------------------------------------------------------
 
 
+@BOTH_TWINS
 @pytest.mark.parametrize("size", [64 * KiB, 200 * KiB, MiB + 1])
 @pytest.mark.parametrize("piece", [1000, 4 * KiB, 64 * KiB, 10**9])
 @pytest.mark.parametrize("block", [None, b"NATS/1.0\r\nA: " + b"v" * 70000 + b"\r\n\r\n"], ids=["plain", "headers"])
@@ -124,6 +131,7 @@ def test_large_payloads(size: int, piece: int, block: bytes | None) -> None:
     assert frames == [A1, msg("a", 1, data, None, block), A1]
 
 
+@BOTH_TWINS
 def test_pieces_of_all_sizes_make_one_payload() -> None:
     data = random.Random(7).randbytes(300 * KiB)
     rng = random.Random(8)
@@ -139,6 +147,7 @@ def test_pieces_of_all_sizes_make_one_payload() -> None:
         assert frames == [msg("a", 1, data)]
 
 
+@BOTH_TWINS
 @pytest.mark.parametrize("kind", [bytearray, memoryview, lambda data: memoryview(bytearray(data))])
 def test_the_caller_may_reuse_its_buffer(kind: Any) -> None:
     stream = GOOD + b"HMSG s 2 r 18 9018\r\n" + BLOCK + b"p" * 9000 + b"\r\n"
@@ -152,6 +161,7 @@ def test_the_caller_may_reuse_its_buffer(kind: Any) -> None:
     assert all(type(frame.data) is bytes for frame in frames if isinstance(frame, Message))
 
 
+@BOTH_TWINS
 def test_other_buffers() -> None:
     class Liar(bytes):
         def __len__(self) -> int:
@@ -171,6 +181,7 @@ def test_other_buffers() -> None:
     assert parser.receive_data(b"PING\r\n") == [PING]
 
 
+@BOTH_TWINS
 def test_message_type() -> None:
     class Mine(Message):
         pass

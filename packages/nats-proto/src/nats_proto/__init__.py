@@ -1,7 +1,8 @@
 """NATS without I/O: the whole protocol as state machines, for whatever moves the bytes.
 
 `Session` is a client without its sockets, threads and clock; `Connection`, `Parser` and `ServerPool` are its parts,
-each usable alone. Nothing here reads a clock, a socket, a file or the global random generator.
+each usable alone. Nothing here reads a clock, a socket, a file or the global random generator. `accelerated` tells
+whether the compiled module reads and writes messages; ``NATS_PROTO_PURE=1`` in the environment turns it off.
 """
 
 from ._authentication import Challenge, Credentials
@@ -70,6 +71,7 @@ from ._session import Session
 from ._stats import StatsSnapshot
 from ._status import SessionStatus
 from ._subscription import SubscriptionState, SubscriptionStatus
+from ._twin import accelerated
 from ._version import VERSION as __version__
 
 __all__ = [
@@ -143,5 +145,6 @@ __all__ = [
     "SubscriptionStatus",
     "UnsubscribeFrame",
     "__version__",
+    "accelerated",
     "parse_servers",
 ]

@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from ._control_line import quote
-from ._fast_publish import FastPublish
 from ._headers import HeadersLike, encode_header_block
 from ._subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
+from ._twin import FastPublish
 from .errors import (
     ConfigurationError,
     HeadersNotSupportedError,

@@ -18,8 +18,8 @@ its text are the same for every split:
 * a line that is too long at the first byte over its limit;
 * everything else about a line at its LF; the CR and LF of a payload each at the byte in its place.
 
-In the client's role messages have a fast path. It takes only what is certainly right and leaves everything else, faults
-included, to the strict path.
+In the client's role messages have a fast path, in Python and compiled (`_twin`). It takes only what is certainly right
+and leaves everything else, faults included, to the strict path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import msgspec
 
 from ._assembly import Assembly
 from ._control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
-from ._fast_path import MIN_HEADER_BLOCK, OK, PING, PONG, FastPath
+from ._fast_path import MIN_HEADER_BLOCK, OK, PING, PONG
 from ._frames import (
     ConnectFrame,
     ErrFrame,
@@ -43,6 +43,7 @@ from ._frames import (
     UnsubscribeFrame,
 )
 from ._info import parse_info
+from ._twin import FastPath
 from .errors import ConfigurationError, RemoteProtocolError
 
 __all__ = ["Parser", "Role"]

@@ -1,0 +1,203 @@
+"""The compiled twin does what the Python one does: frame by frame, byte by byte, error by error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nats_proto import Frame, Message, Role
+from nats_proto.testing import chunked, subjects
+from tests import fuzz
+from tests.properties.streams import LIMITS, good, hostile
+from tests.twins import COMPILED, PURE, Twin
+
+if COMPILED is None:
+    pytest.skip("the compiled module is not built", allow_module_level=True)
+
+Mutable = bytes | bytearray | memoryview
+
+
+class Mine(Message):
+    """What a client delivers instead of `Message`."""
+
+    client: object = None
+
+
+NUMBERS = [
+    *("0", "1", "2", "9", "10", "11", "12", "18", "00", "01", "0012", "0" * 19, "0" * 18 + "3", "0" * 20),
+    *(str(2**bits + more) for bits in (7, 8, 15, 16, 31, 32, 53, 62, 63, 64) for more in (-1, 0, 1)),
+    *(str(10**digits - 1) for digits in (18, 19, 20)),
+    *("9" * 19 + "0", "1" + "0" * 19, "9" * 400),
+    *("-1", "+1", "1_0", "0x1", "1.0", "1e3", "\u0662", "\uff12", "1\xa0", "\x0b1", "1\x00", "", "x"),
+]
+"""At, below and above every size of word, and what `int` would take but the protocol does not."""
+
+LARGE_LIMITS: dict[str, Any] = {"max_control_line": 2**70, "max_header_bytes": 2**70, "max_payload": 2**70}
+"""Nothing is refused for its length, so every number reaches the sums that are made with it."""
+
+FEW = st.sampled_from(["a", "a.b", "ab", "ä", "a\x00b", "a\x7f", "a\udcff", "", "_INBOX.x.1", "7"])
+SIZED = st.sampled_from(NUMBERS) | st.integers(0, 40).map(str)
+BLANK = st.sampled_from([" "] * 12 + ["  ", "\t", "", "\r", "\n"])
+LINE_END = st.sampled_from(["\r\n"] * 8 + ["\n", "\r", "\r\r\n", " \r\n", ""])
+CONTENT = st.sampled_from([b"", b"x", b"xy", b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nA: 1\r\n\r\n", b"\r\n"]) | st.binary(
+    max_size=30
+)
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> bytes:
+    """A message whose every part may be a little wrong, its numbers more than a little."""
+    verb = draw(st.sampled_from(["MSG", "HMSG", "MSG", "HMSG", "msg", "Hmsg", "MSGS"]))
+    words = [verb, draw(FEW), draw(SIZED), *draw(st.lists(FEW | SIZED, max_size=2))]
+    content = draw(CONTENT)
+    if draw(st.booleans()):
+        words += [str(len(content))] if verb != "HMSG" else [str(min(12, len(content))), str(len(content))]
+    else:
+        words += draw(st.lists(SIZED, min_size=1, max_size=3))
+    line = "".join(word + draw(BLANK) for word in words[:-1]) + words[-1] + draw(LINE_END)
+    return (
+        line.encode("utf-8", "surrogateescape") + content + draw(st.sampled_from([b"\r\n"] * 8 + [b"", b"\r", b"\n\r"]))
+    )
+
+
+def streams() -> st.SearchStrategy[bytes]:
+    some = st.lists(lines() | good(Role.CLIENT) | st.sampled_from([b"PING\r\n", b"PONG\r\n", b"+OK\r\n"]), max_size=6)
+    repeated = st.tuples(lines(), st.integers(1, 4)).map(lambda drawn: drawn[0] * drawn[1])
+    return some.map(b"".join) | hostile() | st.tuples(repeated, lines(), repeated).map(b"".join)
+
+
+LIMIT_SETS = st.sampled_from([{}, LIMITS, LARGE_LIMITS, {"max_control_line": 17, "max_payload": 0}])
+
+
+def seen(frames: list[Frame]) -> list[tuple[Any, ...]]:
+    """All there is to a frame, the types of its parts included."""
+    shown: list[tuple[Any, ...]] = []
+    for frame in frames:
+        if isinstance(frame, Message):
+            parts: tuple[object, ...] = (frame.subject, frame.sid, frame.reply, frame.data, frame.header_block)
+            shown.append((type(frame), parts, [type(part) for part in parts], frame.parsed))
+        else:
+            shown.append((type(frame), frame))
+    return shown
+
+
+def parsed(twin: Twin, pieces: list[bytes], **options: Any) -> tuple[list[tuple[Any, ...]], object, str]:
+    parser = twin.parser(**options)
+    frames = [frame for piece in pieces for frame in parser.receive_data(piece)]
+    return seen(frames), type(parser.error), str(parser.error)
+
+
+@given(streams(), LIMIT_SETS, st.sampled_from([Message, Mine]), st.data())
+@example(b"MSG a 1 1\r\nx\r\n" * 3, {}, Mine, None)
+@example(b"HMSG a 1 r 12 13\r\nNATS/1.0\r\n\r\nx\r\n" * 3, {}, Mine, None)
+def test_both_read_the_same(stream: bytes, limits: dict[str, Any], message_type: type[Message], data: Any) -> None:
+    whole = parsed(PURE, [stream], message_type=message_type, **limits)
+    assert parsed(COMPILED, [stream], message_type=message_type, **limits) == whole
+    cut = data.draw(chunked(stream)) if data is not None else [stream[:9], stream[9:]]
+    assert parsed(COMPILED, cut, message_type=message_type, **limits) == whole
+
+
+@given(streams(), LIMIT_SETS)
+def test_both_fast_paths_stop_at_the_same_byte(stream: bytes, limits: dict[str, int]) -> None:
+    """From every place of the stream, also from those where no operation begins."""
+    limits = {"max_control_line": 4096, "max_header_bytes": 4096, "max_payload": 4096, **limits}
+    limits.pop("max_info", None)
+    twins = [twin.fast_path(message_type=Message, **limits) for twin in (PURE, COMPILED)]
+    for position in range(len(stream) + 1):
+        taken: list[tuple[int, list[Frame]]] = []
+        for twin in twins:
+            frames: list[Frame] = []
+            taken.append((twin.read(stream, position, frames), frames))
+        assert taken[0] == taken[1]
+
+
+# --- publishes -------------------------------------------------------------------------------------------------------
+
+
+class Liar(str):
+    """Says that it is another subject, known to be good."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "a"
+
+    def __hash__(self) -> int:
+        return hash("a")
+
+    def __len__(self) -> int:
+        return 1
+
+    def encode(self, *_: Any) -> bytes:
+        return b"a"
+
+
+HOSTILE_SUBJECTS = st.sampled_from(
+    [
+        *("a", "a.b", "a.b.c", "", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "a*", "a>b", "*a", "$JS.ACK.x"),
+        *("a b", "a\tb", "a\r\nPING", "a\nb", "a\x00b", "a\x1fb", "a\x7fb", "a\x80b", "ä", "日本", "a\ud800", "\udcff"),
+        *("s" * 20, "s" * 4090, "s" * 4096, "a." * 2000 + "a", Liar("a b"), Liar("evil\r\nPING"), Liar("c")),
+    ]
+)
+SUBJECTS = HOSTILE_SUBJECTS | subjects() | st.text(st.characters(max_codepoint=0x80), max_size=8)
+NOT_SUBJECTS = st.sampled_from([None, 1, b"a", bytearray(b"a"), ["a"], ("a",), object])
+PAYLOADS: st.SearchStrategy[Any] = st.one_of(
+    st.binary(max_size=40),
+    st.integers(0, 70_000).map(lambda size: b"x" * size),
+    st.sampled_from([0, 1, 9, 10, 99, 100, 9999, 10_000, 65535, 65536]).map(
+        lambda size: b"\r\n" * (size // 2) + b"y" * (size % 2)
+    ),
+    st.binary(max_size=9).map(bytearray),
+    st.binary(max_size=9).map(lambda data: memoryview(data)[::2]),
+    st.sampled_from(["text", None, 5, [1], type("Bytes", (bytes,), {"__len__": lambda self: 1})(b"abc")]),
+)
+HEADERS: st.SearchStrategy[Any] = st.sampled_from(
+    [None] * 6 + [{}, [], {"A": "1"}, [("A", "1"), ("A", "2")], {"A": "\r\n"}, {"a b": "1"}, {1: "1"}, 5]
+)
+CALLS = st.tuples(SUBJECTS | NOT_SUBJECTS, PAYLOADS, st.none() | SUBJECTS | NOT_SUBJECTS, HEADERS)
+ALLOWED = st.none() | st.tuples(st.sampled_from([1, 5, 16, 65535, 65536, 2**31, 2**63, 2**64 - 1]), st.booleans())
+
+
+def written(encoder: Any, call: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        operation = encoder.publish(*call)
+    except Exception as error:
+        return type(error), str(error)
+    return type(operation), operation, [type(piece) for piece in operation]
+
+
+@given(st.sampled_from([1, 7, 12, 20, 100, 4096, 2**20, 2**63, 2**70]), ALLOWED, st.lists(CALLS, max_size=6))
+def test_both_write_the_same(
+    max_control_line: int, allowed: tuple[int, bool] | None, calls: list[tuple[Any, ...]]
+) -> None:
+    encoders = [twin.encoder(max_control_line=max_control_line) for twin in (PURE, COMPILED)]
+    for _ in range(2):  # the second time with what the first one remembered
+        for call in calls:
+            pure, compiled = (written(encoder, call) for encoder in encoders)
+            assert compiled == pure
+        if allowed is not None:
+            for encoder in encoders:
+                encoder.server_allows(max_payload=allowed[0], headers=allowed[1])
+
+
+@pytest.mark.parametrize("reply", [None, "r", "_INBOX.a.b"])
+def test_lengths_around_every_limit(reply: str | None) -> None:
+    for max_control_line in (8, 11, 30, 31, 32):
+        for allowed in (None, 1, 9, 10, 100, 65536):
+            encoders = [twin.encoder(max_control_line=max_control_line) for twin in (PURE, COMPILED)]
+            for encoder in encoders:
+                if allowed is not None:
+                    encoder.server_allows(max_payload=allowed, headers=True)
+            for length in range(max_control_line):
+                for size in (0, 1, 2, 9, 10, 11, 99, 100, 101, 65535, 65536):
+                    call = ("s" * length, b"x" * size, reply)
+                    assert written(encoders[0], call) == written(encoders[1], call), (
+                        max_control_line,
+                        allowed,
+                        call[0],
+                    )
+
+
+def test_the_fuzz_corpus_for_a_moment() -> None:
+    assert fuzz.replay(rounds=10, seed=1) > 1000
