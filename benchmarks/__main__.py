@@ -14,9 +14,11 @@ import platform
 import statistics
 from collections.abc import Callable, Sequence
 
+import nats_proto
 from nats_sync.testing import LocalServer
+from tests.twins import TWINS
 
-from . import clients, parse_rate, parser_linear, pool_rotation, transports
+from . import clients, encode_rate, parse_rate, parser_linear, pool_rotation, transports
 
 Repetition = Callable[[], float]
 
@@ -33,7 +35,14 @@ def in_turn(functions: Sequence[Repetition], repetitions: int) -> list[list[floa
 def row(name: str, figures: Sequence[float], scale: float, unit: str, note: str = "") -> None:
     """Median, least and most."""
     low, middle, high = min(figures) * scale, statistics.median(figures) * scale, max(figures) * scale
-    print(f"  {name:<44}{middle:>9.2f} {unit:<6} ({low:.2f} … {high:.2f}) {note}", flush=True)
+    print(f"  {name:<54}{middle:>9.2f} {unit:<6} ({low:.2f} … {high:.2f}) {note}", flush=True)
+
+
+def both_rows(name: str, twins: Sequence[str], figures: Sequence[Sequence[float]]) -> None:
+    """The pure and the compiled twin below each other, and how they compare."""
+    for twin, kept in zip(twins, figures, strict=True):
+        ratio = statistics.median(kept) / statistics.median(figures[0])
+        row(f"{name}: {twin}", kept, 1e-6, "M/s", "" if kept is figures[0] else f"{ratio:.1f} x")
 
 
 def main() -> None:
@@ -47,7 +56,8 @@ def main() -> None:
     print(f"{python}, {os.cpu_count()} cores, {repetitions} repetitions: median (least … most)")
     print("\nIn memory, the core alone")
     bench_core(repetitions)
-    print("\nAgainst a nats-server on loopback, every message counted")
+    mode = "with the compiled module" if nats_proto.accelerated else "in Python alone"
+    print(f"\nAgainst a nats-server on loopback, every message counted, {mode}")
     with LocalServer() as server:
         bench_clients(server, repetitions, scale)
     print("\nTLS and WebSocket, beside TCP and a bare MemoryBIO loop")
@@ -55,17 +65,20 @@ def main() -> None:
 
 
 def bench_core(repetitions: int) -> None:
-    """Parser and pool."""
-    count = 100_000
+    """Parser, encoder and pool."""
+    twins = [twin for twin in TWINS.values() if twin is not None]
     for name, make in parse_rate.STREAMS.items():
-        stream = b"".join(make(number) for number in range(count))
-        figures = in_turn([lambda stream=stream: parse_rate.rate(stream, count)], repetitions)[0]
-        row(f"parse in 64 KiB chunks: {name}", figures, 1e-6, "M/s")
+        chunks, count = parse_rate.chunks_of(make)
+        functions = [lambda t=t, c=chunks, n=count: parse_rate.rate(t, c, n, 100_000) for t in twins]
+        both_rows(f"parse: {name}", [twin.name for twin in twins], in_turn(functions, repetitions))
+    for name, calls in encode_rate.CALLS.items():
+        functions = [lambda t=t, c=calls: encode_rate.rate(t, c, 100_000) for t in twins]
+        both_rows(f"publish: {name}", [twin.name for twin in twins], in_turn(functions, repetitions))
     for size in (2**20, 10 * 2**20):
         nanoseconds = parser_linear.time_per_byte(b"MSG a 1 %d\r\n" % size, size, b"\r\n")
-        print(f"  {f'payload of {size:,} B, byte by byte':<44}{nanoseconds:>9.2f} ns per byte", flush=True)
+        print(f"  {f'payload of {size:,} B, byte by byte':<54}{nanoseconds:>9.2f} ns per byte", flush=True)
     for servers, seconds in pool_rotation.measure():
-        print(f"  {f'next of {servers:,} servers':<44}{seconds * 1e6:>9.2f} us per step", flush=True)
+        print(f"  {f'next of {servers:,} servers':<54}{seconds * 1e6:>9.2f} us per step", flush=True)
 
 
 def bench_clients(server: LocalServer, repetitions: int, scale: float) -> None:
