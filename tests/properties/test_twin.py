@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -100,18 +101,79 @@ def test_both_read_the_same(stream: bytes, limits: dict[str, Any], message_type:
     assert parsed(COMPILED, cut, message_type=message_type, **limits) == whole
 
 
-@given(streams(), LIMIT_SETS)
-def test_both_fast_paths_stop_at_the_same_byte(stream: bytes, limits: dict[str, int]) -> None:
-    """From every place of the stream, also from those where no operation begins."""
+def assert_both_take_the_same(stream: bytes, places: Iterable[int] = (0,), **limits: int) -> None:
+    """Not the parsers but their fast paths alone: equal frames, and what is left begins at the same byte."""
     limits = {"max_control_line": 4096, "max_header_bytes": 4096, "max_payload": 4096, **limits}
-    limits.pop("max_info", None)
     twins = [twin.fast_path(message_type=Message, **limits) for twin in (PURE, COMPILED)]
-    for position in range(len(stream) + 1):
-        taken: list[tuple[int, list[Frame]]] = []
-        for twin in twins:
-            frames: list[Frame] = []
-            taken.append((twin.read(stream, position, frames), frames))
-        assert taken[0] == taken[1]
+    for position in places:
+        pure, compiled = list[Frame](), list[Frame]()
+        assert twins[1].read(stream, position, compiled) == twins[0].read(stream, position, pure), (stream, limits)
+        assert seen(compiled) == seen(pure), (stream, limits)
+
+
+@given(streams(), LIMIT_SETS)
+def test_both_take_the_same_from_every_place(stream: bytes, limits: dict[str, int]) -> None:
+    """Also from those where no operation begins."""
+    limits = {name: limit for name, limit in limits.items() if name != "max_info"}
+    assert_both_take_the_same(stream, range(len(stream) + 1), **limits)
+
+
+BLOCK = b"NATS/1.0\r\n\r\n"
+BASES = [
+    b"MSG a.b 12 5\r\nhello\r\n",
+    b"MSG a.b 1 r.1 2\r\nxy\r\n",
+    b"HMSG a 1 12 14\r\n" + BLOCK + b"xy\r\n",
+    b"HMSG a 1 r 12 12\r\n" + BLOCK + b"\r\n",
+    b"PING\r\n",
+    b"PONG\r\n",
+    b"+OK\r\n",
+]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_byte_in_every_place(base: bytes) -> None:
+    for at in range(len(base)):
+        for value in range(256):
+            other = base[:at] + bytes([value]) + base[at + 1 :]
+            assert_both_take_the_same(base + other + base)
+            assert_both_take_the_same(base[:at] + bytes([value]) + base[at:])
+        assert_both_take_the_same(base[:at] + base[at + 1 :] + base)
+        assert_both_take_the_same(base + base[:at])
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", ["max_control_line", "max_header_bytes", "max_payload"])
+def test_every_limit(base: bytes, name: str) -> None:
+    least = 6 if name == "max_control_line" else 0
+    for limit in range(least, 40):
+        assert_both_take_the_same(base * 2, **{name: limit})
+
+
+@pytest.mark.parametrize("limits", [{}, LARGE_LIMITS], ids=["usual", "large"])
+def test_every_number_in_every_place(limits: dict[str, int]) -> None:
+    for number in [*NUMBERS, *map(str, range(30))]:
+        for template in ("MSG a {} 1", "MSG a 1 {}", "MSG a 1 {} 1", "MSG a 1 r {}", "MSG {} {} {}"):
+            assert_both_take_the_same(template.replace("{}", number).encode() + b"\r\nx\r\n", **limits)
+        for template in ("a {} 12 13", "a 1 {} 13", "a 1 12 {}", "a 1 r {} 13", "a 1 r 12 {}", "a 1 {} 12 13"):
+            assert_both_take_the_same(
+                b"HMSG " + template.replace("{}", number).encode() + b"\r\n" + BLOCK + b"x\r\n", **limits
+            )
+
+
+def test_what_is_the_same_as_before_and_what_is_not() -> None:
+    """Of two messages in a row every part may be equal or another, a beginning of the other's, or of another length."""
+    subjects, sids, replies = ("a", "b", "ab", "a.1"), ("1", "2", "12", "01"), ("", "r ", "q ", "rr ", "1 ")
+    messages = [
+        f"MSG {subject} {sid} {reply}{len(data)}\r\n{data}\r\n".encode()
+        for subject in subjects
+        for sid in sids
+        for reply in replies
+        for data in ("", "x", "yz")
+    ]
+    with_headers = [b"HMSG a 1 12 13\r\n%bx\r\n" % BLOCK, b"HMSG a 1 r 12 12\r\n%b\r\n" % BLOCK]
+    for first in messages[::3] + with_headers:
+        for second in messages + with_headers:
+            assert_both_take_the_same(first + second + first)
 
 
 # --- publishes -------------------------------------------------------------------------------------------------------
@@ -179,6 +241,15 @@ def test_both_write_the_same(
         if allowed is not None:
             for encoder in encoders:
                 encoder.server_allows(max_payload=allowed[0], headers=allowed[1])
+
+
+def test_every_character_in_every_place() -> None:
+    encoders = [twin.encoder() for twin in (PURE, COMPILED)]
+    for character in [*map(chr, range(0x102)), "\u3000", "\ud800", "\U0001f600"]:
+        for template in ("{}", "{}a", "a{}", "a{}b", "a.{}", "{}.a", "a.{}.b", "a.{}b", "a.b{}"):
+            subject = template.replace("{}", character)
+            for call in ((subject, b"x"), ("a", b"x", subject)):
+                assert written(encoders[1], call) == written(encoders[0], call)
 
 
 @pytest.mark.parametrize("reply", [None, "r", "_INBOX.a.b"])
