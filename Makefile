@@ -29,7 +29,7 @@ CORE := tests/proto tests/properties tests/simulation
 
 # The compiled module built once more, with checks in place of trust. Python's own allocator would hide what it hands out.
 ASAN := $(abspath build/asan)
-SANITIZE := -O1 -g -UNDEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE := -O1 -g -UNDEBUG -Wall -Wextra -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 SANITIZED = NATS_PROTO_PURE= PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
     ASAN_OPTIONS=detect_leaks=0:handle_segv=2 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python
 ROUNDS ?= 50

@@ -215,7 +215,7 @@ PAYLOADS: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(["text", None, 5, [1], type("Bytes", (bytes,), {"__len__": lambda self: 1})(b"abc")]),
 )
 HEADERS: st.SearchStrategy[Any] = st.sampled_from(
-    [None] * 6 + [{}, [], {"A": "1"}, [("A", "1"), ("A", "2")], {"A": "\r\n"}, {"a b": "1"}, {1: "1"}, 5]
+    [None] * 6 + [{}, [], {"A": "1"}, [("A", "1"), ("A", "2")], {"A": "\r\n"}, {"a b": "1"}, {1: "1"}, 5, 0, ""]
 )
 CALLS = st.tuples(SUBJECTS | NOT_SUBJECTS, PAYLOADS, st.none() | SUBJECTS | NOT_SUBJECTS, HEADERS)
 ALLOWED = st.none() | st.tuples(st.sampled_from([1, 5, 16, 65535, 65536, 2**31, 2**63, 2**64 - 1]), st.booleans())
