@@ -93,6 +93,17 @@ def test_a_place_outside_the_buffer(position: int) -> None:
     assert frames == []
 
 
+@pytest.mark.parametrize("limit", [-(2**63), -1, 0])
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_that_no_parser_has_let_nothing_through(twin: Twin, name: str, limit: int) -> None:
+    fast = twin.fast_path(message_type=Message, **{**LIMITS, name: limit})
+    line = b"HMSG a 1 %b %b\r\n" if name == "max_header_bytes" else b"MSG a %b %b\r\n"
+    for number in (b"12", b"%d" % (2**63 - 1), b"%d" % 2**63, b"9" * 19):
+        frames: list[Frame] = []
+        assert fast.read(line % (number, number) + b"NATS/1.0\r\n\r\n\r\n", 0, frames) == 0
+        assert frames == []
+
+
 @WITH_MODULE
 def test_only_real_bytes_and_lists() -> None:
     assert compiled_module is not None

@@ -141,9 +141,9 @@ cdef class FastPath:
             return False
         if headers and not read_number(text, &words, words.count - 2, &block_size):
             return False
-        if headers and not <uint64_t>MIN_HEADER_BLOCK <= block_size <= <uint64_t>self.max_header_bytes:
+        if headers and not (<uint64_t>MIN_HEADER_BLOCK <= block_size and within(block_size, self.max_header_bytes)):
             return False
-        if not block_size <= size <= <uint64_t>self.max_payload:
+        if not (block_size <= size and within(size, self.max_payload)):
             return False
         line.begin = position
         line.length = stop - position
@@ -232,6 +232,11 @@ cdef inline bint read_number(Bytes text, const Words* words, Py_ssize_t index, u
         at += 1
     number[0] = value
     return True
+
+
+cdef inline bint within(uint64_t number, Py_ssize_t limit) noexcept nogil:
+    """Whether it is a length, and no larger than the limit. Nothing is within one below 0, which as a word is large."""
+    return 0 <= limit and number <= <uint64_t>limit
 
 
 cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
