@@ -132,7 +132,8 @@ def test_flushes_belong_to_their_connection() -> None:
     outbox.cut()
     outbox.begin()
     outbox.append_ping(2)
-    assert outbox.take(HIGH_WATER, []) == ([SMALL, PING], [2])
+    pieces, pings = outbox.take(HIGH_WATER, [])
+    assert (b"".join(pieces), pings) == (flat([SMALL, PING]), [2])
 
 
 def test_tokens_leave_with_the_chunk_that_has_their_ping() -> None:
@@ -149,7 +150,7 @@ def test_a_ping_that_fills_its_chunk_keeps_its_token() -> None:
     outbox.append(filler)
     outbox.append_ping(9)
     pieces, pings = outbox.take(1, [])
-    assert (pieces, pings) == ([filler, PING], [9])
+    assert (b"".join(pieces), pings) == (flat([filler, PING]), [9])
 
 
 @pytest.mark.parametrize("limit", [1, CHUNK_SIZE, 4 * CHUNK_SIZE, 100 * CHUNK_SIZE])
@@ -161,7 +162,7 @@ def test_a_batch_ends_with_the_chunk_that_reaches_the_limit(limit: int) -> None:
         size = sum(map(len, pieces))
         assert size <= limit + CHUNK_SIZE + 1100
         taken += pieces
-    assert taken == operations
+    assert b"".join(taken) == flat(operations)
 
 
 def test_operations_in_front_are_given_in_bounded_batches_too() -> None:

@@ -27,6 +27,8 @@ def snapshot(value: object, seen: dict[int, object] | None = None) -> object:
     names |= set(getattr(value, "__dict__", {}))
     names -= {"__weakref__", "_rng", "_keys"}  # _keys: drawn from it ahead
     names -= {"_heads"}  # checked subjects that the encoder remembers
+    if type(value).__name__ == "Tail":  # compiled, it has no slots to be found
+        names |= {"size", "limit", "msgs", "payload_bytes"}
     if type(value).__module__.startswith("nats_proto") and names:
         return {name: snapshot(getattr(value, name, None), seen) for name in sorted(names)}
     if isinstance(value, dict):

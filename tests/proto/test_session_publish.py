@@ -117,13 +117,12 @@ def test_bytes_a_writer_reports_late_are_not_written_again() -> None:
     world = World().ready()
     world.session.publish("a")
     world.session.publish("b")
-    (first, second) = world.session.data_to_send()
+    (piece,) = world.session.data_to_send()
     world.session.receive_eof(now=world.now)
-    world.session.data_sent(len(first) + 1)
+    world.session.data_sent(len(piece) // 2 + 1)
     world.pump()
     world.up()
     assert world.words() == ["CONNECT", "PING", "PUB b [0]"]
-    assert len(second) == len(first)
 
 
 @pytest.mark.parametrize("written", [0, 10])
@@ -386,7 +385,7 @@ def test_what_was_refused_while_it_was_written_is_not_written_again(payload: int
     world = World().ready()
     world.session.publish("a", b"x" * payload)
     world.session.publish("b", b"x" * 10)
-    pieces = world.session.data_to_send()
+    written = sum(map(len, world.session.data_to_send()))
     world.session.data_sent(5)
     world.session.receive_data(info(max_payload=10) + err("Maximum Payload Violation"), now=world.now)
     size = len(f"PUB a {payload}\r\n\r\n") + payload
@@ -399,7 +398,7 @@ def test_what_was_refused_while_it_was_written_is_not_written_again(payload: int
     ]
     assert isinstance(events[1], PublishesDropped)
     assert (events[1].dropped_msgs, events[1].dropped_bytes) == (1, size)
-    left = len(pieces[-1])
+    left = written - size
     assert world.session.pending_bytes == left
     # what the writer had handed over meanwhile
     late_bytes = {"nothing": 0, "a few bytes": 5, "a": size - 5, "nearly b": size - 5 + left - 1}[late]

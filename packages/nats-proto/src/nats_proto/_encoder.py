@@ -55,22 +55,30 @@ class Encoder(FastPublish):
     ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
     """
 
-    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload")
+    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload", "certain")
 
     def __init__(self, *, max_control_line: int = 4096) -> None:
         super().__init__()
         self._max_control_line = _integer("max_control_line", max_control_line)
         self._max_payload: int | None = None
         self._headers_supported = True
-        self._limit(max_control_line, LARGE_PAYLOAD - 1)
+        self.certain = (max_control_line, LARGE_PAYLOAD - 1)
+        """The longest line and the largest payload (bytes) of which nothing else has to be looked at."""
+        self._limit(*self.certain)
 
     def server_allows(self, *, max_payload: int, headers: bool) -> bool:
         """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
         before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
-        self._limit(self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
+        self.certain = (self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
+        self._limit(*self.certain)
         return less
+
+    @property
+    def heads(self) -> dict[str, bytes]:
+        """The beginnings of PUB for subjects that were checked."""
+        return self._heads
 
     # --- the client's role -------------------------------------------------------------------------------------------
 

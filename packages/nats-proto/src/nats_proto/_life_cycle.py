@@ -55,9 +55,9 @@ class LifeCycle(Generic[MessageT]):
         "_events",
         "_link",
         "_options",
+        "_status",
         "_traffic",
         "reconnects",
-        "status",
     )
 
     def __init__(
@@ -72,6 +72,17 @@ class LifeCycle(Generic[MessageT]):
         self._close_error: NATSError | None = None
         self.status = SessionStatus.DISCONNECTED
         self.reconnects = 0
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where the session is in its life."""
+        return self._status
+
+    @status.setter
+    def status(self, status: SessionStatus) -> None:
+        self._status = status
+        # In any other status a publish is for `check_publish` to look at.
+        self._traffic.outbox.allow_quick(status is SessionStatus.CONNECTED)
 
     # --- what the user asks for --------------------------------------------------------------------------------------
 
@@ -128,7 +139,7 @@ class LifeCycle(Generic[MessageT]):
         """An event of the connection that concerns the link."""
         match event:
             case InfoReceived(info=info):
-                less = self._traffic.encoder.server_allows(max_payload=info.max_payload, headers=info.headers)
+                less = self._traffic.server_allows(max_payload=info.max_payload, headers=info.headers)
                 if less and self._link.up:  # else it is not known yet who says so
                     self._traffic.drop_refused()
                 self._link.info_received(event, now=now)

@@ -2,10 +2,14 @@
 
 Theory of operation
 -------------------
-Operations (whole protocol operations, never parts) are appended to the *tail*. When the tail holds `CHUNK_SIZE` bytes
-it is sealed and a new one begun; so taking a batch moves a few chunks instead of looking at every operation.
+Operations (whole protocol operations, never parts) are written to the *tail*, one behind the other. When it holds
+`CHUNK_SIZE` bytes it is sealed: the bytes are one piece from then on, with the length of each operation beside it. So
+taking a batch moves a few chunks instead of looking at every operation, and nothing is joined.
 
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
+
+Nearly all publishes do not even come by here: what is certainly right `Tail.publish` takes by itself, as long as its
+limit says that there is nothing else to be looked at.
 
 At a `cut` operations whose bytes were all accepted by the transport are gone: core NATS is at most once, and writing
 them again could double them. Of the rest publishes are kept, in order; SUB, UNSUB, PING and PONG belong to the
@@ -28,10 +32,12 @@ PINGs leave, which is the order the PONGs come back.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 from ._encoder import PING, Refusal
+from ._twin import Tail
 from .errors import LocalProtocolError
 
 __all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
@@ -50,19 +56,31 @@ _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
 
 
 class _Chunk:
-    __slots__ = ("has_pieces", "operations", "pings", "size")
+    """Whole operations that are written together: one piece of bytes, or a large payload between two small ones."""
 
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-        self.size = 0
+    __slots__ = ("_content", "_lengths", "_operations", "pings", "size")
+
+    def __init__(self, operations: list[Operation] | None = None, content: bytes = b"", lengths: Sequence[int] = ()):
+        self._operations = operations
+        self._content = content
+        self._lengths = lengths
+        self.size = len(content) if operations is None else sum(map(operation_size, operations))
         self.pings: tuple[int, ...] = ()
-        self.has_pieces = False
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Hardly ever asked for: at a cut."""
+        if self._operations is not None:
+            return self._operations
+        ends = [0, *accumulate(self._lengths)]
+        return [self._content[begin:end] for begin, end in pairwise(ends)]
 
     def pieces(self) -> list[bytes]:
-        if not self.has_pieces:
-            return self.operations  # type: ignore[return-value]  # no tuple was ever appended
+        """What is to be written."""
+        if self._operations is None:
+            return [self._content]
         flat: list[bytes] = []
-        for operation in self.operations:
+        for operation in self._operations:
             if isinstance(operation, bytes):
                 flat.append(operation)
             else:
@@ -70,16 +88,18 @@ class _Chunk:
         return flat
 
 
-def _chunks_of(operations: Iterable[Operation]) -> list[_Chunk]:
-    chunks: list[_Chunk] = []
+def _chunks_of(operations: Iterable[Operation]) -> Iterator[_Chunk]:
+    gathered: list[Operation] = []
+    size = 0
     for operation in operations:
-        if not chunks or chunks[-1].size >= CHUNK_SIZE:
-            chunks.append(_Chunk())
-        chunk = chunks[-1]
-        chunk.operations.append(operation)
-        chunk.size += operation_size(operation)
-        chunk.has_pieces = chunk.has_pieces or not isinstance(operation, bytes)
-    return chunks
+        gathered.append(operation)
+        size += operation_size(operation)
+        if size >= CHUNK_SIZE:
+            yield _Chunk(gathered)
+            gathered = []
+            size = 0
+    if gathered:
+        yield _Chunk(gathered)
 
 
 class Outbox:
@@ -87,19 +107,23 @@ class Outbox:
 
     __slots__ = (
         "_aside",
+        "_full",
         "_in_flight",
         "_open",
+        "_pending",
+        "_pings",
+        "_quick",
         "_sealed",
         "_sent_of_flight",
-        "_tail",
         "_unaccepted",
-        "full",
-        "pending_bytes",
+        "tail",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, heads: dict[str, bytes] | None = None) -> None:
+        self.tail = Tail({} if heads is None else heads)
+        self._pings: tuple[int, ...] = ()
+        """In the tail."""
         self._sealed: deque[_Chunk] = deque()
-        self._tail = _Chunk()
         self._in_flight: deque[_Chunk] = deque()
         self._aside: deque[Operation] = deque()
         """What was in flight at the cut, until `begin`."""
@@ -108,56 +132,70 @@ class Outbox:
         self._unaccepted = 0
         self._open = False
         """There is a transport: between `begin` and `cut`."""
-        self.pending_bytes = 0
+        self._pending = 0
+        """`pending_bytes` without those in the tail."""
+        self._full = False
+        self._quick = False
+
+    @property
+    def pending_bytes(self) -> int:
         """Bytes appended or taken and not yet accepted by the transport; after a cut those of publishes alone."""
-        self.full = False
+        return self._pending + self.tail.size
+
+    @property
+    def full(self) -> bool:
         """Whether a publisher with a connection should wait."""
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self._full = full
+        self.tail.limit = CHUNK_SIZE if self._quick and not full else 0
+
+    def allow_quick(self, allowed: bool) -> None:
+        """Whether a publish needs nothing but room: `Tail.publish` may take it."""
+        self._quick = allowed
+        self.full = self._full
 
     def append(self, operation: Operation) -> None:
         """Add one operation behind all others."""
-        tail = self._tail
-        if isinstance(operation, bytes):
-            size = len(operation)
-        else:
-            size = operation_size(operation)
-            tail.has_pieces = True
-        tail.operations.append(operation)
-        tail.size += size
-        self.pending_bytes += size
-        if tail.size >= CHUNK_SIZE:
+        if not isinstance(operation, bytes):
             self._seal()
-            self.full = self.full or self.pending_bytes >= HIGH_WATER
+            self._add(_Chunk([operation]))
+            return
+        self.tail.append(operation)
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
 
     def append_ping(self, token: int) -> None:
         """Add the PING of a flush behind all others."""
+        self._pings = (*self._pings, token)
         self.append(PING)
-        chunk = self._tail if self._tail.operations else self._sealed[-1]
-        chunk.pings = (*chunk.pings, token)
 
     def prepend(self, operations: Iterable[bytes]) -> None:
         """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
-        chunks = _chunks_of(operations)
+        chunks = list(_chunks_of(operations))
         self._sealed.extendleft(reversed(chunks))
-        self.pending_bytes += sum(chunk.size for chunk in chunks)
+        self._pending += sum(chunk.size for chunk in chunks)
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
-        if not (control or self._sealed or self._tail.operations):
+        if not (control or self._sealed or self.tail.size):
             return [], []
         pieces: list[bytes] = []
         pings: list[int] = []
         if control:
-            chunk = _Chunk()
-            chunk.operations.extend(control)
-            chunk.size = sum(map(len, control))
-            self.pending_bytes += chunk.size
+            chunk = _Chunk([*control])
+            self._pending += chunk.size
             self._unaccepted += chunk.size
             self._in_flight.append(chunk)
             pieces.extend(control)
         taken = 0
         while taken < limit:
             if not self._sealed:
-                if not self._tail.operations:
+                if not self.tail.size:
                     break
                 self._seal()
             chunk = self._sealed.popleft()
@@ -176,13 +214,13 @@ class Outbox:
         if not 0 <= nbytes <= self._unaccepted:
             raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
         self._unaccepted -= nbytes
-        self.pending_bytes -= nbytes
+        self._pending -= nbytes
         sent = self._sent_of_flight + nbytes
         in_flight = self._in_flight
         while in_flight and sent >= in_flight[0].size:
             sent -= in_flight.popleft().size
         self._sent_of_flight = sent
-        if self.pending_bytes <= LOW_WATER:
+        if self._full and self.pending_bytes <= LOW_WATER:
             self.full = False
 
     def cut(self) -> None:
@@ -194,7 +232,7 @@ class Outbox:
         for operation in waiting:
             self.append(operation)
         self._aside.extend(in_flight)
-        self.pending_bytes += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
+        self._pending += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
         self._sent_late(sent)
 
     def drop(self, refusal: Callable[[Operation], Refusal | None]) -> list[Refusal]:
@@ -206,16 +244,17 @@ class Outbox:
             if refused is None:
                 return True
             dropped.append(refused)
-            self.pending_bytes -= operation_size(operation)
+            self._pending -= operation_size(operation)
             return False
 
+        self._seal()
         self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
-        for chunk in (*self._sealed, self._tail):
+        for index, chunk in enumerate(self._sealed):
             before = len(dropped)
             operations = [operation for operation in chunk.operations if stays(operation)]
             if len(dropped) > before:
-                chunk.operations = operations
-                chunk.size = sum(map(operation_size, operations))
+                self._sealed[index] = _Chunk(operations)
+                self._sealed[index].pings = chunk.pings
         if self.pending_bytes <= LOW_WATER:
             self.full = False
         return dropped
@@ -224,7 +263,7 @@ class Outbox:
         """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
         if self._open:
             self._open = False
-            self.pending_bytes -= self._unaccepted
+            self._pending -= self._unaccepted
             self._aside.extend(operation for chunk in self._in_flight for operation in chunk.operations)
             self._in_flight.clear()
             self._unaccepted = 0
@@ -232,7 +271,8 @@ class Outbox:
     def begin(self) -> None:
         """There is a transport: what the one before did not accept whole goes first, and its reports are over."""
         self.abandon()
-        self._sealed.extendleft(reversed(_chunks_of(operation for operation in self._aside if _is_publish(operation))))
+        kept = list(_chunks_of(operation for operation in self._aside if _is_publish(operation)))
+        self._sealed.extendleft(reversed(kept))
         self._aside.clear()
         self._sent_of_flight = self._unaccepted = 0
         self._open = True
@@ -244,7 +284,7 @@ class Outbox:
         while aside and self._sent_of_flight >= (size := operation_size(aside[0])):
             self._sent_of_flight -= size
             if _is_publish(aside.popleft()):
-                self.pending_bytes -= size
+                self._pending -= size
 
     def unsent_publishes(self) -> Iterator[Operation]:
         """The publishes that were not handed over whole, in order."""
@@ -260,7 +300,8 @@ class Outbox:
         yield from (operation for operation in (*self._aside, *self._waiting()) if _is_publish(operation))
 
     def _waiting(self) -> Iterator[Operation]:
-        for chunk in (*self._sealed, self._tail):
+        self._seal()
+        for chunk in self._sealed:
             yield from chunk.operations
 
     def clear(self) -> None:
@@ -269,14 +310,25 @@ class Outbox:
         self._sealed.clear()
         self._in_flight.clear()
         self._aside.clear()
-        self._tail = _Chunk()
+        self.tail.take()
+        self._pings = ()
         self._sent_of_flight = self._unaccepted = 0
-        self.pending_bytes = 0
+        self._pending = 0
         self.full = False
 
     def _seal(self) -> None:
-        self._sealed.append(self._tail)
-        self._tail = _Chunk()
+        if self.tail.size:
+            content, lengths = self.tail.take()
+            chunk = _Chunk(None, content, lengths)
+            chunk.pings = self._pings
+            self._pings = ()
+            self._add(chunk)
+
+    def _add(self, chunk: _Chunk) -> None:
+        self._sealed.append(chunk)
+        self._pending += chunk.size
+        if not self._full and self.pending_bytes >= HIGH_WATER:
+            self.full = True
 
 
 def operation_size(operation: Operation) -> int:

@@ -120,6 +120,12 @@ class Session(Generic[MessageT]):
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
         self._outbox = self._traffic.outbox
+        self.publish_quickly = self._outbox.tail.publish
+        """`publish`, for what nearly all programs publish nearly always: ``(subject, data, reply, headers)``, positional.
+
+        True: it was taken. False: nothing was looked at but that it is not for this way; then `publish` decides. It
+        raises nothing.
+        """
         self._wire = Wire()
         """Of the last connection: reports of its transport may still come."""
         self._life = LifeCycle(self._link, self._traffic, self._events, options)
@@ -276,9 +282,22 @@ class Session(Generic[MessageT]):
         `MaxControlLineError`, `HeadersNotSupportedError`, `OutboundBufferLimitError` (more than ``pending_size`` bytes
         wait already), `ConnectionDrainingError`, `ConnectionClosedError`.
         """
+        if self.publish_quickly(subject, data, reply, headers):
+            return
         if self._life.status is not SessionStatus.CONNECTED or self._outbox.full:
             self._life.check_publish()
         self._traffic.publish(subject, data, reply, headers)
+
+    def publish_many(self, subject: str, payloads: tuple[Payload, ...], start: int = 0) -> int:
+        """Publish ``payloads[start]`` and those behind it, as many as make about one chunk: the index of the next.
+
+        Raises what `publish` raises for the first, and has taken none then. See `PublishMany`, which calls it.
+        """
+        position = self._outbox.tail.publish_many(subject, payloads, start)
+        if position == start:
+            self.publish(subject, payloads[start])
+            position += 1
+        return position
 
     def subscribe(
         self,

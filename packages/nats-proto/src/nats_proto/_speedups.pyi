@@ -2,3 +2,4 @@
 
 from ._fast_path import FastPath as FastPath
 from ._fast_publish import FastPublish as FastPublish
+from ._fast_publish import Tail as Tail

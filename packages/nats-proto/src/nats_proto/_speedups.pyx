@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True, binding=False, auto_pickle=False, freethreading_compatible=True
-"""The compiled twins of `_fast_path.FastPath` and `_fast_publish.FastPublish`: the same contract, the same results.
+"""The compiled twins of what is in `_fast_path` and `_fast_publish`: the same contract, the same results.
 
 Theory of operation
 -------------------
@@ -12,13 +12,16 @@ to keep in step: what is in doubt may always be left.
   that is one, and is used only after it was compared with what is left of the buffer. Lengths are subtracted only from
   what is known to be no smaller, and added only when all of them are those of objects in memory.
 * The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, writers
-  hold two words, the module holds constants. So threads have nothing to quarrel about, with the interpreter's lock or
-  without it.
+  hold two words, the module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own.
+  So threads have nothing to quarrel about.
+* A tail asks for memory before it changes anything, and what it was asked to write it has copied when it returns.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -44,6 +47,10 @@ cdef enum:
     MAX_DIGITS = 19
     # A publish with a longer line is Python's. So the lengths added up for one are far from what a word can hold.
     LONGEST_LINE = 1 << 20
+    LARGEST_PAYLOAD = 1 << 20
+    LONGEST_TAIL = 1 << 28
+    # Lengths from which on they are not made objects of their own.
+    MANY = 16
 
 cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
 cdef object OK = _OK
@@ -304,6 +311,167 @@ cdef class FastPublish:
         to = put(to, PyBytes_AS_STRING(data), payload_size)
         put(to, b"\r\n", 2)
         return operation
+
+
+@cython.final
+cdef class Tail:
+    """The end of what waits to be written: operations, one behind the other. See the Python twin."""
+
+    cdef unsigned char* bytes
+    cdef Py_ssize_t capacity
+    cdef Py_ssize_t* lengths
+    cdef Py_ssize_t count
+    cdef Py_ssize_t slots
+    cdef Py_ssize_t longest_line
+    cdef Py_ssize_t largest_payload
+    cdef Py_ssize_t least
+    cdef readonly Py_ssize_t size
+    cdef readonly uint64_t msgs
+    cdef readonly uint64_t payload_bytes
+
+    def __cinit__(self, heads):
+        # The checked subjects of the Python twin: here a check costs no more than looking one up.
+        self.bytes = NULL
+        self.lengths = NULL
+        self.capacity = self.count = self.slots = self.size = self.longest_line = self.least = 0
+        self.largest_payload = -1
+        self.msgs = self.payload_bytes = 0
+
+    def __dealloc__(self):
+        PyMem_Free(self.bytes)
+        PyMem_Free(self.lengths)
+
+    @property
+    def limit(self):
+        return self.least
+
+    @limit.setter
+    def limit(self, value):
+        self.least = max(0, min(value, LONGEST_TAIL))
+
+    def restrict(self, longest_line, largest_payload):
+        self.longest_line = max(0, min(longest_line, LONGEST_LINE))
+        self.largest_payload = max(-1, min(largest_payload, LARGEST_PAYLOAD))
+
+    @cython.critical_section
+    def publish(self, subject, data, reply=None, headers=None):
+        cdef Py_ssize_t reply_size = 0
+        cdef Bytes reply_text = NULL
+        if headers is not None or self.size >= self.least or type(data) is not bytes:
+            return False
+        if PyBytes_GET_SIZE(data) > self.largest_payload or not is_plain_subject(subject, self.longest_line):
+            return False
+        if reply is not None:
+            if not is_plain_subject(reply, self.longest_line):
+                return False
+            reply_size = PyUnicode_GET_LENGTH(reply)
+            reply_text = PyUnicode_1BYTE_DATA(reply)
+        return self.write(
+            PyUnicode_1BYTE_DATA(subject),
+            PyUnicode_GET_LENGTH(subject),
+            reply_text,
+            reply_size,
+            <Bytes>PyBytes_AS_STRING(data),
+            PyBytes_GET_SIZE(data),
+        )
+
+    @cython.critical_section
+    def publish_many(self, subject, tuple payloads not None, Py_ssize_t start):
+        cdef Py_ssize_t at = start, end = PyTuple_GET_SIZE(payloads)
+        cdef object data
+        if start < 0 or not is_plain_subject(subject, self.longest_line):
+            return start
+        while at < end and self.size < self.least:
+            data = PyTuple_GET_ITEM(payloads, at)
+            if type(data) is not bytes or PyBytes_GET_SIZE(data) > self.largest_payload:
+                break
+            if not self.write(
+                PyUnicode_1BYTE_DATA(subject),
+                PyUnicode_GET_LENGTH(subject),
+                NULL,
+                0,
+                <Bytes>PyBytes_AS_STRING(data),
+                PyBytes_GET_SIZE(data),
+            ):
+                break
+            at += 1
+        return at
+
+    @cython.critical_section
+    def append(self, bytes operation not None):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(operation)
+        self.reserve(size)
+        put(self.bytes + self.size, PyBytes_AS_STRING(operation), size)
+        self.lengths[self.count] = size
+        self.count += 1
+        self.size += size
+
+    @cython.critical_section
+    def take(self):
+        cdef bytes content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
+        cdef Py_ssize_t at
+        if self.count > MANY:
+            raw = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
+            lengths = memoryview(raw).cast("n")
+        else:
+            lengths = tuple([self.lengths[at] for at in range(self.count)])
+        self.size = self.count = 0
+        return content, lengths
+
+    cdef bint write(
+        self, Bytes subject, Py_ssize_t subject_size, Bytes reply, Py_ssize_t reply_size, Bytes data, Py_ssize_t size
+    ) except -1:
+        """A PUB, its parts looked at; False when its line is too long. All sizes are far from what a word can hold."""
+        cdef unsigned char digits[20]
+        cdef Py_ssize_t first_digit = write_digits(size, digits)
+        cdef Py_ssize_t line = 4 + subject_size + 1 + (20 - first_digit) + 2
+        cdef unsigned char* to
+        if reply_size:
+            line += reply_size + 1
+        if line > self.longest_line:
+            return False
+        self.reserve(line + size + 2)
+        to = self.bytes + self.size
+        to = put(to, b"PUB ", 4)
+        to = put(to, subject, subject_size)
+        to = put(to, b" ", 1)
+        if reply_size:
+            to = put(to, reply, reply_size)
+            to = put(to, b" ", 1)
+        to = put(to, digits + first_digit, 20 - first_digit)
+        to = put(to, b"\r\n", 2)
+        to = put(to, data, size)
+        put(to, b"\r\n", 2)
+        self.lengths[self.count] = line + size + 2
+        self.count += 1
+        self.size += line + size + 2
+        self.msgs += 1
+        self.payload_bytes += size
+        return True
+
+    cdef int reserve(self, Py_ssize_t size) except -1:
+        """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
+        cdef Py_ssize_t wanted
+        cdef void* memory
+        if size > self.capacity - self.size:
+            if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
+                raise MemoryError
+            wanted = 2 * (self.size + size)
+            memory = PyMem_Realloc(self.bytes, wanted)
+            if memory == NULL:
+                raise MemoryError
+            self.bytes = <unsigned char*>memory
+            self.capacity = wanted
+        if self.count == self.slots:
+            if self.slots > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Py_ssize_t)):
+                raise MemoryError
+            wanted = 2 * self.slots + MANY
+            memory = PyMem_Realloc(self.lengths, wanted * sizeof(Py_ssize_t))
+            if memory == NULL:
+                raise MemoryError
+            self.lengths = <Py_ssize_t*>memory
+            self.slots = wanted
+        return 0
 
 
 cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t size) noexcept nogil:

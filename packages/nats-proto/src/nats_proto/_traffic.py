@@ -52,7 +52,7 @@ class Traffic(Generic[MessageT]):
         self._out_bytes = 0
         self._dropped_publishes = 0
         self.encoder = Encoder()
-        self.outbox = Outbox()
+        self.outbox = Outbox(self.encoder.heads)
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
         self.inbox = RequestInbox(inbox_prefix, rng)
         self.round_trips = RoundTrips()
@@ -72,8 +72,8 @@ class Traffic(Generic[MessageT]):
         return StatsSnapshot(
             in_msgs=self.subs.in_msgs,
             in_bytes=self.subs.in_bytes,
-            out_msgs=self._out_msgs,
-            out_bytes=self._out_bytes,
+            out_msgs=self._out_msgs + self.outbox.tail.msgs,
+            out_bytes=self._out_bytes + self.outbox.tail.payload_bytes,
             reconnects=reconnects,
             dropped_msgs=self.subs.dropped_msgs,
             dropped_unknown_sid=self.subs.dropped_unknown_sid,
@@ -83,6 +83,12 @@ class Traffic(Generic[MessageT]):
 
     # --- out ---------------------------------------------------------------------------------------------------------
 
+    def server_allows(self, *, max_payload: int, headers: bool) -> bool:
+        """What the connected server's INFO says: whether that is less than before."""
+        less = self.encoder.server_allows(max_payload=max_payload, headers=headers)
+        self.outbox.tail.restrict(*self.encoder.certain)
+        return less
+
     def publish(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
         """Take a message for sending. Raises what the encoder raises, before anything is changed."""
         self._append(self.encoder.publish(subject, data, reply, headers), data)
@@ -90,10 +96,11 @@ class Traffic(Generic[MessageT]):
     def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
         """Publish with a reply subject of the inbox; the request's token."""
         token, reply = self.inbox.open()
-        operation = self.encoder.publish(subject, data, reply, headers)
-        if self.inbox.sid is None:
-            self.inbox.sid = self._add(self.inbox.subject, None, None, 0, 0).sid
-        self._append(operation, data)
+        if self.inbox.sid is None or not self.outbox.tail.publish(subject, data, reply, headers):
+            operation = self.encoder.publish(subject, data, reply, headers)
+            if self.inbox.sid is None:
+                self.inbox.sid = self._add(self.inbox.subject, None, None, 0, 0).sid
+            self._append(operation, data)
         self.inbox.wait(token, reply, subject)
         return token
 
