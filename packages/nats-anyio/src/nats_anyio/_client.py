@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio import CancelScope
 
-from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, Session, SessionStatus, StatsSnapshot
+from nats_proto import (
+    CHUNK_SIZE,
+    ConnectOptions,
+    HeadersLike,
+    PublishMany,
+    RequestMany,
+    ServerInfo,
+    Session,
+    SessionStatus,
+    StatsSnapshot,
+)
 from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._dispatch import Handler
@@ -22,6 +33,8 @@ __all__ = ["Client"]
 
 Payload = bytes | bytearray | memoryview
 
+TURN: Final = 16
+"""Chunks of 64 KiB that publishers write before one of them lets others run."""
 CLOSE_LIMIT: Final = 2.0
 """Seconds that `Client.close`, and so leaving the block, takes at most. Half a second of it is the session's, for what
 was published to be written."""
@@ -36,8 +49,11 @@ class Client:
     def __init__(self, session: Session[Message], pump: Pump, options: ConnectOptions) -> None:
         self._session = session
         self._pump = pump
+        self._publish_quickly = session.publish_quickly
         self._transport = pump.transport
         self._options = options
+        self._chunks = 0
+        """Written by publishers since one of them has let others run."""
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name is not None else ""
@@ -50,18 +66,48 @@ class Client:
     ) -> None:
         """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
 
-        Waits while there is a connection and 1 MiB waits to be written; only then it is a checkpoint, so a loop that
-        publishes lets others run each time the buffer is full. Without a connection up to ``pending_size`` bytes are
-        kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
+        Waits while there is a connection and 1 MiB waits to be written; only then, and after each 1 MiB, it is a
+        checkpoint, so a loop that publishes lets others run now and then. Without a connection up to ``pending_size``
+        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        if not self._session.writable:
-            await self._pump.wait_writable()
+        if self._publish_quickly(subject, data, reply, headers):
+            if self._transport.idle_writer is not None:
+                self._transport.wake_writer()
+            return
+        await self._wait_for_turn()
         self._session.publish(subject, data, reply=reply, headers=headers)
-        if self._transport.idle_writer is not None:
+        self._write_soon()
+
+    async def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:
+        """Send a message for each payload, in order; the same as to `publish` them one by one, and quicker.
+
+        The iterable is read a few hundred payloads ahead. What it raises, and what `publish` raises for one of them,
+        comes out; the messages before that one were taken. `TypeError` for one payload in place of many.
+        """
+        many = PublishMany(self._session, subject, payloads)
+        while many.fetch():
+            await self._wait_for_turn()
+            many.step()
+            self._write_soon()
+
+    async def _wait_for_turn(self) -> None:
+        if self._chunks >= TURN:
+            self._chunks = 0
+            await anyio.lowlevel.checkpoint()
+        if not self._session.writable:
+            self._chunks = 0
+            await self._pump.wait_writable()
+
+    def _write_soon(self) -> None:
+        """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
+        if self._session.pending_bytes >= CHUNK_SIZE:
+            self._chunks += 1
+            self._transport.write_now()
+        else:
             self._transport.wake_writer()
 
     async def publish_now(

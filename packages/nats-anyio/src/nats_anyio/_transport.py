@@ -78,6 +78,8 @@ class Transport:
         """The writer waits and has nothing. None: it looks by itself, or there is none."""
         self._sock: socket.socket | None = None
         """The connection's."""
+        self._blocked = False
+        """The writer waits for the system."""
         self._batch: list[bytes] = []
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
@@ -123,8 +125,8 @@ class Transport:
 
     def write_now(self) -> None:
         """Write what there is, as far as the system takes it at once; the rest is the writer's."""
-        if self._sock is None:
-            return  # it will be written to the next
+        if self._sock is None or self._blocked:
+            return  # it will be written to the next; or the writer waits, and goes on with it
         try:
             if self._send(self._sock) is not _Now.FREE:
                 self.wake_writer()
@@ -265,11 +267,14 @@ class Transport:
                 case _Now.READY:
                     await anyio.lowlevel.checkpoint()
                 case _Now.BLOCKED:
+                    self._blocked = True
                     try:
                         await anyio.wait_writable(sock)
                     except Exception as error:  # as in `_read`
                         self._lost(error)
                         return
+                    finally:
+                        self._blocked = False
 
     def _send(self, sock: socket.socket) -> _Now:
         """Give the system one batch, as far as it takes it without waiting."""

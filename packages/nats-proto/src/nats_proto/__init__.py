@@ -61,9 +61,11 @@ from ._frames import (
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
 from ._options import ConnectOptionFields, ConnectOptions
+from ._outbox import CHUNK_SIZE
 from ._parser import Parser, Role
 from ._pool import Attempt, ServerPool
 from ._proxy import Proxy
+from ._publish_many import PublishMany
 from ._request_many import RequestMany
 from ._secret import Secret
 from ._server import Server, parse_servers
@@ -75,6 +77,7 @@ from ._twin import accelerated
 from ._version import VERSION as __version__
 
 __all__ = [
+    "CHUNK_SIZE",
     "Attempt",
     "AuthenticationFailed",
     "Call",
@@ -119,6 +122,7 @@ __all__ = [
     "PongReceived",
     "Proxy",
     "PublishFrame",
+    "PublishMany",
     "PublishesDropped",
     "ReadFile",
     "Reconnected",

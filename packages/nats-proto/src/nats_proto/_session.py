@@ -121,10 +121,9 @@ class Session(Generic[MessageT]):
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
         self._outbox = self._traffic.outbox
         self.publish_quickly = self._outbox.tail.publish
-        """`publish`, for what nearly all programs publish nearly always: ``(subject, data, reply, headers)``, positional.
+        """`publish`, for what nearly all programs publish nearly always. It takes (subject, data, reply, headers).
 
-        True: it was taken. False: nothing was looked at but that it is not for this way; then `publish` decides. It
-        raises nothing.
+        True: the message was taken. False: it was not, and `publish` decides what to do with it. Raises nothing.
         """
         self._wire = Wire()
         """Of the last connection: reports of its transport may still come."""

@@ -382,7 +382,7 @@ cdef class Tail:
         if start < 0 or not is_plain_subject(subject, self.longest_line):
             return start
         while at < end and self.size < self.least:
-            data = PyTuple_GET_ITEM(payloads, at)
+            data = <object>PyTuple_GET_ITEM(payloads, at)
             if type(data) is not bytes or PyBytes_GET_SIZE(data) > self.largest_payload:
                 break
             if not self.write(
@@ -411,8 +411,7 @@ cdef class Tail:
         cdef bytes content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
         cdef Py_ssize_t at
         if self.count > MANY:
-            raw = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
-            lengths = memoryview(raw).cast("n")
+            lengths = numbers(PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t)))
         else:
             lengths = tuple([self.lengths[at] for at in range(self.count)])
         self.size = self.count = 0
@@ -472,6 +471,10 @@ cdef class Tail:
             self.lengths = <Py_ssize_t*>memory
             self.slots = wanted
         return 0
+
+
+cdef object numbers(bytes words):
+    return memoryview(words).cast("n")
 
 
 cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t size) noexcept nogil:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Self
 
-from nats_proto import ConnectOptions, HeadersLike, RequestMany, ServerInfo, SessionStatus, StatsSnapshot
+from nats_proto import (
+    CHUNK_SIZE,
+    ConnectOptions,
+    HeadersLike,
+    PublishMany,
+    RequestMany,
+    ServerInfo,
+    SessionStatus,
+    StatsSnapshot,
+)
 from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._message import Message
-from ._pump import NOBODY, WRITER, Pump
+from ._pump import Pump
 from ._reading import Lead
 from ._request_many import Answers
 from ._subscription import Handler, Subscription
@@ -34,6 +43,7 @@ class Client:
 
     def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
         self._pump = pump
+        self._publish_quickly = pump.session.publish_quickly
         self._writer = writer
         self._threads = threads
         self._options = options
@@ -63,16 +73,44 @@ class Client:
         message was not taken then.
         """
         pump = self._pump
-        while True:
-            with pump.lock:
-                session = pump.session
-                if session.writable:
-                    session.publish(subject, data, reply=reply, headers=headers)
-                    if pump.write_owner == NOBODY and pump.transport is not None:
-                        pump.write_owner = WRITER
-                        pump.writer_wakes.put(True)
-                    return
-            pump.wait_writable()
+        with pump.lock:
+            if self._publish_quickly(subject, data, reply, headers):
+                if not pump.writer_called:
+                    pump.give_to_writer()
+                return
+        self._publish_in_turn(lambda: pump.session.publish(subject, data, reply=reply, headers=headers))
+
+    def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:
+        """Send a message for each payload, in order; the same as to `publish` them one by one, and quicker.
+
+        The iterable runs in this thread, without any lock, and is read a few hundred payloads ahead. What it raises,
+        and what `publish` raises for one of them, comes out; the messages before that one were taken. `TypeError` for
+        one payload in place of many.
+        """
+        many = PublishMany(self._pump.session, subject, payloads)
+        while many.fetch():
+            self._publish_in_turn(many.step)
+
+    def _publish_in_turn(self, publish: Callable[[], None]) -> None:
+        """Publish as soon as there is room. Who makes a chunk full writes it, if nobody writes: no thread is woken."""
+        pump = self._pump
+        session = pump.session
+        claimed = False
+        try:
+            while True:
+                with pump.lock:
+                    if session.writable:
+                        publish()
+                        claimed = session.pending_bytes >= CHUNK_SIZE and self._writer.claim()
+                        if not claimed:
+                            pump.give_to_writer()
+                        break
+                pump.wait_writable()
+            if claimed:
+                self._writer.write_now()
+        finally:
+            if claimed:
+                self._writer.hand_over()
 
     def publish_now(
         self,

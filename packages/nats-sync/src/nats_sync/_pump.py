@@ -79,7 +79,9 @@ class Pump:
         self.write_owner = NOBODY
         """Whose the writing side is: a thread's identity, `WRITER` or `NOBODY`."""
         self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
-        """True: you own the writing side; False: end."""
+        """True: look whether there is something to write; False: end."""
+        self.writer_called = False
+        """It was told to look and has not begun. Until then the writing side is free for a caller who has much."""
         self.requests: dict[int, Waiter[Message]] = {}
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers: list[Waiter[None]] = []
@@ -181,9 +183,9 @@ class Pump:
 
     def give_to_writer(self) -> None:
         """Under the lock, after something was appended: see that it gets written."""
-        if self.write_owner == NOBODY and self.transport is not None:
-            self.write_owner = WRITER
+        if self.write_owner == NOBODY and not self.writer_called and self.transport is not None:
             self.writer_wakes.put(True)
+            self.writer_called = True
 
     def wait_writable(self, deadline: float | None = None) -> None:
         """Until a publisher may go on, or the time is up; not under the lock."""

@@ -76,7 +76,13 @@ class Writer:
             raise
 
     def _write_all(self) -> None:
-        with self._pump.lock:
+        pump = self._pump
+        with pump.lock:
+            pump.writer_called = False
+            if pump.write_owner == NOBODY:
+                pump.write_owner = WRITER
+            elif pump.write_owner != WRITER:
+                return  # a caller writes, and looks for more at the end
             now = self._next()
         while now is not _Now.FREE:
             transport = self._transport
