@@ -417,6 +417,9 @@ class ThreadsClient:
     async def publish(self, subject: str, data: bytes = b"", **options: Any) -> None:
         await self._call(self.client.publish, subject, data, **options)
 
+    async def publish_many(self, subject: str, payloads: Iterable[bytes]) -> None:
+        await self._call(self.client.publish_many, subject, payloads)
+
     async def request(self, subject: str, data: bytes = b"", **options: Any) -> ThreadsMessage:
         return ThreadsMessage(await self._call(self.client.request, subject, data, **options), self._call)
 

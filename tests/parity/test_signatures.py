@@ -18,7 +18,8 @@ PUBLIC = {
     "Answers": {"close"},
     "Client": {
         "close", "connected_url", "drain", "flush", "last_error", "max_payload", "name", "new_inbox", "publish",
-        "reconnect", "request", "request_many", "rtt", "server_info", "servers", "stats", "status", "subscribe",
+        "publish_many", "reconnect", "request", "request_many", "rtt", "server_info", "servers", "stats", "status",
+        "subscribe",
     },
     "Message": {
         "client", "data", "header_block", "header_error", "headers", "parsed", "reply", "respond", "sid", "size",
@@ -41,7 +42,7 @@ INTERNAL = {
 
 AWAITED = {
     "Answers": {"close"},
-    "Client": {"close", "drain", "flush", "publish", "reconnect", "request", "rtt"},
+    "Client": {"close", "drain", "flush", "publish", "publish_many", "reconnect", "request", "rtt"},
     "Message": {"respond"},
     "Subscription": {"drain", "next", "next_batch", "unsubscribe"},
 }

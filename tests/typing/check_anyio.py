@@ -52,6 +52,9 @@ async def sending(client: Client) -> None:
     await client.publish("a", bytearray(b"x"), reply="b", headers={"A": "1", "B": ["2", "3"]})
     await client.publish("a", memoryview(b"x"), headers=[("A", "1"), ("A", "2")])
     await client.publish("a", headers=Headers({"A": "1"}))
+    await client.publish_many("a", [b"x", bytearray(b"y")])
+    await client.publish_many("a", (b"x" for _ in range(3)))
+    await client.publish_many("a", ["text"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     await client.publish("a", "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.publish("a", headers={"A": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.publish(b"a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -51,6 +51,9 @@ def sending(client: Client) -> None:
     client.publish("a", bytearray(b"x"), reply="b", headers={"A": "1", "B": ["2", "3"]})
     client.publish("a", memoryview(b"x"), headers=[("A", "1"), ("A", "2")])
     client.publish("a", headers=Headers({"A": "1"}))
+    client.publish_many("a", [b"x", bytearray(b"y")])
+    client.publish_many("a", (b"x" for _ in range(3)))
+    client.publish_many("a", ["text"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     client.publish("a", "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.publish("a", headers={"A": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.publish(b"a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -88,10 +88,10 @@ class Client:
         The iterable is read a few hundred payloads ahead. What it raises, and what `publish` raises for one of them,
         comes out; the messages before that one were taken. `TypeError` for one payload in place of many.
         """
-        many = PublishMany(self._session, subject, payloads)
+        many = PublishMany(subject, payloads)
         while many.fetch():
             await self._wait_for_turn()
-            many.step()
+            many.step(self._session)
             self._write_soon()
 
     async def _wait_for_turn(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, Generic
+from typing import Final
 
 from ._session import Session
 from ._subscription import MessageT
@@ -17,24 +17,23 @@ FETCHED: Final = 512
 """Payloads taken from the user's iterable at once."""
 
 
-class PublishMany(Generic[MessageT]):
+class PublishMany:
     """One call of ``publish_many``.
 
     `fetch` runs the user's iterable and is called without any lock; `step` is one mutation of the session:
 
         while many.fetch():
             wait until the session is writable
-            many.step()
+            many.step(session)
             write
     """
 
-    __slots__ = ("_fetched", "_payloads", "_position", "_session", "_subject", "taken")
+    __slots__ = ("_fetched", "_payloads", "_position", "_subject", "taken")
 
-    def __init__(self, session: Session[MessageT], subject: str, payloads: Iterable[Payload]) -> None:
+    def __init__(self, subject: str, payloads: Iterable[Payload]) -> None:
         """`TypeError` for one payload in place of many."""
         if isinstance(payloads, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"publish_many: payloads must be an iterable of payloads, not {type(payloads).__name__}")
-        self._session = session
         self._subject = subject
         self._payloads = iter(payloads)
         self._fetched: tuple[Payload, ...] = ()
@@ -49,13 +48,13 @@ class PublishMany(Generic[MessageT]):
             self._position = 0
         return self._position < len(self._fetched)
 
-    def step(self) -> None:
+    def step(self, session: Session[MessageT]) -> None:
         """Publish what was fetched, as much of it as makes about one chunk; after a `fetch` that said True.
 
         Raises what `Session.publish` raises, with a note on how many were taken before.
         """
         try:
-            position = self._session.publish_many(self._subject, self._fetched, self._position)
+            position = session.publish_many(self._subject, self._fetched, self._position)
         except Exception as error:
             error.add_note(f"publish_many: {self.taken} messages were taken before this one")
             raise

@@ -14,6 +14,7 @@ from nats_proto import (
     PublishMany,
     RequestMany,
     ServerInfo,
+    Session,
     SessionStatus,
     StatsSnapshot,
 )
@@ -43,7 +44,6 @@ class Client:
 
     def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
         self._pump = pump
-        self._publish_quickly = pump.session.publish_quickly
         self._writer = writer
         self._threads = threads
         self._options = options
@@ -74,11 +74,11 @@ class Client:
         """
         pump = self._pump
         with pump.lock:
-            if self._publish_quickly(subject, data, reply, headers):
+            if pump.publish_quickly(subject, data, reply, headers):
                 if not pump.writer_called:
                     pump.give_to_writer()
                 return
-        self._publish_in_turn(lambda: pump.session.publish(subject, data, reply=reply, headers=headers))
+        self._publish_in_turn(lambda session: session.publish(subject, data, reply=reply, headers=headers))
 
     def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:
         """Send a message for each payload, in order; the same as to `publish` them one by one, and quicker.
@@ -87,20 +87,20 @@ class Client:
         and what `publish` raises for one of them, comes out; the messages before that one were taken. `TypeError` for
         one payload in place of many.
         """
-        many = PublishMany(self._pump.session, subject, payloads)
+        many = PublishMany(subject, payloads)
         while many.fetch():
             self._publish_in_turn(many.step)
 
-    def _publish_in_turn(self, publish: Callable[[], None]) -> None:
+    def _publish_in_turn(self, publish: Callable[[Session[Message]], None]) -> None:
         """Publish as soon as there is room. Who makes a chunk full writes it, if nobody writes: no thread is woken."""
         pump = self._pump
-        session = pump.session
         claimed = False
         try:
             while True:
                 with pump.lock:
+                    session = pump.session
                     if session.writable:
-                        publish()
+                        publish(session)
                         claimed = session.pending_bytes >= CHUNK_SIZE and self._writer.claim()
                         if not claimed:
                             pump.give_to_writer()

@@ -64,6 +64,7 @@ class Pump:
 
     def __init__(self, session: Session[Message]) -> None:
         self.session = session
+        self.publish_quickly = session.publish_quickly
         self.lock = threading.RLock()
         self.send_lock = threading.Lock()
         """Held over a send and its report; taken before ``lock``, never within it."""

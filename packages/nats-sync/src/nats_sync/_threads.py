@@ -99,6 +99,7 @@ class Threads:
         pump.wakeup.close_copies()
         pump.transport = None
         pump.write_owner = NOBODY
+        pump.writer_called = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
         # There may be a call that this very thread is in the midst of: a signal handler has forked.
         for request in pump.requests.values():
@@ -114,6 +115,7 @@ class Threads:
         ended.events_received()
         ended.commands_to_run()
         pump.session = ended
+        pump.publish_quickly = ended.publish_quickly
 
 
 _alive: weakref.WeakSet[Threads] = weakref.WeakSet()
