@@ -31,6 +31,7 @@ class Twin:
     name: str
     fast_path: type[_fast_path.FastPath]
     encoder: type[Encoder]
+    tail: type[_fast_publish.Tail]
 
     def parser(self, role: Role = Role.CLIENT, **limits: Any) -> Parser:
         """A parser that has this twin's fast path."""
@@ -61,8 +62,8 @@ def _encoder_over(base: type[_fast_publish.FastPublish]) -> type[Encoder]:
     return encoder
 
 
-PURE = Twin("pure", _fast_path.FastPath, _encoder_over(_fast_publish.FastPublish))
+PURE = Twin("pure", _fast_path.FastPath, _encoder_over(_fast_publish.FastPublish), _fast_publish.Tail)
 COMPILED = compiled_module and Twin(
-    "compiled", compiled_module.FastPath, _encoder_over(compiled_module.FastPublish)
+    "compiled", compiled_module.FastPath, _encoder_over(compiled_module.FastPublish), compiled_module.Tail
 )  # None when it was not built
 TWINS = {"pure": PURE, "compiled": COMPILED}

@@ -452,10 +452,10 @@ cdef class Tail:
         """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
         cdef Py_ssize_t wanted
         cdef void* memory
-        if size > self.capacity - self.size:
+        if size >= self.capacity - self.size:  # never without any, also for nothing
             if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
                 raise MemoryError
-            wanted = 2 * (self.size + size)
+            wanted = 2 * (self.size + size) + MANY
             memory = PyMem_Realloc(self.bytes, wanted)
             if memory == NULL:
                 raise MemoryError

@@ -1,0 +1,194 @@
+"""The tail as a thing of its own: it cannot be misused, keeps nothing, and threads do not hurt it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from nats_proto import PublishMany
+from nats_proto.errors import MaxPayloadError
+from tests.proto.driver import World, info
+from tests.proto.test_speedups import WITH_MODULE, in_threads
+from tests.twins import Twin, compiled_module
+
+HEADS = {"a": b"PUB a ", "orders.new": b"PUB orders.new "}
+
+
+def ready(twin: Twin) -> Any:
+    tail = twin.tail(HEADS)
+    tail.restrict(4096, 65_535)
+    tail.limit = 65_536
+    return tail
+
+
+def test_a_new_one_takes_nothing(twin: Twin) -> None:
+    tail = twin.tail(HEADS)
+    assert tail.size == tail.limit == tail.msgs == tail.payload_bytes == 0
+    assert not tail.publish("a", b"")
+    assert tail.publish_many("a", (b"",), 0) == 0
+    content, lengths = tail.take()
+    assert (content, list(lengths)) == (b"", [])
+
+
+def test_many_operations_and_large_ones(twin: Twin) -> None:
+    tail = ready(twin)
+    tail.limit = 2**28
+    wanted: list[bytes] = []
+    for number in range(5000):
+        data = b"x" * (number % 50)
+        assert tail.publish("a", data)
+        wanted.append(b"PUB a %d\r\n%b\r\n" % (len(data), data))
+    tail.append(b"y" * 3_000_000)
+    tail.append(b"")
+    wanted += [b"y" * 3_000_000, b""]
+    content, lengths = tail.take()
+    assert content == b"".join(wanted)
+    assert list(lengths) == list(map(len, wanted))
+    assert tail.publish("a", b"again")
+    assert tail.take()[0] == b"PUB a 5\r\nagain\r\n"
+
+
+@WITH_MODULE
+def test_misuse_of_the_compiled_one() -> None:
+    assert compiled_module is not None
+    tail: Any = compiled_module.Tail({})
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError):
+            duplicate(tail)
+    with pytest.raises(TypeError):
+        type("Subclass", (compiled_module.Tail,), {})
+    for name in ("size", "msgs", "payload_bytes"):
+        with pytest.raises(AttributeError):
+            setattr(tail, name, 1)
+    for value in ("1", None, 1.5):
+        with pytest.raises(TypeError):
+            tail.limit = value
+    for call in (
+        lambda: tail.append(None),
+        lambda: tail.append(bytearray(b"x")),
+        lambda: tail.publish_many("a", [b"x"], 0),
+        lambda: tail.publish_many("a", None, 0),
+        lambda: tail.restrict("1", 1),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    tail.restrict(2**90, 2**90)
+    tail.limit = 2**90
+    for start in (-1, -(2**62), 1, 2, 2**62):
+        assert tail.publish_many("a", (b"x",), start) == start
+    with pytest.raises(OverflowError):
+        tail.publish_many("a", (b"x",), 2**70)
+    assert tail.take()[0] == b""
+    tail.restrict(-(2**90), -(2**90))
+    assert not tail.publish("a", b"")
+
+
+def test_nothing_is_kept(twin: Twin) -> None:
+    subject, payload, reply = "orders.new", b"x" * 600, "reply.to"
+    payloads = (payload, payload, bytearray(payload))
+    watched = (subject, payload, reply, payloads)
+    tail = ready(twin)
+
+    def round_of_everything() -> None:
+        for _ in range(30):
+            tail.publish(subject, payload)
+            tail.publish(subject, payload, reply)
+            tail.publish(subject, payload, "a b")
+            tail.publish(subject, bytearray(payload))
+            tail.publish(subject, payload, reply, {})
+            tail.publish_many(subject, payloads, 0)
+            tail.append(payload)
+        tail.take()
+
+    round_of_everything()
+    before = [sys.getrefcount(value) for value in watched]
+    blocks = sys.getallocatedblocks()
+    for _ in range(50):
+        round_of_everything()
+    assert [sys.getrefcount(value) for value in watched] == before
+    assert sys.getallocatedblocks() < blocks + 100
+
+
+@WITH_MODULE
+def test_threads_take_turns_at_the_compiled_one() -> None:
+    """One lock or the interpreter's: no operation is torn or lost."""
+    assert compiled_module is not None
+    tail: Any = compiled_module.Tail({})
+    tail.restrict(4096, 65_535)
+    tail.limit = 2**28
+    taken: list[bytes] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        for number in range(2000):
+            assert tail.publish("a", b"%04d" % number)
+            if number % 50 == 0:
+                content, lengths = tail.take()
+                assert sum(lengths) == len(content)
+                with lock:
+                    taken.append(content)
+
+    assert in_threads(4, work) == []
+    everything = b"".join([*taken, tail.take()[0]]).split(b"PUB a 4\r\n")[1:]
+    assert sorted(everything) == sorted(b"%04d\r\n" % number for number in range(2000) for _ in range(4))
+    assert tail.msgs == 8000
+
+
+# --- through the session ---------------------------------------------------------------------------------------------
+
+
+def test_a_session_says_when_it_may_be_used() -> None:
+    """Only while connected with room: everywhere else a publish has to be looked at."""
+    world = World()
+    quickly = world.session.publish_quickly
+    assert not quickly("a", b"x")
+    world.up()
+    world.session.publish("a", b"first")  # the Python twin takes subjects that were checked
+    assert quickly("a", b"x")
+    world.pump()
+    world.room = 0
+    while quickly("a", b"y" * 100):
+        pass
+    assert world.session.writable  # a chunk is full, and looked at
+    while world.session.writable:
+        world.session.publish("a", b"y" * 100)
+    assert not quickly("a", b"x")
+    world.room = None
+    world.pump()
+    assert quickly("a", b"x")
+    world.eof()
+    assert not quickly("a", b"x")
+    world.session.publish("a", b"waits for the next connection")
+    world.up()
+    assert quickly("a", b"x")
+    world.session.drain(now=world.now)
+    assert not quickly("a", b"x")
+
+
+def test_what_is_taken_so_is_counted() -> None:
+    world = World().ready()
+    for _ in range(3):
+        world.session.publish("a", b"12345")
+    assert (world.session.stats.out_msgs, world.session.stats.out_bytes) == (3, 15)
+    many = PublishMany("a", [b"1", bytearray(b"22"), b"333"])
+    while many.fetch():
+        many.step(world.session)
+    assert many.taken == 3
+    assert (world.session.stats.out_msgs, world.session.stats.out_bytes) == (6, 21)
+    assert world.session.pending_bytes == len(b"PUB a 5\r\n12345\r\n") * 3 + len(b"PUB a 1\r\n\r\n") * 3 + 6
+
+
+def test_a_limit_that_shrinks_is_the_tails_too() -> None:
+    world = World().ready()
+    world.session.publish("a", b"x" * 100)
+    assert world.session.publish_quickly("a", b"x" * 100)
+    world.feed(info(max_payload=10))
+    assert not world.session.publish_quickly("a", b"x" * 11)
+    with pytest.raises(MaxPayloadError):
+        world.session.publish("a", b"x" * 11)
+    assert world.session.publish_quickly("a", b"x" * 10)
