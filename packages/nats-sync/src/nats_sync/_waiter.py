@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import MutableSequence
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["Waiter", "complete_all", "remaining"]
 
 T = TypeVar("T")
+
+SLICE: Final = 1.0
+"""Seconds waited at once. A signal that comes in the moment in which a wait begins does not end it: the interpreter has
+looked for signals before, and looks again after. So a `KeyboardInterrupt` comes that much later, not never."""
 
 
 class Waiter(Generic[T]):
@@ -38,9 +42,14 @@ class Waiter(Generic[T]):
 
     def wait(self, seconds: float | None) -> bool:
         """Whether it was completed within so many seconds; None: for ever."""
-        if seconds is None or seconds >= threading.TIMEOUT_MAX:
-            return self._lock.acquire()
-        return self._lock.acquire(True, seconds if seconds > 0.0 else 0.0)
+        acquire = self._lock.acquire
+        if seconds is None:
+            seconds = threading.TIMEOUT_MAX
+        while seconds > SLICE:
+            if acquire(True, SLICE):
+                return True
+            seconds -= SLICE
+        return acquire(True, seconds if seconds > 0.0 else 0.0)
 
 
 def remaining(deadline: float | None) -> float | None:
