@@ -1,113 +1,139 @@
-"""`make bench`: every figure measured here and now, medians over repetitions taken in turn.
+"""`make bench`: clients beside each other on this machine, now; every message counted. docs/benchmarks.md has it all.
 
-    python -m benchmarks [--repetitions 5] [--scale 1.0]
-
-``--scale`` multiplies the number of messages.
+    python -m benchmarks [--only WORK,…] [--clients NAME,…] [--repetitions 5] [--scale 1.0] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import platform
-import statistics
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol, TypeVar
 
-import nats_proto
-from nats_sync.testing import LocalServer
-from tests.twins import TWINS
+from . import bars, machine, report
+from .places import place
+from .roster import Present, known, look_for
+from .rounds import Row, Settings, measure
+from .works import Work, all_works
 
-from . import clients, encode_rate, parse_rate, parser_linear, pool_rotation, transports
-
-Repetition = Callable[[], float]
-
-
-def in_turn(functions: Sequence[Repetition], repetitions: int) -> list[list[float]]:
-    """A B C A B C …: the figures of each."""
-    figures: list[list[float]] = [[] for _ in functions]
-    for _ in range(repetitions):
-        for function, kept in zip(functions, figures, strict=True):
-            kept.append(function())
-    return figures
+RESULTS = Path(__file__).parent / "results"
+QUIET = 0.1
+"""A machine that is busier than this before a run is not one to believe."""
 
 
-def row(name: str, figures: Sequence[float], scale: float, unit: str, note: str = "") -> None:
-    """Median, least and most."""
-    low, middle, high = min(figures) * scale, statistics.median(figures) * scale, max(figures) * scale
-    print(f"  {name:<54}{middle:>9.2f} {unit:<6} ({low:.2f} … {high:.2f}) {note}", flush=True)
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 1 when messages went astray or an own client did not get through."""
+    options = parse(given)
+    repetitions = options.repetitions or (1 if options.quick else 5)
+    seconds = (0.12 if options.quick else 0.8) * options.scale
+    settings = Settings(repetitions=repetitions, seconds=seconds, timeout=options.timeout, fault=options.fault)
+    works = chosen("--only", options.only, all_works())
+    begin = time.monotonic()
+    where = machine.describe()
+    present, missing = look_for(chosen("--clients", options.clients, known()))
+    run = report.Run(
+        where,
+        machine.versions(present),
+        {**asdict(settings), "scale": options.scale, "quick": options.quick, "arguments": list(given or sys.argv[1:])},
+        missing,
+        works,
+    )
+    introduce(run)
+    for work in works:
+        run.rows += measured(work, present, settings, quick=options.quick)
+    run.verdicts = bars.judged(run.rows, missing=missing)
+    if not options.only or any(verdict.status != "not measured" for verdict in run.verdicts):
+        asked = [verdict for verdict in run.verdicts if not options.only or verdict.status != "not measured"]
+        print("\nBars")
+        print("\n".join(report.bar_lines(asked)))
+    folder = report.write(run, options.results)
+    bad = report.failures(run.rows)
+    print(f"\n{time.monotonic() - begin:.0f} s; written to {folder}")
+    if bad:
+        print("\nThis run is not good:", *bad, sep="\n  ")
+    return 1 if bad else 0
 
 
-def both_rows(name: str, twins: Sequence[str], figures: Sequence[Sequence[float]]) -> None:
-    """The pure and the compiled twin below each other, and how they compare."""
-    for twin, kept in zip(twins, figures, strict=True):
-        ratio = statistics.median(kept) / statistics.median(figures[0])
-        row(f"{name}: {twin}", kept, 1e-6, "M/s", "" if kept is figures[0] else f"{ratio:.1f} x")
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", help=f"works, comma-separated, of: {', '.join(work.name for work in all_works())}")
+    parser.add_argument("--clients", help=f"of: {', '.join(client.name for client in known())}")
+    parser.add_argument("--repetitions", type=int, help="of each client, in turn (5; quick: 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="how long a repetition takes, beside the usual")
+    parser.add_argument("--quick", action="store_true", help="the whole table in some minutes, to look at, not to quote")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one repetition of one client")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
+    parser.add_argument("--fault", choices=("lose", "double", "swap"), default="", help=argparse.SUPPRESS)
+    return parser.parse_args(given)
 
 
-def main() -> None:
-    """Print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--repetitions", type=int, default=5)
-    arguments.add_argument("--scale", type=float, default=1.0)
-    chosen = arguments.parse_args()
-    repetitions, scale = int(chosen.repetitions), float(chosen.scale)
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"{python}, {os.cpu_count()} cores, {repetitions} repetitions: median (least … most)")
-    print("\nIn memory, the core alone")
-    bench_core(repetitions)
-    mode = "with the compiled module" if nats_proto.accelerated else "in Python alone"
-    print(f"\nAgainst a nats-server on loopback, every message counted, {mode}")
-    with LocalServer() as server:
-        bench_clients(server, repetitions, scale)
-    print("\nTLS and WebSocket, beside TCP and a bare MemoryBIO loop")
-    transports.table(min(repetitions, 3), scale, row)
+class Named(Protocol):
+    """What can be chosen on the command line."""
+
+    @property
+    def name(self) -> str: ...
 
 
-def bench_core(repetitions: int) -> None:
-    """Parser, encoder and pool."""
-    twins = [twin for twin in TWINS.values() if twin is not None]
-    for name, make in parse_rate.STREAMS.items():
-        chunks, count = parse_rate.chunks_of(make)
-        functions = [lambda t=t, c=chunks, n=count: parse_rate.rate(t, c, n, 100_000) for t in twins]
-        both_rows(f"parse: {name}", [twin.name for twin in twins], in_turn(functions, repetitions))
-    for name, calls in encode_rate.CALLS.items():
-        functions = [lambda t=t, c=calls: encode_rate.rate(t, c, 100_000) for t in twins]
-        both_rows(f"publish: {name}", [twin.name for twin in twins], in_turn(functions, repetitions))
-    for size in (2**20, 10 * 2**20):
-        nanoseconds = parser_linear.time_per_byte(b"MSG a 1 %d\r\n" % size, size, b"\r\n")
-        print(f"  {f'payload of {size:,} B, byte by byte':<54}{nanoseconds:>9.2f} ns per byte", flush=True)
-    for servers, seconds in pool_rotation.measure():
-        print(f"  {f'next of {servers:,} servers':<54}{seconds * 1e6:>9.2f} us per step", flush=True)
+T = TypeVar("T", bound=Named)
 
 
-def bench_clients(server: LocalServer, repetitions: int, scale: float) -> None:
-    """Both clients, and the raw socket as the limit of a request."""
-    url, port = server.url, server.port
-    count = int(400_000 * scale)
-    for what, functions in (
-        ("subscribe by iterator, 16 B", (clients.subscribe_sync, clients.subscribe_anyio)),
-        ("publish, 16 B", (clients.publish_sync, clients.publish_anyio)),
-    ):
-        figures = in_turn([lambda f=f: f(url, port, count, 16) for f in functions], repetitions)
-        for leg, kept in zip(("threads", "asyncio"), figures, strict=True):
-            row(f"{what}: {leg}", kept, 1e-6, "M/s")
-    requests = {"raw socket": clients.request_raw, "threads": clients.request_sync, "asyncio": clients.request_asyncio}
-    if importlib.util.find_spec("uvloop") is not None:
-        requests["uvloop"] = clients.request_uvloop
-    requests["trio"] = clients.request_trio
-    busy = {"threads": clients.request_busy_sync, "asyncio": clients.request_busy_asyncio}
-    count = int(3000 * scale)
-    with clients.echo_peer(port):
-        figures = in_turn(
-            [lambda f=f: f(url, port, count, 16) for f in (*requests.values(), *busy.values())], repetitions
-        )
-    raw = statistics.median(figures[0])
-    busy_name = f"request, 16 B, p50, beside {clients.STREAM_MSGS / 10:.0f} k msgs/s"
-    names = [f"request, 16 B, p50: {leg}" for leg in requests] + [f"{busy_name}: {leg}" for leg in busy]
-    for name, kept in zip(names, figures, strict=True):
-        row(name, kept, 1e6, "us", f"{statistics.median(kept) / raw:.2f} x raw")
+def chosen(option: str, names: str | None, there: Iterable[T]) -> list[T]:
+    """Those that are named, or all."""
+    by_name = {one.name: one for one in there}
+    if names is None:
+        return list(by_name.values())
+    unknown = [name for name in names.split(",") if name not in by_name]
+    if unknown:
+        raise SystemExit(f"{option}: no {', '.join(unknown)}; there are {', '.join(by_name)}")
+    return [one for name, one in by_name.items() if name in names.split(",")]
+
+
+def introduce(run: report.Run) -> None:
+    """Where, with what, and what is not there."""
+    where = run.machine
+    print(f"{where['processor']}, {where['cores']} cores, {where['system']}; {run.versions['python']}")
+    print(f"nats-server {run.versions['nats-server']}; {run.settings['repetitions']} repetitions in turn: median (least … most)")
+    busy = where["busy_before"]
+    if busy is not None and busy > QUIET:
+        print(f"The machine is busy ({busy:.0%}): these figures are not to be relied upon.")
+    for name, reason in run.missing.items():
+        print(f"  without {name}: {reason}")
+
+
+def measured(work: Work, present: Sequence[Present], settings: Settings, *, quick: bool) -> list[Row]:
+    """All cases of a work, printed as they come."""
+    rows: list[Row] = []
+    cases = [case for case in work.cases if case.quick or not quick]
+    able = {case: [one for one in present if one.can(work.needs, case.transport) and fits(work, one)] for case in cases}
+    if not any(able.values()):
+        return rows
+    print(f"\n{work.title}", flush=True)
+    for case in cases:
+        if able[case]:
+            with place({case.transport}) as there:
+                new = measure(work, case, able[case], there, settings, tell)
+            tell("")
+            print(f" {case.label}")
+            print("\n".join(report.row_lines(work, new)), flush=True)
+            rows += new
+    return rows
+
+
+def fits(work: Work, one: Present) -> bool:
+    """Growth and transports are looked at on our own clients."""
+    own_only = work.name.startswith(("growth", "tls"))
+    return one.client.ours or not own_only or (work.name.startswith("tls") and one.name == "raw")
+
+
+def tell(text: str) -> None:
+    """What is going on, where somebody is looking."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What we want to reach, as ratios within one run: each bar met, not met, or not measured, with both figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .roster import pure_of
+from .rounds import Row
+from .works import GROWTH, MANY_SUBSCRIPTIONS
+
+__all__ = ["BARS", "Bar", "Figure", "Verdict", "judged"]
+
+Status = Literal["met", "not met", "not measured"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of a row."""
+
+    work: str
+    case: str
+    client: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.client} {self.work}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """``ours`` divided by ``theirs`` is at least, or at most, a number; without ``theirs`` it is ``ours`` itself."""
+
+    title: str
+    ours: Figure
+    limit: float
+    theirs: Figure | None = None
+    at_most: bool = False
+
+    @property
+    def wanted(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        of = "" if self.theirs is None else f" x {self.theirs}"
+        return f"{sign} {self.limit:,g}{of}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A bar and the figures of a run."""
+
+    bar: Bar
+    status: Status
+    ours: float | None
+    theirs: float | None
+    ratio: float | None
+    reason: str = ""
+
+
+def _bars() -> Iterable[Bar]:
+    both = ("threads", "asyncio")
+    for client in both:
+        ours = Figure("subscribe", "16 B", client, "rate")
+        for other, limit in (("nats.c", 1.05), ("raw", 0.65), ("nats-py", 20)):
+            theirs = Figure("subscribe", "16 B", other, "rate")
+            yield Bar("subscribe 16 B by iterator", ours, limit, theirs)
+    for client in both:
+        ours = Figure("callback", "16 B", client, "rate")
+        for other, limit in (("nats.c", 0.9), ("nats-py", 5)):
+            yield Bar("subscribe 16 B by callback", ours, limit, Figure("callback", "16 B", other, "rate"))
+    natsc = Figure("publish", "16 B", "nats.c", "rate")
+    yield Bar("publish 16 B", Figure("publish", "16 B", "asyncio", "rate"), 0.55, natsc)
+    yield Bar("publish 16 B", Figure("publish", "16 B", "threads", "rate"), 0.3, natsc)
+    for client in both:
+        yield Bar("publish_many 16 B", Figure("publish-many", "16 B", client, "rate"), 0.8, natsc)
+    for work, what in (
+        ("publish", "publish 64 KiB"),
+        ("subscribe", "subscribe 64 KiB by iterator"),
+        ("callback", "subscribe 64 KiB by callback"),
+    ):
+        for client in both:
+            theirs = Figure(work, "64 KiB", "nats.c", "rate")
+            yield Bar(what, Figure(work, "64 KiB", client, "rate"), 0.85, theirs)
+    for client, limit in zip(both, (1.2, 1.45), strict=True):
+        raw = Figure("request", "16 B", "raw", "p50")
+        yield Bar("request p50", Figure("request", "16 B", client, "p50"), limit, raw, at_most=True)
+    for client, other in (("asyncio", "nats-py"), ("uvloop", "nats-py-uvloop")):
+        theirs = Figure("concurrent", "16 B", other, "rate")
+        yield Bar("100 concurrent requests", Figure("concurrent", "16 B", client, "rate"), 1.5, theirs)
+    for client in both:
+        each = Figure("subscriptions", f"{MANY_SUBSCRIPTIONS:,}", client, "bytes")
+        yield Bar(f"{MANY_SUBSCRIPTIONS:,} subscriptions, bytes of each", each, 1000, at_most=True)
+    yield Bar("import nats_sync, ms", Figure("import", "import", "threads", "import"), 40, at_most=True)
+    yield Bar("import nats_sync without asyncio", Figure("import", "import", "threads", "asyncio"), 0, at_most=True)
+    for client in map(pure_of, both):
+        for work in ("subscribe", "callback"):
+            theirs = Figure("callback", "16 B", "nats-py", "rate")
+            yield Bar("pure: subscribe 16 B", Figure(work, "16 B", client, "rate"), 3, theirs)
+        theirs = Figure("publish", "16 B", "nats-py-uvloop", "rate")
+        yield Bar("pure: publish 16 B", Figure("publish", "16 B", client, "rate"), 1.2, theirs)
+
+
+def _growth() -> Iterable[Bar]:
+    """Linear cost: ten times the work costs each message what it cost before, give or take what a machine does."""
+    for work, clients in (
+        ("growth-publish", ("threads", "asyncio")),
+        ("growth-subscribe", ("threads", "asyncio")),
+        ("growth-request", ("threads", "asyncio")),
+        ("growth-subscriptions", ("threads", "asyncio")),
+        ("growth-parser", ("core",)),
+    ):
+        for client in clients:
+            small, large = (Figure(work, case, client, "each") for case in GROWTH)
+            yield Bar("10 x the work, ns for each", large, 1.5, small, at_most=True)
+
+
+BARS: Sequence[Bar] = (*_bars(), *_growth())
+
+
+def judged(rows: Sequence[Row], bars: Sequence[Bar] = BARS, missing: Mapping[str, str] | None = None) -> list[Verdict]:
+    """Every bar, from the medians of one run. ``missing``: why clients are not there."""
+    found = {(row.work, row.case, row.client): row for row in rows}
+
+    def median(figure: Figure) -> float | None:
+        row = found.get((figure.work, figure.case, figure.client))
+        if row is None or not row.valid:
+            return None
+        if figure.metric in row.notes:
+            return float(bool(row.notes[figure.metric]))
+        return row.median(figure.metric)
+
+    def why(figure: Figure) -> str:
+        row = found.get((figure.work, figure.case, figure.client))
+        if row is None:
+            return f"{figure}: {(missing or {}).get(figure.client, 'not part of this run')}"
+        return f"{figure}: {row.failed or row.wrong or 'no figure'}"
+
+    return [_verdict(bar, median, why) for bar in bars]
+
+
+def _verdict(bar: Bar, median: object, why: object) -> Verdict:
+    assert callable(median)
+    assert callable(why)
+    ours: float | None = median(bar.ours)
+    theirs: float | None = None if bar.theirs is None else median(bar.theirs)
+    for figure, value in ((bar.ours, ours), (bar.theirs, theirs)):
+        if figure is not None and value is None:
+            return Verdict(bar, "not measured", ours, theirs, None, why(figure))
+    assert ours is not None
+    ratio = ours if theirs is None else ours / theirs
+    met = ratio <= bar.limit if bar.at_most else ratio >= bar.limit
+    return Verdict(bar, "met" if met else "not met", ours, theirs, ratio)

@@ -1,0 +1,118 @@
+"""What the Python clients under measurement share: their orders, the clock, the one line they answer with."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from benchmarks import order
+
+__all__ = ["BATCH", "CONCURRENT", "GO", "KEPT_WHOLE", "MANY", "SUBJECT", "Clock", "Job", "Result", "Times", "main"]
+
+SUBJECT = order.SUBJECT
+GO = "bench.go"
+MANY = "bench.many.%d"
+BATCH = 512
+"""Messages asked for at once (`next_batch`), and published at once (`publish_many`)."""
+CONCURRENT = 100
+"""Requests under way at once."""
+KEPT_WHOLE = 128
+"""Payloads up to this size are kept whole until they are looked at: one list append for each message."""
+
+Result = dict[str, object]
+Work = Callable[["Job"], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One repetition."""
+
+    work: str = "about"
+    url: str = ""
+    port: int = 0
+    count: int = 0
+    size: int = 16
+    subs: int = 0
+    case: str = ""
+    ca: str = ""
+    """PEM file of the authority to trust, when it is TLS."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Job:
+        given = dict(argument.split("=", 1) for argument in arguments)
+        for name in ("port", "count", "size", "subs"):
+            if name in given:
+                given[name] = int(given[name])  # type: ignore[assignment]
+        return cls(**given)  # type: ignore[arg-type]
+
+    def payloads(self) -> Iterator[bytes]:
+        return order.ring(self.size, self.count)
+
+    def batches(self) -> list[list[bytes]]:
+        """The same, for `publish_many`."""
+        payloads = self.payloads()
+        return list(iter(lambda: list(islice(payloads, BATCH)), []))
+
+    @property
+    def whole(self) -> bool:
+        return self.size <= KEPT_WHOLE
+
+    def findings(self, kept: Sequence[bytes]) -> Result:
+        return dict(order.findings(order.numbers(kept), self.count))
+
+    def report(self, **result: object) -> None:
+        """Print what was found, and keep everything as it is until standard input ends."""
+        print(json.dumps(result), flush=True)
+        sys.stdin.read()
+
+
+class Clock:
+    """Seconds and seconds of processor time since it was made; all threads of the process."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._start = time.perf_counter()
+
+    def stop(self, counted: int) -> Result:
+        seconds = time.perf_counter() - self._start
+        return {"seconds": seconds, "cpu": time.process_time() - self._cpu, "counted": counted}
+
+
+class Times:
+    """Round trips."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.wrong = 0
+
+    def result(self) -> Result:
+        ordered = sorted(self.seconds)
+        count = len(ordered)
+        return {
+            "received": count,
+            "wrong": self.wrong,
+            "p50": ordered[count // 2],
+            "p99": ordered[min(count - 1, count * 99 // 100)],
+        }
+
+
+def resident() -> int:
+    """Bytes of memory of this process."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(works: Mapping[str, Work], about: Callable[[], Result]) -> None:
+    """Do what the command line says."""
+    job = Job.parse(sys.argv[1:])
+    if job.work == "about":
+        print(json.dumps({"python": sys.version.split()[0], **about()}), flush=True)
+    else:
+        works[job.work](job)

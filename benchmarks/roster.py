@@ -1,0 +1,168 @@
+"""The clients under measurement: how each is started, what it can do, and whether it is here at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["COMPILED", "PURE", "Client", "Present", "known", "look_for", "pure_of"]
+
+HERE = Path(__file__).parent
+NATS_C = HERE / "peers" / "natsc.c"
+BUILT = HERE / "peers" / "build" / "natsc"
+JS = HERE / "peers" / "js" / "bench.mjs"
+
+ALL = frozenset(
+    "publish publish_many subscribe_iterator subscribe_batch subscribe_callback fan_out request request_concurrent "
+    "subscriptions connect reconnect import".split()
+)
+PEERS = ALL - {"publish_many", "subscribe_batch"}
+COMPILED = ("threads", "asyncio", "uvloop", "trio")
+"""Our clients with the compiled module, each with a pure twin."""
+
+
+def pure_of(name: str) -> str:
+    """The name of the pure twin."""
+    return f"{name}-pure"
+
+
+PURE = tuple(map(pure_of, COMPILED))
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program of `benchmarks.peers`."""
+
+    name: str
+    command: tuple[str, ...]
+    works: frozenset[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
+    """What is imported, for the time an import takes."""
+    ours: bool = False
+    transports: tuple[str, ...] = ("tcp",)
+    unordered: frozenset[str] = frozenset()
+    """Works in which this client is known not to keep the order: the row is invalid as any other, but no surprise."""
+
+    def environment(self) -> dict[str, str]:
+        # What the caller has set for itself must not decide what is measured.
+        given = {name: value for name, value in os.environ.items() if name not in ("NATS_PROTO_PURE", "LOOP")}
+        return {**given, "PYTHONPATH": str(HERE.parent), **self.env}
+
+
+@dataclass(frozen=True)
+class Present:
+    """A client that is here, and what it says about itself."""
+
+    client: Client
+    about: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        return self.client.name
+
+    def can(self, program: str, transport: str = "tcp") -> bool:
+        lacks = self.about.get("lacks", ())
+        assert isinstance(lacks, (list, tuple))
+        return program in self.client.works and program not in lacks and transport in self.client.transports
+
+
+def python(module: str) -> tuple[str, ...]:
+    return sys.executable, "-m", f"benchmarks.peers.{module}"
+
+
+def known() -> list[Client]:
+    """All of them, in the order they are measured and shown."""
+    raw = frozenset({"publish", "subscribe_iterator", "request", "connect"})
+    clients = [
+        Client("raw", python("raw"), raw, transports=("tcp", "tls")),
+        Client("nats.c", (str(BUILT),), PEERS),
+        Client("js", ("node", "--expose-gc", str(JS)), PEERS),
+        Client("nats-py", python("nats_py"), PEERS, {"LOOP": "asyncio"}, "nats"),
+        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"}, {"LOOP": "uvloop"}),
+        Client(
+            "natsrpy",
+            python("natsrpy_client"),
+            PEERS - {"fan_out", "reconnect"},
+            module="natsrpy",
+            unordered=frozenset({"subscribe_callback"}),  # a task for each message
+        ),
+    ]
+    for twin in ({}, {"NATS_PROTO_PURE": "1"}):
+        names = PURE if twin else COMPILED
+        every = ("tcp", "tls", "ws", "wss")
+        clients.append(
+            Client(names[0], python("ours_sync"), ALL, {**twin}, "nats_sync", ours=True, transports=every)
+        )
+        for name, loop in zip(names[1:], COMPILED[1:], strict=True):
+            works = ALL if loop == "asyncio" else ALL - {"import"}
+            transports = every if loop == "asyncio" else ("tcp",)
+            env = {**twin, "LOOP": loop}
+            clients.append(
+                Client(name, python("ours_anyio"), works, env, "nats_anyio", ours=True, transports=transports)
+            )
+    core = frozenset({"parse", "encode"})
+    clients.append(Client("core", python("memory"), core, ours=True))
+    clients.append(Client("core-pure", python("memory"), core, {"NATS_PROTO_PURE": "1"}, ours=True))
+    return clients
+
+
+def look_for(clients: Iterable[Client]) -> tuple[list[Present], dict[str, str]]:
+    """Those that are here, and why the others are not."""
+    present: list[Present] = []
+    missing: dict[str, str] = {}
+    for client in clients:
+        try:
+            present.append(Present(client, _about(client)))
+        except NotHereError as error:
+            missing[client.name] = str(error)
+    return present, missing
+
+
+class NotHereError(Exception):
+    """Why a client cannot be measured."""
+
+
+def _about(client: Client) -> dict[str, object]:
+    if client.name == "nats.c":
+        _compile()
+    if client.name == "js" and shutil.which("node") is None:
+        raise NotHereError("there is no node")
+    try:
+        answer = subprocess.run(
+            [*client.command, "work=about"], env=client.environment(), capture_output=True, timeout=60, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotHereError(str(error)) from error
+    if answer.returncode:
+        lines = [line for line in answer.stderr.splitlines() if "Error" in line] or answer.stderr.splitlines()
+        raise NotHereError(lines[-1].strip() if lines else f"exit code {answer.returncode}")
+    about: dict[str, object] = json.loads(answer.stdout)
+    compiled = bool(about.get("compiled"))
+    if client.ours and client.name in (*COMPILED, "core") and not compiled:
+        raise NotHereError(f"this build has no compiled module; {pure_of(client.name)} is the same")
+    if client.ours and client.name not in (*COMPILED, "core") and compiled:
+        raise NotHereError("NATS_PROTO_PURE=1 did not turn the compiled module off")
+    return about
+
+
+def _compile() -> None:
+    """nats.c's program, with the machine's own library."""
+    if shutil.which("cc") is None:
+        raise NotHereError("there is no C compiler (cc)")
+    BUILT.parent.mkdir(exist_ok=True)
+    try:
+        command = ["cc", "-O2", "-o", str(BUILT), str(NATS_C), "-lnats", "-lpthread"]
+        answer = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotHereError(str(error)) from error
+    if answer.returncode:
+        if "nats/nats.h" in answer.stderr:
+            raise NotHereError("its header is not installed (libnats-dev)")
+        raise NotHereError(answer.stderr.splitlines()[-1] if answer.stderr else f"cc: exit code {answer.returncode}")

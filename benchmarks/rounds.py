@@ -1,0 +1,233 @@
+"""A B A B: the clients of a work in turn, each repetition in a process of its own, each checked."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from nats_sync.testing import LocalServer
+
+from . import judge, order
+from .places import Place
+from .roster import Present
+from .sides import Child, FailedError, OtherSide, Restarter
+from .works import Case, Result, Work
+
+__all__ = ["Row", "Settings", "measure", "repetition"]
+
+IMPORTS = 5
+"""Imports for one figure, each beside a bare interpreter."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often."""
+
+    repetitions: int = 5
+    seconds: float = 0.8
+    """What a repetition should take."""
+    timeout: float = 60.0
+    fault: str = ""
+    """Makes the other side of a subscriber lie, for the tests of the counting."""
+
+
+@dataclass
+class Row:
+    """A client's figures at one case of a work."""
+
+    work: str
+    case: str
+    client: str
+    count: int = 0
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
+    failed: str | None = None
+    """It crashed or took too long; nothing is known."""
+    wrong: str | None = None
+    """Messages were lost, doubled or out of order: its figures mean nothing."""
+    excused: bool = False
+    """Known of this client, so the run does not fail for it."""
+
+    @property
+    def valid(self) -> bool:
+        return self.failed is None and self.wrong is None and bool(self.figures)
+
+    def median(self, metric: str) -> float | None:
+        """Of all repetitions; None when there is no figure to rely on."""
+        return statistics.median(self.figures[metric]) if self.valid and metric in self.figures else None
+
+
+class WrongError(Exception):
+    """The counting found something."""
+
+
+def measure(
+    work: Work, case: Case, clients: Sequence[Present], place: Place, settings: Settings, tell: Callable[[str], None]
+) -> list[Row]:
+    """All repetitions of all clients at one case."""
+    rows = [(client, Row(work.name, case.label, client.name)) for client in clients]
+    for client, row in rows:
+        with _recorded(row, client, work):
+            row.count = case.count
+            if work.pilot:
+                tell(f"{work.name}, {case.label}: {client.name}, pilot")
+                pilot = repetition(work, case, client, place, _pilot(work, case), settings, proof=True)
+                row.count = _count_for(work, case, pilot, settings)
+    for number in range(settings.repetitions):
+        for client, row in rows:
+            if row.failed is not None or row.wrong is not None:
+                continue
+            tell(f"{work.name}, {case.label}: {client.name}, {number + 1} of {settings.repetitions}")
+            with _recorded(row, client, work):
+                result = repetition(work, case, client, place, row.count, settings)
+                for metric in work.metrics:
+                    value = metric.read(result)
+                    if value is not None:
+                        row.figures.setdefault(metric.name, []).append(value)
+                if "asyncio" in result:
+                    row.notes["asyncio"] = result["asyncio"]
+    return [row for _, row in rows]
+
+
+@contextlib.contextmanager
+def _recorded(row: Row, client: Present, work: Work) -> Iterator[None]:
+    """What goes wrong is a line of the results, not the end of the run."""
+    try:
+        yield
+    except FailedError as error:
+        row.failed = str(error)
+    except WrongError as error:
+        row.wrong = str(error)
+        row.excused = work.program in client.client.unordered
+
+
+def _pilot(work: Work, case: Case) -> int:
+    return max(100, work.pilot // 16) if case.size > 4096 else work.pilot
+
+
+def _count_for(work: Work, case: Case, result: Result, settings: Settings) -> int:
+    """As many messages as fill the time at the pilot's speed."""
+    speed = float(cast(float, result["counted"])) / float(cast(float, result["seconds"]))
+    count = int(speed * settings.seconds) // max(1, case.subs)
+    least, most = min(_pilot(work, case), 2000), min(work.most, 2**31 // case.size)
+    return max(100, min(max(count, least), most) // 100 * 100) if case.subs == 0 else max(5, min(count, most))
+
+
+def repetition(
+    work: Work, case: Case, client: Present, place: Place, count: int, settings: Settings, *, proof: bool = False
+) -> Result:
+    """One, checked. Raises `FailedError`, `WrongError`. A ``proof`` of a publisher has a subscriber that looks at the order."""
+    if work.side == "import":
+        return _imports(client, settings)
+    target = place.target(case.transport)
+    order_given = {
+        "work": work.program,
+        "url": target.url,
+        "port": target.server.port,
+        "count": count,
+        "size": case.size,
+        "subs": case.subs,
+        "case": case.stream,
+        "ca": target.ca,
+    }
+    command = [*client.client.command, *(f"{name}={value}" for name, value in order_given.items())]
+    child = Child(command, client.client.environment())
+    run = {"feed": _fed, "echo": _answered, "count": _counted, "restart": _restarted}.get(work.side, _alone)
+    if proof and work.side == "count":
+        run = _proved
+    return run(child, target.server, case, count, settings)
+
+
+def _alone(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    with child:
+        result = child.line(settings.timeout)
+    _raise(judge.check_answers(result, count))
+    return result
+
+
+def _fed(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The other side publishes."""
+    with OtherSide("feed", server.port, count, case.size, *filter(None, [settings.fault])) as other, child:
+        result = child.line(settings.timeout)
+        sent = other.line(settings.timeout)["sent"]
+    _raise(judge.check_order(result, int(cast(int, sent)) * max(1, case.subs)))
+    return result
+
+
+def _answered(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The other side answers."""
+    with OtherSide("echo", server.port), child:
+        result = child.line(settings.timeout)
+    _raise(judge.check_answers(result, count))
+    return result
+
+
+def _counted(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """Nobody subscribes; the server counts."""
+    before = _counters(server)
+    with child:
+        result = child.line(settings.timeout)
+        expected = count + int(cast(int, result.get("published_besides", 0)))
+        deadline = time.monotonic() + 2.0
+        while (after := _counters(server))[0] - before[0] < expected and time.monotonic() < deadline:
+            time.sleep(0.002)
+    messages = after[0] - before[0] - (expected - count)
+    _raise(judge.check_server(count, case.size, messages, after[1] - before[1]))
+    return result
+
+
+def _proved(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A subscriber looks at the order of what is published."""
+    with OtherSide("sink", server.port, count, case.size, order.ring_size(case.size)) as other, child:
+        result = child.line(settings.timeout)
+        other.dismiss()
+        found = other.line(settings.timeout)
+    _raise(judge.check_order(found, count))
+    return result
+
+
+def _restarted(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The server is restarted when the client says so."""
+    with Restarter(server).running() as restarter, child:
+        result = child.line(settings.timeout)
+        connections = cast(list[Mapping[str, int]], server.connz()["connections"])
+        found = max(connection["subscriptions"] for connection in connections)
+    _raise(judge.check_subscriptions(case.subs + 1, found))
+    restored_at = result.get("restored_at")
+    if not isinstance(restored_at, float):
+        return result
+    return {**result, "restored": restored_at - restarter.open_at}
+
+
+def _counters(server: LocalServer) -> tuple[int, int]:
+    varz = server.varz()
+    return cast(int, varz["in_msgs"]), cast(int, varz["in_bytes"])
+
+
+def _imports(client: Present, settings: Settings) -> Result:
+    """Milliseconds of an interpreter that imports, beyond one that does not; and whether asyncio came along."""
+    env = client.client.environment()
+    module = client.client.module
+    times: dict[str, list[float]] = {"pass": [], f"import {module}": []}
+    for _ in range(IMPORTS):
+        for code, kept in times.items():
+            start = time.perf_counter()
+            answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=settings.timeout)
+            kept.append(time.perf_counter() - start)
+            if answer.returncode:
+                raise FailedError(answer.stderr.decode(errors="replace").strip().splitlines()[-1])
+    code = f"import sys, {module}; print('asyncio' in sys.modules)"
+    seen = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=settings.timeout)
+    bare, whole = (statistics.median(kept) for kept in times.values())
+    return {"milliseconds": (whole - bare) * 1e3, "asyncio": seen.stdout.strip() == b"True"}
+
+
+def _raise(problem: str | None) -> None:
+    if problem is not None:
+        raise WrongError(problem)

@@ -1,0 +1,186 @@
+"""What is measured: each work with its cases, the figures it gives, and what stands on the other side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from . import parse_rate
+
+__all__ = ["GROWTH", "MANY_SUBSCRIPTIONS", "SIZES", "Case", "Metric", "Result", "Work", "all_works"]
+
+Result = Mapping[str, object]
+Side = Literal["none", "count", "feed", "echo", "restart", "memory", "import"]
+
+SIZES = {"16 B": 16, "128 B": 128, "1 KiB": 1024, "64 KiB": 65536}
+MANY_SUBSCRIPTIONS = 10_000
+FAN_OUT = 1000
+GROWTH = ("1 x", "10 x")
+
+
+def number(result: Result, name: str) -> float | None:
+    value = result.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _ratio(over: str, under: str, scale: float = 1.0) -> Callable[[Result], float | None]:
+    def read(result: Result) -> float | None:
+        one, two = number(result, over), number(result, under)
+        return one / two * scale if one is not None and two else None
+
+    return read
+
+
+def _scaled(name: str, scale: float = 1.0) -> Callable[[Result], float | None]:
+    def read(result: Result) -> float | None:
+        value = number(result, name)
+        return None if value is None else value * scale
+
+    return read
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a repetition."""
+
+    name: str
+    unit: str
+    read: Callable[[Result], float | None]
+    more_is_better: bool = False
+
+
+RATE = Metric("rate", "k/s", _ratio("counted", "seconds", 1e-3), more_is_better=True)
+CPU = Metric("cpu", "us", _ratio("cpu", "counted", 1e6))
+P50 = Metric("p50", "us", _scaled("p50", 1e6))
+P99 = Metric("p99", "us", _scaled("p99", 1e6))
+EACH = Metric("each", "ns", _ratio("seconds", "counted", 1e9))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant of a work. A ``count`` is fixed; without one a pilot run finds how many messages fill the time."""
+
+    label: str
+    size: int = 16
+    subs: int = 0
+    transport: str = "tcp"
+    stream: str = ""
+    count: int = 0
+    quick: bool = True
+    """Whether a quick run has it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work. The first metric is the one that is plotted."""
+
+    name: str
+    title: str
+    program: str
+    """What the child programs call it."""
+    side: Side
+    cases: Sequence[Case]
+    metrics: Sequence[Metric]
+    pilot: int = 0
+    """Messages of the pilot run, few enough for the slowest client."""
+    most: int = 4_000_000
+    ability: str = ""
+    """What a client must be able to do for it, if that is not the program's name."""
+
+    @property
+    def needs(self) -> str:
+        return self.ability or self.program
+
+
+def sizes(quick: Sequence[str] = ("16 B", "64 KiB")) -> list[Case]:
+    return [Case(label, size, quick=label in quick) for label, size in SIZES.items()]
+
+
+def over(transports: Sequence[str]) -> list[Case]:
+    chosen = ("16 B", "1 KiB", "64 KiB")
+    return [
+        Case(f"{transport}, {label}", SIZES[label], transport=transport, quick=label == "16 B")
+        for transport in transports
+        for label in chosen
+    ]
+
+
+def grown(count: int, *, subs: int = 0) -> list[Case]:
+    return [
+        Case(label, subs=subs * factor, count=count * factor, stream=next(iter(parse_rate.STREAMS)))
+        for label, factor in zip(GROWTH, (1, 10), strict=True)
+    ]
+
+
+def all_works() -> list[Work]:
+    """In the order they are measured and shown."""
+    streams = [Case(name, stream=name) for name in parse_rate.STREAMS]
+    many = Case(f"{MANY_SUBSCRIPTIONS:,}", subs=MANY_SUBSCRIPTIONS, count=MANY_SUBSCRIPTIONS)
+    subscribing = (
+        Metric("bytes", "B", _scaled("bytes_each")),
+        Metric("subscribe", "ms", _scaled("seconds", 1e3)),
+        Metric("restore", "ms", _scaled("restored", 1e3)),
+    )
+    messages = (RATE, CPU)
+    tall = 20_000
+    return [
+        Work("publish", "Publish", "publish", "count", sizes(), messages, tall),
+        Work("publish-many", "Publish many at once", "publish_many", "count", sizes(), messages, tall),
+        Work("subscribe", "Subscribe by iterator", "subscribe_iterator", "feed", sizes(), messages, tall),
+        Work("batch", "Subscribe by batch", "subscribe_batch", "feed", sizes(), messages, tall),
+        Work("callback", "Subscribe by callback", "subscribe_callback", "feed", sizes(), messages, tall),
+        Work("request", "Request, one after the other", "request", "echo", [Case("16 B")], (P50, P99, CPU), 500),
+        Work("concurrent", "100 requests at once", "request_concurrent", "echo", [Case("16 B")], messages, 2000),
+        Work(
+            "fan-out",
+            f"Fan-out to {FAN_OUT:,} subscriptions",
+            "fan_out",
+            "feed",
+            [Case("16 B", subs=FAN_OUT)],
+            messages,
+            20,
+        ),
+        Work("subscriptions", f"{MANY_SUBSCRIPTIONS:,} subscriptions", "subscriptions", "restart", [many], subscribing),
+        Work("connect", "Connect", "connect", "none", [Case("tcp", count=100)], (P50, P99)),
+        Work(
+            "reconnect",
+            "Reconnect to a restarted server, 10 ms between attempts",
+            "subscriptions",
+            "restart",
+            [Case("tcp")],
+            (Metric("restore", "ms", _scaled("restored", 1e3)),),
+            ability="reconnect",
+        ),
+        Work(
+            "import", "Import, beyond bare Python", "import", "import", [Case("import")], (Metric("import", "ms", _ms),)
+        ),
+        Work("tls-publish", "Publish over TLS and WebSocket", "publish", "count", over(("tcp", *SECURE)), messages, tall),
+        Work(
+            "tls-subscribe",
+            "Subscribe over TLS and WebSocket",
+            "subscribe_iterator",
+            "feed",
+            over(("tcp", *SECURE)),
+            messages,
+            tall,
+        ),
+        Work("parser", "Parser in memory, 64 KiB chunks", "parse", "memory", streams, (RATE,), tall),
+        Work("encoder", "Encoder in memory", "encode", "memory", sizes()[:3], (RATE,), tall),
+        Work("growth-publish", "Growth: publish", "publish", "count", grown(60_000), (EACH,)),
+        Work("growth-subscribe", "Growth: subscribe", "subscribe_iterator", "feed", grown(60_000), (EACH,)),
+        Work("growth-request", "Growth: requests", "request", "echo", grown(300), (EACH,)),
+        Work("growth-parser", "Growth: parser", "parse", "memory", grown(60_000), (EACH,)),
+        Work(
+            "growth-subscriptions",
+            "Growth: subscriptions",
+            "subscriptions",
+            "restart",
+            grown(MANY_SUBSCRIPTIONS // 10, subs=MANY_SUBSCRIPTIONS // 10),
+            (EACH, Metric("bytes", "B", _scaled("bytes_each"))),
+        ),
+    ]
+
+
+SECURE = ("tls", "ws", "wss")
+_ms = _scaled("milliseconds")
