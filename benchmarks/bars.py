@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from .roster import pure_of
+from .roster import COMPILED, pure_of
 from .rounds import Row
 from .works import GROWTH, MANY_SUBSCRIPTIONS
 
@@ -129,23 +129,34 @@ def judged(rows: Sequence[Row], bars: Sequence[Bar] = BARS, missing: Mapping[str
             return float(bool(row.notes[figure.metric]))
         return row.median(figure.metric)
 
-    def why(figure: Figure) -> str:
+    def why(bar: Bar, figure: Figure) -> str:
         row = found.get((figure.work, figure.case, figure.client))
-        if row is None:
-            return f"{figure}: {(missing or {}).get(figure.client, 'not part of this run')}"
-        return f"{figure}: {row.failed or row.wrong or 'no figure'}"
+        if row is not None:
+            return f"{figure}: {row.failed or row.wrong or 'no figure'}"
+        twin = _pure_twin(bar)
+        if twin is not None and (verdict := _verdict(twin, median, why)).ratio is not None:
+            return f"no compiled module; pure: {verdict.ratio:.4g}"
+        return f"{figure}: {(missing or {}).get(figure.client, 'not part of this run')}"
 
     return [_verdict(bar, median, why) for bar in bars]
 
 
-def _verdict(bar: Bar, median: object, why: object) -> Verdict:
-    assert callable(median)
-    assert callable(why)
+def _pure_twin(bar: Bar) -> Bar | None:
+    """The same bar for the client without the compiled module: what is known when there is none."""
+    if bar.ours.client not in (*COMPILED, "core"):
+        return None
+    ours = replace(bar.ours, client=pure_of(bar.ours.client))
+    same = bar.theirs is not None and bar.theirs.client == bar.ours.client
+    theirs = replace(bar.theirs, client=ours.client) if same and bar.theirs is not None else bar.theirs
+    return replace(bar, ours=ours, theirs=theirs)
+
+
+def _verdict(bar: Bar, median: Callable[[Figure], float | None], why: Callable[[Bar, Figure], str]) -> Verdict:
     ours: float | None = median(bar.ours)
     theirs: float | None = None if bar.theirs is None else median(bar.theirs)
     for figure, value in ((bar.ours, ours), (bar.theirs, theirs)):
         if figure is not None and value is None:
-            return Verdict(bar, "not measured", ours, theirs, None, why(figure))
+            return Verdict(bar, "not measured", ours, theirs, None, why(bar, figure))
     assert ours is not None
     ratio = ours if theirs is None else ours / theirs
     met = ratio <= bar.limit if bar.at_most else ratio >= bar.limit

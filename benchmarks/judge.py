@@ -1,4 +1,4 @@
-"""Whether a repetition counts: everything that was sent was received, once, in order. Anything else makes it invalid."""
+"""Whether a repetition counts: all that was sent was received, once, in order. Anything else makes it invalid."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ __all__ = ["busy_share", "describe", "versions"]
 
 def describe() -> dict[str, Any]:
     """The machine, and how busy it is before the run."""
+    busy = busy_share()
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "processor": _value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
@@ -27,7 +28,7 @@ def describe() -> dict[str, Any]:
         "memory_gib": round(int((_value("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 2**20, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load_before": round(os.getloadavg()[0], 2),
-        "busy_before": round(busy_share(), 2),
+        "busy_before": None if busy is None else round(busy, 2),
     }
 
 

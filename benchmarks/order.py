@@ -1,8 +1,8 @@
-"""Numbered payloads, and what became of them: every message carries its number, and afterwards all numbers are looked at.
+"""Numbered payloads, and what became of them: every message carries its number, and all numbers are looked at.
 
-The first eight bytes of a payload are its number, big-endian; the rest is filling. A client under measurement only keeps
-each payload (its first eight bytes, when it is large) in a list; `found` reads the list after the clock has stopped. So
-the check costs every client one list append for each message, and no message can be missed.
+The first eight bytes of a payload are its number, big-endian; the rest is filling. A client under measurement only
+keeps each payload (its first eight bytes, when it is large) in a list; `findings` reads the list after the clock has
+stopped. So the check costs every client one list append for each message, and no message can be missed.
 
 Publishers take their payloads from a ring of a power of two, so that large ones fit into memory: the numbers then count
 modulo the ring's size. `unwrap` makes them whole again.

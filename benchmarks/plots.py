@@ -19,19 +19,20 @@ VALUE = 120
 """Pixels for the figures behind the bars."""
 STEP = 20
 BAR = 13
-HEAD = 64
+HEAD = 80
+COLOURS = "Green: ours, muted without the compiled module; blue: others; grey: a bare socket"
 OURS = ("threads", "asyncio", "uvloop", "trio", "core")
 
 STYLE = """
-svg { background: #ffffff; font-family: system-ui, sans-serif; }
+svg { font-family: system-ui, sans-serif; }
 text { fill: #1f2328; font-size: 12px; }
 .title { font-size: 16px; font-weight: 600; }
 .small { fill: #59636e; font-size: 11px; }
 .case { font-weight: 600; }
 .ours { fill: #1a7f5a; } .pure { fill: #7cc4a6; } .peer { fill: #6e8fb8; } .raw { fill: #a8a29a; }
-.whisker { stroke: #1f2328; stroke-width: 1.2; } .axis { stroke: #c8ced5; }
+.whisker { stroke: #1f2328; stroke-width: 1.2; } .axis { stroke: #c8ced5; } .paper { fill: #ffffff; }
 @media (prefers-color-scheme: dark) {
-  svg { background: #0d1117; }
+  .paper { fill: #0d1117; }
   text { fill: #e6edf3; } .small { fill: #9198a1; }
   .ours { fill: #35b57f; } .pure { fill: #1f6f50; } .peer { fill: #5f83b3; } .raw { fill: #7a756d; }
   .whisker { stroke: #e6edf3; } .axis { stroke: #3d444d; }
@@ -69,8 +70,10 @@ def chart(title: str, metric: Metric, rows: Sequence[Row], subtitle: str) -> str
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" role="img">',
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
+        f'<rect class="paper" width="{WIDTH}" height="{y}"/>',
         f'<text class="title" x="12" y="24">{escape(title)}: {escape(metric.name)}, {escape(metric.unit)}</text>',
-        f'<text class="small" x="12" y="42">{better}; median, whisker from least to most. {escape(subtitle)}</text>',
+        f'<text class="small" x="12" y="42">{better}; median, whisker from least to most. {COLOURS}</text>',
+        f'<text class="small" x="12" y="58">{escape(subtitle)}</text>',
     ]
     return "\n".join([*head, *parts, "</svg>\n"])
 

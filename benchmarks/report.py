@@ -156,7 +156,13 @@ def _markdown(run: Run, drawn: Mapping[str, str]) -> list[str]:
     lines += [f"| {name} | not measured: {reason} |" for name, reason in run.missing.items()]
     bad = failures(run.rows)
     lines += ["", "## Failures", "", *(f"- {line}" for line in bad)] if bad else []
-    lines += ["", "## Bars", "", "| | what | client | wanted | ours | theirs | ratio |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "## Bars",
+        "",
+        "| | what | client | wanted | ours | theirs | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for verdict in run.verdicts:
         bar = verdict.bar
         figures = f"{amount(verdict.ours)} | {amount(verdict.theirs)} | {amount(verdict.ratio)}"

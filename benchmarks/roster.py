@@ -19,8 +19,20 @@ BUILT = HERE / "peers" / "build" / "natsc"
 JS = HERE / "peers" / "js" / "bench.mjs"
 
 ALL = frozenset(
-    "publish publish_many subscribe_iterator subscribe_batch subscribe_callback fan_out request request_concurrent "
-    "subscriptions connect reconnect import".split()
+    {
+        "publish",
+        "publish_many",
+        "subscribe_iterator",
+        "subscribe_batch",
+        "subscribe_callback",
+        "fan_out",
+        "request",
+        "request_concurrent",
+        "subscriptions",
+        "connect",
+        "reconnect",
+        "import",
+    }
 )
 PEERS = ALL - {"publish_many", "subscribe_batch"}
 COMPILED = ("threads", "asyncio", "uvloop", "trio")
@@ -70,6 +82,8 @@ class Present:
     def can(self, program: str, transport: str = "tcp") -> bool:
         lacks = self.about.get("lacks", ())
         assert isinstance(lacks, (list, tuple))
+        if program == "import" and not self.client.module:
+            return False
         return program in self.client.works and program not in lacks and transport in self.client.transports
 
 
@@ -97,9 +111,7 @@ def known() -> list[Client]:
     for twin in ({}, {"NATS_PROTO_PURE": "1"}):
         names = PURE if twin else COMPILED
         every = ("tcp", "tls", "ws", "wss")
-        clients.append(
-            Client(names[0], python("ours_sync"), ALL, {**twin}, "nats_sync", ours=True, transports=every)
-        )
+        clients.append(Client(names[0], python("ours_sync"), ALL, {**twin}, "nats_sync", ours=True, transports=every))
         for name, loop in zip(names[1:], COMPILED[1:], strict=True):
             works = ALL if loop == "asyncio" else ALL - {"import"}
             transports = every if loop == "asyncio" else ("tcp",)

@@ -33,6 +33,8 @@ class Settings:
     seconds: float = 0.8
     """What a repetition should take."""
     timeout: float = 60.0
+    pilots: int = 3
+    """Runs at most to find out how many messages that are."""
     fault: str = ""
     """Makes the other side of a subscriber lie, for the tests of the counting."""
 
@@ -74,11 +76,7 @@ def measure(
     rows = [(client, Row(work.name, case.label, client.name)) for client in clients]
     for client, row in rows:
         with _recorded(row, client, work):
-            row.count = case.count
-            if work.pilot:
-                tell(f"{work.name}, {case.label}: {client.name}, pilot")
-                pilot = repetition(work, case, client, place, _pilot(work, case), settings, proof=True)
-                row.count = _count_for(work, case, pilot, settings)
+            row.count = case.count or _calibrated(work, case, client, place, settings, tell)
     for number in range(settings.repetitions):
         for client, row in rows:
             if row.failed is not None or row.wrong is not None:
@@ -107,6 +105,23 @@ def _recorded(row: Row, client: Present, work: Work) -> Iterator[None]:
         row.excused = work.program in client.client.unordered
 
 
+def _calibrated(
+    work: Work, case: Case, client: Present, place: Place, settings: Settings, tell: Callable[[str], None]
+) -> int:
+    """How many messages fill the time. The first pilot run proves the order of a publisher as well.
+
+    A short run says little of a client that is only warm after a while, so there may be longer ones.
+    """
+    count = _pilot(work, case)
+    for number in range(settings.pilots):
+        tell(f"{work.name}, {case.label}: {client.name}, pilot {number + 1}")
+        result = repetition(work, case, client, place, count, settings, proof=number == 0)
+        count = _count_for(work, case, result, settings)
+        if cast(float, result["seconds"]) > settings.seconds * 0.4:
+            break
+    return count
+
+
 def _pilot(work: Work, case: Case) -> int:
     return max(100, work.pilot // 16) if case.size > 4096 else work.pilot
 
@@ -122,7 +137,7 @@ def _count_for(work: Work, case: Case, result: Result, settings: Settings) -> in
 def repetition(
     work: Work, case: Case, client: Present, place: Place, count: int, settings: Settings, *, proof: bool = False
 ) -> Result:
-    """One, checked. Raises `FailedError`, `WrongError`. A ``proof`` of a publisher has a subscriber that looks at the order."""
+    """One, checked. With ``proof`` a subscriber looks at a publisher's order. Raises `FailedError`, `WrongError`."""
     if work.side == "import":
         return _imports(client, settings)
     target = place.target(case.transport)
@@ -218,7 +233,9 @@ def _imports(client: Present, settings: Settings) -> Result:
     for _ in range(IMPORTS):
         for code, kept in times.items():
             start = time.perf_counter()
-            answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=settings.timeout)
+            answer = subprocess.run(
+                [sys.executable, "-c", code], env=env, capture_output=True, timeout=settings.timeout
+            )
             kept.append(time.perf_counter() - start)
             if answer.returncode:
                 raise FailedError(answer.stderr.decode(errors="replace").strip().splitlines()[-1])

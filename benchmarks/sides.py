@@ -35,9 +35,10 @@ class Child:
     def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self._command = command
         self._env = env
+        self._patience = 2.0
 
     def __enter__(self) -> Self:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed in __exit__
+        self._stderr = tempfile.TemporaryFile()  # closed in __exit__
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -87,7 +88,7 @@ class Child:
     def __exit__(self, *exc: object) -> None:
         self.dismiss()
         try:
-            self._process.wait(2.0 if exc[0] is None else 0.0)
+            self._process.wait(self._patience if exc[0] is None else 0.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -102,6 +103,8 @@ class OtherSide(Child):
     def __init__(self, role: str, *arguments: object) -> None:
         # Without the site module a process is there in a fifth of the time.
         super().__init__([sys.executable, "-S", "-m", "benchmarks.other_side", role, *map(str, arguments)])
+        if role == "echo":  # it never ends by itself
+            self._patience = 0.0
 
     def __enter__(self) -> Self:
         super().__enter__()

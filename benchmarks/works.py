@@ -97,11 +97,11 @@ def sizes(quick: Sequence[str] = ("16 B", "64 KiB")) -> list[Case]:
     return [Case(label, size, quick=label in quick) for label, size in SIZES.items()]
 
 
-def over(transports: Sequence[str]) -> list[Case]:
+def over() -> list[Case]:
     chosen = ("16 B", "1 KiB", "64 KiB")
     return [
         Case(f"{transport}, {label}", SIZES[label], transport=transport, quick=label == "16 B")
-        for transport in transports
+        for transport in ("tcp", "tls", "ws", "wss")
         for label in chosen
     ]
 
@@ -153,15 +153,20 @@ def all_works() -> list[Work]:
             ability="reconnect",
         ),
         Work(
-            "import", "Import, beyond bare Python", "import", "import", [Case("import")], (Metric("import", "ms", _ms),)
+            "import",
+            "Import, beyond bare Python",
+            "import",
+            "import",
+            [Case("import")],
+            (Metric("import", "ms", _scaled("milliseconds")),),
         ),
-        Work("tls-publish", "Publish over TLS and WebSocket", "publish", "count", over(("tcp", *SECURE)), messages, tall),
+        Work("tls-publish", "Publish over TLS and WebSocket", "publish", "count", over(), messages, tall),
         Work(
             "tls-subscribe",
             "Subscribe over TLS and WebSocket",
             "subscribe_iterator",
             "feed",
-            over(("tcp", *SECURE)),
+            over(),
             messages,
             tall,
         ),
@@ -180,7 +185,3 @@ def all_works() -> list[Work]:
             (EACH, Metric("bytes", "B", _scaled("bytes_each"))),
         ),
     ]
-
-
-SECURE = ("tls", "ws", "wss")
-_ms = _scaled("milliseconds")

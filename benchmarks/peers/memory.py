@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import nats_proto
-from nats_proto import Encoder, Parser, Role
-
 from benchmarks import order, parse_rate
+from nats_proto import Encoder, Parser, Role
 
 from .child import SUBJECT, Clock, Job, Result, main
 

@@ -20,6 +20,9 @@ from .child import BATCH, CONCURRENT, GO, MANY, SUBJECT, Clock, Job, Result, Tim
 
 LOOP = os.environ.get("LOOP", "asyncio")
 
+EVERY_10_MS = {"reconnect_wait": 0.01, "reconnect_delay": lambda rounds: 0.01, "reconnect_jitter": 0.0}
+"""Between two attempts, as the peers are told to; else the waits would grow, and the first one be random."""
+
 
 def connect(job: Job, **options: object) -> nats_anyio.Connecting:
     if job.ca:
@@ -105,7 +108,7 @@ async def subscribe_callback(job: Job) -> None:
                 timed.append(clocks[0].stop(last - 1))
                 done.set()
 
-        await client.subscribe(SUBJECT, callback=handle)
+        _ = await client.subscribe(SUBJECT, callback=handle)
         await client.flush()
         await client.publish(GO)
         await done.wait()
@@ -132,7 +135,7 @@ async def fan_out(job: Job) -> None:
                     timed.append(clocks[0].stop(last - 1))
                     done.set()
 
-            await client.subscribe(SUBJECT, callback=handle)
+            _ = await client.subscribe(SUBJECT, callback=handle)
             return kept
 
         lists = [await subscribe() for _ in range(job.subs)]
@@ -184,7 +187,7 @@ async def subscriptions(job: Job) -> None:
         if isinstance(event, Reconnected):
             back.set()
 
-    async with connect(job, on_event=on_event, reconnect_wait=0.01, reconnect_delay=lambda rounds: 0.01) as client:
+    async with connect(job, on_event=on_event, **EVERY_10_MS) as client:
         subs = [await client.subscribe(SUBJECT)]
         await client.flush()
         before = resident()

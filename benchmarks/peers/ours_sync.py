@@ -13,6 +13,9 @@ from nats_proto import Reconnected
 
 from .child import BATCH, CONCURRENT, GO, MANY, SUBJECT, Clock, Job, Result, Times, main, resident
 
+EVERY_10_MS = {"reconnect_wait": 0.01, "reconnect_delay": lambda rounds: 0.01, "reconnect_jitter": 0.0}
+"""Between two attempts, as the peers are told to; else the waits would grow, and the first one be random."""
+
 
 def connect(job: Job, **options: object) -> nats_sync.Client:
     if job.ca:
@@ -176,7 +179,7 @@ def subscriptions(job: Job) -> None:
         if isinstance(event, Reconnected):
             back.set()
 
-    with connect(job, on_event=on_event, reconnect_wait=0.01, reconnect_delay=lambda rounds: 0.01) as client:
+    with connect(job, on_event=on_event, **EVERY_10_MS) as client:
         subs = [client.subscribe(SUBJECT)]
         client.flush()
         before = resident()

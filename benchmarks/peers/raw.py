@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Callable
 
 from benchmarks import order
 from benchmarks.other_side import CONNECT
@@ -25,7 +26,8 @@ class Link:
     def __init__(self, job: Job) -> None:
         self.sock = socket.create_connection(("127.0.0.1", job.port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.send, self.receive = self.sock.sendall, self._receive
+        self.send: Callable[[bytes | memoryview], object] = self.sock.sendall
+        self.receive: Callable[[], bytes] = self._receive
         if job.ca:
             self._secure(job.ca)
         self.send(CONNECT)
@@ -52,7 +54,7 @@ class Link:
                 self.sock.sendall(outgoing.read())
                 incoming.write(self._receive())
 
-        def send(data: bytes) -> None:
+        def send(data: bytes | memoryview) -> None:
             tls.write(data)
             self.sock.sendall(outgoing.read())
 
@@ -64,7 +66,7 @@ class Link:
                     plain.append(tls.read(65536))
             return b"".join(plain)
 
-        self.send, self.receive = send, receive  # type: ignore[assignment]
+        self.send, self.receive = send, receive
 
     def wait_for(self, end: bytes) -> None:
         received = b""
@@ -83,7 +85,7 @@ def publish(job: Job) -> None:
     while at < total:
         begin = at % len(data)
         piece = data[begin : min(begin + CHUNK, begin + total - at)]
-        link.send(piece)  # type: ignore[arg-type]
+        link.send(piece)
         at += len(piece)
     link.send(b"PING\r\n")
     link.wait_for(b"PONG\r\n")

@@ -1,0 +1,83 @@
+"""`python -m benchmarks` from end to end, at a scale that measures nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import report
+from benchmarks.rounds import Row
+from benchmarks.works import all_works
+
+OWN = "raw,threads,threads-pure,asyncio,asyncio-pure"
+TINY = ["--quick", "--repetitions", "2", "--scale", "0.01", "--clients", OWN]
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, Path, dict[str, Any]]:
+    code = command.main([*TINY, "--results", str(folder), *arguments])
+    (made,) = folder.iterdir()
+    return code, made, json.loads((made / "results.json").read_text())
+
+
+def test_a_run_writes_figures_table_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, folder, results = run(tmp_path, "--only", "publish,request,reconnect,tls-subscribe")
+    shown = capsys.readouterr().out
+    assert code == 0, shown
+    assert results["failures"] == []
+    assert results["machine"]["cores"] > 0
+    assert results["versions"]["nats-server"]
+    measured = {(row["work"], row["client"].removesuffix("-pure")) for row in results["rows"]}
+    assert {("publish", "raw"), ("publish", "threads"), ("tls-subscribe", "raw"), ("reconnect", "asyncio")} <= measured
+    for row in results["rows"]:
+        assert row["valid"], row
+        for name, figures in row["figures"].items():
+            assert len(figures) == 2
+            assert row["low"][name] <= row["median"][name] <= row["high"][name]
+    assert {bar["status"] for bar in results["bars"]} >= {"not measured"}
+    assert "subscribe 16 B by iterator" in {bar["title"] for bar in results["bars"]}
+    table = (folder / "table.md").read_text()
+    assert "## Publish" in table
+    assert "![Publish](publish.svg)" in table
+    assert "Publish" in shown
+    for picture in folder.glob("*.svg"):
+        root = ElementTree.parse(picture).getroot()
+        assert root.tag.endswith("svg")
+        assert any(element.get("class") == "whisker" for element in root.iter())
+
+
+def test_a_run_with_a_lost_message_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, folder, results = run(tmp_path, "--only", "subscribe", "--fault", "lose")
+    shown = capsys.readouterr().out
+    assert code == 1
+    assert "INVALID: 1 lost" in shown
+    assert "This run is not good" in shown
+    assert len(results["failures"]) == len(results["rows"])
+    assert {row["wrong"] for row in results["rows"]} == {"1 lost, 1 doubled"}  # a stranger stands in for it
+    assert not list(folder.glob("*.svg"))
+
+
+def test_what_is_unknown_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--only: no dancing"):
+        command.main(["--only", "dancing", "--results", str(tmp_path)])
+
+
+def test_which_rows_fail_a_run() -> None:
+    good = Row("publish", "16 B", "threads", figures={"rate": [1.0]})
+    excused = Row("callback", "16 B", "natsrpy", wrong="9 misordered", excused=True)
+    peer_crashed = Row("publish", "16 B", "natsrpy", failed="no answer within 60 s")
+    peer_wrong = Row("publish", "16 B", "nats-py", wrong="1 lost")
+    ours_crashed = Row("publish", "16 B", "trio-pure", failed="no answer within 60 s")
+    rows = [good, excused, peer_crashed, peer_wrong, ours_crashed]
+    assert report.failures(rows) == [
+        "publish, 16 B, nats-py: 1 lost",
+        "publish, 16 B, trio-pure: no answer within 60 s",
+    ]
+    (publish,) = (work for work in all_works() if work.name == "publish")
+    text = "\n".join(report.row_lines(publish, rows))
+    assert "INVALID: 9 misordered (known of this client)" in text
+    assert "failed: no answer within 60 s" in text
