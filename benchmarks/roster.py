@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["COMPILED", "PURE", "Client", "Present", "known", "look_for", "pure_of"]
+from .works import Case, Work
+
+__all__ = ["COMPILED", "PURE", "Client", "Present", "known", "look_for", "pure_of", "taking_part"]
 
 HERE = Path(__file__).parent
 NATS_C = HERE / "peers" / "natsc.c"
@@ -45,6 +47,10 @@ def pure_of(name: str) -> str:
 
 
 PURE = tuple(map(pure_of, COMPILED))
+PURE_TOO = frozenset(
+    {"publish", "publish-many", "subscribe", "batch", "callback", "request", "concurrent", "subscriptions", "import"}
+)
+"""Works that have the pure twins beside the compiled clients."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,30 @@ def look_for(clients: Iterable[Client]) -> tuple[list[Present], dict[str, str]]:
         except NotHereError as error:
             missing[client.name] = str(error)
     return present, missing
+
+
+def taking_part(work: Work, case: Case, present: Sequence[Present]) -> list[Present]:
+    """Who is measured at a case: all who can, less what would make a run long and tell nothing new.
+
+    Transports and growth are looked at on our own two clients; the second and third loop at the least and the largest
+    size; the pure twins where there is a bar for them, unless there is nothing but them.
+    """
+    names = {one.name for one in present}
+    return [
+        one
+        for one in present
+        if one.can(work.needs, case.transport) and _is_asked(one, one.name.removesuffix("-pure"), work, case, names)
+    ]
+
+
+def _is_asked(one: Present, twin: str, work: Work, case: Case, names: Collection[str]) -> bool:
+    if one.client.ours and one.name != twin and twin in names and twin != "core":
+        return twin in ("threads", "asyncio") and work.name in PURE_TOO and case.size in (16, 65536)
+    if work.name.startswith("tls"):
+        return len(one.client.transports) > 1
+    if work.name.startswith("growth"):
+        return twin in ("threads", "asyncio", "core")
+    return twin not in ("uvloop", "trio") or case.size in (16, 65536)
 
 
 class NotHereError(Exception):

@@ -30,7 +30,7 @@ class Settings:
     """How long and how often."""
 
     repetitions: int = 5
-    seconds: float = 0.8
+    seconds: float = 0.6
     """What a repetition should take."""
     timeout: float = 60.0
     pilots: int = 3
