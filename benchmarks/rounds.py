@@ -73,10 +73,11 @@ def measure(
     work: Work, case: Case, clients: Sequence[Present], place: Place, settings: Settings, tell: Callable[[str], None]
 ) -> list[Row]:
     """All repetitions of all clients at one case."""
-    rows = [(client, Row(work.name, case.label, client.name)) for client in clients]
+    rows = [(client, Row(work.name, case.label, client.name, case.count)) for client in clients]
     for client, row in rows:
         with _recorded(row, client, work):
-            row.count = case.count or _calibrated(work, case, client, place, settings, tell)
+            if work.pilot and not case.count:
+                row.count = _calibrated(work, case, client, place, settings, tell)
     for number in range(settings.repetitions):
         for client, row in rows:
             if row.failed is not None or row.wrong is not None:

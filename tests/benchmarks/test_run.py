@@ -25,7 +25,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, Path, dict[str, Any]]:
 
 
 def test_a_run_writes_figures_table_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, folder, results = run(tmp_path, "--only", "publish,request,reconnect,tls-subscribe")
+    code, folder, results = run(tmp_path, "--only", "publish,request,reconnect,import,tls-subscribe")
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert results["failures"] == []
@@ -36,7 +36,7 @@ def test_a_run_writes_figures_table_and_pictures(tmp_path: Path, capsys: pytest.
     for row in results["rows"]:
         assert row["valid"], row
         for name, figures in row["figures"].items():
-            assert len(figures) == 2
+            assert len(figures) == 2, (row, name)
             assert row["low"][name] <= row["median"][name] <= row["high"][name]
     assert {bar["status"] for bar in results["bars"]} >= {"not measured"}
     assert "subscribe 16 B by iterator" in {bar["title"] for bar in results["bars"]}
