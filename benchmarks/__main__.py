@@ -51,10 +51,13 @@ def main(given: Sequence[str] | None = None) -> int:
     for work in works:
         run.rows += measured(work, present, settings, quick=options.quick)
     run.verdicts = bars.judged(run.rows, missing=missing)
-    if not options.only or any(verdict.status != "not measured" for verdict in run.verdicts):
-        asked = [verdict for verdict in run.verdicts if not options.only or verdict.status != "not measured"]
-        print("\nBars")
-        print("\n".join(report.bar_lines(asked)))
+    shown = [
+        verdict
+        for verdict in run.verdicts
+        if not options.only or verdict.ratio is not None or "pure:" in verdict.reason
+    ]
+    if shown:
+        print("\nBars", *report.bar_lines(shown), sep="\n")
     folder = report.write(run, options.results)
     bad = report.failures(run.rows)
     print(f"\n{time.monotonic() - begin:.0f} s; written to {folder}")

@@ -108,6 +108,7 @@ def _growth() -> Iterable[Bar]:
         ("growth-request", ("threads", "asyncio")),
         ("growth-subscriptions", ("threads", "asyncio")),
         ("growth-parser", ("core",)),
+        ("growth-bytes", ("core",)),
     ):
         for client in clients:
             small, large = (Figure(work, case, client, "each") for case in GROWTH)

@@ -125,7 +125,7 @@ def known() -> list[Client]:
             clients.append(
                 Client(name, python("ours_anyio"), works, env, "nats_anyio", ours=True, transports=transports)
             )
-    core = frozenset({"parse", "encode"})
+    core = frozenset({"parse", "encode", "byte_by_byte", "pool"})
     clients.append(Client("core", python("memory"), core, ours=True))
     clients.append(Client("core-pure", python("memory"), core, {"NATS_PROTO_PURE": "1"}, ours=True))
     return clients

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from . import parse_rate
+from . import parse_rate, pool_rotation
 
 __all__ = ["GROWTH", "MANY_SUBSCRIPTIONS", "SIZES", "Case", "Metric", "Result", "Work", "all_works"]
 
@@ -116,6 +116,7 @@ def grown(count: int, *, subs: int = 0) -> list[Case]:
 def all_works() -> list[Work]:
     """In the order they are measured and shown."""
     streams = [Case(name, stream=name) for name in parse_rate.STREAMS]
+    pools = [Case(f"{size:,} servers", size, count=200_000, quick=False) for size in pool_rotation.SIZES]
     many = Case(f"{MANY_SUBSCRIPTIONS:,}", subs=MANY_SUBSCRIPTIONS, count=MANY_SUBSCRIPTIONS)
     subscribing = (
         Metric("bytes", "B", _scaled("bytes_each")),
@@ -164,10 +165,12 @@ def all_works() -> list[Work]:
         Work("tls-subscribe", "Subscribe over TLS and WebSocket", "subscribe_iterator", "feed", over(), messages, tall),
         Work("parser", "Parser in memory, 64 KiB chunks", "parse", "memory", streams, (RATE,), tall),
         Work("encoder", "Encoder in memory", "encode", "memory", sizes()[:3], (RATE,), tall),
+        Work("pool", "Next server of so many", "pool", "memory", pools, (EACH,)),
         Work("growth-publish", "Growth: publish", "publish", "count", grown(60_000), (EACH,)),
         Work("growth-subscribe", "Growth: subscribe", "subscribe_iterator", "feed", grown(60_000), (EACH,)),
         Work("growth-request", "Growth: requests", "request", "echo", grown(300), (EACH,)),
         Work("growth-parser", "Growth: parser", "parse", "memory", grown(60_000), (EACH,)),
+        Work("growth-bytes", "Growth: a payload, byte by byte", "byte_by_byte", "memory", grown(2**20), (EACH,)),
         Work(
             "growth-subscriptions",
             "Growth: subscriptions",

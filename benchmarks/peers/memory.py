@@ -1,9 +1,9 @@
-"""Parser and encoder in memory, without any client around them."""
+"""Parser, encoder and server pool in memory, without any client around them."""
 
 from __future__ import annotations
 
 import nats_proto
-from benchmarks import order, parse_rate
+from benchmarks import order, parse_rate, parser_linear, pool_rotation
 from nats_proto import Encoder, Parser, Role
 
 from .child import SUBJECT, Clock, Job, Result, main
@@ -43,9 +43,24 @@ def encode(job: Job) -> None:
     job.report(**timed, received=nbytes // each if nbytes % each == 0 else 0)
 
 
+def byte_by_byte(job: Job) -> None:
+    """One payload, one byte for each call: a parser that looks again at what it has would take longer for each."""
+    clock = Clock()
+    parser_linear.time_per_byte(b"MSG a 1 %d\r\n" % job.count, job.count, b"\r\n")
+    job.report(**clock.stop(job.count), received=job.count)
+
+
+def pool(job: Job) -> None:
+    """The next server of so many, in the middle of an outage."""
+    servers = pool_rotation.pool_of(job.size)
+    clock = Clock()
+    pool_rotation.seconds_per_step(servers, job.count)
+    job.report(**clock.stop(job.count), received=job.count)
+
+
 def about() -> Result:
     return {"version": nats_proto.__version__, "compiled": bool(getattr(nats_proto, "accelerated", False))}
 
 
 if __name__ == "__main__":
-    main({"parse": parse, "encode": encode}, about)
+    main({"parse": parse, "encode": encode, "byte_by_byte": byte_by_byte, "pool": pool}, about)

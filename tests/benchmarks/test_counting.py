@@ -47,9 +47,8 @@ def test_an_iterator_sees_what_a_lying_feeder_does(there: Place, name: str, faul
         repetition(WORKS["subscribe"], CASE, present(name), there, COUNT, Settings(fault=fault))
 
 
-@pytest.mark.parametrize("fault", ["double", "swap"])
 @pytest.mark.parametrize("name", OWN[1:])
-@pytest.mark.parametrize("work", ["batch", "callback", "fan-out"])
+@pytest.mark.parametrize(("work", "fault"), [("batch", "swap"), ("callback", "double"), ("fan-out", "swap")])
 def test_batches_and_callbacks_see_it_as_well(there: Place, work: str, name: str, fault: str) -> None:
     case = Case("16 B", subs=3 if work == "fan-out" else 0)
     with pytest.raises(WrongError, match=r"\d (doubled|misordered)"):
