@@ -62,6 +62,9 @@ def test_an_import_that_brings_asyncio_fails_its_bar() -> None:
         row = Row("import", "import", "threads", figures={"import": [20.0]}, notes={"asyncio": asyncio})
         (verdict,) = judged([row], [bar])
         assert verdict.status == status
+        row.failed = "it crashed"
+        (verdict,) = judged([row], [bar])
+        assert verdict.status == "not measured"
 
 
 def test_every_bar_is_of_something_that_is_measured() -> None:

@@ -40,6 +40,21 @@ def liar(fault: str) -> Present:
     return Present(Client("liar", (sys.executable, "-m", "tests.benchmarks.liar", fault), works), {})
 
 
+@pytest.mark.parametrize("name", ["threads", "asyncio"])
+@pytest.mark.parametrize(
+    "work",
+    ["publish", "subscribe", "batch", "callback", "fan-out", "request", "concurrent", "subscriptions", "connect"],
+)
+def test_nothing_is_found_where_nothing_is_wrong(there: Place, work: str, name: str) -> None:
+    count = 10 if work == "connect" else COUNT
+    case = Case("16 B", subs={"fan-out": 3, "subscriptions": 20}.get(work, 0))
+    result = repetition(WORKS[work], case, present(name), there, count, Settings())
+    for metric in WORKS[work].metrics:
+        value = metric.read(result)
+        assert value is not None
+        assert value >= 0 or metric.name == "bytes"
+
+
 @pytest.mark.parametrize("fault", ["lose", "double", "swap"])
 @pytest.mark.parametrize("name", OWN)
 def test_an_iterator_sees_what_a_lying_feeder_does(there: Place, name: str, fault: str) -> None:

@@ -25,7 +25,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, Path, dict[str, Any]]:
 
 
 def test_a_run_writes_figures_table_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, folder, results = run(tmp_path, "--only", "publish,request,reconnect,import,tls-subscribe")
+    code, folder, results = run(tmp_path, "--only", "publish,reconnect,import,tls-subscribe")
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert results["failures"] == []
