@@ -48,8 +48,11 @@ def main(given: Sequence[str] | None = None) -> int:
         works,
     )
     introduce(run)
-    for work in works:
-        run.rows += measured(work, present, settings, quick=options.quick)
+    try:
+        for work in works:
+            run.rows += measured(work, present, settings, quick=options.quick)
+    except KeyboardInterrupt:
+        print("\nInterrupted: what follows is what was measured until then.")
     run.verdicts = bars.judged(run.rows, missing=missing)
     shown = [
         verdict

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from nats_sync.testing import LocalServer
+from nats_sync.testing import LocalServer, LocalServerError
 
 from . import judge, order
 from .places import Place
@@ -101,6 +101,8 @@ def _recorded(row: Row, client: Present, work: Work) -> Iterator[None]:
         yield
     except FailedError as error:
         row.failed = str(error)
+    except (LocalServerError, OSError, subprocess.SubprocessError, KeyError, ValueError) as error:
+        row.failed = f"{type(error).__name__}: {error}"
     except WrongError as error:
         row.wrong = str(error)
         row.excused = work.program in client.client.unordered
@@ -142,6 +144,7 @@ def repetition(
     if work.side == "import":
         return _imports(client, settings)
     target = place.target(case.transport)
+    target.server.start()  # after a restart that failed
     order_given = {
         "work": work.program,
         "url": target.url,
