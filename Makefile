@@ -149,5 +149,6 @@ bench: $(BENCH_VENV)/.stamp-bench $(BENCH_JS)/node_modules/.stamp ## ours and ot
 clean: ## remove the environments and what the tools left
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.json htmlcov
 	rm -rf benchmarks/peers/build $(BENCH_JS)/node_modules
-	rm -rf $(PROJECTS:%=%/build) packages/*/src/*.egg-info
+	rm -rf build $(PROJECTS:%=%/build) packages/*/src/*.egg-info
+	rm -f packages/nats-proto/src/nats_proto/_speedups.c packages/nats-proto/src/nats_proto/_speedups.*.so
 	find packages tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
