@@ -9,8 +9,10 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tests.twins import TWINS, Twin
+if TYPE_CHECKING:
+    from tests.twins import Twin
 
 CHUNK = 64 * 1024
 ROUNDS = 5
@@ -54,6 +56,8 @@ def rate(twin: Twin, chunks: list[bytes], count: int, least: int) -> float:
 
 
 def main() -> None:
+    from tests.twins import TWINS  # what it needs is there for the tests, not for other benchmarks
+
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--messages", type=int, default=100_000)
     least = options.parse_args().messages
