@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -22,7 +22,7 @@ import anyio.lowlevel
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["MORE", "OVER", "QUIET", "EventLoop"]
+__all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
 
 QUIET: Final = 0
 """Taken: for now there is nothing left."""
@@ -30,6 +30,17 @@ MORE: Final = 1
 """Taken: there is probably more."""
 OVER: Final = 2
 """Nothing is to be taken any more."""
+
+
+class Wait(Protocol):
+    """One task's wait for one thing."""
+
+    def set(self) -> None:
+        """End it; also before it has begun, and again."""
+
+    def wait(self) -> Awaitable[object]:
+        """To be awaited once."""
+        ...
 
 
 class EventLoop:
@@ -40,6 +51,10 @@ class EventLoop:
         self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
         """The clock, in seconds."""
 
+    def new_wait(self) -> Wait:
+        """A wait that has not begun."""
+        return anyio.Event() if self._asyncio is None else _FutureWait(self._asyncio)
+
     async def read(self, sock: socket.socket, take: Callable[[], int]) -> None:
         """Call ``take`` whenever ``sock`` has something, until it says `OVER`. Raises `OSError`.
 
@@ -47,6 +62,22 @@ class EventLoop:
         """
         if self._asyncio is None or not await _called(self._asyncio, sock, take):
             await _waiting(sock, take)
+
+
+class _FutureWait:
+    """An event of asyncio finds its loop, keeps a queue of waiters and makes a future for each; this is the future."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def wait(self) -> Awaitable[object]:
+        return self._future
 
 
 async def _called(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[], int]) -> bool:

@@ -46,7 +46,7 @@ from nats_proto import (
 from nats_proto.errors import ConnectionClosedError, NATSError
 
 from ._dispatch import Dispatcher, Handler
-from ._event_loop import EventLoop
+from ._event_loop import EventLoop, Wait
 from ._message import Message
 from ._transport import Transport
 
@@ -69,7 +69,7 @@ class Answer:
     __slots__ = ("arrived", "error", "given", "message", "over")
 
     def __init__(self) -> None:
-        self.arrived: anyio.Event | None = None
+        self.arrived: Wait | None = None
         self.message: Message | None = None
         self.error: NATSError | None = None
         self.given = False
@@ -112,6 +112,7 @@ class Pump:
         self.stopped = anyio.Event()
         """No task is left."""
         loop = EventLoop()
+        self._new_wait = loop.new_wait
         self.now = loop.now
         """The time, in seconds of the event loop."""
         self.transport = Transport(session, loop, settle=self.settle, written=self._written, fail=self._fail_by_defect)
@@ -224,7 +225,7 @@ class Pump:
         """Return when the answer is there, or at ``deadline`` (absolute) without."""
         if answer.given:
             return
-        arrived = answer.arrived = anyio.Event()
+        arrived = answer.arrived = self._new_wait()
         self._deadlines_made += 1
         heappush(self._deadlines, (deadline, self._deadlines_made, answer))
         if len(self._deadlines) >= self._look_through_at:

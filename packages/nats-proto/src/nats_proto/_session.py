@@ -265,6 +265,9 @@ class Session(Generic[MessageT]):
 
         True at the end: there is nothing to wait for.
         """
+        tail = self._outbox.tail
+        if tail.size < tail.limit:
+            return True  # nearly always
         return not self._outbox.full or not self._link.up or self._life.status is SessionStatus.CLOSED
 
     def publish(
@@ -349,7 +352,8 @@ class Session(Generic[MessageT]):
         Raises what `publish` raises, and `PermissionsError` while the server refuses the inbox. The caller keeps the
         time, and calls `cancel_request` when it is up.
         """
-        if self._life.status is not SessionStatus.CONNECTED or self._outbox.full:
+        tail = self._outbox.tail
+        if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
             self._life.check_publish()
         return self._traffic.request(subject, data, headers)
 
