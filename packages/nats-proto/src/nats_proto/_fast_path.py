@@ -3,15 +3,21 @@
 It takes whole operations that are certainly right, exactly as servers write them, and stops at everything else: other
 spellings, faults, what the chunk's end cuts off. The strict path of the parser decides what that is, so nothing is
 accepted here that would not be accepted there.
+
+Messages in a row for the same sid leave as a `Run` when those are wanted, one alone as it is. Where the same line comes
+again and again and payloads are small, messages are taken by the block: cut at the places where the payloads must lie,
+and taken if lines and payloads put together again are what is there, byte for byte.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import repeat
 from typing import Final
 
 from ._control_line import read_text
 from ._frames import Frame, Message, OkFrame, PingFrame, PongFrame
+from ._run import Run
 
 __all__ = ["MIN_HEADER_BLOCK", "OK", "PING", "PONG", "FastPath"]
 
@@ -34,6 +40,12 @@ _WORDS: Final[dict[bytes, Frame]] = {b"PING": PING, b"PONG": PONG, b"+OK": OK}
 _SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
 """Most sids and sizes; a look-up takes a third of the time of `int`."""
 
+SMALL_PAYLOAD: Final = 256
+"""Bytes up to which messages are taken by the block: above, putting together again costs more than it saves."""
+ALONE: Final = 8
+"""Messages with the very same line that are taken one by one, before the first block and after one that was none.
+As many are in the first block, twice as many in each after it: no more is cut in vain than was taken before."""
+
 
 class FastPath:
     """Reads operations that lie whole in one chunk, within the parser's limits (bytes)."""
@@ -48,22 +60,37 @@ class FastPath:
         self._max_payload = max_payload
         self._message_type = message_type
 
-    def read(self, data: bytes, position: int, frames: list[Frame]) -> int:
-        """Take whole operations from ``position`` on and append their frames. Returns where it stopped."""
+    def read(self, data: bytes, position: int, frames: list[Frame | Run], runs: bool = False) -> int:
+        """Take whole operations from ``position`` on and append their frames. Returns where it stopped.
+
+        With ``runs`` messages in a row for the same sid become a `Run`.
+        """
         startswith = data.startswith
         append = frames.append
         small_number = _SMALL_NUMBERS.get
         message_type = self._message_type
+        row = _Row(frames, runs)
         # Many messages in a row often have the very same line. Once a subject came twice, its line is compared first
         # and read only when it differs.
         line: bytes | None = None
         last_subject = b""
-        length = sid = size = 0
+        length = sid = size = alone = 0
+        block = ALONE
         subject = ""
         reply: str | None = None
         while True:
             if line is not None and startswith(line, position):
                 begin = position + length
+                if alone < ALONE:
+                    alone += 1
+                elif size <= SMALL_PAYLOAD and row.sid == sid and row.size == size:
+                    payloads = _cut(data, begin, line, size, block)
+                    if payloads:
+                        frames.extend(map(message_type, repeat(subject), repeat(sid), repeat(None), payloads))
+                        position += len(payloads) * (length + size + 2)
+                        block *= 2
+                        continue
+                    alone, block = 0, ALONE
             elif (match := _match_msg(data, position)) is not None:
                 raw_subject, raw_sid, raw_reply, raw_size = match.groups()
                 begin = match.end()
@@ -80,14 +107,17 @@ class FastPath:
                     reply = None
                     if raw_subject == last_subject:
                         line = data[position:begin]
+                        alone, block = 0, ALONE
                     last_subject = raw_subject
             elif (match := _match_hmsg(data, position)) is not None:
-                end = self._read_with_headers(data, match, frames)
+                end = self._read_with_headers(data, match, row)
                 if end == 0:
                     break
                 position = end
                 continue
             elif (match := _match_word(data, position)) is not None:
+                if row.sid >= 0:
+                    row.end()
                 append(_WORDS[match[1]])
                 position = match.end()
                 continue
@@ -96,13 +126,17 @@ class FastPath:
             end = begin + size
             if not startswith(b"\r\n", end):
                 break
-            append(message_type(subject, sid, reply, data[begin:end]))
+            message = message_type(subject, sid, reply, data[begin:end])
+            if sid != row.sid or size != row.size:
+                row.turn(sid, size)
+            append(message)
             position = end + 2
+        row.end()
         return position
 
-    def _read_with_headers(self, data: bytes, line: re.Match[bytes], frames: list[Frame]) -> int:
+    def _read_with_headers(self, data: bytes, line: re.Match[bytes], row: _Row) -> int:
         """Take a message with headers. Returns where it ends, or 0 to leave it to the strict path."""
-        subject, sid, reply, header_size, size = line.groups()
+        raw_subject, raw_sid, raw_reply, header_size, size = line.groups()
         block = line.end()
         begin = block + int(header_size)
         end = block + int(size)
@@ -113,6 +147,72 @@ class FastPath:
             and data.startswith(b"\r\n", end)
         ):
             return 0
-        to = None if reply is None else read_text(reply)
-        frames.append(self._message_type(read_text(subject), int(sid), to, data[begin:end], data[block:begin]))
+        sid = int(raw_sid)
+        reply = None if raw_reply is None else read_text(raw_reply)
+        message = self._message_type(read_text(raw_subject), sid, reply, data[begin:end], data[block:begin])
+        if sid != row.sid or end - block != row.size:
+            row.turn(sid, end - block)
+        row.header_bytes += begin - block
+        row.frames.append(message)
         return end + 2
+
+
+class _Row:
+    """The messages for one sid at the end of ``frames``: what has to be known to make them a `Run` when it ends."""
+
+    __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "sid", "size")
+
+    def __init__(self, frames: list[Frame | Run], runs: bool) -> None:
+        self._runs = runs
+        self.frames = frames
+        self.sid = -1
+        """-1: there is none."""
+        self.size = 0
+        """Of the last message in it."""
+        self.header_bytes = 0
+        self._begin = self._part = len(frames)
+        self._sizes: list[tuple[int, int]] = []
+
+    def turn(self, sid: int, size: int) -> None:
+        """The next message has another sid, or another size, than the last one."""
+        here = len(self.frames)
+        if sid == self.sid:
+            self._sizes.append((here - self._part, self.size))
+        else:
+            if here - self._begin > 1:
+                self.end()
+                here = len(self.frames)
+            elif self._sizes or self.header_bytes:
+                self._sizes, self.header_bytes = [], 0
+            self.sid = sid
+            self._begin = here
+        self.size = size
+        self._part = here
+
+    def end(self) -> None:
+        """What comes next does not belong to it."""
+        frames = self.frames
+        if self._runs and self.sid >= 0 and len(frames) - self._begin > 1:
+            self._sizes.append((len(frames) - self._part, self.size))
+            size = sum(count * each for count, each in self._sizes)
+            headers = self.header_bytes
+            messages = frames[self._begin :]
+            run = Run(self.sid, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
+            frames[self._begin :] = [run]
+        self._sizes, self.header_bytes = [], 0
+        self.sid = -1
+
+
+def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[bytes]:
+    """The payloads of so many messages with this same line, or of as many as can be there; none when they are not."""
+    stride = size + 2 + len(line)
+    count = min(count, (len(data) - begin - size - 2) // stride + 1)
+    if count < ALONE:
+        return []
+    payloads = [data[at : at + size] for at in range(begin, begin + count * stride, stride)]
+    end = begin + (count - 1) * stride + size
+    # Each lies where it must if everything between the first and the last is as it has to be.
+    between = b"\r\n" + line
+    if data.startswith(between.join(payloads), begin) and data.startswith(b"\r\n", end):
+        return payloads
+    return []

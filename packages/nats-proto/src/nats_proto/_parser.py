@@ -43,6 +43,7 @@ from ._frames import (
     UnsubscribeFrame,
 )
 from ._info import parse_info
+from ._run import Run
 from ._twin import FastPath
 from .errors import ConfigurationError, RemoteProtocolError
 
@@ -153,13 +154,20 @@ class Parser:
         Once a fault has set `error` nothing more is returned. Frames never share memory with ``data``.
         `TypeError` when ``data`` is no buffer.
         """
+        return self._receive(data, runs=False)  # type: ignore[return-value]  # there are no runs among them
+
+    def receive_runs(self, data: bytes | bytearray | memoryview) -> list[Frame | Run]:
+        """As `receive_data`, but messages in a row for the same sid may be one `Run`."""
+        return self._receive(data, runs=True)
+
+    def _receive(self, data: bytes | bytearray | memoryview, *, runs: bool) -> list[Frame | Run]:
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
-        frames: list[Frame] = []
+        frames: list[Frame | Run] = []
         if self.error is None:
             try:
-                self._read(data, frames)
+                self._read(data, frames, runs)
             except Fault as fault:
                 self.reset()
                 self.error = RemoteProtocolError(str(fault))
@@ -172,12 +180,12 @@ class Parser:
         """
         if self.error is not None or self._phase is not _Phase.LINE or self._line or self._fast is None:
             return None
-        frames: list[Frame] = []
+        frames: list[Frame | Run] = []
         if self._fast.read(data, 0, frames) != len(data) or len(frames) != 1:
             return None
         return frames[0] if isinstance(frames[0], Message) else None
 
-    def _read(self, data: bytes, frames: list[Frame]) -> None:
+    def _read(self, data: bytes, frames: list[Frame | Run], runs: bool) -> None:
         position = 0
         end = len(data)
         if self._line and end:
@@ -188,7 +196,7 @@ class Parser:
                 continue
             if self._fast is not None:
                 before = position
-                position = self._fast.read(data, position, frames)
+                position = self._fast.read(data, position, frames, runs)
                 if position != before:
                     self._first = None
             if position < end:
@@ -196,7 +204,7 @@ class Parser:
 
     # --- lines -------------------------------------------------------------------------------------------------------
 
-    def _read_line(self, data: bytes, position: int, frames: list[Frame]) -> int:
+    def _read_line(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
         """The strict path, where a line begins. More than the largest limit is never kept."""
         eol = data.find(b"\n", position)
         if eol < 0:
@@ -206,7 +214,7 @@ class Parser:
         self._take_line(data[position : min(eol, position + self._keep)], frames)
         return eol + 1
 
-    def _read_rest_of_line(self, data: bytes, frames: list[Frame]) -> int:
+    def _read_rest_of_line(self, data: bytes, frames: list[Frame | Run]) -> int:
         """The strict path, where the line began in an earlier chunk."""
         eol = data.find(b"\n")
         line = self._line
@@ -235,7 +243,7 @@ class Parser:
             name = "max_info" if bytes(line[:4]).upper() == b"INFO" else "max_control_line"
             raise Fault(f"line longer than {limit} bytes ({name}): {quote(line, limit)}")
 
-    def _take_line(self, line: bytes, frames: list[Frame]) -> None:
+    def _take_line(self, line: bytes, frames: list[Frame | Run]) -> None:
         """Act on a line that is complete but for its LF."""
         operation = find_operation(line, _OPERATIONS[self._role], complete=True, first=self._first)
         self._check_length(line, self._limit_of(operation))
@@ -250,7 +258,7 @@ class Parser:
         else:
             self._take_from_client(operation, text, frames)
 
-    def _take_from_server(self, operation: bytes, text: bytes, frames: list[Frame]) -> None:
+    def _take_from_server(self, operation: bytes, text: bytes, frames: list[Frame | Run]) -> None:
         match operation:
             case b"MSG":
                 subject, sid, *reply, size = split_arguments("MSG", text, 3, 4)
@@ -269,7 +277,7 @@ class Parser:
             case _:
                 frames.append(_read_info(text))
 
-    def _take_from_client(self, operation: bytes, text: bytes, frames: list[Frame]) -> None:
+    def _take_from_client(self, operation: bytes, text: bytes, frames: list[Frame | Run]) -> None:
         match operation:
             case b"PUB":
                 subject, *reply, size = split_arguments("PUB", text, 2, 3)
@@ -320,7 +328,7 @@ class Parser:
         self._phase = _Phase.DATA if block_size is None else _Phase.BLOCK
         self._assembly.begin(self._data_size if block_size is None else header)
 
-    def _read_payload(self, data: bytes, position: int, frames: list[Frame]) -> int:
+    def _read_payload(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
         """Go on with the message under way, from its header block to the LF after its payload."""
         if self._phase is _Phase.BLOCK:
             self._block, position = self._assembly.take(data, position)
@@ -349,7 +357,7 @@ class Parser:
             raise Fault(f"no CR LF after a payload of {len(self._data)} bytes: {seen!r} in the place of {name}")
         return position + 1
 
-    def _deliver(self, frames: list[Frame]) -> None:
+    def _deliver(self, frames: list[Frame | Run]) -> None:
         subject, sid, reply = self._head
         data, self._data = self._data, b""
         block, self._block = self._block, None

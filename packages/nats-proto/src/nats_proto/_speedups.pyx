@@ -29,12 +29,14 @@ from ._fast_path import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
 from ._fast_path import OK as _OK
 from ._fast_path import PING as _PING
 from ._fast_path import PONG as _PONG
+from ._run import Run as _Run
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     object PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     object PyLong_FromUnsignedLongLong(unsigned long long value)
+    Py_ssize_t PyList_GET_SIZE(object frames)
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
@@ -56,6 +58,7 @@ cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
 cdef object OK = _OK
 cdef object PING = _PING
 cdef object PONG = _PONG
+cdef object Run = _Run
 
 
 # --- bytes into frames -----------------------------------------------------------------------------------------------
@@ -80,6 +83,16 @@ cdef struct Line:
     Py_ssize_t size
 
 
+cdef struct Row:
+    # The messages for one sid at the end of the frames. All sums are of lengths that lie side by side in one buffer.
+    Py_ssize_t begin
+    Py_ssize_t count
+    Py_ssize_t size  # of the last one
+    Py_ssize_t same  # in a row of that size
+    Py_ssize_t bytes
+    Py_ssize_t header_bytes
+
+
 @cython.final
 cdef class FastPath:
     """Reads operations that lie whole in one chunk, within the parser's limits (bytes)."""
@@ -95,14 +108,17 @@ cdef class FastPath:
         self.max_payload = min(max_payload, PY_SSIZE_T_MAX)
         self.message_type = message_type
 
-    def read(self, bytes data not None, Py_ssize_t position, list frames not None):
-        """Take whole operations from ``position`` on and append their frames. Returns where it stopped."""
+    def read(self, bytes data not None, Py_ssize_t position, list frames not None, bint runs=False):
+        """Take whole operations from ``position`` on and append their frames. See the Python twin."""
         cdef Bytes text = <Bytes>PyBytes_AS_STRING(data)
         cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t begin, length = 0
         cdef Line line, last
+        cdef Row row
         cdef object subject = None, sid = None, reply = None, frame
+        cdef list sizes = None
         memset(&last, 0, sizeof(last))
+        memset(&row, 0, sizeof(row))
         while 0 <= position < end:
             # Many messages in a row often have the very same line, or at least the same subject and sid.
             if not last.length or not starts(text, position, end, <const char*>text + last.begin, last.length):
@@ -110,10 +126,18 @@ cdef class FastPath:
                     frame = read_word(text, position, end, &length)
                     if frame is None:
                         break
+                    if row.count:
+                        end_row(frames, &row, sid, sizes)
+                        sizes = None
                     frames.append(frame)
                     position += length
                     continue
+                if not ends(text, position + line.length, line.size, end):
+                    break
                 if sid is None or line.sid != last.sid:
+                    if row.count:
+                        end_row(frames, &row, sid, sizes)
+                        sizes = None
                     sid = PyLong_FromUnsignedLongLong(line.sid)
                 length = line.subject_end - line.subject
                 if subject is None or last.subject_end - last.subject != length or (
@@ -122,11 +146,28 @@ cdef class FastPath:
                     subject = decode(text, line.subject, line.subject_end)
                 reply = None if line.reply == line.reply_end else decode(text, line.reply, line.reply_end)
                 last = line
-            begin = position + last.length
-            if not ends(text, begin, last.size, end):
-                break
-            frames.append(self.message(subject, sid, reply, text + begin, last.block_size, last.size))
+                begin = position + last.length
+            else:
+                begin = position + last.length
+                if not ends(text, begin, last.size, end):
+                    break
+            frame = self.message(subject, sid, reply, text + begin, last.block_size, last.size)
+            if runs:
+                if row.count == 0:
+                    row.begin = PyList_GET_SIZE(frames)
+                elif row.size != last.size:
+                    if sizes is None:
+                        sizes = []
+                    sizes.append((row.same, row.size))
+                    row.same = 0
+                row.size = last.size
+                row.same += 1
+                row.count += 1
+                row.bytes += last.size
+                row.header_bytes += last.block_size
+            frames.append(frame)
             position = begin + last.size + 2
+        end_row(frames, &row, sid, sizes)
         return position
 
     cdef bint read_line(self, Bytes text, Py_ssize_t position, Py_ssize_t end, Line* line) noexcept nogil:
@@ -180,6 +221,21 @@ cdef class FastPath:
             arguments[5] = <PyObject*>block
             count = 5
         return PyObject_Vectorcall(self.message_type, &arguments[1], count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+
+cdef int end_row(list frames, Row* row, object sid, list sizes) except -1:
+    """Make the messages a `Run` if there are two or more: what comes next does not belong to them."""
+    cdef list messages
+    if row.count > 1:
+        if sizes is None:
+            sizes = []
+        sizes.append((row.same, row.size))
+        messages = frames[row.begin :]
+        frames[row.begin :] = [
+            Run(sid, messages, row.bytes - row.header_bytes, row.bytes, sizes, row.header_bytes > 0)
+        ]
+    memset(row, 0, sizeof(Row))
+    return 0
 
 
 cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_t* length):
