@@ -11,7 +11,6 @@ from tests.proto.driver import World, msg
 def shared(**limits: int) -> tuple[World, SubscriptionState[Message]]:
     world = World().ready()
     sub = world.session.subscribe("s", **limits)
-    sub.share()
     world.pump()
     return world, sub
 

@@ -205,7 +205,7 @@ bug(
 bug(
     "pending bytes leak",
     "what was read from a queue still counts against its limit",
-    ("_subscription:SubscriptionState.pop", "self.pending_bytes -= message.size", "pass"),
+    ("_subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
 )
 
 # --- requests and flushes --------------------------------------------------------------------------------------------
@@ -269,8 +269,8 @@ bug(
     "a Python client took any byte for a sign of life: a half-open link is never noticed",
     (
         "_connection:Connection._read",
-        "frames = self._parser.receive_data(data)",
-        "frames = self._parser.receive_data(data)\n    if self._next_ping is not None:\n"
+        "frames = self._parser.receive_runs(data)",
+        "frames = self._parser.receive_runs(data)\n    if self._next_ping is not None:\n"
         "        self._next_ping = now + self._options.ping_interval",
     ),
 )
@@ -279,8 +279,8 @@ bug(
     "each byte of a slow INFO gives the handshake its whole time again",
     (
         "_connection:Connection._read",
-        "frames = self._parser.receive_data(data)",
-        "frames = self._parser.receive_data(data)\n    if self._deadline is not None:\n"
+        "frames = self._parser.receive_runs(data)",
+        "frames = self._parser.receive_runs(data)\n    if self._deadline is not None:\n"
         "        self._deadline = now + self._options.connect_timeout",
     ),
 )

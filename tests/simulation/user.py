@@ -244,8 +244,6 @@ class User:
             state.max_pending_msgs,
             state.max_pending_bytes,
         )
-        if client.knobs.share:
-            state.share()
         self.readers.add(state.sid)
         client.pump()
 

@@ -109,13 +109,16 @@ class Dispatcher:
 
     async def serve(self, sub: Subscription, handler: Handler) -> None:
         """Give a subscription's messages to its callback, one at a time and in order, until it ends."""
-        while (message := await sub.take_for_handler()) is not None:
+        while (turn := await sub.next_turn()) is not None:
             try:
-                result = handler(message)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:
-                self._log_failure(f"the callback of the subscription to {sub.subject} (sid {sub.sid}) raised", error)
+                for message in turn:
+                    try:
+                        result = handler(message)
+                        if result is not None and inspect.isawaitable(result):
+                            await result
+                    except Exception as error:
+                        what = f"the callback of the subscription to {sub.subject} (sid {sub.sid}) raised"
+                        self._log_failure(what, error)
             finally:
                 sub.handler_finished()
 

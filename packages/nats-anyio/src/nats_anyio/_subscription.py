@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import repeat
+from operator import length_hint
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import anyio
@@ -42,10 +44,11 @@ class Subscription:
         "_drained",
         "_handler",
         "_handler_task",
+        "_left",
         "_messages",
         "_pump",
         "_state",
-        "_turn_ends",
+        "_turn",
     )
 
     def __init__(
@@ -60,7 +63,9 @@ class Subscription:
         self._handler_task: int | None = None
         self._arrival: anyio.Event | None = None
         self._drained: anyio.Event | None = None
-        self._turn_ends = TURN
+        self._left: repeat[deque[Message]]
+        self._turn: Iterator[Message]
+        self._begin_turn(TURN)
 
     def __repr__(self) -> str:
         return f"<nats_anyio.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
@@ -86,20 +91,18 @@ class Subscription:
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
         subscription, `LocalProtocolError` when a callback takes the messages.
         """
-        messages = self._messages
-        state = self._state
-        if not messages or state.delivered >= self._turn_ends:
+        while True:
+            try:
+                # The hottest lines of a subscriber: taking a message, and counting the turn, is one C call.
+                for message in self._turn:
+                    message.client = self._client
+                    return message
+            except IndexError:
+                pass  # none left
             try:
                 await self._wait(iterating=True)
             except SubscriptionClosedError:
                 raise StopAsyncIteration from None
-        # What `SubscriptionState.pop` does, without its call: this is the hottest line of a subscriber.
-        message = messages.popleft()
-        block = message.header_block
-        state.pending_bytes -= len(message.data) if block is None else len(message.data) + len(block)
-        state.delivered += 1
-        message.client = self._client
-        return message
 
     async def next(self, timeout: float | None = None) -> Message:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
@@ -124,6 +127,7 @@ class Subscription:
         if not await self._wait_until(None if timeout is None else self._pump.now() + timeout):
             return []
         messages = self._state.take(max_msgs)
+        self._begin_turn(max(0, length_hint(self._left) - len(messages)))
         client = self._client
         for message in messages:
             message.client = client
@@ -132,18 +136,25 @@ class Subscription:
 
     async def next_until(self, deadline: float | None) -> Message | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
+        try:
+            for message in self._turn:
+                message.client = self._client
+                self._progress()
+                return message
+        except IndexError:
+            pass  # none left
         if not await self._wait_until(deadline):
             return None
-        message = self._state.pop()
-        assert message is not None  # it was there, and nothing was awaited since
-        message.client = self._client
+        first = self._state.pop()
+        assert first is not None  # it was there, and nothing was awaited since
+        first.client = self._client
         self._progress()
-        return message
+        return first
 
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether there is a message."""
         state = self._state
-        if state.messages and state.delivered < self._turn_ends and self._handler is None:
+        if state.messages and length_hint(self._left) and self._handler is None:
             return True
         if deadline is None:
             await self._wait(iterating=False)
@@ -165,7 +176,12 @@ class Subscription:
                 self._progress()
                 _raise(ending)
             await self._wait_for_arrival()
-        self._turn_ends = state.delivered + TURN
+        self._begin_turn(TURN)
+
+    def _begin_turn(self, msgs: int) -> None:
+        """Who reads may take so many messages before others run: ``_turn`` takes one and counts it by one C call."""
+        self._left = repeat(self._messages, msgs)
+        self._turn = map(deque[Message].popleft, self._left)
 
     async def _wait_for_arrival(self) -> None:
         if self._arrival is None:
@@ -239,26 +255,36 @@ class Subscription:
 
     # --- for the callback's task -------------------------------------------------------------------------------------
 
-    async def take_for_handler(self) -> Message | None:
-        """The next message, once there is one; None at the end."""
+    async def next_turn(self) -> Iterator[Message] | None:
+        """What takes the messages of the callback's next turn, once there are some; None at the end.
+
+        `handler_finished` follows when that ends.
+        """
         state = self._state
         if self._handler_task is None:
             self._handler_task = anyio.get_current_task().id
             self._pump.handler_tasks.add(self._handler_task)
-        if state.delivered >= self._turn_ends:
-            self._turn_ends = state.delivered + TURN
+        if state.messages:
             await anyio.lowlevel.checkpoint()
-        while (message := state.pop()) is None:
+        while not state.messages:
             if state.closed:
                 self._pump.handler_tasks.discard(self._handler_task)
                 return None
             await self._wait_for_arrival()
         state.handler_started()
-        message.client = self._client
-        return message
+        return self._take_turn()
+
+    def _take_turn(self) -> Generator[Message, None, None]:
+        client = self._client
+        try:
+            for message in map(deque[Message].popleft, repeat(self._state.messages, TURN)):
+                message.client = client
+                yield message
+        except IndexError:
+            return  # none left
 
     def handler_finished(self) -> None:
-        """The callback returned or raised."""
+        """A turn of the callback is over: it has returned or raised for each message of it."""
         self._state.handler_finished()
         self._progress()
 

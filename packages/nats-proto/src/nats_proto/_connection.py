@@ -68,6 +68,7 @@ from ._info import ServerInfo
 from ._layers import Wire
 from ._options import ConnectOptions
 from ._parser import Parser, Role
+from ._run import Run
 from ._server import Server
 from ._server_errors import Reaction, classify_server_error, ending
 from .errors import (
@@ -132,7 +133,7 @@ class Connection:
         """The layers between the protocol and the transport."""
         self._confidence = Confidence()
         self._info: ServerInfo | None = None
-        self._events: list[ConnectionEvent] = []
+        self._events: list[ConnectionEvent | Run] = []
         self._out: list[bytes] = []
         self._pings: deque[int | None] = deque()
         """Tokens of the PINGs on the wire, oldest first; None: our own keep-alive."""
@@ -191,11 +192,13 @@ class Connection:
     def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
         if self._state is ConnectionState.CLOSED:
             return
-        frames = self._parser.receive_data(data)
+        frames = self._parser.receive_runs(data)
         events = self._events
         message_type = self._message_type
         for frame in frames:
-            if isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
+            if isinstance(frame, Run):
+                self._take_run(frame, now)
+            elif isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
                 events.append(frame)
                 if frame.header_block is not None:
                     self._check_header_block(frame)
@@ -204,7 +207,17 @@ class Connection:
         if self._parser.error is not None:
             self._end(self._parser.error)
 
-    def _goes_on(self, frame: Frame, frames: list[Frame]) -> bool:
+    def _take_run(self, run: Run, now: float) -> None:
+        if self._state is not ConnectionState.OPEN:
+            self._handle(run.messages[0], now, more=True)  # none is taken, one says as much as all
+        elif not run.with_headers or all(_well_framed(message.header_block) for message in run.messages):
+            self._events.append(run)
+        else:
+            for message in run.messages:
+                self._events.append(message)
+                self._check_header_block(message)
+
+    def _goes_on(self, frame: Frame, frames: list[Frame | Run]) -> bool:
         """Behind this one the server has sent something more than its refusal."""
         if not self._parser.between_frames:
             return True
@@ -226,6 +239,16 @@ class Connection:
 
     def events_received(self) -> list[ConnectionEvent]:
         """What happened since the last call, in order."""
+        events: list[ConnectionEvent] = []
+        for event in self.runs_received():
+            if isinstance(event, Run):
+                events += event.messages
+            else:
+                events.append(event)
+        return events
+
+    def runs_received(self) -> list[ConnectionEvent | Run]:
+        """As `events_received`, but messages in a row for the same sid may be one `Run`."""
         events = self._events
         self._events = []
         return events

@@ -46,6 +46,7 @@ from ._life_cycle import LifeCycle
 from ._link import Link
 from ._options import ConnectOptions
 from ._pool import ServerPool
+from ._run import Run
 from ._server import Server, read_servers
 from ._stats import StatsSnapshot
 from ._status import SessionStatus
@@ -449,23 +450,30 @@ class Session(Generic[MessageT]):
     def _handle(self, connection: Connection, now: float) -> None:
         message_type = self._message_type
         traffic = self._traffic
-        deliver = traffic.subs.deliver
         inbox_sid = traffic.inbox.sid
-        for event in connection.events_received():
-            if isinstance(event, message_type):
-                if event.sid == inbox_sid:
-                    traffic.receive_reply(event)
-                else:
-                    noteworthy = deliver(event)
-                    if noteworthy is not None:
-                        traffic.announce_messages()
-                        self._events.add(noteworthy)
+        for event in connection.runs_received():
+            if isinstance(event, Run):
+                if event.sid == inbox_sid or not traffic.subs.deliver_run(event):
+                    for message in event.messages:
+                        self._deliver(message, inbox_sid)  # type: ignore[arg-type]  # the parser makes no others
+            elif isinstance(event, message_type):
+                self._deliver(event, inbox_sid)
             else:
                 traffic.announce_messages()
                 self._handle_control(event, now)
                 if self._link.connection is not connection:
                     break  # it was given up over this event: what came behind it is not heard any more
         self._life.migrate(now)
+
+    def _deliver(self, message: MessageT, inbox_sid: int | None) -> None:
+        traffic = self._traffic
+        if message.sid == inbox_sid:
+            traffic.receive_reply(message)
+            return
+        noteworthy = traffic.subs.deliver(message)
+        if noteworthy is not None:
+            traffic.announce_messages()
+            self._events.add(noteworthy)
 
     def _handle_control(self, event: ConnectionEvent, now: float) -> None:
         match event:

@@ -7,6 +7,16 @@ States
 
 DRAINING: UNSUB is on its way, and messages that the server sent before it read the UNSUB still arrive. CLOSED: no more
 will arrive, but those in the queue can still be read; the subscription is *finished* once they are and no handler runs.
+
+The queue and its accounts
+--------------------------
+Whoever reads takes messages by ``messages.popleft()`` alone. That is atomic, so threads need no lock for it, and
+nothing is counted where every single message passes. The accounts follow: `settle` sees by the length of the queue how
+many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are never
+more entries than messages. `pending_bytes` and `delivered` settle before they tell, so they are right whenever somebody
+asks.
+
+Queueing and settling, and what settles, are for one thread at a time: an adapter with several does it under its lock.
 """
 
 from __future__ import annotations
@@ -17,6 +27,7 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from ._frames import Message
+from ._run import Run
 from .errors import NATSError, SubscriptionClosedError
 
 __all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
@@ -41,8 +52,8 @@ class SubscriptionState(Generic[MessageT]):
 
     __slots__ = (
         "__weakref__",
+        "_delivered",
         "_handlers",
-        "delivered",
         "denied",
         "dropped",
         "error",
@@ -51,8 +62,9 @@ class SubscriptionState(Generic[MessageT]):
         "max_pending_msgs",
         "messages",
         "notified",
-        "pending_bytes",
         "queue",
+        "queued_bytes",
+        "queued_msgs",
         "received",
         "received_before",
         "sid",
@@ -80,15 +92,17 @@ class SubscriptionState(Generic[MessageT]):
         self.max_pending_msgs = max_pending_msgs
         self.max_pending_bytes = max_pending_bytes
         self.messages: deque[MessageT] = deque()
-        self.sizes: deque[int] | None = None
-        """After `share`: the size of each message that was queued and is not yet accounted for by `settle`."""
-        self.pending_bytes = 0
+        self.queued_msgs = 0
+        """Messages in the queue when it was settled last, and those that came since. For the session alone."""
+        self.queued_bytes = 0
+        """Their bytes. For the session alone."""
+        self.sizes: deque[tuple[int, int]] = deque()
+        """Their sizes: how many in a row are so large. For the session alone."""
         self.received = 0
         """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
         self.received_before = 0
         """Those of them on earlier connections: a server counts from the SUB it was sent."""
-        self.delivered = 0
-        """Messages given to the user."""
+        self._delivered = 0
         self.dropped = 0
         self.slow = False
         self.notified = False
@@ -106,6 +120,18 @@ class SubscriptionState(Generic[MessageT]):
     def pending_msgs(self) -> int:
         """Messages received and not yet given to the user."""
         return len(self.messages)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Their bytes: header blocks and payloads."""
+        self.settle()
+        return self.queued_bytes
+
+    @property
+    def delivered(self) -> int:
+        """Messages given to the user."""
+        self.settle()
+        return self._delivered
 
     @property
     def connection_max(self) -> int | None:
@@ -143,12 +169,7 @@ class SubscriptionState(Generic[MessageT]):
 
     def pop(self) -> MessageT | None:
         """Give the oldest message to the user, or None."""
-        if not self.messages:
-            return None
-        message = self.messages.popleft()
-        self.pending_bytes -= message.size
-        self.delivered += 1
-        return message
+        return self.messages.popleft() if self.messages else None
 
     def take(self, limit: int) -> list[MessageT]:
         """Give up to ``limit`` messages to the user, oldest first."""
@@ -156,35 +177,60 @@ class SubscriptionState(Generic[MessageT]):
         if len(messages) <= limit:
             taken = list(messages)
             messages.clear()
-            self.pending_bytes = 0
-        else:
-            taken = [messages.popleft() for _ in range(limit)]
-            self.pending_bytes -= sum(message.size for message in taken)
-        self.delivered += len(taken)
-        return taken
+            return taken
+        return [messages.popleft() for _ in range(limit)]
 
     def put_back(self, message: MessageT) -> None:
-        """Undo a `pop` whose message did not reach the user (a cancelled wait): it is the oldest again."""
-        self.messages.appendleft(message)
-        self.pending_bytes += message.size
-        self.delivered -= 1
+        """Undo a `pop` whose message did not reach the user (a cancelled wait): it is the oldest again.
 
-    def share(self) -> None:
-        """Threads may take messages by ``messages.popleft()`` alone from now on, instead of `pop` or `take`.
-
-        That is atomic, so it needs no lock; what was taken so is counted by `settle`, which does need it. Call it
-        before the first message.
+        For a reader that is the only one.
         """
-        self.sizes = deque()
+        self.settle()
+        self.messages.appendleft(message)
+        self.queued_msgs += 1
+        self.queued_bytes += message.size
+        self.sizes.appendleft((1, message.size))
+        self._delivered -= 1
 
     def settle(self) -> None:
-        """Account for the messages taken since the last time: ``pending_bytes`` and ``delivered`` are right now."""
+        """Account for the messages taken since the last time."""
+        taken = self.queued_msgs - len(self.messages)
         sizes = self.sizes
-        if sizes is not None:
-            taken = len(sizes) - len(self.messages)
-            for _ in range(taken):
-                self.pending_bytes -= sizes.popleft()
-            self.delivered += taken
+        while taken:
+            # Nothing is called in here: an interrupt comes between two rounds, and then what was done is done.
+            count, size = sizes[0]
+            if count > taken:
+                sizes[0] = (count - taken, size)
+                count = taken
+            else:
+                del sizes[0]
+            taken -= count
+            self.queued_msgs -= count
+            self.queued_bytes -= count * size
+            self._delivered += count
+
+    def fits(self, count: int, size: int) -> bool:
+        """Whether so many more messages, of so many bytes together, are within both limits."""
+        if len(self.messages) + count > self.max_pending_msgs > 0:
+            return False
+        if self.queued_bytes + size > self.max_pending_bytes > 0:
+            self.settle()
+            return self.queued_bytes + size <= self.max_pending_bytes
+        return True
+
+    def append(self, message: MessageT, size: int) -> None:
+        """Put a message of this size into the queue."""
+        self.messages.append(message)
+        self.queued_msgs += 1
+        self.queued_bytes += size
+        self.sizes.append((1, size))
+
+    def extend(self, run: Run) -> None:
+        """Put a run of messages into the queue."""
+        self.messages.extend(run.messages)  # type: ignore[arg-type]  # the parser makes them of the session's type
+        self.queued_msgs += len(run.messages)
+        self.queued_bytes += run.size
+        self.sizes.extend(run.sizes)
 
     def handler_started(self) -> None:
         """A callback got a message and runs: a drain waits for it."""
@@ -201,7 +247,6 @@ class SubscriptionState(Generic[MessageT]):
             with suppress(IndexError):
                 self.messages.popleft()
                 discarded += 1
-        if self.sizes is not None:
-            self.delivered += len(self.sizes) - discarded
-            self.sizes.clear()
-        self.pending_bytes = 0
+        self._delivered += self.queued_msgs - discarded
+        self.queued_msgs = self.queued_bytes = 0
+        self.sizes.clear()

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 from ._encoder import Encoder
 from ._events import MessagesAvailable, SlowConsumer, SubscriptionClosed
+from ._run import Run
 from ._subscription import MessageT, SubscriptionState, SubscriptionStatus
 from .errors import NATSError, PermissionsError
 
@@ -97,27 +98,41 @@ class SubscriptionTable(Generic[MessageT]):
         if message.header_block is not None:
             size += len(message.header_block)
         sub.received += 1
-        messages = sub.messages
         event: SlowConsumer | SubscriptionClosed | None = None
-        over = sub.pending_bytes + size > sub.max_pending_bytes > 0
-        if over and sub.sizes is not None:
-            sub.settle()
-            over = sub.pending_bytes + size > sub.max_pending_bytes
-        if over or len(messages) >= sub.max_pending_msgs > 0:
-            event = self._drop(sub)
-        else:
+        if sub.fits(1, size):
             sub.slow = False
-            messages.append(message)
-            sub.pending_bytes += size
-            if sub.sizes is not None:
-                sub.sizes.append(size)
+            sub.append(message, size)
             if not sub.notified:
                 sub.notified = True
                 self._ready.append(sub)
+        else:
+            event = self._drop(sub)
         if sub.max_msgs is not None and sub.received >= sub.max_msgs:
             # The end outranks the slow consumer report: the drop is in its counts, the end is seen only here.
             return self.close(sub) or event
         return event
+
+    def deliver_run(self, run: Run) -> bool:
+        """Put messages into their subscription's queue, or count them when there is none: as `deliver` for each.
+
+        False, and nothing has changed, where it may be another thing for each of them.
+        """
+        count = len(run.messages)
+        sub = self._by_sid.get(run.sid)
+        if sub is None:
+            self.dropped_unknown_sid += count
+        elif sub.max_msgs is not None or not sub.fits(count, run.size):
+            return False
+        else:
+            sub.received += count
+            sub.slow = False
+            sub.extend(run)
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+        self.in_msgs += count
+        self.in_bytes += run.data_bytes
+        return True
 
     def count(self, message: MessageT) -> None:
         """Count a message that goes elsewhere: a reply."""
@@ -130,7 +145,6 @@ class SubscriptionTable(Generic[MessageT]):
         if sub.slow:
             return None
         sub.slow = True
-        sub.settle()
         return SlowConsumer(
             subject=sub.subject,
             sid=sub.sid,

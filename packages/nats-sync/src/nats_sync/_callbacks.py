@@ -25,7 +25,7 @@ __all__ = ["Callbacks"]
 MAX_WORKERS: Final = 32
 """Callbacks that may block at the same time before others have to wait."""
 TURN: Final = 64
-"""Messages handled before the next subscription has its turn."""
+"""Messages handled before the next subscription has its turn, if one waits for it."""
 
 
 class Callbacks:
@@ -97,7 +97,8 @@ class Callbacks:
             if sub is None:
                 self._wakes.get()
                 continue
-            sub.handle_messages(TURN)
+            while sub.handle_messages(TURN) and not self._ready:
+                pass  # nobody else waits for a turn
             with pump.lock:
                 if sub.has_more():
                     self._ready.append(sub)

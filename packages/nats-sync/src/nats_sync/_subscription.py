@@ -2,12 +2,17 @@
 
 A message is taken from the queue by ``deque.popleft`` alone, which is atomic, so reading costs no lock. The lock is
 taken by a reader who finds the queue empty, and by the last message of a subscription that has ended.
+
+A ``for`` takes it, by a C call of its own (`_taking`). There Python never looks for signals between taking a message
+and giving it, so an interrupt finds each message either in the queue or given.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from sys import maxsize
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -43,6 +48,7 @@ class Subscription:
         "_handler_thread",
         "_pump",
         "_queue",
+        "_queued",
         "_scheduled",
         "_state",
         "_waiters",
@@ -51,13 +57,13 @@ class Subscription:
     def __init__(
         self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
     ) -> None:
-        state.share()
         self._client = client
         self._pump = pump
         self._state = state
         self._handler = handler
         self._queue: deque[Message] = state.messages if handler is None else deque()
         """What those who ask for messages may take: nothing when a callback has them."""
+        self._queued = _taking(self._queue)
         self._waiters: deque[Waiter[None]] = deque()
         self._drainers: list[Waiter[None]] = []
         self._scheduled = False
@@ -83,20 +89,19 @@ class Subscription:
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
         subscription, `LocalProtocolError` when a callback takes the messages.
         """
-        queue = self._queue
-        try:
-            message = queue.popleft()
-        except IndexError:
+        while True:
             try:
-                taken = self._wait(None, iterating=True)
+                for message in self._queued:
+                    message.client = self._client
+                    if not self._queue and self._state.status is not SubscriptionStatus.ACTIVE:
+                        self._emptied()
+                    return message
+            except IndexError:
+                pass  # none left
+            try:
+                self._wait(None, iterating=True)
             except SubscriptionClosedError:
                 raise StopIteration from None
-            assert taken is not None  # there was no time limit
-            message = taken
-        message.client = self._client
-        if not queue:
-            self._emptied()
-        return message
 
     def next(self, timeout: float | None = None) -> Message:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
@@ -122,44 +127,42 @@ class Subscription:
         if first is None:
             return []
         messages = [first]
-        queue = self._queue
         client = self._client
         try:
-            while len(messages) < max_msgs:
-                message = queue.popleft()
+            for message in _taking(self._queue, max_msgs - 1):
                 message.client = client
                 messages.append(message)
         except IndexError:
-            pass
-        if not queue:
+            pass  # none left
+        if not self._queue:
             self._emptied()
         return messages
 
     def next_until(self, deadline: float | None) -> Message | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
-        try:
-            message = self._queue.popleft()
-        except IndexError:
-            taken = self._wait(deadline, iterating=False)
-            if taken is None:
-                return None
-            message = taken
-        message.client = self._client
-        if not self._queue:
-            self._emptied()
-        return message
-
-    def _wait(self, deadline: float | None, *, iterating: bool) -> Message | None:
-        """The next message once there is one, None when the time is up; raises the reason when none will come."""
-        lock = self._pump.lock
         while True:
+            try:
+                for message in self._queued:
+                    message.client = self._client
+                    if not self._queue:
+                        self._emptied()
+                    return message
+            except IndexError:
+                pass  # none left
+            if not self._wait(deadline, iterating=False):
+                return None
+
+    def _wait(self, deadline: float | None, *, iterating: bool) -> bool:
+        """Whether there was a message before the time was up; raises the reason when none will come."""
+        lock = self._pump.lock
+        while not self._queue:
             with lock:
                 if self._queue:
-                    return self._queue.popleft()
+                    break
                 self._check_more_to_come(iterating)
                 seconds = remaining(deadline)
                 if seconds == 0.0:
-                    return None
+                    return False
                 waiter: Waiter[None] = Waiter()
                 self._waiters.append(waiter)
             done = False
@@ -169,6 +172,7 @@ class Subscription:
                 if not done:
                     with lock:
                         self._stop_waiting(waiter)
+        return True
 
     def _check_more_to_come(self, iterating: bool) -> None:
         if self._handler is not None:
@@ -280,25 +284,28 @@ class Subscription:
         complete_all(self._waiters)
         self._tell_drainers()
 
-    def handle_messages(self, limit: int) -> None:
-        """By a worker, which is the only one: give up to so many messages to the callback, one after the other."""
+    def handle_messages(self, limit: int) -> bool:
+        """By a worker, which is the only one: give up to so many messages to the callback, one after the other.
+
+        Whether there may be more.
+        """
         handler = self._handler
-        messages = self._state.messages
+        assert handler is not None  # it has a worker
+        client = self._client
         self._handler_thread = get_ident()
         try:
-            for _ in range(limit):
-                message = messages.popleft()
-                message.client = self._client
+            for message in _taking(self._state.messages, limit):
+                message.client = client
                 try:
-                    if handler is not None:
-                        handler(message)
+                    handler(message)
                 except BaseException as error:
                     what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
                     self._pump.dispatcher.log_failure(what, error)
         except IndexError:
-            pass  # none left
+            return False
         finally:
             self._handler_thread = 0
+        return True
 
     def has_more(self) -> bool:
         """Under the lock, by the worker: whether it should stay in the queue; if not, its turn is over."""
@@ -336,20 +343,23 @@ class Subscription:
     def pending(self) -> tuple[int, int]:
         """Messages received and not yet read, and their bytes (headers and payload)."""
         with self._pump.lock:
-            self._state.settle()
             return self._state.pending_msgs, self._state.pending_bytes
 
     @property
     def delivered(self) -> int:
         """Messages given to the user."""
         with self._pump.lock:
-            self._state.settle()
             return self._state.delivered
 
     @property
     def dropped(self) -> int:
         """Messages dropped at the pending limits."""
         return self._state.dropped
+
+
+def _taking(queue: deque[Message], limit: int = maxsize) -> Iterator[Message]:
+    """Takes messages out of a queue as it is iterated, up to so many; `IndexError` when there is none."""
+    return map(deque[Message].popleft, repeat(queue, limit))
 
 
 def _raise(error: NATSError) -> NoReturn:
