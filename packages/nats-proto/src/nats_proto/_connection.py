@@ -196,12 +196,12 @@ class Connection:
         events = self._events
         message_type = self._message_type
         for frame in frames:
-            if isinstance(frame, Run):
-                self._take_run(frame, now)
-            elif isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
+            if isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
                 events.append(frame)
                 if frame.header_block is not None:
                     self._check_header_block(frame)
+            elif isinstance(frame, Run):
+                self._take_run(frame, now)
             else:
                 self._handle(frame, now, more=self._goes_on(frame, frames))
         if self._parser.error is not None:

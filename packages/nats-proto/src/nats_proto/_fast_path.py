@@ -4,9 +4,9 @@ It takes whole operations that are certainly right, exactly as servers write the
 spellings, faults, what the chunk's end cuts off. The strict path of the parser decides what that is, so nothing is
 accepted here that would not be accepted there.
 
-Messages in a row for the same sid leave as a `Run` when those are wanted, one alone as it is. Where the same line comes
-again and again and payloads are small, messages are taken by the block: cut at the places where the payloads must lie,
-and taken if lines and payloads put together again are what is there, byte for byte.
+Messages in a row for the same sid leave as a `Run` when those are wanted. Where the same line comes again and again and
+payloads are small, messages are taken by the block: cut at the places where the payloads must lie, and taken if lines
+and payloads put together again are what is there, byte for byte.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 from ._control_line import read_text
 from ._frames import Frame, Message, OkFrame, PingFrame, PongFrame
-from ._run import Run
+from ._run import SHORTEST_RUN, Run
 
 __all__ = ["MIN_HEADER_BLOCK", "OK", "PING", "PONG", "FastPath"]
 
@@ -83,7 +83,7 @@ class FastPath:
                 begin = position + length
                 if alone < ALONE:
                     alone += 1
-                elif size <= SMALL_PAYLOAD and row.sid == sid and row.size == size:
+                elif size <= SMALL_PAYLOAD and row.last == sid and row.size == size:
                     payloads = _cut(data, begin, line, size, block)
                     if payloads:
                         frames.extend(map(message_type, repeat(subject), repeat(sid), repeat(None), payloads))
@@ -116,8 +116,8 @@ class FastPath:
                 position = end
                 continue
             elif (match := _match_word(data, position)) is not None:
-                if row.sid >= 0:
-                    row.end()
+                if row.last >= 0:
+                    row.change(-1)
                 append(_WORDS[match[1]])
                 position = match.end()
                 continue
@@ -127,11 +127,13 @@ class FastPath:
             if not startswith(b"\r\n", end):
                 break
             message = message_type(subject, sid, reply, data[begin:end])
-            if sid != row.sid or size != row.size:
-                row.turn(sid, size)
+            if sid != row.last:
+                row.change(sid)
+            elif size != row.size:
+                row.go_on(size)
             append(message)
             position = end + 2
-        row.end()
+        row.change(-1)
         return position
 
     def _read_with_headers(self, data: bytes, line: re.Match[bytes], row: _Row) -> int:
@@ -150,8 +152,10 @@ class FastPath:
         sid = int(raw_sid)
         reply = None if raw_reply is None else read_text(raw_reply)
         message = self._message_type(read_text(raw_subject), sid, reply, data[begin:end], data[block:begin])
-        if sid != row.sid or end - block != row.size:
-            row.turn(sid, end - block)
+        if sid != row.last:
+            row.change(sid)
+        elif end - block != row.size:
+            row.go_on(end - block)
         row.header_bytes += begin - block
         row.frames.append(message)
         return end + 2
@@ -160,47 +164,52 @@ class FastPath:
 class _Row:
     """The messages for one sid at the end of ``frames``: what has to be known to make them a `Run` when it ends."""
 
-    __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "sid", "size")
+    __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "last", "size")
 
     def __init__(self, frames: list[Frame | Run], runs: bool) -> None:
         self._runs = runs
         self.frames = frames
-        self.sid = -1
-        """-1: there is none."""
-        self.size = 0
-        """Of the last message in it."""
+        self.last = -1
+        """The sid of the last message; -1: there was none, or something else came behind it."""
+        self.size = -1
+        """Of the last message; -1: it is the first of its row, and nobody has asked yet."""
         self.header_bytes = 0
-        self._begin = self._part = len(frames)
+        """In the row."""
+        self._begin = self._part = 0
         self._sizes: list[tuple[int, int]] = []
+        """Of the row, but for those from ``_part`` on, which are all of the last message's size."""
 
-    def turn(self, sid: int, size: int) -> None:
-        """The next message has another sid, or another size, than the last one."""
+    def change(self, sid: int) -> None:
+        """What comes next does not belong to the row: it has another sid, or is no message (-1)."""
+        if self.size >= 0:
+            self._end()
+        self.size = -1
+        self.header_bytes = 0
+        self.last = sid
+
+    def go_on(self, size: int) -> None:
+        """The next message belongs to it, and is not known to have the size of the last one."""
         here = len(self.frames)
-        if sid == self.sid:
+        if self.size < 0:
+            first = self.frames[-1]
+            self.size = first.size if isinstance(first, Message) else 0
+            self._begin = self._part = here - 1
+        if size != self.size:
             self._sizes.append((here - self._part, self.size))
-        else:
-            if here - self._begin > 1:
-                self.end()
-                here = len(self.frames)
-            elif self._sizes or self.header_bytes:
-                self._sizes, self.header_bytes = [], 0
-            self.sid = sid
-            self._begin = here
-        self.size = size
-        self._part = here
+            self._part = here
+            self.size = size
 
-    def end(self) -> None:
-        """What comes next does not belong to it."""
+    def _end(self) -> None:
         frames = self.frames
-        if self._runs and self.sid >= 0 and len(frames) - self._begin > 1:
+        if self._runs and len(frames) - self._begin >= SHORTEST_RUN:
             self._sizes.append((len(frames) - self._part, self.size))
             size = sum(count * each for count, each in self._sizes)
             headers = self.header_bytes
             messages = frames[self._begin :]
-            run = Run(self.sid, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
+            run = Run(self.last, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
             frames[self._begin :] = [run]
-        self._sizes, self.header_bytes = [], 0
-        self.sid = -1
+        if self._sizes:
+            self._sizes = []
 
 
 def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[bytes]:

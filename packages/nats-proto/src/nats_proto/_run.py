@@ -6,15 +6,20 @@ to be the same. Whoever takes a run counts once and queues once for all of it.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ._frames import Message
 
-__all__ = ["Run"]
+__all__ = ["SHORTEST_RUN", "Run"]
+
+SHORTEST_RUN: Final = 4
+"""Messages. Fewer are handed on as they are: to make a run of them would cost what it saves."""
 
 
 class Run(msgspec.Struct, gc=False):
-    """Two or more messages that came one right behind the other. One alone is no run: it is handed on as it is."""
+    """Messages that came one right behind the other, at least `SHORTEST_RUN`."""
 
     sid: int
     messages: list[Message]

@@ -450,14 +450,17 @@ class Session(Generic[MessageT]):
     def _handle(self, connection: Connection, now: float) -> None:
         message_type = self._message_type
         traffic = self._traffic
+        deliver = traffic.subs.deliver
         inbox_sid = traffic.inbox.sid
         for event in connection.runs_received():
-            if isinstance(event, Run):
-                if event.sid == inbox_sid or not traffic.subs.deliver_run(event):
-                    for message in event.messages:
-                        self._deliver(message, inbox_sid)  # type: ignore[arg-type]  # the parser makes no others
-            elif isinstance(event, message_type):
-                self._deliver(event, inbox_sid)
+            if isinstance(event, message_type):
+                if event.sid == inbox_sid:
+                    traffic.receive_reply(event)
+                elif (noteworthy := deliver(event)) is not None:
+                    traffic.announce_messages()
+                    self._events.add(noteworthy)
+            elif isinstance(event, Run):
+                self._take_run(event)
             else:
                 traffic.announce_messages()
                 self._handle_control(event, now)
@@ -465,15 +468,18 @@ class Session(Generic[MessageT]):
                     break  # it was given up over this event: what came behind it is not heard any more
         self._life.migrate(now)
 
-    def _deliver(self, message: MessageT, inbox_sid: int | None) -> None:
+    def _take_run(self, run: Run) -> None:
         traffic = self._traffic
-        if message.sid == inbox_sid:
-            traffic.receive_reply(message)
-            return
-        noteworthy = traffic.subs.deliver(message)
-        if noteworthy is not None:
-            traffic.announce_messages()
-            self._events.add(noteworthy)
+        messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
+        if run.sid == traffic.inbox.sid:
+            for message in messages:
+                traffic.receive_reply(message)
+        elif not traffic.subs.deliver_run(run):
+            for message in messages:
+                noteworthy = traffic.subs.deliver(message)
+                if noteworthy is not None:
+                    traffic.announce_messages()
+                    self._events.add(noteworthy)
 
     def _handle_control(self, event: ConnectionEvent, now: float) -> None:
         match event:

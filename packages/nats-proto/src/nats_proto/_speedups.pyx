@@ -29,6 +29,7 @@ from ._fast_path import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
 from ._fast_path import OK as _OK
 from ._fast_path import PING as _PING
 from ._fast_path import PONG as _PONG
+from ._run import SHORTEST_RUN as _SHORTEST_RUN
 from ._run import Run as _Run
 
 cdef extern from "Python.h":
@@ -55,6 +56,7 @@ cdef enum:
     MANY = 16
 
 cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
+cdef Py_ssize_t SHORTEST_RUN = _SHORTEST_RUN
 cdef object OK = _OK
 cdef object PING = _PING
 cdef object PONG = _PONG
@@ -224,9 +226,9 @@ cdef class FastPath:
 
 
 cdef int end_row(list frames, Row* row, object sid, list sizes) except -1:
-    """Make the messages a `Run` if there are two or more: what comes next does not belong to them."""
+    """Make the messages a `Run` if there are enough: what comes next does not belong to them."""
     cdef list messages
-    if row.count > 1:
+    if row.count >= SHORTEST_RUN:
         if sizes is None:
             sizes = []
         sizes.append((row.same, row.size))

@@ -27,7 +27,6 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from ._frames import Message
-from ._run import Run
 from .errors import NATSError, SubscriptionClosedError
 
 __all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
@@ -93,11 +92,11 @@ class SubscriptionState(Generic[MessageT]):
         self.max_pending_bytes = max_pending_bytes
         self.messages: deque[MessageT] = deque()
         self.queued_msgs = 0
-        """Messages in the queue when it was settled last, and those that came since. For the session alone."""
+        """Messages in the queue when it was settled last, and those that came since. The table's."""
         self.queued_bytes = 0
-        """Their bytes. For the session alone."""
+        """Their bytes. The table's."""
         self.sizes: deque[tuple[int, int]] = deque()
-        """Their sizes: how many in a row are so large. For the session alone."""
+        """Their sizes: how many in a row are so large. The table's."""
         self.received = 0
         """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
         self.received_before = 0
@@ -193,11 +192,21 @@ class SubscriptionState(Generic[MessageT]):
         self._delivered -= 1
 
     def settle(self) -> None:
-        """Account for the messages taken since the last time."""
-        taken = self.queued_msgs - len(self.messages)
+        """Account for the messages taken since the last time.
+
+        An interrupt comes behind a call or between two rounds: then either nothing was done, or all that belongs
+        together.
+        """
+        left = len(self.messages)
+        taken = self.queued_msgs - left
+        if taken and not left:
+            none: deque[tuple[int, int]] = deque()
+            self.sizes = none
+            self.queued_msgs = self.queued_bytes = 0
+            self._delivered += taken
+            return
         sizes = self.sizes
         while taken:
-            # Nothing is called in here: an interrupt comes between two rounds, and then what was done is done.
             count, size = sizes[0]
             if count > taken:
                 sizes[0] = (count - taken, size)
@@ -217,20 +226,6 @@ class SubscriptionState(Generic[MessageT]):
             self.settle()
             return self.queued_bytes + size <= self.max_pending_bytes
         return True
-
-    def append(self, message: MessageT, size: int) -> None:
-        """Put a message of this size into the queue."""
-        self.messages.append(message)
-        self.queued_msgs += 1
-        self.queued_bytes += size
-        self.sizes.append((1, size))
-
-    def extend(self, run: Run) -> None:
-        """Put a run of messages into the queue."""
-        self.messages.extend(run.messages)  # type: ignore[arg-type]  # the parser makes them of the session's type
-        self.queued_msgs += len(run.messages)
-        self.queued_bytes += run.size
-        self.sizes.extend(run.sizes)
 
     def handler_started(self) -> None:
         """A callback got a message and runs: a drain waits for it."""

@@ -99,14 +99,19 @@ class SubscriptionTable(Generic[MessageT]):
             size += len(message.header_block)
         sub.received += 1
         event: SlowConsumer | SubscriptionClosed | None = None
-        if sub.fits(1, size):
+        if len(sub.messages) >= sub.max_pending_msgs > 0 or (
+            sub.queued_bytes + size > sub.max_pending_bytes > 0 and not sub.fits(1, size)
+        ):
+            event = self._drop(sub)
+        else:
             sub.slow = False
-            sub.append(message, size)
+            sub.messages.append(message)
+            sub.queued_msgs += 1
+            sub.queued_bytes += size
+            sub.sizes.append((1, size))
             if not sub.notified:
                 sub.notified = True
                 self._ready.append(sub)
-        else:
-            event = self._drop(sub)
         if sub.max_msgs is not None and sub.received >= sub.max_msgs:
             # The end outranks the slow consumer report: the drop is in its counts, the end is seen only here.
             return self.close(sub) or event
@@ -126,7 +131,10 @@ class SubscriptionTable(Generic[MessageT]):
         else:
             sub.received += count
             sub.slow = False
-            sub.extend(run)
+            sub.messages.extend(run.messages)  # type: ignore[arg-type]  # the parser makes them of the session's type
+            sub.queued_msgs += count
+            sub.queued_bytes += run.size
+            sub.sizes.extend(run.sizes)
             if not sub.notified:
                 sub.notified = True
                 self._ready.append(sub)
