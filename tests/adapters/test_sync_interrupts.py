@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import random
 import signal
@@ -164,6 +165,52 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
         eventually(lambda: client._pump.write_owner == _pump.NOBODY)
         assert client.stats.reconnects == 0
         assert (client._pump.requests, client._pump.flushes, client._pump.session.pending_requests) == ({}, {}, 0)
+
+
+@pytest.mark.parametrize("read", ["iterate", "next"])
+def test_interrupts_at_any_moment_lose_no_message(server: LocalServer, read: str) -> None:
+    count = 30_000
+    moments = random.Random(read)
+    got: list[bytes] = []
+    with connect(server, max_pending_msgs=0) as client, connect(server) as other:
+        sub = client.subscribe("a")
+        client.flush()
+        start, stop = threading.Semaphore(0), threading.Event()
+
+        def interrupt() -> None:
+            while start.acquire() and not stop.is_set():
+                later = time.perf_counter() + moments.random() * 0.0004
+                while time.perf_counter() < later:
+                    pass
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def publish() -> None:
+            for number in range(count):
+                other.publish("a", b"%d" % number)
+            other.flush()
+
+        threads = [threading.Thread(target=interrupt), threading.Thread(target=publish)]
+        for thread in threads:
+            thread.start()
+        try:
+            while len(got) < count:
+                with contextlib.suppress(KeyboardInterrupt):
+                    start.release()
+                    if read == "iterate":
+                        for message in sub:
+                            got.append(message.data)
+                    else:
+                        while True:
+                            got.extend(map(_data, map(sub.next, (0.5,))))
+        finally:
+            stop.set()
+            start.release()
+            for thread in threads:
+                thread.join()
+    assert got == [b"%d" % number for number in range(count)]
+
+
+_data = operator.attrgetter("data")
 
 
 def test_a_signal_handler_may_use_the_client(server: LocalServer) -> None:

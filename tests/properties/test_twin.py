@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto import Frame, Message, Role
+from nats_proto._run import Run
 from nats_proto.testing import chunked, subjects
 from tests import fuzz
 from tests.properties.streams import LIMITS, good, hostile
@@ -73,11 +74,14 @@ def streams() -> st.SearchStrategy[bytes]:
 LIMIT_SETS = st.sampled_from([{}, LIMITS, LARGE_LIMITS, {"max_control_line": 17, "max_payload": 0}])
 
 
-def seen(frames: list[Frame]) -> list[tuple[Any, ...]]:
+def seen(frames: Iterable[Frame | Run]) -> list[tuple[Any, ...]]:
     """All there is to a frame, the types of its parts included."""
     shown: list[tuple[Any, ...]] = []
     for frame in frames:
-        if isinstance(frame, Message):
+        if isinstance(frame, Run):
+            account = (frame.sid, frame.data_bytes, frame.size, frame.sizes, frame.with_headers)
+            shown.append((Run, account, [type(part) for part in account], seen(frame.messages)))
+        elif isinstance(frame, Message):
             parts: tuple[object, ...] = (frame.subject, frame.sid, frame.reply, frame.data, frame.header_block)
             shown.append((type(frame), parts, [type(part) for part in parts], frame.parsed))
         else:
@@ -102,13 +106,15 @@ def test_both_read_the_same(stream: bytes, limits: dict[str, Any], message_type:
 
 
 def assert_both_take_the_same(stream: bytes, places: Iterable[int] = (0,), **limits: int) -> None:
-    """Not the parsers but their fast paths alone: equal frames, and what is left begins at the same byte."""
+    """Not the parsers but their fast paths alone: equal frames, equal runs, what is left begins at the same byte."""
     limits = {"max_control_line": 4096, "max_header_bytes": 4096, "max_payload": 4096, **limits}
     twins = [twin.fast_path(message_type=Message, **limits) for twin in (PURE, COMPILED)]
     for position in places:
-        pure, compiled = list[Frame](), list[Frame]()
-        assert twins[1].read(stream, position, compiled) == twins[0].read(stream, position, pure), (stream, limits)
-        assert seen(compiled) == seen(pure), (stream, limits)
+        for runs in (False, True):
+            pure, compiled = list[Frame | Run](), list[Frame | Run]()
+            stopped = twins[0].read(stream, position, pure, runs)
+            assert twins[1].read(stream, position, compiled, runs) == stopped, (stream, limits)
+            assert seen(compiled) == seen(pure), (stream, limits)
 
 
 @given(streams(), LIMIT_SETS)
@@ -135,7 +141,7 @@ def test_every_byte_in_every_place(base: bytes) -> None:
     for at in range(len(base)):
         for value in range(256):
             other = base[:at] + bytes([value]) + base[at + 1 :]
-            assert_both_take_the_same(base + other + base)
+            assert_both_take_the_same(base * 2 + other + base * 2)
             assert_both_take_the_same(base[:at] + bytes([value]) + base[at:])
         assert_both_take_the_same(base[:at] + base[at + 1 :] + base)
         assert_both_take_the_same(base + base[:at])

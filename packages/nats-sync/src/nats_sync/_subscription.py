@@ -144,7 +144,7 @@ class Subscription:
             try:
                 for message in self._queued:
                     message.client = self._client
-                    if not self._queue:
+                    if not self._queue and self._state.status is not SubscriptionStatus.ACTIVE:
                         self._emptied()
                     return message
             except IndexError:
