@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from nats_proto._proxy import Proxy, ProxyLayer
+from nats_proto._proxy import Proxy
+from nats_proto._proxy_layer import ProxyLayer
 from nats_proto._server import Server
 from nats_proto._websocket import WebSocketLayer
 from nats_proto.errors import ProxyError

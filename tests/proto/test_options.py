@@ -71,7 +71,7 @@ def test_both_forms_have_the_same_fields_and_types() -> None:
 
 def test_options_are_values() -> None:
     options = ConnectOptions(name="x")
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         options.name = "y"  # type: ignore[misc]
     assert options == ConnectOptions(name="x")
     assert dataclasses.replace(options, echo=False).echo is False

@@ -20,21 +20,19 @@ Nothing of what a callback raises is passed on but the name of its class: its te
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeGuard, runtime_checkable
 
 from ._effects import Call, Operation, ReadFile
 from ._secret import Secret, discreet
-from ._user_credentials import UserCredentials, parse_credentials
+from ._value import Value, set_once
 from .errors import CredentialsError, NATSError
-from .nkeys import KeyPair, Prefix
 
 if TYPE_CHECKING:
     from ._info import ServerInfo
     from ._options import ConnectOptions
     from ._server import Server
+    from ._user_credentials import UserCredentials
 
 __all__ = [
     "AuthCallback",
@@ -63,8 +61,7 @@ class Path(Protocol):
     def __fspath__(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Challenge:
+class Challenge(Value, frozen=True, kw_only=True):
     """What an ``auth`` callback is asked."""
 
     server: str
@@ -73,9 +70,7 @@ class Challenge:
     """To be signed with the user's key; empty when the server sent none, since it does not take keys."""
 
 
-@discreet
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(Value, frozen=True, kw_only=True):
     """What an ``auth`` callback answers: what it leaves out is not sent.
 
     With ``seed`` the nonce is signed here. Whoever keeps the seed elsewhere gives ``signature``, the 64 bytes of the
@@ -93,12 +88,13 @@ class Credentials:
     signature: bytes | Secret | None = None
     """Kept in the form that CONNECT has."""
 
+    @discreet
     def __post_init__(self) -> None:
         for name in ("user", "password", "token", "jwt", "seed"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _secret(getattr(self, name), name))
+                set_once(self, name, _secret(getattr(self, name), name))
         if self.signature is not None:
-            object.__setattr__(self, "signature", _encoded(self.signature))
+            set_once(self, "signature", _encoded(self.signature))
         if self.password is not None and self.user is None:
             raise CredentialsError("a password without a user")
         if self.token is not None and self.user is not None:
@@ -111,7 +107,7 @@ class Credentials:
             raise CredentialsError("nkey without seed or signature")
 
     def __repr__(self) -> str:
-        given = [name for name in self.__slots__ if getattr(self, name) is not None]
+        given = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
         return f"Credentials({', '.join(f'{name}=***' for name in given)})"
 
     def __reduce__(self) -> NoReturn:
@@ -123,8 +119,7 @@ _Text = str | bytes | Secret | Path
 CredentialsSource = _Text | Callable[[], _Text | Awaitable[_Text]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Value, frozen=True, kw_only=True):
     """What CONNECT says of us."""
 
     user: Secret | None = None
@@ -165,10 +160,10 @@ def holds_credentials(text: str) -> bool:
 
     A path is shown in errors. So what may be a piece of a JWT, or a seed that belongs to ``nkey_seed``, is none.
     """
-    return "-----BEGIN" in text or "\n" in text or _PART.fullmatch(text.strip()) is not None
+    return "-----BEGIN" in text or "\n" in text or re.fullmatch(_PART, text.strip()) is not None
 
 
-_PART: Final = re.compile("eyJ[^/\\\\]*|[A-Z2-7]{40,}")
+_PART: Final = "eyJ[^/\\\\]*|[A-Z2-7]{40,}"
 
 
 def is_path(value: object) -> TypeGuard[Path]:
@@ -178,6 +173,8 @@ def is_path(value: object) -> TypeGuard[Path]:
 
 
 def _user_credentials(source: CredentialsSource) -> Operation[UserCredentials]:
+    from ._user_credentials import parse_credentials  # only who has them pays for loading it
+
     if callable(source):
         provided = yield Call(source, (), "credentials callback")
     else:
@@ -225,6 +222,8 @@ def _identity(given: Credentials, server: Server, nonce: bytes) -> Identity | NA
 
 
 def _sign(seed: str | Secret, nonce: bytes) -> tuple[str, bytes] | NATSError:
+    from .nkeys import KeyPair, Prefix  # only who has keys pays for loading it
+
     try:
         with KeyPair.from_seed(seed) as keys:
             if keys.prefix is not Prefix.USER:
@@ -238,6 +237,8 @@ def _encoded(signature: object) -> Secret:
     if isinstance(signature, Secret):
         return signature
     if isinstance(signature, bytes) and len(signature) == SIGNATURE_SIZE:
+        from base64 import urlsafe_b64encode
+
         return Secret(urlsafe_b64encode(signature).rstrip(b"="))
     kind = type(signature).__name__
     del signature

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from ._effects import Effect
@@ -10,6 +9,7 @@ from ._events import ContentErrorReceived, ServerErrorReceived
 from ._frames import Message
 from ._info import ServerInfo
 from ._server_errors import Reaction
+from ._value import Value
 from .errors import NATSError
 
 __all__ = [
@@ -34,36 +34,31 @@ class ConnectionState(Enum):
     CLOSED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class EffectWanted:
+class EffectWanted(Value, frozen=True):
     """The handshake goes on when `Connection.performed` or `Connection.perform_failed` has answered this."""
 
     effect: Effect
 
 
-@dataclass(frozen=True, slots=True)
-class InfoReceived:
+class InfoReceived(Value, frozen=True):
     """A good INFO; it replaces the one before."""
 
     info: ServerInfo
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeCompleted:
+class HandshakeCompleted(Value, frozen=True):
     """The server accepted CONNECT and answered the first PING."""
 
     info: ServerInfo
 
 
-@dataclass(frozen=True, slots=True)
-class PongReceived:
+class PongReceived(Value, frozen=True):
     """The PONG of the PING that was given this token."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionEnded:
+class ConnectionEnded(Value, frozen=True):
     """The last event. ``error`` says why; ``reaction`` what a server's ``-ERR`` asks for."""
 
     error: NATSError

@@ -7,16 +7,16 @@ one itself: the session hands each to its adapter as a `Perform` command, and go
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from ._value import PrivateValue, Value
 
 __all__ = ["Call", "Effect", "Operation", "ReadFile"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(Value, frozen=True, eq=False):
     """Call ``function(*arguments)``, where it may block. Where it can be awaited, an awaitable result is awaited."""
 
     function: Callable[..., object]
@@ -25,15 +25,16 @@ class Call:
     """The option it comes from, for the text of an error."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadFile:
+class ReadFile(PrivateValue, frozen=True, eq=False):
     """Read a whole file; its content (bytes) is the result. ``~`` and environment variables in ``path`` are expanded.
 
     More than ``limit`` bytes are an `OSError`. It holds a secret: it is never logged, and worth a warning when others
     than its owner may read it.
     """
 
-    path: str = field(repr=False)
+    _hidden = frozenset({"path"})
+
+    path: str
     limit: int
     what: str
     """What it is, for the text of an error."""

@@ -8,7 +8,6 @@ must be real ``int``, payloads real buffers whose length is what was measured. W
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -17,6 +16,7 @@ from ._control_line import quote
 from ._headers import HeadersLike, encode_header_block
 from ._subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 from ._twin import FastPublish
+from ._value import Value
 from .errors import (
     ConfigurationError,
     HeadersNotSupportedError,
@@ -41,8 +41,7 @@ CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Value, frozen=True):
     """Why a server would not take a publish, and the reply subject of that."""
 
     error: MaxPayloadError | HeadersNotSupportedError

@@ -9,8 +9,9 @@ for a queue in front of user code, which may block for as long as it likes; `Clo
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Final, Generic, TypeVar
+
+from msgspec import structs
 
 from ._events import Closed, ContentErrorReceived, ServerErrorReceived, SessionEvent
 
@@ -98,4 +99,4 @@ class EventQueue(Generic[EventT]):
 def _count_more(entry: _Entry[EventT], more: int) -> None:
     event = entry.event
     if isinstance(event, (ServerErrorReceived, ContentErrorReceived)):
-        entry.event = replace(event, count=event.count + more)
+        entry.event = structs.replace(event, count=event.count + more)

@@ -7,11 +7,10 @@ and the third from ``commands_to_run()``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ._effects import Effect
 from ._frames import Message
 from ._server import Server
+from ._value import Value
 from .errors import (
     AuthenticationError,
     HeadersNotSupportedError,
@@ -52,24 +51,21 @@ __all__ = [
 # --- life cycle ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
+class Connected(Value, frozen=True, kw_only=True):
     """The first connection is up: handshake done, subscriptions and buffered publishes on their way."""
 
     server: str
     """The server's URL without user information."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disconnected:
+class Disconnected(Value, frozen=True, kw_only=True):
     """The connection ended. ``error`` is None when it was our own wish (`close`, `reconnect`, a lame duck left)."""
 
     server: str
     error: NATSError | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconnecting:
+class Reconnecting(Value, frozen=True, kw_only=True):
     """An attempt is planned: ``server`` will be dialled in ``delay`` seconds.
 
     ``attempt`` counts from 1 since the connection was lost; ``error`` is why the attempt before it failed.
@@ -81,23 +77,20 @@ class Reconnecting:
     error: NATSError | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reconnected:
+class Reconnected(Value, frozen=True, kw_only=True):
     """A connection is up again. ``attempts`` is how many it took."""
 
     server: str
     attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServersDiscovered:
+class ServersDiscovered(Value, frozen=True, kw_only=True):
     """INFO named servers never seen before; they are in the pool now."""
 
     servers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LameDuckMode:
+class LameDuckMode(Value, frozen=True, kw_only=True):
     """The connected server is about to leave. ``migrating`` tells whether the client moves to another on its own.
 
     It is told again when another server is discovered only later, and the client moves there.
@@ -107,8 +100,7 @@ class LameDuckMode:
     migrating: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlowConsumer:
+class SlowConsumer(Value, frozen=True, kw_only=True):
     """A subscription reached its pending limits and drops new messages. Once per episode.
 
     ``dropped`` is the subscription's total so far; the first message taken again ends the episode.
@@ -121,24 +113,21 @@ class SlowConsumer:
     dropped: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerErrorReceived:
+class ServerErrorReceived(Value, frozen=True, kw_only=True):
     """The server said ``-ERR``. ``count`` is how many equal ones this event stands for."""
 
     error: ServerError
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentErrorReceived:
+class ContentErrorReceived(Value, frozen=True, kw_only=True):
     """The server sent something framed well that cannot be used (a bad INFO, a bad header block). It was survived."""
 
     error: RemoteProtocolError
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationFailed:
+class AuthenticationFailed(Value, frozen=True, kw_only=True):
     """A server refused our credentials. ``dropped`` tells whether it left the pool (same error twice in a row)."""
 
     server: str
@@ -146,8 +135,7 @@ class AuthenticationFailed:
     dropped: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishesDropped:
+class PublishesDropped(Value, frozen=True, kw_only=True):
     """Publishes that waited will not be sent: the server would have ended the connection over each of them.
 
     They were accepted for another server, or for none, that allows more. ``error`` is why, of the first; requests among
@@ -159,8 +147,7 @@ class PublishesDropped:
     dropped_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
+class Closed(Value, frozen=True, kw_only=True):
     """The client has ended; always the last event. ``error`` is None when the user asked for it and all went well.
 
     ``unsent_msgs`` and ``unsent_bytes`` are publishes that were accepted and never handed to a transport.
@@ -190,46 +177,40 @@ LifecycleEvent = (
 # --- completions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesAvailable:
+class MessagesAvailable(Value, frozen=True):
     """The subscription has new messages in its queue. Once for a chunk, unless other events come in between."""
 
     sid: int
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionClosed:
+class SubscriptionClosed(Value, frozen=True):
     """The subscription takes no more messages; those queued can still be read. ``error`` None: it ended as asked."""
 
     sid: int
     error: NATSError | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyReceived:
+class ReplyReceived(Value, frozen=True):
     """The answer to the request ``token``."""
 
     token: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
+class RequestFailed(Value, frozen=True):
     """There will be no answer to the request ``token``."""
 
     token: int
     error: NATSError
 
 
-@dataclass(frozen=True, slots=True)
-class FlushCompleted:
+class FlushCompleted(Value, frozen=True):
     """The PONG of the flush ``token`` arrived: the server has read everything written before it."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class FlushFailed:
+class FlushFailed(Value, frozen=True):
     """The connection of the flush ``token`` ended before its PONG."""
 
     token: int
@@ -250,8 +231,7 @@ SessionEvent = (
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class OpenTransport:
+class OpenTransport(Value, frozen=True):
     """Dial ``address`` at ``at`` (absolute, the session's clock), and give up at ``deadline``.
 
     It replaces any earlier one that is still waiting or dialling. Answer with ``transport_connected`` or
@@ -267,13 +247,11 @@ class OpenTransport:
     """Through the servers, from 1: what ``reconnect_delay`` is called with when it ends without a connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTransport:
+class CloseTransport(Value, frozen=True):
     """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Perform:
+class Perform(Value, frozen=True, eq=False):
     """Do this for the handshake under way: call a user's function, or read a file. It may block, or take for ever.
 
     Answer with ``performed`` or ``perform_failed``, in any thread and at any time: an answer that comes too late is

@@ -20,10 +20,9 @@ from ._encoder import Encoder
 from ._info import ServerInfo
 from ._layers import Layer, Wire
 from ._options import ConnectOptions
-from ._proxy import Proxy, ProxyLayer
+from ._proxy import Proxy
 from ._server import Server
 from ._version import VERSION
-from ._websocket import WebSocketLayer, check_headers
 from .errors import (
     ConfigurationError,
     NATSError,
@@ -64,6 +63,8 @@ def lower_layers(
 ) -> Generator[Step, object, None]:
     """All that has to be there before INFO. ``confidence`` hears what is told to anybody."""
     if isinstance(options.proxy, Proxy):
+        from ._proxy_layer import ProxyLayer  # only who needs it pays for loading it
+
         confidence.tell(options.proxy.credentials, options.proxy.authorization)
         wire.push(ProxyLayer(options.proxy, server.address))
         yield Wait.LAYER
@@ -87,9 +88,8 @@ def greeting(
         raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
     if len(info.nonce) > MAX_NONCE:
         raise RemoteProtocolError(f"server {server} sent a nonce of {len(info.nonce)} characters, at most {MAX_NONCE}")
-    for layer in wire.layers:
-        if isinstance(layer, WebSocketLayer):
-            layer.limit_messages(info.max_payload)
+    if server.websocket:
+        _limit_messages(wire, info.max_payload)
     identity = yield from authenticate(options, server, info)
     confidence.tell(identity.password, identity.token, identity.jwt, identity.signature)
     line = _connect_line(options, info, identity, secure=wire.secure)
@@ -143,12 +143,22 @@ def _upgrade(
     yield Wait.LAYER
 
 
+def _limit_messages(wire: Wire, max_payload: int) -> None:
+    from ._websocket import WebSocketLayer
+
+    for layer in wire.layers:
+        if isinstance(layer, WebSocketLayer):
+            layer.limit_messages(max_payload)
+
+
 # --- what needs secrets in clear: raises nothing, so that no traceback has them --------------------------------------
 
 
 def _websocket_layer(
     server: Server, options: ConnectOptions, confidence: Confidence, headers: object
 ) -> Layer | NATSError:
+    from ._websocket import WebSocketLayer, check_headers  # only who uses WebSocket pays for loading it
+
     try:
         checked = check_headers(headers)
         confidence.tell(server.query, *(value for _, value in checked))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeGuard
 
+import msgspec
+
+from ._value import Value
 from .errors import HeaderError, InvalidHeaderError
 
 __all__ = [
@@ -160,16 +162,14 @@ class Headers:
 HeadersLike = Headers | Mapping[str, str | Sequence[str]] | Iterable[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Value, frozen=True):
     """The status of a message that the server made itself: ``503``, ``404 No Messages``, ``100 Idle Heartbeat`` …"""
 
     code: int
     description: str = ""
 
 
-@dataclass(slots=True)
-class ParsedHeaders:
+class ParsedHeaders(msgspec.Struct):
     """What a header block holds. ``error`` says what was left out, and why; None when the block follows the rules."""
 
     headers: Headers

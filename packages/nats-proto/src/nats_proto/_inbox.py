@@ -7,13 +7,16 @@ or a late one is counted and dropped. Answers are matched by token alone, never 
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from ._events import ReplyReceived, RequestFailed
 from ._frames import Message
 from .errors import NATSError, NoRespondersError, PermissionsError
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["RequestInbox"]
 
@@ -27,8 +30,7 @@ KEYS_AT_ONCE: Final = 32
 NO_RESPONDERS: Final = 503
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, gc=False):
     token: int
     subject: str
 

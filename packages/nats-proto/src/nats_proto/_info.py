@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from ._value import PrivateValue
 from .errors import RemoteProtocolError
 
 __all__ = ["ServerInfo", "parse_info"]
@@ -19,12 +19,13 @@ _LARGEST_INTEGER: Final = 2**64 - 1
 """No server has a larger one. Beyond it a number is an attempt to make us compute."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerInfo:
+class ServerInfo(PrivateValue, frozen=True, kw_only=True):
     """The fields of ``INFO`` that a client can use; absent ones have the value of an old server that lacks the feature.
 
     Each INFO replaces the one before it completely. Only what came over a link whose other end is known can be trusted.
     """
+
+    _hidden = frozenset({"nonce"})
 
     server_id: str = ""
     server_name: str = ""
@@ -46,7 +47,7 @@ class ServerInfo:
     """Bytes of headers and payload together that the server takes in one message."""
     client_id: int = 0
     client_ip: str = ""
-    nonce: str = field(default="", repr=False)
+    nonce: str = ""
     """To be signed by clients that authenticate with a key; another one on every connection."""
     cluster: str = ""
     cluster_dynamic: bool = False

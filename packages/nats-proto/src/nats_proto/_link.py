@@ -19,7 +19,6 @@ Its events say that it is up, is down, has given up, and what the user should kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -42,6 +41,7 @@ from ._pool import Attempt, ServerPool
 from ._proxy import Proxy
 from ._server import Server
 from ._server_errors import Reaction
+from ._value import Value
 from .errors import (
     AuthenticationError,
     ConnectionLostError,
@@ -62,16 +62,14 @@ MAX_FAILURE: Final = 300
 """Servers, and characters of what each said, in the text of "no server could be used": a line, not a book."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp:
+class LinkUp(Value, frozen=True):
     """The handshake is done. ``first``: for the first time."""
 
     first: bool
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDown:
+class LinkDown(Value, frozen=True):
     """The connection is gone; ``error`` None: by our own wish. Nothing more happens until `Link.retry`.
 
     ``final``: no server would ever have us, so there is no point in it.
@@ -81,8 +79,7 @@ class LinkDown:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LinkGaveUp:
+class LinkGaveUp(Value, frozen=True):
     """No server is left to try, or none will ever have us."""
 
     error: NATSError

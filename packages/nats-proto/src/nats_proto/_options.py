@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
 
 from ._authentication import AuthCallback, CredentialsSource, holds_credentials, is_path
@@ -12,10 +11,8 @@ from ._events import LifecycleEvent
 from ._proxy import Proxy
 from ._secret import Secret, discreet
 from ._subjects import validate_inbox_prefix
-from ._user_credentials import parse_credentials
-from ._websocket import check_headers
+from ._value import PrivateValue, set_once
 from .errors import ConfigurationError, InvalidSubjectError
-from .nkeys import Prefix, decode_seed
 
 if TYPE_CHECKING:
     from ._tls import SSLContext
@@ -32,40 +29,45 @@ __all__ = ["ConnectOptionFields", "ConnectOptions"]
 MiB = 1024 * 1024
 
 
-@discreet
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectOptions:
+class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
     """Options of one client. All times are seconds, all sizes bytes. Wrong values raise `ConfigurationError`.
 
     User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server. Secrets are
     kept as `Secret`, whatever they were given as.
     """
 
+    _hidden = frozenset(
+        {
+            *("user", "password", "token", "nkey_seed", "credentials", "auth"),
+            *("tls", "websocket_headers", "proxy"),
+        }
+    )
+
     name: str | None = None
     """Shown in the server's monitoring."""
-    user: str | Secret | None = field(default=None, repr=False)
-    password: str | Secret | None = field(default=None, repr=False)
-    token: str | Secret | None = field(default=None, repr=False)
-    nkey_seed: str | Secret | None = field(default=None, repr=False)
+    user: str | Secret | None = None
+    password: str | Secret | None = None
+    token: str | Secret | None = None
+    nkey_seed: str | Secret | None = None
     """The seed (``SU…``) of a user's NKey, which signs the server's nonce. Needs ``nats-proto[nkeys]``."""
-    credentials: CredentialsSource | None = field(default=None, repr=False)
+    credentials: CredentialsSource | None = None
     """A ``.creds`` file: its path, its content (bytes, or text with its ``BEGIN`` lines), or a function that returns
     either, maybe an ``async`` one where the client can await. Read, or called, anew for each attempt."""
-    auth: AuthCallback | None = field(default=None, repr=False)
+    auth: AuthCallback | None = None
     """Called for each attempt with a `Challenge`; returns `Credentials`, all of them. ``connect_timeout`` bounds it."""
-    tls: TLSSource | None = field(default=None, repr=False)
+    tls: TLSSource | None = None
     """TLS for every server, with this `ssl.SSLContext`; or a function of the server's URL that returns one, called for
     each attempt. Without it ``tls://``, ``wss://`` and servers that require TLS get Python's default context."""
     tls_hostname: str | None = None
     """The name that certificates must prove, instead of the URL's host."""
     tls_first: bool = False
     """TLS before INFO, for servers with ``handshake_first``; asks for TLS as ``tls`` does."""
-    websocket_headers: WebSocketHeadersSource | None = field(default=None, repr=False)
+    websocket_headers: WebSocketHeadersSource | None = None
     """More headers for the upgrade of ``ws://`` and ``wss://``; or a function of the server's URL that returns them,
     called for each attempt."""
     websocket_compression: bool = False
     """Offer permessage-deflate; used when the server agrees."""
-    proxy: str | Proxy | None = field(default=None, repr=False)
+    proxy: str | Proxy | None = None
     """``http://[user:password@]host:port`` of a proxy that opens a tunnel (CONNECT) to the servers."""
     echo: bool = True
     """False: messages published by this client are not delivered to its own subscriptions."""
@@ -110,6 +112,7 @@ class ConnectOptions:
     """Largest header block and payload together accepted from a server."""
     on_event: Callable[[LifecycleEvent], object] | None = None
 
+    @discreet
     def __post_init__(self) -> None:
         for name in ("name", "tls_hostname"):
             text: object = getattr(self, name)
@@ -148,7 +151,7 @@ class ConnectOptions:
         if value is None or isinstance(value, Secret):
             return
         wrong = not isinstance(value, str) or not _encodes(value)
-        object.__setattr__(self, name, Secret(value) if isinstance(value, str) and not wrong else None)
+        set_once(self, name, Secret(value) if isinstance(value, str) and not wrong else None)
         del value
         if wrong:
             raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")  # its value is private
@@ -165,12 +168,16 @@ class ConnectOptions:
         if self.nkey_seed is not None:
             if self.credentials is not None:
                 raise ConfigurationError("nkey_seed and credentials were both given; credentials have a seed")
+            from .nkeys import Prefix, decode_seed  # only who has keys pays for loading it
+
             decode_seed(self.nkey_seed, Prefix.USER)
         source = self.credentials
         if isinstance(source, bytes) or (isinstance(source, str) and holds_credentials(source)):
-            object.__setattr__(self, "credentials", Secret(source))
+            set_once(self, "credentials", Secret(source))
             source = self.credentials
         if isinstance(source, Secret):
+            from ._user_credentials import parse_credentials  # only who has them pays for loading it
+
             parse_credentials(source)
         elif source is not None and not isinstance(source, str) and not is_path(source) and not callable(source):
             raise ConfigurationError("credentials must be bytes, text, a path, or a function that returns one of them")
@@ -182,9 +189,11 @@ class ConnectOptions:
         if self.tls_hostname == "":
             raise ConfigurationError("tls_hostname is empty; None means the host of the URL")
         if self.websocket_headers is not None and not callable(self.websocket_headers):
-            object.__setattr__(self, "websocket_headers", check_headers(self.websocket_headers))
+            from ._websocket import check_headers  # only who uses WebSocket pays for loading it
+
+            set_once(self, "websocket_headers", check_headers(self.websocket_headers))
         if isinstance(self.proxy, str):
-            object.__setattr__(self, "proxy", Proxy.parse(self.proxy))
+            set_once(self, "proxy", Proxy.parse(self.proxy))
         elif not _is_one_of(self.proxy, Proxy, type(None)):
             raise ConfigurationError("proxy must be a URL (http://host:port)")
 
@@ -194,7 +203,7 @@ class ConnectOptions:
             raise TypeError(
                 f"ConnectOptions with {', '.join(private)} are not pickled: a pickle is no place for secrets"
             )
-        return _restored, ({option.name: getattr(self, option.name) for option in fields(self)},)
+        return _restored, ({name: getattr(self, name) for name in self.__struct_fields__},)
 
     def __copy__(self) -> ConnectOptions:
         return self

@@ -40,15 +40,19 @@ true: a server that accepts us and throws us out again cannot make us dial in a 
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from ._server import Server, parse_address, peer_of
+from ._value import Value
 from .errors import AuthenticationError, ConfigurationError, LocalProtocolError, NATSError
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
 
@@ -67,8 +71,7 @@ MAX_GROWTH: Final = 8.0
 _Address = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Value, frozen=True):
     """Dial ``server`` at ``at`` (seconds on the caller's clock, maybe now). ``number`` and ``round`` count from 1."""
 
     server: Server
@@ -77,8 +80,7 @@ class Attempt:
     round: int
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
+class _Entry(msgspec.Struct, eq=False):
     server: Server
     attempts: int = 0
     last_dial: float = -math.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from functools import wraps
 from typing import Final, NoReturn, TypeVar, final
@@ -50,7 +49,9 @@ class Secret:
         return MASK
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self.__text, other.__text)
+        from hmac import compare_digest  # brings OpenSSL, and secrets are seldom compared
+
+        return isinstance(other, Secret) and compare_digest(self.__text, other.__text)
 
     def __hash__(self) -> int:
         return hash((Secret, self.__text))
@@ -90,26 +91,22 @@ def _utf8(text: object) -> bytes | ValueError | TypeError:
     return bytes(text)
 
 
-def discreet(kind: type[T]) -> type[T]:
-    """A class decorator: what ``__init__`` raises comes without the frames that hold its arguments."""
-    init: Callable[..., None] = kind.__init__
+def discreet(check: Callable[[T], None]) -> Callable[[T], None]:
+    """For ``__post_init__``: what it raises comes without the frames that hold secrets in clear."""
 
-    @wraps(init)
-    def __init__(self: T, *args: object, **fields: object) -> None:
-        failure = _failure(init, self, args, fields)
+    @wraps(check)
+    def __post_init__(self: T) -> None:
+        failure = _failure(check, self)
         if failure is not None:
-            del self, args, fields  # what is half made may not even have a repr
+            del self  # what is half made may not even have a repr
             raise failure
 
-    setattr(kind, "__init__", __init__)  # noqa: B010 (mypy takes an assignment for one to a method of instances)
-    return kind
+    return __post_init__
 
 
-def _failure(
-    init: Callable[..., None], made: object, args: tuple[object, ...], fields: dict[str, object]
-) -> Exception | None:
+def _failure(check: Callable[[T], None], made: T) -> Exception | None:
     try:
-        init(made, *args, **fields)
+        check(made)
     except Exception as error:
         return error.with_traceback(None)
     return None

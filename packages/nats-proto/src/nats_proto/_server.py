@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NoReturn, TypeGuard
-from urllib.parse import unquote
+
+from msgspec import structs
 
 from ._secret import Secret
+from ._value import Value
 from .errors import ConfigurationError, InvalidURLError
 
 __all__ = ["Server", "parse_address", "parse_servers", "peer_of", "read_proxy", "read_servers"]
@@ -52,8 +52,7 @@ _SHOWN: Final = 60
 """Characters of a bad URL that an error shows, escaped ones as long as they get."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Server:
+class Server(Value, frozen=True, kw_only=True):
     """One server's address, and the user information its URL had. Made by `Server.parse` and `parse_servers`.
 
     ``str`` and ``repr`` show neither user information nor a query. It cannot be pickled.
@@ -66,11 +65,11 @@ class Server:
     port: int
     path: str = ""
     """Always empty for ``nats`` and ``tls``."""
-    query: Secret | None = field(default=None, repr=False)
+    query: Secret | None = None
     """What stands behind ``?`` of ``ws`` and ``wss``: it may have a token."""
-    user: Secret | None = field(default=None, repr=False)
-    password: Secret | None = field(default=None, repr=False)
-    token: Secret | None = field(default=None, repr=False)
+    user: Secret | None = None
+    password: Secret | None = None
+    token: Secret | None = None
     explicit: bool = True
     """The user named it; False: another server did, in INFO."""
     tls_name: str | None = None
@@ -113,7 +112,7 @@ class Server:
 
     def secured(self) -> Server:
         """The same server, with TLS wanted."""
-        return self if self.secure else replace(self, scheme=_SECURED[self.scheme])
+        return self if self.secure else structs.replace(self, scheme=_SECURED[self.scheme])
 
     def __str__(self) -> str:
         return self.url
@@ -319,6 +318,8 @@ def _decoded(text: str) -> tuple[str, str, str]:
     if _BAD_PERCENT.search(text):
         raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
     first, colon, second = text.partition(":")
+    from urllib.parse import unquote  # few URLs have user information
+
     try:
         return unquote(first, errors="strict"), colon, unquote(second, errors="strict")
     except UnicodeDecodeError:
@@ -389,9 +390,11 @@ def _bare_ipv6(address: str, default_port: int) -> tuple[str, int]:
 
 
 def _ipv6(text: str) -> str:
+    from ipaddress import IPv6Address  # most servers have names
+
     try:
         address = IPv6Address(text if len(text) <= 45 else "")
-    except AddressValueError:
+    except ValueError:
         raise _Unusable("it has no valid IPv6 address") from None
     if address.scope_id is not None:
         raise _Unusable("its IPv6 address has a zone")
@@ -418,9 +421,11 @@ def _name(text: str) -> str:
     if not (name.isascii() and _NAME.fullmatch(name)):
         raise _Unusable("its host is neither a name (ASCII, labels of 1 to 63 characters) nor an IP address")
     if _is_ip(name):
+        from ipaddress import IPv4Address  # most servers have names
+
         try:
             IPv4Address(name)
-        except AddressValueError:
+        except ValueError:
             raise _Unusable("its host is neither a name nor a valid IPv4 address") from None
     return name
 

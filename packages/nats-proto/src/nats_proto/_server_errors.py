@@ -73,9 +73,10 @@ _TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
     ("no responders requires headers support", ServerError, Reaction.CLOSE),
 )
 
-_PERMISSION = re.compile(r'permissions violation for (publish|subscription)[^"]*"([^"]*)"', re.IGNORECASE)
-_SID = re.compile(r'\(sid "([0-9]{1,19})"\)', re.IGNORECASE)
-_QUEUE = re.compile(r'using queue "([^"]*)"', re.IGNORECASE)
+# Compiled when the first such error comes, and remembered by `re`: most programs never see one.
+_PERMISSION: Final = r'(?i)permissions violation for (publish|subscription)[^"]*"([^"]*)"'
+_SID: Final = r'(?i)\(sid "([0-9]{1,19})"\)'
+_QUEUE: Final = r'(?i)using queue "([^"]*)"'
 
 
 def classify_server_error(text: str, server: str, masked: Callable[[str], str] = str) -> tuple[ServerError, Reaction]:
@@ -109,9 +110,9 @@ def ending(error: ServerError) -> NATSError:
 
 
 def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
-    match = _PERMISSION.search(text)
-    queue = _QUEUE.search(text)
-    sid = _SID.search(text)
+    match = re.search(_PERMISSION, text)
+    queue = re.search(_QUEUE, text)
+    sid = re.search(_SID, text)
     subscribing = match is not None and match[1].lower() == "subscription"
     return PermissionsError(
         message,

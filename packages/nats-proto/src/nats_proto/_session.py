@@ -15,9 +15,8 @@ and after *every* call drains events, commands, data and deadline, in one place.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
-from typing import Final, Generic, overload
+from typing import TYPE_CHECKING, Final, Generic, overload
 
 from ._connection import Connection
 from ._connection_events import (
@@ -57,6 +56,9 @@ from .errors import (
     NATSError,
     PermissionsError,
 )
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["Session"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ._value import Value
 
 __all__ = ["StatsSnapshot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatsSnapshot:
+class StatsSnapshot(Value, frozen=True, kw_only=True):
     """What a session has done since it was made. Bytes count payloads alone."""
 
     in_msgs: int = 0

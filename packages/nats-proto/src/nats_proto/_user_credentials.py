@@ -19,11 +19,11 @@ Everything here is secret. Errors name lines and quote nothing, and are raised w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from ._nkey_text import Prefix, read_seed, wipe
 from ._secret import Secret
+from ._value import Value
 from .errors import CredentialsError
 
 __all__ = ["UserCredentials", "parse_credentials"]
@@ -32,8 +32,7 @@ MAX_CREDENTIALS: Final = 1024 * 1024
 """Bytes. A JWT has some thousand; beyond it the file is another one, and nothing is looked at."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserCredentials:
+class UserCredentials(Value, frozen=True, kw_only=True):
     """What a user shows to a server. Both parts print as ``***``; it cannot be pickled."""
 
     jwt: Secret
@@ -65,13 +64,15 @@ _SEED: Final = b"USER NKEY SEED"
 _BASE64URL: Final = re.compile(rb"[A-Za-z0-9_-]+")
 
 
-@dataclass(slots=True, repr=False)
 class _Block:
-    label: bytes
-    line: int
-    """Of its begin line, from 1."""
-    value: bytes = b""
-    value_line: int = 0
+    __slots__ = ("label", "line", "value", "value_line")
+
+    def __init__(self, label: bytes, line: int) -> None:
+        self.label = label
+        self.line = line
+        """Of its begin line, from 1."""
+        self.value = b""
+        self.value_line = 0
 
 
 def _parse(data: object) -> UserCredentials | CredentialsError | TypeError:
