@@ -5,20 +5,11 @@ each usable alone. Nothing here reads a clock, a socket, a file or the global ra
 whether the compiled module reads and writes messages; ``NATS_PROTO_PURE=1`` in the environment turns it off.
 """
 
+from typing import TYPE_CHECKING
+
+from . import errors as errors
 from ._authentication import Challenge, Credentials
-from ._connection import Connection
-from ._connection_events import (
-    ConnectionEnded,
-    ConnectionEvent,
-    ConnectionState,
-    EffectWanted,
-    HandshakeCompleted,
-    InfoReceived,
-    PongReceived,
-)
 from ._effects import Call, Effect, ReadFile
-from ._encoder import Encoder
-from ._event_queue import EventQueue
 from ._events import (
     AuthenticationFailed,
     Closed,
@@ -61,20 +52,77 @@ from ._frames import (
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
 from ._options import ConnectOptionFields, ConnectOptions
-from ._outbox import CHUNK_SIZE
-from ._parser import Parser, Role
-from ._pool import Attempt, ServerPool
 from ._proxy import Proxy
 from ._publish_many import PublishMany
 from ._request_many import RequestMany
 from ._secret import Secret
 from ._server import Server, parse_servers
-from ._session import Session
 from ._stats import StatsSnapshot
 from ._status import SessionStatus
 from ._subscription import SubscriptionState, SubscriptionStatus
-from ._twin import accelerated
 from ._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+    from ._connection_events import (
+        ConnectionEnded,
+        ConnectionEvent,
+        ConnectionState,
+        EffectWanted,
+        HandshakeCompleted,
+        InfoReceived,
+        PongReceived,
+    )
+    from ._encoder import Encoder
+    from ._event_queue import EventQueue
+    from ._outbox import CHUNK_SIZE
+    from ._parser import Parser, Role
+    from ._pool import Attempt, ServerPool
+    from ._session import Session
+    from ._twin import accelerated
+else:
+
+    def __getattr__(name):
+        """The machines are loaded when the first is used: a program that only prints its help does without them."""
+        match name:
+            case "Connection":
+                from . import _connection as home
+            case (
+                "ConnectionEnded"
+                | "ConnectionEvent"
+                | "ConnectionState"
+                | "EffectWanted"
+                | "HandshakeCompleted"
+                | "InfoReceived"
+                | "PongReceived"
+            ):
+                from . import _connection_events as home
+            case "Encoder":
+                from . import _encoder as home
+            case "EventQueue":
+                from . import _event_queue as home
+            case "CHUNK_SIZE":
+                from . import _outbox as home
+            case "Parser" | "Role":
+                from . import _parser as home
+            case "Attempt" | "ServerPool":
+                from . import _pool as home
+            case "Session":
+                from . import _session as home
+            case "accelerated":
+                from . import _twin as home
+            case "nkeys":
+                from . import nkeys as home
+
+                return home
+            case _:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(home, name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "CHUNK_SIZE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nats_proto import (
     CHUNK_SIZE,
@@ -25,9 +25,11 @@ from ._pump import Pump
 from ._reading import Lead
 from ._request_many import Answers
 from ._subscription import Handler, Subscription
-from ._threads import Threads
 from ._waiter import Waiter
-from ._writer import Writer
+
+if TYPE_CHECKING:
+    from ._threads import Threads
+    from ._writer import Writer
 
 __all__ = ["Client"]
 

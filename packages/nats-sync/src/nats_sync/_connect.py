@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
-from dataclasses import replace
 from time import monotonic
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto import ConnectOptionFields, ConnectOptions
 from nats_proto.errors import ConfigurationError
 
 from ._client import Client
 from ._delays import Delays
 from ._message import Message
 from ._pump import Pump
-from ._threads import Threads
 from ._waiter import Waiter
-from ._writer import Writer
+
+if TYPE_CHECKING:
+    from nats_proto import Session
 
 __all__ = ["connect"]
 
@@ -38,6 +37,10 @@ def connect(
     Raises `InvalidURLError`, `ConfigurationError`; `NoServersError`, with what each server said, when none could be
     used. Nothing is left then.
     """
+    # A program that only imports the package, to print its help, does not pay for what keeps a connection.
+    from ._threads import Threads
+    from ._writer import Writer
+
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
@@ -66,6 +69,10 @@ def _prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
 ) -> tuple[Session[Message], ConnectOptions, Delays | None] | Exception:
     """The session, its options, what calls ``reconnect_delay``; or what is wrong, without the frames that hold it."""
+    import random
+
+    from nats_proto import Session
+
     try:
         if options is None:
             options = ConnectOptions(**fields)
@@ -76,6 +83,8 @@ def _prepare(
         delays: Delays | None = None
         if options.reconnect_delay is not None:
             delays = Delays(options.reconnect_delay)
+            from dataclasses import replace
+
             options = replace(options, reconnect_delay=delays)
         return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options, delays
     except Exception as error:

@@ -7,7 +7,6 @@ then is left alone, and another thread takes over, so that one bad moment of a c
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import stat
@@ -96,8 +95,10 @@ def perform(effect: Effect, warned: set[str]) -> object:
     """
     match effect:
         case Call(function=function, arguments=arguments):
+            from inspect import iscoroutine  # takes a while to load, and few handshakes call a function
+
             result = function(*arguments)
-            if inspect.iscoroutine(result):
+            if iscoroutine(result):
                 result.close()  # the session says that it is of no use here
             return result
         case ReadFile(path=path, limit=limit):

@@ -33,7 +33,6 @@ from nats_proto import (
     MessagesAvailable,
     ReplyReceived,
     RequestFailed,
-    Session,
     SessionEvent,
     SessionStatus,
     SubscriptionClosed,
@@ -46,6 +45,8 @@ from ._waiter import Waiter, complete_all
 from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
+    from nats_proto import Session
+
     from ._callbacks import Callbacks
     from ._dispatch import Dispatcher
     from ._subscription import Subscription
