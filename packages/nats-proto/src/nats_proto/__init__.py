@@ -112,7 +112,7 @@ else:
             case "accelerated":
                 from . import _twin as home
             case "nkeys":
-                from . import nkeys as home
+                import nats_proto.nkeys as home
 
                 return home
             case _:
