@@ -259,8 +259,9 @@ def _read_or_explain(
         return InvalidURLError(f"server URL {_shown(url, list_has_user_info)} cannot be used: {reason}")
 
 
-_JUNK: Final = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
-_END_OF_AUTHORITY: Final = re.compile("[/?#]")
+# Patterns are compiled when the first address is read, and remembered by `re`.
+_JUNK: Final = "[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]"
+_END_OF_AUTHORITY: Final = "[/?#]"
 
 
 def _read(url: str, default_scheme: str, secure: bool) -> Server:
@@ -299,13 +300,13 @@ def _read_proxy(url: str) -> tuple[str, int, Secret | None]:
 def _check_characters(url: str) -> None:
     if len(url) > MAX_URL:
         raise _Unusable(f"it has {len(url)} characters, {MAX_URL} at most are looked at")
-    if _JUNK.search(url):
+    if re.search(_JUNK, url):
         raise _Unusable("it has a space or a control character")
 
 
 def _split(rest: str) -> tuple[str, str, str]:
     """What stands behind the scheme: user information, host and port, and the tail."""
-    end = _END_OF_AUTHORITY.search(rest)
+    end = re.search(_END_OF_AUTHORITY, rest)
     authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
     if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
         raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
@@ -315,7 +316,7 @@ def _split(rest: str) -> tuple[str, str, str]:
 
 def _decoded(text: str) -> tuple[str, str, str]:
     """What stands before the first colon, the colon if there is one, and what stands behind it."""
-    if _BAD_PERCENT.search(text):
+    if re.search(_BAD_PERCENT, text):
         raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
     first, colon, second = text.partition(":")
     from urllib.parse import unquote  # few URLs have user information
@@ -346,7 +347,7 @@ def _path_and_query(scheme: str, tail: str) -> tuple[str, Secret | None]:
     return path or ("/" if query else ""), Secret(query) if query else None
 
 
-_BAD_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+_BAD_PERCENT: Final = "%(?![0-9A-Fa-f]{2})"
 
 
 def _user_info(text: str) -> tuple[Secret | None, Secret | None, Secret | None]:
@@ -408,7 +409,7 @@ def _port(text: str) -> int:
 
 
 _LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_NAME: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 
 
 def _name(text: str) -> str:
@@ -418,7 +419,7 @@ def _name(text: str) -> str:
     if len(text) > MAX_HOST:
         raise _Unusable(f"its host has {len(text)} characters, a name has {MAX_HOST} at most")
     name = text.lower()
-    if not (name.isascii() and _NAME.fullmatch(name)):
+    if not (name.isascii() and re.fullmatch(_NAME, name)):
         raise _Unusable("its host is neither a name (ASCII, labels of 1 to 63 characters) nor an IP address")
     if _is_ip(name):
         from ipaddress import IPv4Address  # most servers have names
@@ -452,10 +453,10 @@ def _shown(url: str, list_has_user_info: bool) -> str:
     if colon and not port.startswith("//") and not port.rstrip("/").isdigit():
         text = f"{head}:***"
     scheme, separator, rest = text.rpartition("://")
-    if rest.count(":") > 1 and not _LIKE_IPV6.match(rest):
+    if rest.count(":") > 1 and not re.match(_LIKE_IPV6, rest):
         text = f"{scheme}{separator}***"
     quoted = ascii(text[:_SHOWN])
     return quoted if len(quoted) < _SHOWN else f"{quoted[:_SHOWN]}..."
 
 
-_LIKE_IPV6: Final = re.compile(r"[][0-9A-Fa-f:.*]+(?:/|$)")
+_LIKE_IPV6: Final = r"[][0-9A-Fa-f:.*]+(?:/|$)"
