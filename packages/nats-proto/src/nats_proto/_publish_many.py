@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ._session import Session
-from ._subscription import MessageT
+if TYPE_CHECKING:
+    from ._session import Session
+    from ._subscription import MessageT
 
 __all__ = ["PublishMany"]
 

@@ -14,7 +14,6 @@ from nats_proto import (
     PublishMany,
     RequestMany,
     ServerInfo,
-    Session,
     SessionStatus,
     StatsSnapshot,
 )
@@ -28,6 +27,8 @@ from ._subscription import Handler, Subscription
 from ._waiter import Waiter
 
 if TYPE_CHECKING:
+    from nats_proto import Session
+
     from ._threads import Threads
     from ._writer import Writer
 
