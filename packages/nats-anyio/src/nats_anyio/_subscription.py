@@ -45,7 +45,6 @@ class Subscription:
         "_handler",
         "_handler_task",
         "_left",
-        "_messages",
         "_pump",
         "_state",
         "_turn",
@@ -57,15 +56,12 @@ class Subscription:
         self._client = client
         self._pump = pump
         self._state = state
-        self._messages: deque[Message] = state.messages if handler is None else deque()
-        """What those who iterate may take: nothing when a callback has them."""
         self._handler = handler
         self._handler_task: int | None = None
         self._arrival: anyio.Event | None = None
         self._drained: anyio.Event | None = None
-        self._left: repeat[deque[Message]]
-        self._turn: Iterator[Message]
-        self._begin_turn(TURN)
+        self._left = _NONE_LEFT
+        self._turn = _NO_TURN
 
     def __repr__(self) -> str:
         return f"<nats_anyio.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
@@ -180,7 +176,7 @@ class Subscription:
 
     def _begin_turn(self, msgs: int) -> None:
         """Who reads may take so many messages before others run: ``_turn`` takes one and counts it by one C call."""
-        self._left = repeat(self._messages, msgs)
+        self._left = repeat(self._state.messages, msgs)
         self._turn = map(deque[Message].popleft, self._left)
 
     async def _wait_for_arrival(self) -> None:
@@ -235,6 +231,8 @@ class Subscription:
 
     def wake(self) -> None:
         """There are messages, or there will be none: for the pump to call."""
+        if self._turn is _NO_TURN and self._state.messages and self._handler is None:
+            self._begin_turn(TURN)
         if self._arrival is not None:
             self._arrival.set()
             self._arrival = None
@@ -319,6 +317,11 @@ class Subscription:
     def dropped(self) -> int:
         """Messages dropped at the pending limits."""
         return self._state.dropped
+
+
+_NONE_LEFT: Final[repeat[deque[Message]]] = repeat(deque[Message](), 0)
+_NO_TURN: Final[Iterator[Message]] = iter(())
+"""What all subscriptions share that never had a message, or whose messages go to a callback."""
 
 
 def _raise(error: NATSError) -> NoReturn:

@@ -105,13 +105,14 @@ class SubscriptionTable(Generic[MessageT]):
             event = self._drop(sub)
         else:
             sub.slow = False
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+                sub.open_queue()
             sub.messages.append(message)
             sub.queued_msgs += 1
             sub.queued_bytes += size
             sub.sizes.append((1, size))
-            if not sub.notified:
-                sub.notified = True
-                self._ready.append(sub)
         if sub.max_msgs is not None and sub.received >= sub.max_msgs:
             # The end outranks the slow consumer report: the drop is in its counts, the end is seen only here.
             return self.close(sub) or event
@@ -131,13 +132,14 @@ class SubscriptionTable(Generic[MessageT]):
         else:
             sub.received += count
             sub.slow = False
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+                sub.open_queue()
             sub.messages.extend(run.messages)  # type: ignore[arg-type]  # the parser makes them of the session's type
             sub.queued_msgs += count
             sub.queued_bytes += run.size
             sub.sizes.extend(run.sizes)
-            if not sub.notified:
-                sub.notified = True
-                self._ready.append(sub)
         self.in_msgs += count
         self.in_bytes += run.data_bytes
         return True

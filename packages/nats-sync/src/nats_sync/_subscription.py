@@ -15,7 +15,7 @@ from itertools import repeat
 from sys import maxsize
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from nats_proto import SubscriptionState, SubscriptionStatus
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
@@ -61,10 +61,10 @@ class Subscription:
         self._pump = pump
         self._state = state
         self._handler = handler
-        self._queue: deque[Message] = state.messages if handler is None else deque()
-        """What those who ask for messages may take: nothing when a callback has them."""
-        self._queued = _taking(self._queue)
-        self._waiters: deque[Waiter[None]] = deque()
+        self._queue: deque[Message] = _NO_QUEUE
+        """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
+        self._queued = _NONE_QUEUED
+        self._waiters: list[Waiter[None]] = []
         self._drainers: list[Waiter[None]] = []
         self._scheduled = False
         self._handler_thread = 0
@@ -274,9 +274,12 @@ class Subscription:
                 self._scheduled = True
                 self._state.handler_started()
                 self._pump.callbacks.schedule(self)
-        elif self._waiters:
-            for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
-                self._waiters.popleft().complete()
+            return
+        if messages is not self._queue:
+            self._queue = messages
+            self._queued = _taking(messages)
+        for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
+            self._waiters.pop(0).complete()
 
     def notify_closed(self) -> None:
         """Under the lock: no more messages will arrive."""
@@ -355,6 +358,11 @@ class Subscription:
     def dropped(self) -> int:
         """Messages dropped at the pending limits."""
         return self._state.dropped
+
+
+_NO_QUEUE: Final[deque[Message]] = deque(maxlen=0)
+_NONE_QUEUED: Final[Iterator[Message]] = iter(())
+"""What all subscriptions share that never had a message: queues of their own would take most of their memory."""
 
 
 def _taking(queue: deque[Message], limit: int = maxsize) -> Iterator[Message]:
