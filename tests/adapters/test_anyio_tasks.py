@@ -57,6 +57,20 @@ async def test_nothing_but_the_block_is_left_after_the_end_inside_it(url: str, e
             await nc.publish("a")
 
 
+@pytest.mark.parametrize("how", ["next", "iteration"])
+async def test_the_first_message_that_is_there_is_given_without_a_checkpoint(url: str, how: str) -> None:
+    async with nats_anyio.connect(url) as nc:
+        sub = await nc.subscribe("a")
+        await nc.publish("a", b"first")
+        await nc.flush()
+        with CancelScope() as scope:
+            scope.cancel()  # a checkpoint would end the block
+            message = await (sub.next() if how == "next" else anext(sub))
+            assert message.data == b"first"
+            how = "given"
+        assert how == "given"
+
+
 async def test_a_client_is_entered_once(url: str) -> None:
     connecting = nats_anyio.connect(url)
     async with connecting:
