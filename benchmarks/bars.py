@@ -87,6 +87,10 @@ def _bars() -> Iterable[Bar]:
     for client, other in (("asyncio", "nats-py"), ("uvloop", "nats-py-uvloop")):
         theirs = Figure("concurrent", "16 B", other, "rate")
         yield Bar("100 concurrent requests", Figure("concurrent", "16 B", client, "rate"), 1.5, theirs)
+    for work, what in (("tls-publish", "publish 1 KiB over TLS"), ("tls-subscribe", "subscribe 1 KiB over TLS")):
+        for client in both:
+            theirs = Figure(work, "tls, 1 KiB", "raw", "rate")
+            yield Bar(what, Figure(work, "tls, 1 KiB", client, "rate"), 0.6, theirs)
     for client in both:
         each = Figure("subscriptions", f"{MANY_SUBSCRIPTIONS:,}", client, "bytes")
         yield Bar(f"{MANY_SUBSCRIPTIONS:,} subscriptions, bytes of each", each, 1000, at_most=True)

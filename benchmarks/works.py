@@ -98,7 +98,7 @@ def sizes(quick: Sequence[str] = ("16 B", "64 KiB")) -> list[Case]:
 
 
 def over() -> list[Case]:
-    chosen = ("16 B", "64 KiB")
+    chosen = ("16 B", "1 KiB", "64 KiB")
     return [
         Case(f"{transport}, {label}", SIZES[label], transport=transport, quick=label == "16 B" and transport != "tcp")
         for transport in ("tcp", "tls", "ws", "wss")
