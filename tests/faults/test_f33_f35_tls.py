@@ -27,7 +27,7 @@ from nats_proto.errors import (
 )
 from nats_proto.nkeys import KeyPair, Prefix
 from nats_sync.testing import LocalServer, ServerTLS
-from tests.adapters.legs import EventLog, Leg
+from tests.adapters.legs import EventLog, Leg, in_thread
 from tests.certificates import Certificates
 from tests.faults.peer import Connection, Peer, Step, close, expect, hold, info, reset, send
 from tests.faults.record import QUICK
@@ -70,14 +70,14 @@ async def test_f33_a_rotated_certificate_is_met_at_the_next_attempt(leg: Leg, tm
     with LocalServer(tls=ServerTLS(cert=served[0], key=served[1])) as server:
         async with leg.connect(server.url, tls=context, on_event=log, **QUICK) as client:
             serve(foreign)
-            server.reload()
+            await in_thread(server.reload)  # it waits for handshakes, and the client's may be under way
             await client.flush()  # the link lives on
             await client.reconnect()
             await log.wait_for(lambda event: isinstance(event, Reconnecting) and event.error is not None)
             assert isinstance(client.last_error, TLSCertificateError)
             await client.publish("f33", b"kept meanwhile")
             serve(ours)
-            server.reload()
+            await in_thread(server.reload)  # it waits for handshakes, and the client's may be under way
             await log.wait(Reconnected)
             await client.flush()
     assert len(contexts) >= 3
