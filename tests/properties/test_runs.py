@@ -100,9 +100,19 @@ def test_one_row_is_one_run_however_long(twin: Twin, count: int, size: int) -> N
                 assert frame.sizes == [(count, size)]
 
 
-@pytest.mark.parametrize("between", [b"PING\r\n", operation(2, 1), b"ping\r\n", b"-ERR 'x'\r\n"])
-def test_nothing_is_put_before_what_came_before_it(twin: Twin, between: bytes) -> None:
-    row = operation(1, 2) * 5
+@pytest.mark.parametrize("end", [b"xy", b"\rx", b"x\n", b"\n\r", b"\r", b""])
+def test_a_row_is_broken_where_it_is_broken(twin: Twin, end: bytes) -> None:
+    for count in range(1, 80):
+        stream = operation(1, 2) * count
+        stream = stream[:-2] + end + operation(1, 2) * 20
+        parser = twin.parser()
+        assert (flat(parser.receive_runs(stream)), str(parser.error)) == strict(stream)
+
+
+@pytest.mark.parametrize("count", [5, 18, 30])  # 18: one by one, and then one block to its end
+@pytest.mark.parametrize("between", [b"PING\r\n", operation(2, 1), operation(2, 1, True), b"ping\r\n", b"-ERR 'x'\r\n"])
+def test_nothing_is_put_before_what_came_before_it(twin: Twin, between: bytes, count: int) -> None:
+    row = operation(1, 2) * count
     frames = twin.parser().receive_runs(row + between + row)
     assert [type(frame) for frame in frames][::2] == [Run, Run]
     assert len(frames) == 3

@@ -119,6 +119,25 @@ def test_what_was_taken_makes_room_for_a_row() -> None:
     assert (sub.pending_msgs, sub.pending_bytes, sub.delivered, sub.dropped) == (6, 8, 4, 0)
 
 
+def test_a_row_may_fill_the_queue_to_its_last_byte() -> None:
+    world, sub = subscribed(max_pending_bytes=12)
+    for count, size in ((6, 2), (6, 2), (1, 12), (1, 12)):
+        world.feed(msg("s", 1, b"x" * size) * count)
+        assert len(sub.messages) == count
+        for _ in range(count):
+            sub.messages.popleft()
+    assert (sub.delivered, sub.dropped) == (14, 0)
+
+
+def test_a_row_that_fits_ends_a_time_of_dropping() -> None:
+    world, sub = subscribed(max_pending_msgs=6)
+    world.feed(msg("s", 1) * 8)
+    sub.take(9)
+    world.feed(msg("s", 1) * 6)
+    world.feed(msg("s", 1))
+    assert [event.dropped for event in world.events_of(SlowConsumer)] == [1, 3]
+
+
 def test_replies_in_a_row_find_their_callers() -> None:
     world = World().ready()
     requests = requested(world, *"abcdef")
