@@ -29,7 +29,7 @@ import pytest
 
 from nats_proto import Secret
 from nats_proto.nkeys import KeyPair
-from tests.proto.secrecy import PIECE, forms, pieces
+from tests.proto.secrecy import PIECE, forms, pieces, without_addresses
 
 __all__ = ["Index", "Look", "hits"]
 
@@ -44,7 +44,7 @@ def index(kinds: Mapping[str, Sequence[bytes]]) -> Index:
     for kind, secrets in kinds.items():
         for secret in secrets:
             assert len(secret) >= PIECE, f"{kind} is too short to be found"
-            # What is digits alone, as a piece of hex may be, is found in any time and address.
+            # What is digits alone, as a piece of hex may be, is found in any time.
             found.update((piece, kind) for form in forms(secret) for piece in pieces(form) if not piece.isdigit())
     return found
 
@@ -72,7 +72,7 @@ class Look:
         self._seen: dict[int, object] = {}
 
     def text(self, text: str, where: str) -> None:
-        self.texts.setdefault(text, where)
+        self.texts.setdefault(without_addresses(text), where)
 
     def __call__(self, thing: object, where: str) -> None:
         """Look at a thing, and at what its public attributes lead to."""

@@ -1,23 +1,27 @@
 """Whether an error shows a secret: in its text, in those it came from, in a traceback with every local variable.
 
 The frames of the tests themselves are left out, since the test holds the secret. The rest is searched for every piece
-of eight characters of the secret, in each form it may have taken on the way.
+of eight characters of the secret, in each form it may have taken on the way. Addresses of objects are no text of ours,
+and are left out: their digits are by chance those of a secret in hex.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-__all__ = ["assert_silent", "error_of", "forms", "shown"]
+__all__ = ["PIECE", "assert_silent", "error_of", "forms", "pieces", "shown", "without_addresses"]
 
 TESTS = str(Path(__file__).parent.parent)
 PIECE = 8
+ADDRESS = re.compile(r"(?<= at 0x)[0-9A-Fa-f]{1,16}(?![0-9A-Fa-f])")
+"""As Python prints one. What is longer is none."""
 
 
 def error_of(call: Callable[[], object]) -> Exception:
@@ -43,7 +47,11 @@ def shown(error: BaseException) -> str:
         frames = beyond_the_tests(each.__traceback__)
         parts += [str(each), repr(each), repr(each.args), repr(vars(each))]
         parts += traceback.TracebackException(type(each), each, frames, capture_locals=True).format(chain=False)
-    return "\n".join(parts)
+    return without_addresses("\n".join(parts))
+
+
+def without_addresses(text: str) -> str:
+    return ADDRESS.sub("…", text)
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -178,3 +178,13 @@ def test_the_search_finds(form: str) -> None:
     error.__context__ = KeyError(held)
     with pytest.raises(AssertionError, match="pieces of a secret"):
         assert_silent(error, b"0123456789abcdef\xff")
+
+
+@pytest.mark.parametrize("secret", ["544b5a67", "544B5A67", "7f544b5a67"])
+def test_an_address_is_no_piece_of_a_secret(secret: str) -> None:
+    held = "<Outbox object at 0x7f544b5a6740>, <Outbox object at 0x7F544B5A6740>"
+    assert_silent(ValueError(held), secret.encode())
+    with pytest.raises(AssertionError, match="pieces of a secret"):  # too long for an address
+        assert_silent(ValueError(f"<Outbox object at 0x000000{secret}000000>"), secret.encode())
+    with pytest.raises(AssertionError, match="pieces of a secret"):
+        assert_silent(ValueError(f"0x{secret}"), secret.encode())
