@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from nats_proto import (
+    AuthenticationFailed,
     Closed,
     Connected,
     ConnectFrame,
@@ -123,6 +124,8 @@ class Checks:
                 self.counts.publishes_dropped(event, transport)
             case ServersDiscovered(servers=servers):
                 self.dials.joined(servers)
+            case AuthenticationFailed(server=server, dropped=True):
+                self.dials.left(server)
             case Closed():
                 self._closed(event)
             case _:

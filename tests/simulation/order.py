@@ -140,6 +140,10 @@ class DialLog:
         for server in servers:
             self._last.pop(server, None)
 
+    def left(self, server: str) -> None:
+        """It is in the pool no longer; it may come again by what the first server of all tells, without an event."""
+        self._last.pop(server, None)
+
     def dialled(self, server: str, at: float, pool: tuple[str, ...], *, first_walk: bool) -> None:
         """A dial begins. Raises `Violation` when it is not this server's turn, or too soon."""
         members = frozenset(pool)

@@ -49,6 +49,12 @@ def test_faults_are_hit_and_connections_made() -> None:
     assert len({name for result in results for name, _ in result.hits}) > 15
 
 
+@pytest.mark.parametrize("seed", [34186])
+def test_seeds_that_found_something(seed: int) -> None:
+    result = checked(seed)
+    assert not result.failure, f"{result.failure}\nreplay: {replay_command(seed)}"
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_seed_is_the_same_run_every_time(seed: int) -> None:
     first, second = run_seed(seed, recording=True), run_seed(seed, recording=True)
