@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nats_proto import Session
-from nats_proto.errors import ConnectionClosedError, NATSTimeoutError, NoRespondersError
+from nats_proto.errors import ConnectionClosedError, InvalidSubjectError, NATSTimeoutError, NoRespondersError
 from nats_sync import Client, _pump, _reading, _transport
 from nats_sync._pump import Pump
 from nats_sync._reading import Lead, ReadingSide
@@ -129,14 +129,14 @@ def test_a_lone_request_wakes_nobody(server: LocalServer, monkeypatch: pytest.Mo
 def test_what_is_around_an_answer_goes_to_the_reader_in_order(
     always: None, segments: list[bytes], numbers: list[int]
 ) -> None:
-    with Peer([handshake(), loop(answers(*segments))]) as peer, connect(peer.url, ping_interval=0) as client:
+    steps = [handshake(), answers(b"@"), loop(answers(*segments))]
+    with Peer(steps) as peer, connect(peer.url, ping_interval=0) as client:
         pump = client._pump
-        sub = None
-        for _ in range(5):
-            assert client.request("q", timeout=PATIENCE).data == b"OK"
-            sub = sub or client.subscribe("n")
-        assert sub is not None
+        assert client.request("q", timeout=PATIENCE).data == b"OK"
+        sub = client.subscribe("n")
         assert sub.sid == 2
+        for _ in range(4):
+            assert client.request("q", timeout=PATIENCE).data == b"OK"
         for _ in range(4 if numbers else 0):
             got = [int(data) for data in (sub.next(timeout=PATIENCE).data for _ in numbers) if data.isdigit()]
             assert got == numbers[: len(got)]
@@ -204,7 +204,7 @@ def test_a_large_answer(server: LocalServer) -> None:
     with connect(server) as client, connect(server) as other:
         other.subscribe("echo", callback=lambda message: message.respond(message.data))
         other.flush()
-        for size in (0, 1, _reading.LOOK_SIZE - 100, _reading.LOOK_SIZE, 900_000):
+        for size in (0, 1, _reading.LEAD_SIZE - 100, _reading.LEAD_SIZE, 900_000):
             data = bytes(size)
             assert client.request("echo", data, timeout=PATIENCE).data == data
 
@@ -259,6 +259,20 @@ def test_without_epoll_nobody_leads(server: LocalServer, monkeypatch: pytest.Mon
         assert client.request("echo", b"x", timeout=PATIENCE).data == b"x"
 
 
+def test_where_the_system_cannot_choose_whom_to_wake_nobody_leads(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "EPOLLEXCLUSIVE", select.EPOLLONESHOT | 1 << 28)  # which no Linux takes together
+    with connect(server) as client:
+        client.subscribe("echo", callback=lambda message: message.respond(message.data))
+        for n in range(20):
+            assert client.request("echo", b"%d" % n, timeout=PATIENCE).data == b"%d" % n
+            assert not leads(client)
+        client.reconnect()
+        eventually(lambda: client.stats.reconnects == 1)
+        assert client.request("echo", b"x", timeout=PATIENCE).data == b"x"
+
+
 # --- the end of a lead -----------------------------------------------------------------------------------------------
 
 
@@ -303,12 +317,95 @@ def test_the_reader_keeps_time_while_callers_lead(always: None) -> None:
     assert client.stats.reconnects == 0
 
 
-def test_a_leader_that_does_not_come_back_is_replaced(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("point", ["receive", "receive from the socket", "take the reply", "free"])
+def test_a_leader_that_does_not_come_back_is_replaced(
+    always: None, monkeypatch: pytest.MonkeyPatch, point: str, when: str
+) -> None:
+    """It was interrupted, and interrupted again before it could give back what it had."""
     monkeypatch.setattr(ReadingSide, "give_back", lambda _: None)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
+        client.request("q", timeout=PATIENCE)
+        for n in range(3):
+            eventually(lambda: not client._pump.reading._reads and not client._pump.reading._look)
+            with at(monkeypatch, point, when, interrupt) as called, pytest.raises(KeyboardInterrupt):
+                client.request("q", timeout=PATIENCE)
+            assert called == [1]
+            eventually(lambda: not leads(client))
+            assert client.request("q", timeout=PATIENCE).data == b"OK"
+            assert client.stats.in_msgs >= 2 * n + 2
+
+
+def test_a_leader_that_has_been_replaced_and_still_sleeps(always: None) -> None:
+    """It is woken by what arrives next, in the reader's place."""
+
+    def step(connection: Connection) -> None:
+        reply = replies(connection).encode()
+        eventually(lambda: leads(client))
+        eventually(lambda: not leads(client) and not client._pump.reading._patrols)
+        connection.send(b"MSG n 2 1\r\n1\r\n")
+        assert sub.next(timeout=PATIENCE).data == b"1"
+        connection.send(b"MSG %b 1 2\r\nOK\r\n" % reply)
+
+    with Peer([handshake(), answers(b"@"), loop(step)]) as peer, connect(peer.url, ping_interval=0) as client:
+        assert client.request("q", timeout=PATIENCE).data == b"OK"
+        sub = client.subscribe("n")
         for _ in range(3):
             assert client.request("q", timeout=PATIENCE).data == b"OK"
-        eventually(lambda: not leads(client))
+
+
+def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the leader would be given something that came later, first."""
+    go = threading.Event()
+    begin = ReadingSide.begin
+
+    def held_up(self: ReadingSide) -> bool:
+        if self._look:
+            assert go.wait(PATIENCE)
+        return begin(self)
+
+    def step(connection: Connection) -> None:
+        first = replies(connection).encode()
+        connection.send(b"MSG n 2 1\r\n1\r\n")
+        second = replies(connection).encode()
+        eventually(lambda: not client._pump.reading.lead())
+        go.set()
+        connection.send(b"MSG %b 1 1\r\n2\r\nMSG %b 1 1\r\n1\r\n" % (second, first))
+
+    with Peer([handshake(), answers(b"@"), step]) as peer, connect(peer.url, ping_interval=0) as client:
+        client.request("q", timeout=PATIENCE)
+        sub = client.subscribe("n")
+        monkeypatch.setattr(ReadingSide, "begin", held_up)
+        first, first_outcome = in_background(lambda: client.request("q", timeout=PATIENCE).data)
+        eventually(lambda: client._pump.reading._look)
+        assert client.request("q", timeout=PATIENCE).data == b"2"
+        first.join()
+        assert first_outcome == [b"1"]
+        assert sub.next(timeout=PATIENCE).data == b"1"
+
+
+def test_the_reader_that_stood_aside_is_told_at_the_end(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer comes before its caller sleeps, so it is the reader that is woken."""
+    monkeypatch.setattr(_reading, "PATROL", 10 * PATIENCE)
+
+    def step(connection: Connection) -> None:
+        answers(b"@")(connection)
+        connection.expect(b"PUB over ")
+        connection.send(b"MSG n 2 1\r\n1\r\n")
+
+    with Peer([handshake(), answers(b"@"), step]) as peer, connect(peer.url, ping_interval=0) as client:
+        reading = client._pump.reading
+        client.request("q", timeout=PATIENCE)
+        sub = client.subscribe("n")
+        with at(monkeypatch, "receive", "before", lambda: eventually(lambda: reading._stands_aside)) as called:
+            assert client.request("q", timeout=PATIENCE).data == b"OK"
+        assert called == [1]
+        client.publish("over")
+        assert sub.next(timeout=PATIENCE).data == b"1"
 
 
 # --- a signal handler in the midst of it -----------------------------------------------------------------------------
@@ -316,15 +413,10 @@ def test_a_leader_that_does_not_come_back_is_replaced(always: None, monkeypatch:
 POINTS: dict[str, tuple[object, str]] = {
     "lead": (ReadingSide, "lead"),
     "take_reply": (ReadingSide, "take_reply"),
-    "look": (Lead, "look"),
-    "look at the socket": (_transport.Transport, "look"),
-    "reply_in": (Session, "reply_in"),
-    "entitle": (Lead, "entitle"),
-    "take": (Lead, "take"),
-    "take from the socket": (_transport.Transport, "take"),
-    "receive_reply": (Session, "receive_reply"),
-    "drain": (Pump, "drain"),
-    "give_back": (ReadingSide, "give_back"),
+    "receive": (Lead, "receive"),
+    "receive from the socket": (_transport.Transport, "receiving"),
+    "take the reply": (Session, "take_reply"),
+    "complete": (Pump, "complete"),
     "free": (ReadingSide, "_free"),
 }
 
@@ -347,8 +439,19 @@ def at(monkeypatch: pytest.MonkeyPatch, point: str, when: str, handler: Callable
             handler()
         return result
 
+    def iterate(*args: object) -> Iterator[bytes]:
+        """In the midst of the C call."""
+        first = not called
+        if first and when == "before":
+            called.append(1)
+            handler()
+        yield from real(*args)
+        if first and when == "after":
+            called.append(1)
+            handler()
+
     with monkeypatch.context() as patched:
-        patched.setattr(holder, name, call)
+        patched.setattr(holder, name, iterate if name == "receiving" else call)
         yield called
 
 
@@ -406,8 +509,29 @@ def test_an_interrupt_at_each_point_of_a_lead(
         assert client.stats.reconnects == 0
 
 
+def test_an_interrupt_of_a_leader_that_has_been_replaced(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was woken in the reader's place, and has not told the reader."""
+
+    def step(connection: Connection) -> None:
+        replies(connection)
+        eventually(lambda: leads(client))
+        eventually(lambda: not leads(client))
+        connection.send(b"MSG n 2 1\r\n1\r\n")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with Peer([handshake(), answers(b"@"), loop(step)]) as peer, connect(peer.url, ping_interval=0) as client:
+        client.request("q", timeout=PATIENCE)
+        sub = client.subscribe("n")
+        for _ in range(3):
+            with at(monkeypatch, "receive from the socket", "before", interrupt), pytest.raises(KeyboardInterrupt):
+                client.request("q", timeout=PATIENCE)
+            assert sub.next(timeout=PATIENCE).data == b"1"
+
+
 @pytest.mark.parametrize("use", ["request", "publish", "flush", "next", "another thread"])
-@pytest.mark.parametrize("point", ["take_reply", "look", "look at the socket", "take", "take from the socket"])
+@pytest.mark.parametrize("point", ["take_reply", "receive", "receive from the socket"])
 def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
     server: LocalServer, tireless: None, monkeypatch: pytest.MonkeyPatch, point: str, use: str
 ) -> None:
@@ -447,6 +571,26 @@ def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
         assert len(got) == 6
         assert client.stats.reconnects == 0
         assert client._pump.session.pending_requests == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("point", ["take_reply", "receive", "receive from the socket", "take the reply"])
+def test_a_signal_handler_whose_request_is_refused_in_the_midst_of_a_lead(
+    always: None, monkeypatch: pytest.MonkeyPatch, point: str, when: str
+) -> None:
+    """It ends the lead of the thread below it, which takes nothing from then on."""
+
+    def misuse() -> None:
+        with pytest.raises(InvalidSubjectError):
+            client.request("no subject", timeout=PATIENCE)
+
+    with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
+        client.request("q", timeout=PATIENCE)
+        for _ in range(3):
+            eventually(lambda: not client._pump.reading._reads and not client._pump.reading._look)
+            with at(monkeypatch, point, when, misuse) as called:
+                assert client.request("q", timeout=PATIENCE).data == b"OK"
+            assert called == [1]
 
 
 def test_a_real_signal_while_a_caller_leads(tireless: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_what_is_no_503_is_a_reply(block: bytes, data: bytes) -> None:
     assert [event.token for event in world.events_of(ReplyReceived)] == [token]
 
 
-# --- a reply that is looked at before it is taken --------------------------------------------------------------------
+# --- a reply that is taken by the one who waits for it ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,20 +177,18 @@ def test_taking_a_reply_is_receiving_it(block: bytes | None, data: bytes) -> Non
     stream = msg(reply, 1, data, header_block=block)
     received.feed(stream)
 
-    before = snapshot(taken.session)
-    message = taken.session.reply_in(stream, token)
-    assert snapshot(taken.session) == before
-    assert message is not None
-    assert (message.subject, message.data, message.header_block) == (reply, data, block)
-    taken.session.receive_reply(message, now=taken.now)
-    taken.pump()
+    completion = taken.session.take_reply(stream, token)
+    commands, deadline = taken.session.commands_to_run(), taken.session.next_timeout()
 
-    assert [repr(event) for event in taken.events()] == [repr(event) for event in received.events()]
-    assert taken.session.stats == received.session.stats
-    assert taken.session.pending_requests == 0
-    taken.session.receive_reply(message, now=taken.now)
+    assert [repr(completion)] == [repr(event) for event in received.events()]
+    assert commands == []
+    assert deadline == received.session.next_timeout()
     taken.pump()
     assert taken.events() == []
+    assert taken.session.stats == received.session.stats
+    assert taken.session.pending_requests == 0
+    assert taken.session.take_reply(stream, token) is None
+    taken.feed(stream)
     assert taken.session.stats.dropped_replies == 1
 
 
@@ -213,11 +211,11 @@ def test_what_is_no_reply_to_take() -> None:
         *((stream + more, first) for more in (b"\r", b"PING\r\n", stream, msg("a", 5))),
         *((more + stream, first) for more in (b"\n", b"PING\r\n", msg("a", 5))),
     ):
-        assert session.reply_in(data, token) is None, data
+        assert session.take_reply(data, token) is None, data
     assert snapshot(session) == before
-    assert session.reply_in(stream, first) is not None
     session.cancel_request(first)
-    assert session.reply_in(stream, first) is None
+    assert session.take_reply(stream, first) is None
+    assert session.take_reply(msg(other, 1, b"x"), second) is not None
 
 
 def test_no_reply_is_taken_in_the_midst_of_an_operation() -> None:
@@ -228,39 +226,32 @@ def test_no_reply_is_taken_in_the_midst_of_an_operation() -> None:
     begin = around.index(stream)
     for cut in range(1, len(around)):
         world.feed(around[:cut])
-        assert world.session.reply_in(stream, token) is None, cut
-        assert world.session.reply_in(around[begin : begin + len(stream)], token) is None
+        assert world.session.take_reply(stream, token) is None, cut
+        assert world.session.take_reply(around[begin : begin + len(stream)], token) is None
         world.feed(around[cut:])
-    assert world.session.reply_in(stream, token) is not None
+    assert world.session.take_reply(stream, token) is not None
 
 
 def test_no_reply_is_taken_without_a_connection() -> None:
     world = World().ready()
     [(token, reply)] = requested(world, "r")
     stream = msg(reply, 1, b"x")
-    message = world.session.reply_in(stream, token)
     world.cut()
-    assert world.session.reply_in(stream, token) is None
+    assert world.session.take_reply(stream, token) is None
     world.accept()
-    assert world.session.reply_in(stream, token) is None
+    assert world.session.take_reply(stream, token) is None
     world.shake()
-    assert world.session.reply_in(stream, token) == message
-    world.cut()
-    assert message is not None
-    world.session.receive_reply(message, now=world.now)  # of the connection before: late, but right
-    world.pump()
-    assert [event.token for event in world.events_of(ReplyReceived)] == [token]
+    assert world.session.take_reply(stream, token) is not None
 
 
-def test_taking_the_last_reply_lets_a_lame_duck_be_left() -> None:
+def test_no_reply_is_taken_while_a_lame_duck_is_left() -> None:
+    """The last one lets it be left, which is more than its completion."""
     world = World("nats://a, nats://b").ready()
     [(token, reply)] = requested(world, "r")
     world.feed(info(ldm=True))
+    assert world.session.take_reply(msg(reply, 1, b"x"), token) is None
     assert world.dial is None
-    message = world.session.reply_in(msg(reply, 1, b"x"), token)
-    assert message is not None
-    world.session.receive_reply(message, now=world.now)
-    world.pump()
+    world.feed(msg(reply, 1, b"x"))
     assert world.dial is not None
 
 

@@ -32,6 +32,8 @@ from ._events import (
     Command,
     ContentErrorReceived,
     Perform,
+    ReplyReceived,
+    RequestFailed,
     ServerErrorReceived,
     SessionEvent,
 )
@@ -360,22 +362,17 @@ class Session(Generic[MessageT]):
             self._life.check_publish()
         return self._traffic.request(subject, data, headers)
 
-    def reply_in(self, data: bytes, token: int) -> MessageT | None:
-        """The reply to this request, if ``data``, come next from the transport, is that whole and nothing else.
+    def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
+        """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.
 
-        Nothing changes by it. For an adapter that looks at what has arrived before it takes it from the transport:
-        `receive_reply` stands for `receive_data` with the same bytes.
+        The result is what `events_received` would have told, and nothing else follows from it: no command, no deadline.
+        None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
-        connection = self._link.connection
-        message = connection.whole_message(data) if connection is not None else None
-        if isinstance(message, self._message_type) and self._traffic.inbox.is_reply(message, token):
-            return message
-        return None
-
-    def receive_reply(self, message: MessageT, *, now: float) -> None:
-        """What `reply_in` found was taken from the transport."""
-        self._traffic.receive_reply(message)
-        self._life.migrate(now)
+        link = self._link
+        if link.connection is None or link.migrating_since is not None:
+            return None
+        message = link.connection.whole_message(data)
+        return self._traffic.take_reply(message, token) if isinstance(message, self._message_type) else None
 
     def cancel_request(self, token: int) -> None:
         """Nobody waits for this reply any more. Does nothing when it has come."""

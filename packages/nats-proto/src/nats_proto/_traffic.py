@@ -13,7 +13,7 @@ from typing import Generic
 from ._connection_events import PongReceived
 from ._encoder import Encoder
 from ._event_queue import EventQueue
-from ._events import PublishesDropped, SessionEvent
+from ._events import PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
 from ._headers import HeadersLike
 from ._inbox import RequestInbox
 from ._outbox import Operation, Outbox
@@ -202,6 +202,13 @@ class Traffic(Generic[MessageT]):
         completion = self.inbox.receive(message)
         if completion is not None:
             self._events.add(completion)
+
+    def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
+        """The completion of this request, if that is its reply."""
+        if not self.inbox.is_reply(message, token):
+            return None
+        self.subs.count(message)
+        return self.inbox.receive(message)
 
     def receive_pong(self, pong: PongReceived, now: float) -> None:
         """The PONG of a flush, or of a round trip of our own."""

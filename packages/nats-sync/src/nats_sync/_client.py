@@ -170,12 +170,13 @@ class Client:
                     raise self._timed_out(f"request to {subject!r}", timeout)
             if claimed:
                 self._writer.write_now()
-            if lead is not None:
-                pump.reading.take_reply(lead, token, deadline - monotonic())
-            waiter.wait(deadline - monotonic())
-        finally:
+            if lead is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
+                waiter.wait(deadline - monotonic())
+        except BaseException:
             self._writer.hand_over()
             pump.reading.give_back()
+            raise
+        finally:
             if token is not None and not waiter.done:
                 with pump.lock:
                     pump.requests.pop(token, None)

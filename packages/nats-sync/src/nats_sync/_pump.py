@@ -97,7 +97,8 @@ class Pump:
         self.closed: Closed | None = None
         self.dispatcher: Dispatcher
         self.callbacks: Callbacks
-        self._wake_reader = False
+        self.wake_reader = False
+        """By the next who calls `leave`."""
 
     # --- one mutation, then drain ------------------------------------------------------------------------------------
 
@@ -110,13 +111,13 @@ class Pump:
         session = self.session
         for command in session.commands_to_run():
             self.commands.append(command)
-            self._wake_reader = True
+            self.wake_reader = True
             if isinstance(command, CloseTransport):
                 self.transport = None
         deadline, before = session.next_timeout(), self.deadline
         self.deadline = deadline
         if deadline is not None and (before is None or deadline < before):
-            self._wake_reader = True
+            self.wake_reader = True
         if self.publishers and session.writable:
             complete_all(self.publishers)
         for event in session.events_received():
@@ -127,8 +128,8 @@ class Pump:
 
     def leave(self) -> None:
         """After the lock was released: what `drain` found to be done without it."""
-        if self._wake_reader:
-            self._wake_reader = False
+        if self.wake_reader:
+            self.wake_reader = False
             if get_ident() != self.reader_ident:
                 self.wakeup.set()
         if self.callbacks.wanted:
@@ -154,14 +155,8 @@ class Pump:
                 sub = self.subscriptions.pop(sid, None)
                 if sub is not None:
                     sub.notify_closed()
-            case ReplyReceived(token=token, message=message):
-                waiter = self.requests.pop(token, None)
-                if waiter is not None and isinstance(message, Message):
-                    waiter.complete(message)
-            case RequestFailed(token=token, error=error):
-                waiter = self.requests.pop(token, None)
-                if waiter is not None:
-                    waiter.complete(error=error)
+            case ReplyReceived() | RequestFailed():
+                self.complete(event)
             case FlushCompleted(token=token):
                 flusher = self.flushes.pop(token, None)
                 if flusher is not None:
@@ -175,9 +170,19 @@ class Pump:
                 if isinstance(event, Closed):
                     self._end(event)
 
+    def complete(self, completion: ReplyReceived | RequestFailed) -> None:
+        """Under the lock: the end of a request."""
+        waiter = self.requests.pop(completion.token, None)
+        if waiter is None:
+            return
+        if isinstance(completion, RequestFailed):
+            waiter.complete(error=completion.error)
+        elif isinstance(completion.message, Message):
+            waiter.complete(completion.message)
+
     def _end(self, closed: Closed) -> None:
         self.closed = closed
-        self._wake_reader = True
+        self.wake_reader = True
         complete_all(self.enders)
         self.callbacks.stop()
 

@@ -108,13 +108,8 @@ class Reader:
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
-        ready = self._pump.reading.poll(seconds)
-        wakeup = self._pump.wakeup
-        number = wakeup.fileno()
-        if not ready or (ready[0][0] != number and ready[-1][0] != number):
-            return bool(ready)
-        wakeup.clear()
-        return len(ready) > 1 or (self._transport is not None and self._transport.write_error is not None)
+        arrived = self._pump.reading.wait(seconds)
+        return arrived or (self._transport is not None and self._transport.write_error is not None)
 
     def _close_transport(self) -> None:
         self._opening = None
@@ -190,13 +185,14 @@ class Reader:
         return True
 
     def _take_all(self, transport: Transport) -> None:
-        """Again when the buffer was full, since there is probably more."""
+        """Again when the buffer was full, since there is probably more; and after what a caller has left to us."""
         pump = self._pump
+        left = pump.reading.left()
         for _ in range(MAX_READS):
             if transport is not pump.transport:
                 return
             try:
-                data = transport.receive(RECEIVE_SIZE)
+                data = transport.receive(RECEIVE_SIZE) if left is None else _result(left)
             except BlockingIOError:
                 if transport.write_error is not None:
                     self._lost(transport, transport.write_error)
@@ -208,8 +204,9 @@ class Reader:
                 self._end(transport, lambda: pump.session.receive_eof(now=monotonic()))
                 return
             self._receive(transport, data)
-            if len(data) < RECEIVE_SIZE:
+            if left is None and len(data) < RECEIVE_SIZE:
                 return
+            left = None
 
     def _receive(self, transport: Transport, data: bytes) -> None:
         pump = self._pump
@@ -229,3 +226,9 @@ class Reader:
     def _end(self, transport: Transport, mutation: Callable[[], None]) -> None:
         """The connection ended, unless the session gave it up before."""
         self._pump.call(lambda: mutation() if transport is self._pump.transport else None)
+
+
+def _result(received: bytes | OSError) -> bytes:
+    if isinstance(received, OSError):
+        raise received
+    return received

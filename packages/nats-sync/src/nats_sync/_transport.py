@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -46,13 +47,12 @@ class Transport:
         """What has arrived, b"" at the end. Raises `BlockingIOError` when there is nothing, and any other `OSError`."""
         return self._sock.recv(limit)
 
-    def look(self, limit: int) -> bytes:
-        """What has arrived, and stays where it is. Otherwise as `receive`."""
-        return self._sock.recv(limit, socket.MSG_PEEK)
+    def receiving(self, permit: list[int]) -> Iterator[bytes]:
+        """What receives when it is iterated over, and pops from ``permit`` how many bytes to; both by one C call.
 
-    def take(self, permit: list[int], taken: list[bytes]) -> None:
-        """Pop how many bytes to receive, and append them to ``taken``, by one C call; `IndexError` when none may be."""
-        taken.extend(map(self._sock.recv, islice(iter(permit.pop, None), 1)))
+        Raises as `receive` does, and `IndexError` when there is nothing to pop.
+        """
+        return map(self._sock.recv, islice(iter(permit.pop, None), 1))
 
     def send(self, chunks: list[Chunk], accepted: list[int]) -> None:
         """Append to ``accepted`` how many bytes the system took. Raises `BlockingIOError`, and any other `OSError`.
