@@ -78,7 +78,8 @@ class Lead:
         """Wait for so many seconds at most, then receive; nothing at all when that was revoked."""
         receiving = self.transport.receiving(self._permit)
         try:
-            self._epoll.poll(seconds if seconds > 0.0 else 0.0, 1)
+            if self._permit:
+                self._epoll.poll(seconds if seconds > 0.0 else 0.0, 1)
             self.received.extend(receiving)
         except OSError as error:
             self.received.append(error)
