@@ -99,7 +99,7 @@ class Loop:
 
     def _read(self, sock: socket.socket) -> None:
         try:
-            data = sock.recv(65536)
+            data = sock.recv(self.session.receive_size)
         except OSError as error:
             self.session.transport_lost(error, now=time.monotonic())
             return

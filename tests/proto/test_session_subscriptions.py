@@ -362,3 +362,13 @@ def test_a_refusal_with_a_number_concerns_that_subscription_alone() -> None:
     assert [isinstance(sub.ending(iterating=False), PermissionsError) for sub in subs] == [False, True, False]
     world.feed(err('Permissions Violation for Subscription to "other" (sid "1")'))
     assert subs[0].ending(iterating=False) is None
+
+
+def test_how_much_to_receive_follows_what_comes() -> None:
+    world = World().ready()
+    sizes: list[int] = []
+    kib = 1024
+    for nbytes in (1, 64 * kib - 1, 64 * kib, 256 * kib, 64 * kib, 64 * kib - 1, 100, 64 * kib, 1):
+        world.session.receive_data(b"+OK\r\n".ljust(nbytes, b" ")[:nbytes], now=world.now)
+        sizes.append(world.session.receive_size // kib)
+    assert sizes == [64, 64, 256, 256, 256, 64, 64, 256, 64]

@@ -35,8 +35,6 @@ from ._perform import Performer
 
 __all__ = ["Transport"]
 
-RECEIVE_SIZE: Final = 64 * 1024
-"""Bytes read at once. One chunk is one turn: everybody else runs before the next is read."""
 JOIN_LIMIT: Final = 64 * 1024
 """Pieces of this size and larger are sent as they are, smaller ones are joined: one call costs more than their copy."""
 
@@ -236,12 +234,13 @@ class Transport:
             self._lost(error)
 
     def _take(self, sock: socket.socket) -> int:
-        """Give the session one chunk of what has arrived."""
+        """Give the session one chunk of what has arrived. It is one turn: everybody else runs before the next."""
         if sock is not self._sock:
             return OVER  # it was given up, and the task that reads has not heard of it yet
+        size = self._session.receive_size
         try:
             try:
-                data = sock.recv(RECEIVE_SIZE)
+                data = sock.recv(size)
             except BlockingIOError:
                 return QUIET
             except OSError as error:  # whatever it may be, the session makes a new connection
@@ -256,7 +255,7 @@ class Transport:
         except Exception as error:
             self._fail(error)
             return OVER
-        return MORE if len(data) == RECEIVE_SIZE else QUIET
+        return MORE if len(data) == size else QUIET
 
     async def _write(self, sock: socket.socket) -> None:
         while True:

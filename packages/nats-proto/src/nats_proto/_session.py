@@ -66,6 +66,10 @@ __all__ = ["Session"]
 
 BATCH_SIZE: Final = 256 * 1024
 """Bytes given by one `data_to_send`: large enough for one write to cost little, small enough to be written soon."""
+RECEIVE_SIZE: Final = 64 * 1024
+"""Bytes to receive at once."""
+MAX_RECEIVE_SIZE: Final = 256 * 1024
+"""As many when much comes in: every chunk costs something by itself, as much as tens of messages."""
 
 
 class Session(Generic[MessageT]):
@@ -121,6 +125,8 @@ class Session(Generic[MessageT]):
             ignore_discovered=options.ignore_discovered_servers,
             retry_auth_errors=options.retry_auth_errors,
         )
+        self.receive_size = RECEIVE_SIZE
+        """For the adapter: how many bytes to receive at once, the next time (64 or 256 KiB, by what came last)."""
         self._link = Link(self._pool, options, message_type=message_type)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
@@ -138,6 +144,10 @@ class Session(Generic[MessageT]):
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the transport. Never raises for anything the peer did; without a connection they are ignored."""
+        if len(data) >= self.receive_size:
+            self.receive_size = MAX_RECEIVE_SIZE
+        elif len(data) < RECEIVE_SIZE:
+            self.receive_size = RECEIVE_SIZE
         connection = self._link.connection
         if connection is not None:
             connection.receive_data(data, now=now)

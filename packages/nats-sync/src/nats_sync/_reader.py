@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader"]
 
-RECEIVE_SIZE: Final = 64 * 1024
-"""Bytes read at once; more gains nothing."""
 SEND_LIMIT: Final = 1.0
 """Seconds that a thread may take between two steps of a send before it is not waited for."""
 LEADER_PAUSE: Final = 0.001
@@ -191,8 +189,9 @@ class Reader:
         for _ in range(MAX_READS):
             if transport is not pump.transport:
                 return
+            size = pump.session.receive_size
             try:
-                data = transport.receive(RECEIVE_SIZE) if left is None else _result(left)
+                data = transport.receive(size) if left is None else _result(left)
             except BlockingIOError:
                 if transport.write_error is not None:
                     self._lost(transport, transport.write_error)
@@ -204,7 +203,7 @@ class Reader:
                 self._end(transport, lambda: pump.session.receive_eof(now=monotonic()))
                 return
             self._receive(transport, data)
-            if left is None and len(data) < RECEIVE_SIZE:
+            if left is None and len(data) < size:
                 return
             left = None
 
