@@ -377,10 +377,10 @@ def test_a_write_that_fails(kind: type[ssl.SSLContext], text: str, closing: bool
     layer, server = connected(client=client_context(kind=kind))
     if closing:
         layer.close()
-    below = b"".join(layer.wrap([b"x" * 40_000]))
+    below = b"".join(layer.wrap([b"x" * 40_000, b"y" * 40_000]))
     server.receive(below)
-    assert (server.plain, server.ended) == (b"x" * 16_384, True)
-    assert layer.sent(len(below)) == 16_384
+    assert (server.plain, server.ended) == (b"x" * 40_000, True)
+    assert layer.sent(len(below)) == 40_000
     assert str(failed(layer)) == text
 
 

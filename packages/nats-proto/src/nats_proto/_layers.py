@@ -20,6 +20,7 @@ A layer never raises for what the peer did. It keeps an `error`, like the parser
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Protocol
 
 from .errors import LocalProtocolError, NATSError
@@ -73,13 +74,21 @@ class Layer(Protocol):
         ...
 
 
+Split = Callable[[bytes, list[int]], Iterable[tuple[int, int]]]
+"""Of the bytes of a batch and what was written for them: the bytes of each record, and how many from above it has."""
+
+
+_Batch = tuple[bytes, list[int], Split]
+
+
 class Ledger:
     """What a layer gave down, in order, and how many bytes from above each part carries."""
 
     __slots__ = ("_done", "_parts", "_unreported")
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[int, int, bool]] = deque()
+        self._parts: deque[tuple[int, int, bool, _Batch | None]] = deque()
+        """Its bytes, those from above, whether it counts only as a whole; how to split it, for a batch."""
         self._done = 0
         """Bytes accepted of the first part."""
         self._unreported = 0
@@ -92,13 +101,18 @@ class Ledger:
         """``above`` bytes in a part of ``below`` bytes that counts when it was accepted whole."""
         self._add(below, above, whole=True)
 
+    def batch(self, below: bytes, written: list[int], split: Split) -> None:
+        """Records for several writes. Nearly always all are accepted at once: to ``split`` them can wait until not."""
+        self._parts.append((len(below), sum(written), True, (below, written, split)))
+        self._unreported += len(below)
+
     def plain(self, nbytes: int) -> None:
         """So many bytes from above, each of which counts as it is accepted."""
         self._add(nbytes, nbytes, whole=False)
 
     def _add(self, below: int, above: int, *, whole: bool) -> None:
         if below:
-            self._parts.append((below, above, whole))
+            self._parts.append((below, above, whole, None))
             self._unreported += below
 
     def sent(self, nbytes: int) -> int:
@@ -109,7 +123,10 @@ class Ledger:
         parts = self._parts
         completed = 0
         while nbytes:
-            below, above, whole = parts[0]
+            below, above, whole, batch = parts[0]
+            if batch is not None and nbytes < below:
+                self._split(*batch)
+                continue
             taken = min(nbytes, below - self._done)
             nbytes -= taken
             self._done += taken
@@ -122,6 +139,11 @@ class Ledger:
             parts.popleft()
             self._done = 0
         return completed
+
+    def _split(self, below: bytes, written: list[int], split: Split) -> None:
+        """The first part, of which nothing was accepted so far."""
+        self._parts.popleft()
+        self._parts.extendleft([(*each, True, None) for each in split(below, written)][::-1])
 
 
 class Wire:

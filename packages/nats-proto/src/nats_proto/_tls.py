@@ -8,10 +8,10 @@ Theory of operation
     from the transport ─▶ incoming BIO ─▶ ┌─────────┐ ─▶ plain bytes, once their record is whole and its MAC right
     to the transport   ◀─ outgoing BIO ◀─ └─ OpenSSL┘ ◀─ plain bytes, 16 KiB for each record
 
-What stands in the outgoing BIO is written into the ledger as it appears there: a record with the plain bytes in it,
+What stands in the outgoing BIO is written into the ledger as it appears there: records with the plain bytes in them,
 everything else (handshake, alerts, answers to key updates) as the layer's own. So a transport that reports to the byte
-what it accepted tells to the byte what the server can read. Records are taken out of the BIO many at once, because an
-adapter makes a system call for each piece.
+what it accepted tells to the byte what the server can read. OpenSSL is given many records' worth at once; which record
+has which bytes is looked up when a transport accepts only part of them.
 
 The two directions end apart. The server's close_notify sets ``ended``; ours is the last that `wrap` gives after
 `close`, and no answer to it is awaited. The transport's end without a close_notify is no fault here: no byte of a
@@ -30,6 +30,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from ssl import SSLContext
 from typing import ClassVar, Final
 
@@ -46,8 +47,11 @@ RECORD: Final = 16 * KiB
 SMALL: Final = 1 * KiB
 """Bytes of a piece that are copied in less time than it takes to look at the piece."""
 
+HEADER: Final = 5
+"""Bytes of a record's header; the last two say how many follow."""
+
 BATCH: Final = 256 * KiB
-"""Encrypted bytes after which a piece is given down: one write for many records, and the BIO grows no further."""
+"""Plain bytes encrypted at once and given down as one piece: the BIO grows no further."""
 
 MAX_HANDSHAKE: Final = 256 * KiB
 """Bytes a server may send before the layer is ready. A chain of ten large certificates has 20 KiB."""
@@ -182,8 +186,10 @@ class TLSLayer:
         if pieces and tls is not None and not self._ready:
             raise LocalProtocolError("bytes for a TLS layer that is not ready")
         outgoing = self._outgoing
-        self._ledger.own(outgoing.pending)
         below: list[bytes] = []
+        if outgoing.pending:
+            self._ledger.own(outgoing.pending)
+            below.append(outgoing.read())
         if tls is not None and not self._closed:
             self._encrypt(tls, pieces, below)
             if self._closing:
@@ -254,24 +260,29 @@ class TLSLayer:
         return b"".join(plain)
 
     def _encrypt(self, tls: ssl.SSLObject, pieces: list[bytes], below: list[bytes]) -> None:
-        outgoing, ledger, write = self._outgoing, self._ledger, tls.write
-        counted = outgoing.pending
+        outgoing, write = self._outgoing, tls.write
+        written: list[int] = []
+        encrypted = 0
         try:
             for buffer in _joined(pieces):
                 view = memoryview(buffer)
-                at = 0
-                while at < len(view):
-                    above = write(view[at : at + RECORD])
-                    at += above
-                    pending = outgoing.pending
-                    ledger.record(pending - counted, above)
-                    counted = pending
-                    if counted >= BATCH:
-                        below.append(outgoing.read())
-                        counted = 0
+                for begin in range(0, len(view), BATCH):
+                    written.append(write(view[begin : begin + BATCH]))
+                    encrypted = outgoing.pending
+                    if encrypted >= BATCH:
+                        below.append(self._taken(encrypted, written))
+                        written, encrypted = [], 0
         except ssl.SSLError as error:
             self._fail(self._explained(error), error)
-            ledger.own(outgoing.pending - counted)
+        if written:
+            below.append(self._taken(encrypted, written))
+        self._ledger.own(outgoing.pending)
+
+    def _taken(self, encrypted: int, written: list[int]) -> bytes:
+        """So many bytes out of the outgoing BIO: the records of these writes."""
+        records = self._outgoing.read(encrypted)
+        self._ledger.batch(records, written, _records)
+        return records
 
     def _say_goodbye(self, tls: ssl.SSLObject) -> None:
         self._closed = True
@@ -320,6 +331,20 @@ def default_context() -> ssl.SSLContext:
 def _name_to_prove(hostname: str) -> str:
     """Without what no certificate has: the root's dot (RFC 6066, 3) and an IPv6 address's zone."""
     return hostname.partition("%")[0].removesuffix(".")
+
+
+def _records(batch: bytes, written: list[int]) -> Iterator[tuple[int, int]]:
+    """Bytes of each record, and how many of the plain bytes it has: all but a write's last are full (RFC 8446, 5.1).
+
+    What TLS may have had to say itself, an answer to a key update, it has said before them.
+    """
+    ends: list[int] = [0]
+    while ends[-1] < len(batch):
+        length = batch[ends[-1] + 3 : ends[-1] + HEADER]
+        ends.append(ends[-1] + HEADER + int.from_bytes(length, "big"))
+    carried = [min(RECORD, nbytes - begin) for nbytes in written for begin in range(0, nbytes, RECORD)]
+    own = len(ends) - 1 - len(carried)
+    return zip((end - begin for begin, end in pairwise(ends)), [0] * own + carried, strict=True)
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
