@@ -337,3 +337,15 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         "delay",
     }
     assert len(owned) == 1
+
+
+def test_the_last_of_a_burst_is_written_without_a_flush(server: LocalServer) -> None:
+    """Its callers write full chunks themselves; what is behind the last of them is the writer's."""
+    with connect(server) as client, connect(server) as other:
+        sub = other.subscribe("burst")
+        other.flush()
+        for burst in range(20):
+            for number in range(500 + burst):
+                client.publish("burst", b"%d " % number + bytes(1000))
+            for number in range(500 + burst):
+                assert sub.next(timeout=PATIENCE).data.startswith(b"%d " % number)

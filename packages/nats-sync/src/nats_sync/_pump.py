@@ -83,7 +83,7 @@ class Pump:
         self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
         """True: look whether there is something to write; False: end."""
         self.writer_called = False
-        """It was told to look and has not begun. Until then the writing side is free for a caller who has much."""
+        """It was told to look, and will. Until then the writing side is free for a caller who has much."""
         self.requests: dict[int, Waiter[Message]] = {}
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers: list[Waiter[None]] = []

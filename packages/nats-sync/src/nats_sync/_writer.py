@@ -3,7 +3,8 @@
 The owner takes a batch from the session, sends it without blocking and reports what the system took, until nothing is
 left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
 nothing that was appended meanwhile stays behind. A caller who took the writing side gives what did not fit, and what
-came after its own, to the writer's thread, which alone waits for the socket.
+came after its own, to the writer's thread, which alone waits for the socket. While a caller writes one chunk after the
+other the writer stays called, and looks every `PAUSE`: so the last of a burst may be written that much later.
 
 Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
 ``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
@@ -13,13 +14,20 @@ without it: a report may come after the connection's end, but never after the be
 from __future__ import annotations
 
 from enum import Enum, auto
+from queue import Empty
 from threading import get_ident
 from time import monotonic
+from typing import Final
 
 from ._pump import NOBODY, WRITER, Pump
 from ._transport import Chunk, Transport, chunked, cut
 
 __all__ = ["Writer"]
+
+
+PAUSE: Final = 0.001
+"""Seconds that the writer leaves to a caller who writes again and again. To be called for each of its chunks, only to
+find that, would take the interpreter from it each time."""
 
 
 class _Now(Enum):
@@ -68,27 +76,37 @@ class Writer:
         """The writer's thread."""
         pump = self._pump
         try:
-            while pump.writer_wakes.get():
-                self._write_all()
+            seconds: float | None = None
+            while self._called_within(seconds):
+                seconds = None if self._write_all() else PAUSE
         except BaseException:
             # A fault of this program: nobody may be left waiting for a thread that is gone.
             pump.call(lambda: pump.session.close(now=monotonic()))
             raise
 
-    def _write_all(self) -> None:
+    def _called_within(self, seconds: float | None) -> bool:
+        """Sleep until the writer is called, or so many seconds: False at the end."""
+        try:
+            return self._pump.writer_wakes.get(timeout=seconds)
+        except Empty:
+            return True
+
+    def _write_all(self) -> bool:
+        """Until nothing is left; False: a caller has the writing side, and the writer has to look again."""
         pump = self._pump
         with pump.lock:
-            pump.writer_called = False
             if pump.write_owner == NOBODY:
                 pump.write_owner = WRITER
             elif pump.write_owner != WRITER:
-                return  # a caller writes, and looks for more at the end
+                return False  # a caller writes, and looks for more at the end
+            pump.writer_called = False
             now = self._next()
         while now is not _Now.FREE:
             transport = self._transport
             if now is _Now.BLOCKED and transport is not None:
                 transport.wait_writable()
             now = self._send()
+        return True
 
     # --- as its owner ------------------------------------------------------------------------------------------------
 
