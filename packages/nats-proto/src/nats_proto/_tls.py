@@ -191,7 +191,8 @@ class TLSLayer:
             self._ledger.own(outgoing.pending)
             below.append(outgoing.read())
         if tls is not None and not self._closed:
-            self._encrypt(tls, pieces, below)
+            if pieces:
+                self._encrypt(tls, pieces, below)
             if self._closing:
                 self._say_goodbye(tls)
         if outgoing.pending:
