@@ -215,6 +215,7 @@ def _restarted(child: Child, server: LocalServer, case: Case, count: int, settin
     """The server is restarted when the client says so."""
     with Restarter(server).running() as restarter, child:
         result = child.line(settings.timeout)
+        restarter.wait(settings.timeout)
         connections = cast(list[Mapping[str, int]], server.connz()["connections"])
         found = max(connection["subscriptions"] for connection in connections)
     _raise(judge.check_subscriptions(case.subs + 1, found))

@@ -147,6 +147,10 @@ class Restarter:
                 return
             time.sleep(0.0002)
 
+    def wait(self, seconds: float) -> None:
+        """Until the new server has started: its clients may be there before it has said where its monitoring is."""
+        self._thread.join(seconds)
+
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:
         self._thread.start()
