@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -304,6 +305,29 @@ def test_the_connection_ends_while_a_caller_leads(always: None, monkeypatch: pyt
             eventually(lambda: client.stats.reconnects == 1)
             assert client.request("q", timeout=PATIENCE).data == b"OK"
         client.close()
+
+
+def test_the_reader_sleeps_between_attempts_after_a_leader_has_lost_its_connection(
+    always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader wakes when there is nothing to look at any more."""
+    monkeypatch.setattr(_reading, "LEAD", 0.2)
+    sleeps: list[float | None] = []
+    wait = ReadingSide.wait
+    monkeypatch.setattr(ReadingSide, "wait", lambda self, seconds: (sleeps.append(seconds), wait(self, seconds))[1])
+    with (
+        Peer([handshake(), answers(b"@"), silent, hold()], [handshake(), ECHO]) as peer,
+        connect(peer.url, ping_interval=0, reconnect_wait=0.6, reconnect_jitter=0) as client,
+    ):
+        assert client.request("q", timeout=PATIENCE).data == b"OK"
+        thread, outcome = in_background(lambda: client.request("q", timeout=0.3))
+        eventually(lambda: leads(client))
+        client._pump.call(lambda: client._pump.session.transport_lost(OSError("gone"), now=time.monotonic()))
+        thread.join()
+        assert isinstance(outcome[0], NATSTimeoutError)
+        eventually(lambda: client.stats.reconnects == 1)
+        assert len(sleeps) < 100
+        assert client.request("q", timeout=PATIENCE).data == b"OK"
 
 
 def test_the_reader_keeps_time_while_callers_lead(always: None) -> None:

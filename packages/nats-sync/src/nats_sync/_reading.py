@@ -244,11 +244,11 @@ class ReadingSide:
         pump = self._pump
         lead.receive(seconds if seconds < LEAD else LEAD)
         with pump.lock:
+            completed = False
             if self._lead is lead:
                 completed = self._complete(lead, token)
-            else:
+            elif lead.transport is self._watched:
                 self._look = pump.wake_reader = True  # this thread may be the one that was told
-                completed = False
         pump.leave()
         return completed
 
