@@ -76,8 +76,6 @@ class Layer(Protocol):
 
 Split = Callable[[bytes, list[int]], Iterable[tuple[int, int]]]
 """Of the bytes of a batch and what was written for them: the bytes of each record, and how many from above it has."""
-
-
 _Batch = tuple[bytes, list[int], Split]
 
 
@@ -88,7 +86,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._parts: deque[tuple[int, int, bool, _Batch | None]] = deque()
-        """Its bytes, those from above, whether it counts only as a whole; how to split it, for a batch."""
+        """Bytes of each, those from above, whether it counts only as a whole; and for a batch how to split it."""
         self._done = 0
         """Bytes accepted of the first part."""
         self._unreported = 0

@@ -72,7 +72,7 @@ class Lead:
         self._epoll = epoll
         self._permit = [LEAD_SIZE]
         self.received: list[Left] = []
-        """What it has received, until somebody takes that out."""
+        """What came of it, as the only item; none before."""
 
     def receive(self, seconds: float) -> None:
         """Wait for so many seconds at most, then receive; nothing at all when that was revoked."""
@@ -83,11 +83,10 @@ class Lead:
             self.received.extend(receiving)
         except OSError as error:
             self.received.append(error)
-        except (
-            IndexError,
-            ValueError,
-        ):  # ValueError: the epoll was closed, in a child that a signal handler has forked
-            return
+        except IndexError:
+            return  # it was revoked
+        except ValueError:
+            return  # the epoll was closed, in a child that a signal handler has forked
 
     def revoke(self) -> bool:
         """Under the lock: it receives nothing from now on. False: it is receiving at this moment."""
@@ -175,7 +174,7 @@ class ReadingSide:
         if not ready:
             self._revoke(before)
             return self._look or self._patrols
-        self._led |= self._patrols
+        self._led |= self._patrols  # it was no whole sleep
         number = pump.wakeup.fileno()
         if ready[0][0] == number or ready[-1][0] == number:
             pump.wakeup.clear()

@@ -24,7 +24,6 @@ from ._transport import Chunk, Transport, chunked, cut
 
 __all__ = ["Writer"]
 
-
 PAUSE: Final = 0.001
 """Seconds that the writer leaves to a caller who writes again and again. To be called for each of its chunks, only to
 find that, would take the interpreter from it each time."""
