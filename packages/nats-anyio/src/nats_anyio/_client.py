@@ -33,8 +33,8 @@ __all__ = ["Client"]
 
 Payload = bytes | bytearray | memoryview
 
-TURN: Final = 16
-"""Chunks of 64 KiB that publishers write before one of them lets others run."""
+TURN: Final = 1024 * 1024 // CHUNK_SIZE
+"""Chunks, 1 MiB of them, that publishers write before one of them lets others run."""
 CLOSE_LIMIT: Final = 2.0
 """Seconds that `Client.close`, and so leaving the block, takes at most. Half a second of it is the session's, for what
 was published to be written."""

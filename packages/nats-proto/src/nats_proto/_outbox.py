@@ -45,8 +45,9 @@ __all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
 Operation = bytes | tuple[bytes, bytes, bytes]
 """One protocol operation; a large payload stays a piece of its own so that it is not copied."""
 
-CHUNK_SIZE: Final = 64 * 1024
-"""Bytes after which a chunk is sealed. A write of this size already costs little more than its bytes."""
+CHUNK_SIZE: Final = 96 * 1024
+"""Bytes after which a chunk is sealed. A write of this size already costs little more than its bytes; from 128 KiB on
+the C library asks the system for the memory of each, and gives it back."""
 HIGH_WATER: Final = 1024 * 1024
 """Bytes waiting at which the outbox is `full`: a publisher with a connection waits, it gains nothing by going on."""
 LOW_WATER: Final = HIGH_WATER // 2

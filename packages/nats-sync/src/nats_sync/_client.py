@@ -81,7 +81,7 @@ class Client:
                 if not pump.writer_called:
                     pump.give_to_writer()
                 return
-        self._publish_in_turn(lambda session: session.publish(subject, data, reply=reply, headers=headers))
+        self._publish_strictly(subject, data, reply, headers)
 
     def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:
         """Send a message for each payload, in order; the same as to `publish` them one by one, and quicker.
@@ -93,6 +93,10 @@ class Client:
         many = PublishMany(subject, payloads)
         while many.fetch():
             self._publish_in_turn(many.step)
+
+    def _publish_strictly(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
+        # Apart from `publish`: what a function of its own refers to is set up at each call, needed or not.
+        self._publish_in_turn(lambda session: session.publish(subject, data, reply=reply, headers=headers))
 
     def _publish_in_turn(self, publish: Callable[[Session[Message]], None]) -> None:
         """Publish as soon as there is room. Who makes a chunk full writes it, if nobody writes: no thread is woken."""
