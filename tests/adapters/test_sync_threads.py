@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import nats_proto
 import nats_sync
-from nats_proto import SessionStatus
+from nats_proto import Session, SessionStatus
 from nats_proto.errors import AuthorizationError, ConnectionClosedError, NoServersError
 from nats_sync import _callbacks, _pump
 from nats_sync._reader import Reader
@@ -349,3 +350,36 @@ def test_the_last_of_a_burst_is_written_without_a_flush(server: LocalServer) -> 
                 client.publish("burst", b"%d " % number + bytes(1000))
             for number in range(500 + burst):
                 assert sub.next(timeout=PATIENCE).data.startswith(b"%d " % number)
+
+
+@pytest.mark.skipif(not nats_proto.accelerated, reason="the Python twin is published to under the lock")
+def test_a_publish_in_the_moment_in_which_the_writer_leaves_is_written(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publish takes no lock: it may come when the writer has found nothing more, and has not left yet."""
+    data_to_send = Session.data_to_send
+    late: list[threading.Thread] = []
+    wanted = threading.Event()
+
+    with connect(server) as client, connect(server) as other:
+        sub = other.subscribe("late")
+        other.flush()
+        session = client._pump.session
+
+        def take_and_publish(self: Session[nats_sync.Message]) -> list[bytes]:
+            pieces = data_to_send(self)
+            if self is session and not pieces and wanted.is_set():
+                wanted.clear()
+                waiting = session.pending_bytes
+                late.append(threading.Thread(target=client.publish, args=("late", b"%d" % len(late))))
+                late[-1].start()
+                eventually(lambda: session.pending_bytes > waiting)
+            return pieces
+
+        monkeypatch.setattr(Session, "data_to_send", take_and_publish)
+        for number in range(20):
+            wanted.set()
+            client.publish("early")
+            assert sub.next(timeout=PATIENCE).data == b"%d" % number
+            late[-1].join(PATIENCE)
+        assert not wanted.is_set()

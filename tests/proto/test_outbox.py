@@ -146,11 +146,12 @@ def test_tokens_leave_with_the_chunk_that_has_their_ping() -> None:
 
 def test_a_ping_that_fills_its_chunk_keeps_its_token() -> None:
     outbox = opened()
-    filler = encoder.publish("a", b"x" * (CHUNK_SIZE - len("PUB a 65000\r\n\r\n") - 3))
-    outbox.append(filler)
+    half = encoder.publish("a", b"x" * (CHUNK_SIZE // 2 - len("PUB a 50000\r\n\r\n") - 1))
+    outbox.append(half)
+    outbox.append(half)
     outbox.append_ping(9)
     pieces, pings = outbox.take(1, [])
-    assert (b"".join(pieces), pings) == (flat([filler, PING]), [9])
+    assert (b"".join(pieces), pings) == (flat([half, half, PING]), [9])
 
 
 @pytest.mark.parametrize("limit", [1, CHUNK_SIZE, 4 * CHUNK_SIZE, 100 * CHUNK_SIZE])

@@ -93,6 +93,20 @@ def test_layers_come_before_info(use: Use) -> None:
     assert words_of(plain(world)) == ["PONG"]
 
 
+def test_less_is_received_at_once_where_it_has_to_be_unwrapped(use: Use) -> None:
+    use()
+    world = up(World())
+    kib = 1024
+    flood = record(b"+OK\r\n" * 1000) * 100
+    sizes: list[int] = []
+    for nbytes in (64 * kib, 120 * kib, 119 * kib, 64 * kib, 64 * kib - 1):
+        world.session.receive_data(flood[:nbytes], now=world.now)
+        flood = flood[nbytes:]
+        sizes.append(world.session.receive_size // kib)
+    assert sizes == [120, 120, 120, 120, 64]
+    assert world.session.status is SessionStatus.CONNECTED
+
+
 @pytest.mark.parametrize("at_a_time", [1, 2, 3, 1000])
 def test_all_of_it_in_one_stream(use: Use, at_a_time: int) -> None:
     use()

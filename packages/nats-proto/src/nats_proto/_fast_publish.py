@@ -67,7 +67,8 @@ class FastPublish:
 class Tail:
     """The end of what waits to be written: operations, one behind the other.
 
-    ``heads`` are those of the encoder: subjects that it has checked.
+    ``heads`` are those of the encoder: subjects that it has checked. The compiled twin may be used by several threads,
+    each call is one step there; this one may not.
     """
 
     __slots__ = (

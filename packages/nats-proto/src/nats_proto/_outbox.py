@@ -9,7 +9,9 @@ taking a batch moves a few chunks instead of looking at every operation, and not
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
 
 Nearly all publishes do not even come by here: what is certainly right `Tail.publish` takes by itself, as long as its
-limit says that there is nothing else to be looked at.
+limit says that there is nothing else to be looked at. Compiled, a call of the tail is one step, and another thread may
+publish between any two of them. So what is in the tail, or how much, is asked for once for each decision, and what
+needs to know all that waits closes the tail first.
 
 At a `cut` operations whose bytes were all accepted by the transport are gone: core NATS is at most once, and writing
 them again could double them. Of the rest publishes are kept, in order; SUB, UNSUB, PING and PONG belong to the
@@ -225,7 +227,11 @@ class Outbox:
             self.full = False
 
     def cut(self) -> None:
-        """The transport is gone: keep, in order, the publishes that it has not accepted whole; forget all else."""
+        """The transport is gone: keep, in order, the publishes that it has not accepted whole; forget all else.
+
+        Nothing is published quickly from now on, until it is allowed again.
+        """
+        self.allow_quick(False)
         in_flight = [operation for chunk in self._in_flight for operation in chunk.operations]
         waiting = [operation for operation in self._waiting() if _is_publish(operation)]
         sent = self._sent_of_flight
@@ -236,8 +242,8 @@ class Outbox:
         self._pending += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
         self._sent_late(sent)
 
-    def drop(self, refusal: Callable[[Operation], Refusal | None]) -> list[Refusal]:
-        """Forget the publishes that are refused, but for those in flight on a connection: why, in order."""
+    def drop(self, refusal: Callable[[Operation], Refusal | None]) -> tuple[list[Refusal], int]:
+        """Forget the publishes that are refused, but for those in flight on a connection: why, in order, and bytes."""
         dropped: list[Refusal] = []
 
         def stays(operation: Operation) -> bool:
@@ -249,6 +255,7 @@ class Outbox:
             return False
 
         self._seal()
+        pending = self._pending
         self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
         for index, chunk in enumerate(self._sealed):
             before = len(dropped)
@@ -256,9 +263,10 @@ class Outbox:
             if len(dropped) > before:
                 self._sealed[index] = _Chunk(operations)
                 self._sealed[index].pings = chunk.pings
+        nbytes = pending - self._pending
         if self.pending_bytes <= LOW_WATER:
             self.full = False
-        return dropped
+        return dropped, nbytes
 
     def abandon(self) -> None:
         """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
@@ -306,7 +314,7 @@ class Outbox:
             yield from chunk.operations
 
     def clear(self) -> None:
-        """Forget everything, the transport included."""
+        """Forget everything, the transport included. Not while publishes are allowed to be quick."""
         self._open = False
         self._sealed.clear()
         self._in_flight.clear()

@@ -70,6 +70,9 @@ RECEIVE_SIZE: Final = 64 * 1024
 """Bytes to receive at once."""
 MAX_RECEIVE_SIZE: Final = 256 * 1024
 """As many when much comes in: every chunk costs something by itself, as much as tens of messages."""
+MAX_WRAPPED_SIZE: Final = 120 * 1024
+"""As many through TLS or WebSocket. What they unwrap is as long once more, and for two pieces of 128 KiB or more the C
+library asks the system at every chunk."""
 
 
 class Session(Generic[MessageT]):
@@ -126,7 +129,7 @@ class Session(Generic[MessageT]):
             retry_auth_errors=options.retry_auth_errors,
         )
         self.receive_size = RECEIVE_SIZE
-        """For the adapter: how many bytes to receive at once, the next time (64 or 256 KiB, by what came last)."""
+        """For the adapter: how many bytes to receive at once, the next time (64 to 256 KiB, by what came last)."""
         self._link = Link(self._pool, options, message_type=message_type)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
@@ -135,6 +138,7 @@ class Session(Generic[MessageT]):
         """`publish`, for what nearly all programs publish nearly always. It takes (subject, data, reply, headers).
 
         True: the message was taken. False: it was not, and `publish` decides what to do with it. Raises nothing.
+        Compiled (`accelerated`) it is the one thing that a thread may call while another is in a method of the session.
         """
         self._wire = Wire()
         """Of the last connection: reports of its transport may still come."""
@@ -145,7 +149,7 @@ class Session(Generic[MessageT]):
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the transport. Never raises for anything the peer did; without a connection they are ignored."""
         if len(data) >= self.receive_size:
-            self.receive_size = MAX_RECEIVE_SIZE
+            self.receive_size = MAX_RECEIVE_SIZE if self._wire.plain else MAX_WRAPPED_SIZE
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
         connection = self._link.connection

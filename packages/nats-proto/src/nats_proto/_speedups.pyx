@@ -373,7 +373,10 @@ cdef class FastPublish:
 
 @cython.final
 cdef class Tail:
-    """The end of what waits to be written: operations, one behind the other. See the Python twin."""
+    """The end of what waits to be written: operations, one behind the other. See the Python twin.
+
+    Threads publish without a lock, so every call is one step: it runs no Python code that could let another thread in.
+    """
 
     cdef unsigned char* bytes
     cdef Py_ssize_t capacity
@@ -405,11 +408,16 @@ cdef class Tail:
 
     @limit.setter
     def limit(self, value):
-        self.least = max(0, min(value, LONGEST_TAIL))
+        cdef Py_ssize_t least = max(0, min(value, LONGEST_TAIL))
+        with cython.critical_section(self):
+            self.least = least
 
     def restrict(self, longest_line, largest_payload):
-        self.longest_line = max(0, min(longest_line, LONGEST_LINE))
-        self.largest_payload = max(-1, min(largest_payload, LARGEST_PAYLOAD))
+        cdef Py_ssize_t line = max(0, min(longest_line, LONGEST_LINE))
+        cdef Py_ssize_t payload = max(-1, min(largest_payload, LARGEST_PAYLOAD))
+        with cython.critical_section(self):
+            self.longest_line = line
+            self.largest_payload = payload
 
     @cython.critical_section
     def publish(self, subject, data, reply=None, headers=None):
@@ -464,16 +472,15 @@ cdef class Tail:
         self.count += 1
         self.size += size
 
-    @cython.critical_section
     def take(self):
-        cdef bytes content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
-        cdef Py_ssize_t at
-        if self.count > MANY:
-            lengths = numbers(PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t)))
-        else:
-            lengths = tuple([self.lengths[at] for at in range(self.count)])
-        self.size = self.count = 0
-        return content, lengths
+        # What holds other objects comes last: to make it may collect garbage, and so run code that publishes.
+        cdef bytes content, words
+        with cython.critical_section(self):
+            content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
+            words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
+            self.size = self.count = 0
+        lengths = memoryview(words).cast("n")
+        return content, lengths if len(lengths) > MANY else tuple(lengths)
 
     cdef bint write(
         self, Bytes subject, Py_ssize_t subject_size, Bytes reply, Py_ssize_t reply_size, Bytes data, Py_ssize_t size
@@ -529,10 +536,6 @@ cdef class Tail:
             self.lengths = <Py_ssize_t*>memory
             self.slots = wanted
         return 0
-
-
-cdef object numbers(bytes words):
-    return memoryview(words).cast("n")
 
 
 cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t size) noexcept nogil:

@@ -244,14 +244,12 @@ class Traffic(Generic[MessageT]):
     def drop_refused(self) -> None:
         """Give up what waits and the server would refuse: it would end this connection over it, and so would others."""
         outbox = self.outbox
-        before = outbox.pending_bytes
-        if not self.encoder.may_refuse(before):
+        if not self.encoder.may_refuse(outbox.pending_bytes):
             return
-        refusals = outbox.drop(self.encoder.refusal)
+        refusals, size = outbox.drop(self.encoder.refusal)
         if not refusals:
             return
         self._dropped_publishes += len(refusals)
-        size = before - outbox.pending_bytes
         self._events.add(PublishesDropped(error=refusals[0].error, dropped_msgs=len(refusals), dropped_bytes=size))
         for refusal in refusals:
             failed = None if refusal.reply is None else self.inbox.fail_reply(refusal.reply, refusal.error)

@@ -76,11 +76,11 @@ class Client:
         message was not taken then.
         """
         pump = self._pump
-        with pump.lock:
-            if pump.publish_quickly(subject, data, reply, headers):
-                if not pump.writer_called:
+        if pump.publish_quickly(subject, data, reply, headers):
+            if not pump.writer_called:
+                with pump.lock:
                     pump.give_to_writer()
-                return
+            return
         self._publish_strictly(subject, data, reply, headers)
 
     def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:

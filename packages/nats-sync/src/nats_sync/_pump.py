@@ -12,6 +12,11 @@ under the lock and done after it.
 
 **The writing side** has one owner at a time. Publishing only appends and, when nobody owns the writing side, gives it
 to the writer's thread. Who waits for an answer takes it and writes at once.
+
+**A publish** hardly ever needs the lock, which would cost it more than all the rest. Compiled, `publish_quickly` may be
+called at any moment. After it the caller looks at ``writer_called``. True: the writer, which says False before it takes
+what there is, will take this too. False: the caller asks for the lock and calls the writer, unless somebody owns the
+writing side; who does looks once more, under the lock, before leaving it.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from nats_proto import (
     SessionEvent,
     SessionStatus,
     SubscriptionClosed,
+    accelerated,
 )
 
 from ._message import Message
@@ -45,7 +51,7 @@ from ._waiter import Waiter, complete_all
 from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from nats_proto import Session
+    from nats_proto import HeadersLike, Session
 
     from ._callbacks import Callbacks
     from ._dispatch import Dispatcher
@@ -65,7 +71,8 @@ class Pump:
 
     def __init__(self, session: Session[Message]) -> None:
         self.session = session
-        self.publish_quickly = session.publish_quickly
+        self.publish_quickly = session.publish_quickly if accelerated else self._publish_guarded
+        """`Session.publish_quickly`; not under the lock."""
         self.lock = threading.RLock()
         self.send_lock = threading.Lock()
         """Held over a send and its report; taken before ``lock``, never within it."""
@@ -187,6 +194,17 @@ class Pump:
         self.callbacks.stop()
 
     # --- writing -----------------------------------------------------------------------------------------------------
+
+    def _publish_guarded(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+    ) -> bool:
+        """For the Python twin, which threads have to take turns at."""
+        with self.lock:
+            return self.session.publish_quickly(subject, data, reply, headers)
 
     def give_to_writer(self) -> None:
         """Under the lock, after something was appended: see that it gets written."""
