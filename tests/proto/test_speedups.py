@@ -18,7 +18,7 @@ import pytest
 
 import nats_proto
 from nats_proto import Encoder, Frame, Message, Parser, Role
-from nats_proto._fast_path import PING
+from nats_proto._frames import PING
 from tests.twins import Twin, compiled_module
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_its_source_imports_c_and_some_constants() -> None:
     source = (ROOT / "packages/nats-proto/src/nats_proto/_speedups.pyx").read_text(encoding="utf-8")
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("from ", "import ", "cimport "))}
     c = {f"cpython.{name}" for name in ("bytes", "mem", "object", "tuple")} | {"libc.stdint", "libc.string"}
-    assert imported == {"cython", "._fast_path", "._run"} | c
+    assert imported == {"cython", "._frames", "._run"} | c
 
 
 # --- what nobody should do -------------------------------------------------------------------------------------------

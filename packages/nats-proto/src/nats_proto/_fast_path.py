@@ -16,16 +16,10 @@ from itertools import repeat
 from typing import Final
 
 from ._control_line import read_text
-from ._frames import Frame, Message, OkFrame, PingFrame, PongFrame
+from ._frames import MIN_HEADER_BLOCK, OK, PING, PONG, Frame, Message
 from ._run import SHORTEST_RUN, Run
 
-__all__ = ["MIN_HEADER_BLOCK", "OK", "PING", "PONG", "FastPath"]
-
-MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
-
-PING: Final = PingFrame()
-PONG: Final = PongFrame()
-OK: Final = OkFrame()
+__all__ = ["FastPath"]
 
 # One blank between arguments and nothing but printable bytes in them: what servers send. Possessive, since an argument
 # cannot end anywhere else; that saves a fifth of the time.

@@ -7,6 +7,8 @@ They are immutable by convention only.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from ._headers import Headers, ParsedHeaders, Status, parse_header_block
@@ -14,6 +16,10 @@ from ._info import ServerInfo
 from .errors import HeaderError
 
 __all__ = [
+    "MIN_HEADER_BLOCK",
+    "OK",
+    "PING",
+    "PONG",
     "ConnectFrame",
     "ErrFrame",
     "Frame",
@@ -156,3 +162,11 @@ Frame = (
     | SubscribeFrame
     | UnsubscribeFrame
 )
+
+# There is nothing in them, so one of each is enough.
+PING: Final = PingFrame()
+PONG: Final = PongFrame()
+OK: Final = OkFrame()
+
+MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
+"""Bytes that no header block is shorter than."""

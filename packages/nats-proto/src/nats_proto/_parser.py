@@ -31,8 +31,11 @@ import msgspec
 
 from ._assembly import Assembly
 from ._control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
-from ._fast_path import MIN_HEADER_BLOCK, OK, PING, PONG
 from ._frames import (
+    MIN_HEADER_BLOCK,
+    OK,
+    PING,
+    PONG,
     ConnectFrame,
     ErrFrame,
     Frame,

@@ -25,10 +25,10 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from ._fast_path import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
-from ._fast_path import OK as _OK
-from ._fast_path import PING as _PING
-from ._fast_path import PONG as _PONG
+from ._frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
+from ._frames import OK as _OK
+from ._frames import PING as _PING
+from ._frames import PONG as _PONG
 from ._run import SHORTEST_RUN as _SHORTEST_RUN
 from ._run import Run as _Run
 
