@@ -419,6 +419,7 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
         await nc.flush()
         server.kill()
         await eventually(lambda: nc.status is SessionStatus.RECONNECTING)
+        await eventually(lambda: not {"nats write", "nats credentials"}.intersection(tasks()))  # of the old connection
         before = tasks()
 
         async def ask() -> None:
