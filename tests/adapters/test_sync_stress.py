@@ -1,9 +1,10 @@
-"""Thirty-two threads on one client, through twenty kills of its server, switching threads as often as can be."""
+"""Many threads on one client, through the ends of many connections, switching threads as often as can be."""
 
 from __future__ import annotations
 
 import faulthandler
 import random
+import re
 import sys
 import threading
 import time
@@ -17,7 +18,8 @@ from nats_proto import Closed, SessionStatus
 from nats_proto.errors import ConnectionClosedError, ConnectionLostError, NATSTimeoutError, NoRespondersError
 from nats_sync import Client
 from nats_sync.testing import LocalServer
-from tests.adapters.sync_tools import eventually, threads_of
+from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
+from tests.faults.peer import Connection, Peer, handshake
 from tests.faults.record import FULL, TRACED, check_runs, numbered
 from tests.transports import Transport
 
@@ -225,3 +227,39 @@ def _check_order(handled: list[bytes]) -> None:
         publisher, serial, _ = data.split(b":", 2)
         assert int(serial) > last[publisher]
         last[publisher] = int(serial)
+
+
+def test_eight_threads_at_full_speed_while_connections_come_and_go() -> None:
+    """They publish without a lock. What connections brought, one behind the other, is all, once and in order."""
+    each = 200_000 if FULL else 50_000
+
+    def swallow(connection: Connection) -> None:
+        while True:
+            connection.read()
+            if connection.received.endswith(b"PING\r\n"):
+                connection.send(b"PONG\r\n")
+
+    with Peer([handshake(), swallow], again=True) as peer:
+        with connect(peer.url, reconnect_wait=0.0, pending_size=1 << 30) as client:
+
+            def publish(publisher: int) -> None:
+                for number in range(each):
+                    client.publish("x", b"%d %d" % (publisher, number))
+
+            threads = [threading.Thread(target=publish, args=(publisher,)) for publisher in range(8)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                before = client.stats.reconnects
+                client.reconnect()
+                eventually(lambda before=before: client.stats.reconnects > before)
+            client.flush()
+            assert client.stats.out_msgs == 8 * each
+            assert client.stats.reconnects >= 5
+        for connection in peer.connections:
+            assert connection.ended.wait(PATIENCE)
+        numbers: list[list[int]] = [[] for _ in threads]
+        for connection in peer.connections:
+            for publisher, number in re.findall(rb"PUB x \d+\r\n(\d) (\d+)\r\n", connection.received):
+                numbers[int(publisher)].append(int(number))
+        assert all(of == list(range(each)) for of in numbers)

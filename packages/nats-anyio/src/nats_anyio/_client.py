@@ -271,8 +271,9 @@ class Client:
     async def reconnect(self) -> None:
         """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.
 
-        Requests and flushes on their way fail with `ConnectionLostError`. Raises `ConnectionClosedError`,
-        `ConnectionDrainingError`.
+        What the old connection took a server may still be reading while the new one already brings more, so messages
+        of the two may change places: `flush` before, where that matters. Requests and flushes on their way fail with
+        `ConnectionLostError`. Raises `ConnectionClosedError`, `ConnectionDrainingError`.
         """
         self._session.reconnect(now=self._pump.now())
         self._pump.settle()
