@@ -31,7 +31,7 @@ class Counts:
         self.options = client.options
         self.slow_reports = 0
         self.server_errors = 0
-        high = limit(client.knobs, "high water") + limit(client.knobs, "chunk")
+        high = limit(client.knobs, "high water") + 3 * limit(client.knobs, "chunk")
         self._most_bytes = max(client.options.pending_size, high)
 
     def check_bytes(self) -> None:

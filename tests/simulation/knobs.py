@@ -134,7 +134,7 @@ def _options(rng: random.Random) -> dict[str, Any]:
 
 
 _LIMITS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
-    "chunk": ((_outbox, "CHUNK_SIZE"),),
+    "chunk": ((_outbox, "CHUNK_SIZE"), (_life_cycle, "CHUNK_SIZE")),
     "high water": ((_outbox, "HIGH_WATER"), (_life_cycle, "HIGH_WATER")),
     "low water": ((_outbox, "LOW_WATER"),),
     "batch": ((_session, "BATCH_SIZE"),),

@@ -148,7 +148,7 @@ class User:
             case OutboundBufferLimitError():
                 most = client.options.pending_size
                 if up:
-                    most = max(most, limit(client.knobs, "high water"))
+                    most = max(most, limit(client.knobs, "high water") + 2 * limit(client.knobs, "chunk"))
                 require(waiting >= most, f"refused while {waiting} bytes waited, up to {most} are kept")
             case MaxPayloadError():
                 require(

@@ -26,7 +26,7 @@ from ._event_queue import EventQueue
 from ._events import Closed, Connected, Disconnected, Reconnected, Reconnecting, SessionEvent
 from ._link import Link, LinkDown, LinkGaveUp, LinkUp
 from ._options import ConnectOptions
-from ._outbox import HIGH_WATER, operation_size
+from ._outbox import CHUNK_SIZE, HIGH_WATER, operation_size
 from ._status import SessionStatus
 from ._subscription import MessageT
 from ._traffic import Traffic
@@ -311,7 +311,8 @@ class LifeCycle(Generic[MessageT]):
             raise ConnectionDrainingError("publish: the client is draining, and there is no connection any more")
         limit = self._options.pending_size
         if self._link.up:
-            limit = max(limit, HIGH_WATER)
+            # Who saw that there was room may find less: meanwhile other threads have filled the tail.
+            limit = max(limit, HIGH_WATER + 2 * CHUNK_SIZE)
         waiting = self._traffic.outbox.pending_bytes
         if waiting >= limit:
             raise OutboundBufferLimitError(

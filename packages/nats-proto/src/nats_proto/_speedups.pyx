@@ -14,7 +14,7 @@ to keep in step: what is in doubt may always be left.
 * The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, writers
   hold two words, the module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own.
   So threads have nothing to quarrel about.
-* A tail asks for memory before it changes anything, and what it was asked to write it has copied when it returns.
+* A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
 """
 
 cimport cython
@@ -375,7 +375,7 @@ cdef class FastPublish:
 cdef class Tail:
     """The end of what waits to be written: operations, one behind the other. See the Python twin.
 
-    Threads publish without a lock, so every call is one step: it runs no Python code that could let another thread in.
+    Threads publish without a lock, so every call is one step: no other thread comes in while it changes anything.
     """
 
     cdef unsigned char* bytes

@@ -2,9 +2,10 @@
 
 The owner takes a batch from the session, sends it without blocking and reports what the system took, until nothing is
 left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
-nothing that was appended meanwhile stays behind. A caller who took the writing side gives what did not fit, and what
-came after its own, to the writer's thread, which alone waits for the socket. While a caller writes one chunk after the
-other the writer stays called, and looks every `PAUSE`: so the last of a burst may be written that much later.
+nothing stays behind that was appended under it; the pump says what becomes of a quick publish. A caller who took the
+writing side gives what did not fit, and what came after its own, to the writer's thread, which alone waits for the
+socket. While a caller writes one chunk after the other the writer stays called, and looks every `PAUSE`: so the last of
+a burst may be written that much later.
 
 Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
 ``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
