@@ -7,6 +7,7 @@ import itertools
 import operator
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -14,12 +15,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nats_proto import SessionStatus
+import nats_proto
+import nats_sync
+from nats_proto import Session, SessionStatus
 from nats_proto.errors import ConnectionDrainingError
 from nats_sync import Client, _pump
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
-from tests.faults.peer import Peer, freeze, handshake, hold
+from tests.faults.peer import Connection, Peer, freeze, handshake, hold
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,91 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
         assert (client._pump.requests, client._pump.flushes, client._pump.session.pending_requests) == ({}, {}, 0)
 
 
+@pytest.mark.skipif(not nats_proto.accelerated, reason="the Python twin can be interrupted within a step")
+def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
+    """They like to come with the end of a long C call: when a chunk was taken, was written, was accepted."""
+    moments = random.Random("publish")
+    received = bytearray()
+
+    def swallow(connection: Connection) -> None:
+        while True:
+            connection.read()
+            if connection.received.endswith(b"PING\r\n"):
+                connection.send(b"PONG\r\n")
+
+    published: list[int] = []
+    with Peer([handshake(), swallow], again=True) as peer:
+        with connect(peer.url, reconnect_wait=0.0, pending_size=1 << 30, ping_interval=0) as client:
+            start, stop = threading.Semaphore(0), threading.Event()
+
+            def interrupt() -> None:
+                while start.acquire() and not stop.is_set():
+                    later = time.perf_counter() + moments.random() * 0.0004
+                    while time.perf_counter() < later:
+                        pass
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            helper = threading.Thread(target=interrupt)
+            helper.start()
+            numbers = itertools.count()
+            for _ in range(300):
+                with contextlib.suppress(KeyboardInterrupt):
+                    start.release()
+                    for number in numbers:
+                        client.publish("x", b"%08d" % number + bytes(1000))
+                        published.append(number)
+            stop.set()
+            start.release()
+            helper.join()
+            eventually(lambda: client.status is SessionStatus.CONNECTED)
+            client.flush()
+            eventually(lambda: client._pump.write_owner == _pump.NOBODY)
+        for connection in peer.connections:
+            assert connection.ended.wait(PATIENCE)
+            received += connection.received
+    arrived = {int(number) for number in re.findall(rb"PUB x 1008\r\n(\d{8})", received)}
+    assert len(published) > 1000
+    assert not sorted(set(published) - arrived)
+
+
+def test_a_connection_is_given_up_when_a_call_was_interrupted_while_it_took_a_batch(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the stream nobody can say then; what was published goes to the next connection."""
+    data_to_send = Session.data_to_send
+
+    def interrupted_behind(self: Session[nats_sync.Message]) -> list[bytes]:
+        pieces = data_to_send(self)
+        if pieces and threading.current_thread() is threading.main_thread():
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return pieces
+
+    with connect(server, reconnect_wait=0.01) as client, connect(server) as other:
+        sub = other.subscribe("kept")
+        other.flush()
+        client.publish("kept", b"0")
+        client.flush()
+        monkeypatch.setattr(Session, "data_to_send", interrupted_behind)
+        count = 0
+
+        def publish() -> None:
+            nonlocal count
+            while True:
+                count += 1
+                client.publish("kept", b"%d " % count + bytes(1000))
+
+        with pytest.raises(KeyboardInterrupt):
+            publish()
+        eventually(lambda: client.stats.reconnects == 1)
+        client.publish("kept", b"last")
+        client.flush()
+        got = [sub.next(timeout=PATIENCE).data.split(b" ")[0] for _ in range(count + 2)]
+        assert got[:count] == [b"%d" % number for number in range(count)]
+        assert got[-1] == b"last"  # and the one that was interrupted before it: it had been taken
+        assert "interrupted" in str(client.last_error)
+
+
 @pytest.mark.parametrize("read", ["iterate", "next"])
 def test_interrupts_at_any_moment_lose_no_message(server: LocalServer, read: str) -> None:
     count = 200_000
@@ -233,3 +321,46 @@ def test_a_signal_handler_may_use_the_client(server: LocalServer) -> None:
         while len(got) < 100:
             got += [message.data for message in sub.next_batch(100, timeout=PATIENCE)]
     assert got == [b"from the handler", b"from the program"] * 50
+
+
+def test_a_signal_handler_publishes_in_the_midst_of_publishing(server: LocalServer) -> None:
+    """With headers it takes the strict path, and may find the program in the midst of a write."""
+    with connect(server) as client, connect(server) as other:
+        sub = other.subscribe("*.signals", max_pending_msgs=0)
+        other.flush()
+        handled = itertools.count()
+        stop = threading.Event()
+
+        idle = [True]
+
+        def handler(*_: object) -> None:
+            if idle:  # else in the midst of itself
+                idle.pop()
+                client.publish("handler.signals", b"%d" % next(handled), headers={"from": "handler"})
+                idle.append(True)
+
+        def interrupt() -> None:
+            while not stop.wait(0.0003):
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        previous = signal.signal(signal.SIGUSR1, handler)
+        helper = threading.Thread(target=interrupt)
+        helper.start()
+        try:
+            for number in range(20_000):
+                client.publish("program.signals", b"%d " % number + bytes(2000))
+        finally:
+            stop.set()
+            helper.join()
+            signal.signal(signal.SIGUSR1, previous)
+        client.flush()
+        other.flush()
+        times = next(handled)
+        assert times > 10
+        numbers: dict[str, list[int]] = {"handler.signals": [], "program.signals": []}
+        for message in sub.next_batch(20_000 + times, timeout=PATIENCE):
+            numbers[message.subject].append(int(message.data.split(b" ")[0]))
+        while len(numbers["handler.signals"]) + len(numbers["program.signals"]) < 20_000 + times:
+            message = sub.next(timeout=PATIENCE)
+            numbers[message.subject].append(int(message.data.split(b" ")[0]))
+    assert numbers == {"handler.signals": [*range(times)], "program.signals": [*range(20_000)]}

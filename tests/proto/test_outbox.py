@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nats_proto._encoder import PING, Encoder
-from nats_proto._outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Operation, Outbox, operation_size
+from nats_proto._outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Operation, Outbox, _Chunk, operation_size
 from nats_proto.errors import LocalProtocolError
 
 encoder = Encoder()
@@ -152,6 +152,33 @@ def test_a_ping_that_fills_its_chunk_keeps_its_token() -> None:
     outbox.append_ping(9)
     pieces, pings = outbox.take(1, [])
     assert (b"".join(pieces), pings) == (flat([half, half, PING]), [9])
+
+
+@pytest.mark.parametrize("end", ["written", "cut"])
+@pytest.mark.parametrize(("of", "name"), [(_Chunk, "__init__"), (Outbox, "_count")])
+def test_an_interrupt_while_a_chunk_is_sealed_loses_and_doubles_nothing(
+    monkeypatch: pytest.MonkeyPatch, of: type, name: str, end: str
+) -> None:
+    """A `KeyboardInterrupt` comes between any two calls, and likes the ends of those that copy much."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    outbox = opened(pub("a"), pub("b"))
+    outbox.append_ping(7)
+    monkeypatch.setattr(of, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        outbox.take(HIGH_WATER, [])
+    outbox.append(pub("c"))
+    if end == "cut":
+        outbox.cut()
+        outbox.begin()
+        assert take_all(outbox) == flat([pub("a"), pub("b"), pub("c")])
+    else:
+        pieces, pings = outbox.take(HIGH_WATER, [])
+        assert (b"".join(pieces), pings) == (flat([pub("a"), pub("b"), PING, pub("c")]), [7])
+    assert take_all(outbox) == b""
 
 
 @pytest.mark.parametrize("limit", [1, CHUNK_SIZE, 4 * CHUNK_SIZE, 100 * CHUNK_SIZE])

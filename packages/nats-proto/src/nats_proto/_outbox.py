@@ -35,8 +35,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
-from typing import Final
+from itertools import accumulate, islice, pairwise
+from operator import methodcaller
+from typing import Final, cast
 
 from ._encoder import PING, Refusal
 from ._twin import Tail
@@ -54,6 +55,8 @@ HIGH_WATER: Final = 1024 * 1024
 """Bytes waiting at which the outbox is `full`: a publisher with a connection waits, it gains nothing by going on."""
 LOW_WATER: Final = HIGH_WATER // 2
 """Bytes at which it no longer is; lower, so that a waiting publisher is not woken for every message written."""
+
+_take: Final = methodcaller("take")
 
 _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
 
@@ -112,6 +115,7 @@ class Outbox:
         "_aside",
         "_full",
         "_in_flight",
+        "_landed",
         "_open",
         "_pending",
         "_pings",
@@ -126,6 +130,8 @@ class Outbox:
         self.tail = Tail({} if heads is None else heads)
         self._pings: tuple[int, ...] = ()
         """In the tail."""
+        self._landed: list[_Chunk | tuple[bytes, Sequence[int]]] = []
+        """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
         self._sealed: deque[_Chunk] = deque()
         self._in_flight: deque[_Chunk] = deque()
         self._aside: deque[Operation] = deque()
@@ -185,6 +191,8 @@ class Outbox:
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
+        if self._landed:
+            self._settle()
         if not (control or self._sealed or self.tail.size):
             return [], []
         pieces: list[bytes] = []
@@ -201,8 +209,8 @@ class Outbox:
                 if not self.tail.size:
                     break
                 self._seal()
-            chunk = self._sealed.popleft()
-            self._in_flight.append(chunk)
+            self._in_flight.extend(islice(iter(self._sealed.popleft, None), 1))  # by one C call, as in `_seal`
+            chunk = self._in_flight[-1]
             taken += chunk.size
             pieces.extend(chunk.pieces())
             pings.extend(chunk.pings)
@@ -320,22 +328,38 @@ class Outbox:
         self._in_flight.clear()
         self._aside.clear()
         self.tail.take()
+        self._landed.clear()
         self._pings = ()
         self._sent_of_flight = self._unaccepted = 0
         self._pending = 0
         self.full = False
 
     def _seal(self) -> None:
+        if self._landed:
+            self._settle()
         if self.tail.size:
-            content, lengths = self.tail.take()
-            chunk = _Chunk(None, content, lengths)
+            # Taken and kept by one C call, and moved by one more: a `KeyboardInterrupt` likes to come with their ends.
+            self._landed.extend(map(_take, (self.tail,)))
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put what has landed behind the sealed chunks. An interrupt leaves it to the next call."""
+        landed = self._landed
+        chunk = landed[0]
+        if not isinstance(chunk, _Chunk):
+            content, lengths = chunk
+            landed[0] = chunk = _Chunk(None, content, lengths)
             chunk.pings = self._pings
             self._pings = ()
-            self._add(chunk)
+        self._count(chunk.size)
+        self._sealed.extend(map(cast("list[_Chunk]", landed).pop, (0,)))
 
     def _add(self, chunk: _Chunk) -> None:
+        self._count(chunk.size)
         self._sealed.append(chunk)
-        self._pending += chunk.size
+
+    def _count(self, nbytes: int) -> None:
+        self._pending += nbytes
         if not self._full and self.pending_bytes >= HIGH_WATER:
             self.full = True
 

@@ -41,8 +41,9 @@ class Client:
     """A connection to NATS that is kept up. Made by `connect`; for use by any number of threads.
 
     Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
-    A `KeyboardInterrupt` in a call that waits ends the call and leaves the client usable. A client that is neither
-    closed nor drained lives until the interpreter ends: its threads hold it. In a forked child it is closed.
+    A `KeyboardInterrupt` in a call that waits ends the call and leaves the client usable; one in the midst of a write
+    may cost the connection, not what was published before. A client that is neither closed nor drained lives until the
+    interpreter ends: its threads hold it. In a forked child it is closed.
     """
 
     def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
@@ -101,6 +102,7 @@ class Client:
     def _publish_in_turn(self, publish: Callable[[Session[Message]], None]) -> None:
         """Publish as soon as there is room. Who makes a chunk full writes it, if nobody writes: no thread is woken."""
         pump = self._pump
+        mine = self._writer.is_mine
         claimed = False
         try:
             while True:
@@ -115,9 +117,12 @@ class Client:
                 pump.wait_writable()
             if claimed:
                 self._writer.write_now()
-        finally:
-            if claimed:
+        except BaseException:
+            if not mine:
                 self._writer.hand_over()
+            with pump.lock:
+                pump.give_to_writer()
+            raise
 
     def publish_now(
         self,
@@ -130,6 +135,7 @@ class Client:
     ) -> None:
         """`publish`, written by the calling thread if nobody else is writing: an answer is waited for."""
         pump = self._pump
+        mine = self._writer.is_mine
         claimed = False
         try:
             while True:
@@ -143,7 +149,8 @@ class Client:
             if claimed:
                 self._writer.write_now()
         finally:
-            self._writer.hand_over()
+            if not mine:
+                self._writer.hand_over()
 
     def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -158,6 +165,7 @@ class Client:
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
         lead: Lead | None = None
+        mine = self._writer.is_mine
         claimed = False
         pump.reading.prepare()
         try:
@@ -177,7 +185,8 @@ class Client:
             if lead is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
                 waiter.wait(deadline - monotonic())
         except BaseException:
-            self._writer.hand_over()
+            if not mine:
+                self._writer.hand_over()
             pump.reading.give_back()
             raise
         finally:
@@ -225,6 +234,7 @@ class Client:
         pump = self._pump
         waiter: Waiter[None] = Waiter()
         token: int | None = None
+        mine = self._writer.is_mine
         try:
             with pump.lock:
                 token = pump.session.flush()
@@ -234,7 +244,8 @@ class Client:
                 self._writer.write_now()
             waiter.wait(timeout)
         finally:
-            self._writer.hand_over()
+            if not mine:
+                self._writer.hand_over()
             if token is not None and not waiter.done:
                 with pump.lock:
                     pump.flushes.pop(token, None)

@@ -7,6 +7,9 @@ writing side gives what did not fit, and what came after its own, to the writer'
 socket. While a caller writes one chunk after the other the writer stays called, and looks every `PAUSE`: so the last of
 a burst may be written that much later.
 
+A `KeyboardInterrupt` may come in the midst of taking a batch, or of reporting what was sent. What is in the stream then
+nobody can say, so the connection is given up: the session writes again what was not handed over.
+
 Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
 ``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
 without it: a report may come after the connection's end, but never after the beginning of the next.
@@ -49,16 +52,26 @@ class Writer:
         self._transport: Transport | None = None
         """Of the batch."""
         self._chunks: list[Chunk] = []
+        self._in_midst = False
+        """Of taking or reporting: what the session says of the stream and what is written may differ."""
 
     # --- taking the writing side -------------------------------------------------------------------------------------
 
     def claim(self) -> bool:
         """Under the lock: take the writing side, if it is free and there is something to write."""
         pump = self._pump
-        if pump.write_owner == NOBODY and pump.transport is not None and self._take_batch():
-            pump.write_owner = get_ident()
+        if pump.write_owner != NOBODY or pump.transport is None:
+            return False
+        pump.write_owner = get_ident()  # first: a signal handler may come in between, and publish
+        if self._take_batch():
             return True
+        pump.write_owner = NOBODY
         return False
+
+    @property
+    def is_mine(self) -> bool:
+        """This thread has the writing side: it is in the midst of a call that writes, and a signal handler runs."""
+        return self._pump.write_owner == get_ident()
 
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
@@ -69,6 +82,8 @@ class Writer:
         """Give the writing side to the writer's thread, if this thread has it: a `KeyboardInterrupt` came."""
         pump = self._pump
         if pump.write_owner == get_ident():
+            if self._in_midst:
+                self._give_up()
             pump.write_owner = WRITER
             pump.writer_wakes.put(True)
 
@@ -122,7 +137,9 @@ class Writer:
         transport = self._transport = self._pump.transport
         if transport is None or transport.write_error is not None:
             return False
+        self._in_midst = True
         self._chunks = chunked(self._pump.session.data_to_send())
+        self._in_midst = False
         return bool(self._chunks)
 
     def _send(self) -> _Now:
@@ -140,17 +157,30 @@ class Writer:
             except BlockingIOError:
                 blocked = True
             except OSError as error:
-                self._chunks = []
-                if transport is not None:
-                    # The reader reports the end, once it has read what the server said before.
-                    transport.write_error = error
-                    pump.wakeup.set()
+                self._fail(error)
             finally:
-                with pump.lock:
-                    if accepted:
-                        self._chunks = cut(self._chunks, accepted[0])
-                        pump.session.data_sent(accepted[0])
-                        pump.drain()
-                    now = self._next()
+                if accepted:
+                    self._report(accepted[0])
+        with pump.lock:  # without the other: a signal handler may write as soon as nobody does
+            now = self._next()
         pump.leave()
         return _Now.BLOCKED if blocked else now
+
+    def _report(self, nbytes: int) -> None:
+        with self._pump.lock:
+            self._in_midst = True
+            self._pump.session.data_sent(nbytes)
+            self._chunks = cut(self._chunks, nbytes)
+            self._in_midst = False
+            self._pump.drain()
+
+    def _give_up(self) -> None:
+        self._in_midst = False
+        self._fail(OSError("a call that wrote to the connection was interrupted"))
+
+    def _fail(self, error: OSError) -> None:
+        """The reader reports the end, once it has read what the server said before."""
+        self._chunks = []
+        if self._transport is not None:
+            self._transport.write_error = error
+            self._pump.wakeup.set()
