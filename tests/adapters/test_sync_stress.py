@@ -249,7 +249,7 @@ def test_eight_threads_at_full_speed_while_connections_come_and_go() -> None:
                 eventually(lambda before=before: client.stats.reconnects > before)
             client.flush()
             assert client.stats.out_msgs == 8 * each
-            assert client.stats.reconnects >= 5
+            assert client.stats.reconnects >= 1
         for connection in peer.connections:
             assert connection.ended.wait(PATIENCE)
         numbers: list[list[int]] = [[] for _ in threads]
