@@ -41,6 +41,29 @@ def interrupted(blocked: Callable[[], object], call: Callable[[], object]) -> No
     helper.join()
 
 
+@contextlib.contextmanager
+def interrupting(seed: str) -> Iterator[Callable[[], None]]:
+    """What it gives has SIGINT come at a random moment within 0.4 ms."""
+    moments = random.Random(seed)
+    start, stop = threading.Semaphore(0), threading.Event()
+
+    def interrupt() -> None:
+        while start.acquire() and not stop.is_set():
+            later = time.perf_counter() + moments.random() * 0.0004
+            while time.perf_counter() < later:
+                pass
+            os.kill(os.getpid(), signal.SIGINT)
+
+    helper = threading.Thread(target=interrupt)
+    helper.start()
+    try:
+        yield start.release
+    finally:
+        stop.set()
+        start.release()
+        helper.join()
+
+
 @pytest.fixture
 def quiet() -> Iterator[Client]:
     """Connected to a peer that answers nothing."""
@@ -134,7 +157,6 @@ def test_interrupted_connect_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("use", ["publish", "request", "flush", "next"])
 def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, use: str) -> None:
-    moments = random.Random(use)
     with connect(server) as client:
         client.subscribe("echo", callback=lambda message: message.respond(message.data))
         sub = client.subscribe("a")
@@ -145,25 +167,12 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
             "next": lambda: (client.publish("a"), sub.next(timeout=PATIENCE)),
         }
         call = calls[use]
-        start, stop = threading.Semaphore(0), threading.Event()
-
-        def interrupt() -> None:
-            while start.acquire() and not stop.is_set():
-                later = time.perf_counter() + moments.random() * 0.0004
-                while time.perf_counter() < later:
-                    pass
-                os.kill(os.getpid(), signal.SIGINT)
-
-        helper = threading.Thread(target=interrupt)
-        helper.start()
-        for _ in range(200):
-            with contextlib.suppress(KeyboardInterrupt):
-                start.release()
-                while True:
-                    call()
-        stop.set()
-        start.release()
-        helper.join()
+        with interrupting(use) as interrupt_soon:
+            for _ in range(200):
+                with contextlib.suppress(KeyboardInterrupt):
+                    interrupt_soon()
+                    while True:
+                        call()
         assert client.request("echo", b"still here", timeout=PATIENCE).data == b"still here"
         client.flush()
         eventually(lambda: client._pump.write_owner == _pump.NOBODY)
@@ -175,33 +184,18 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
 @pytest.mark.skipif(not nats_proto.accelerated, reason="the Python twin can be interrupted within a step")
 def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
     """They like to come with the end of a long C call: when a chunk was taken, was written, was accepted."""
-    moments = random.Random("publish")
     received = bytearray()
-
     published: list[int] = []
     with Peer([handshake(), swallow], again=True) as peer:
         with connect(peer.url, reconnect_wait=0.0, pending_size=1 << 30, ping_interval=0) as client:
-            start, stop = threading.Semaphore(0), threading.Event()
-
-            def interrupt() -> None:
-                while start.acquire() and not stop.is_set():
-                    later = time.perf_counter() + moments.random() * 0.0004
-                    while time.perf_counter() < later:
-                        pass
-                    os.kill(os.getpid(), signal.SIGINT)
-
-            helper = threading.Thread(target=interrupt)
-            helper.start()
             numbers = itertools.count()
-            for _ in range(300):
-                with contextlib.suppress(KeyboardInterrupt):
-                    start.release()
-                    for number in numbers:
-                        client.publish("x", b"%08d" % number + bytes(1000))
-                        published.append(number)
-            stop.set()
-            start.release()
-            helper.join()
+            with interrupting("publish") as interrupt_soon:
+                for _ in range(300):
+                    with contextlib.suppress(KeyboardInterrupt):
+                        interrupt_soon()
+                        for number in numbers:
+                            client.publish("x", b"%08d" % number + bytes(1000))
+                            published.append(number)
             eventually(lambda: client.status is SessionStatus.CONNECTED)
             client.flush()
             eventually(lambda: client._pump.write_owner == _pump.NOBODY)

@@ -43,7 +43,7 @@ from ._encoder import PING, Refusal
 from ._twin import Tail
 from .errors import LocalProtocolError
 
-__all__ = ["HIGH_WATER", "Operation", "Outbox", "operation_size"]
+__all__ = ["CHUNK_SIZE", "HIGH_WATER", "Operation", "Outbox", "operation_size"]
 
 Operation = bytes | tuple[bytes, bytes, bytes]
 """One protocol operation; a large payload stays a piece of its own so that it is not copied."""

@@ -120,7 +120,7 @@ class Client:
         except BaseException:
             if not mine:
                 self._writer.hand_over()
-            with pump.lock:
+            with pump.lock:  # what an interrupt left on its way out would else wait for the next call
                 pump.give_to_writer()
             raise
 
