@@ -20,6 +20,7 @@ OUTCOMES = {
     "StaleConnectionError": "unknown",
     "NATSTimeoutError": "unknown",
     "ServerError": "unknown",
+    "DefectError": "unknown",
     "MaxPayloadViolationError": "unknown",
     "MaxSubscriptionsError": "unknown",
 }

@@ -18,6 +18,7 @@ from nats_proto._life_cycle import CLOSE_GRACE
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
+    DefectError,
     NATSError,
     NoServersError,
     ServerError,
@@ -309,3 +310,50 @@ def test_the_end_by_the_server_keeps_its_words(text: str) -> None:
     assert isinstance(closed, Closed)
     assert isinstance(closed.error, ServerError)
     assert closed.error.text == text
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_defect_ends_the_session_at_once_and_everybody_is_told(state: str) -> None:
+    world = at(state)
+    sub = None
+    if state == "gone":
+        world.session.fail(ZeroDivisionError(), now=world.now)
+        world.pump()
+        assert [type(event.error) for event in world.events_of(Closed)] == [NoServersError]
+        return
+    if state not in ("draining", "drained"):
+        sub = world.session.subscribe("told")
+        world.session.publish("left", b"x" * 10)
+        world.session.request("asked", b"")
+    defect = ZeroDivisionError("in the client")
+    for _ in range(2):
+        world.session.fail(defect, now=world.now)
+    world.pump()
+    events = world.events()
+    closed = [event for event in events if isinstance(event, Closed)]
+    assert [type(event.error) for event in closed] == [DefectError]
+    assert closed[0].error is world.session.last_error
+    assert closed[0].error.__cause__ is defect
+    assert world.session.status is SessionStatus.CLOSED
+    assert world.session.next_timeout() is None
+    assert world.session.data_to_send() == []
+    if sub is not None:
+        assert isinstance(sub.error, ConnectionClosedError)
+        assert sub.error.__cause__ is closed[0].error
+        failed = [event.error for event in events if isinstance(event, RequestFailed)]
+        assert [type(error) for error in failed] == [ConnectionClosedError]
+    with pytest.raises(ConnectionClosedError, match="a defect in it"):
+        world.session.publish("late", b"")
+
+
+def test_a_defect_while_closing_ends_the_wait_for_the_last_write() -> None:
+    world = at("connected")
+    world.room = 0
+    world.session.publish("left", b"x" * 10)
+    close(world)
+    assert not world.events_of(Closed)
+    world.session.fail(ZeroDivisionError(), now=world.now)
+    world.pump()
+    [closed] = world.events_of(Closed)
+    assert isinstance(closed.error, DefectError)
+    assert closed.unsent_msgs == 1

@@ -34,6 +34,7 @@ from .errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
     ConnectionLostError,
+    DefectError,
     LocalProtocolError,
     NATSError,
     OutboundBufferLimitError,
@@ -132,6 +133,20 @@ class LifeCycle(Generic[MessageT]):
         for sub in (*self._traffic.subs, *self._traffic.subs.unfinished()):
             sub.discard()
         self._finish(None, now)
+
+    def fail(self, defect: BaseException, now: float) -> None:
+        """End over a defect of the client itself. Nothing more is written: nobody knows what the stream is like."""
+        if self.status is SessionStatus.CLOSED and self._close_by is None:
+            return
+        error = DefectError(
+            f"the client has failed and is closed, by a defect in it ({type(defect).__name__}: {defect})"
+        )
+        error.__cause__ = defect
+        self._link.last_error = error
+        self._close_error = self._close_error or error
+        self._finish(self._close_error, now)
+        if self._close_by is not None:
+            self._end()
 
     # --- what the connection and the link say ------------------------------------------------------------------------
 

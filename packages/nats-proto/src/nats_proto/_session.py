@@ -276,6 +276,14 @@ class Session(Generic[MessageT]):
         """
         self._life.close(now=now)
 
+    def fail(self, defect: BaseException, *, now: float) -> None:
+        """For the adapter, when its own code or the session has raised what it must not: end at once, and say so.
+
+        As `close`, but what is queued can still be read, nothing more is written, and every waiter, every iterator,
+        ``Closed.error`` and `last_error` get a `DefectError` whose cause is ``defect``. Does nothing after `Closed`.
+        """
+        self._life.fail(defect, now)
+
     # --- work --------------------------------------------------------------------------------------------------------
 
     @property

@@ -23,6 +23,7 @@ __all__ = [
     "ConnectionDrainingError",
     "ConnectionLostError",
     "CredentialsError",
+    "DefectError",
     "HeaderError",
     "HeadersNotSupportedError",
     "InvalidHeaderError",
@@ -169,6 +170,12 @@ class ConnectionClosedError(NATSError):
 
 class ConnectionDrainingError(NATSError):
     """The client or the subscription is draining and takes no new work of this kind."""
+
+
+class DefectError(NATSError):
+    """The client itself has failed and is closed: a defect in it, not in its use. ``__cause__`` is what was raised."""
+
+    outcome: ClassVar[Outcome] = "unknown"
 
 
 class NoServersError(NATSError):
