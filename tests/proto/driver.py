@@ -11,6 +11,8 @@ import random
 from typing import TypeVar
 
 from nats_proto import (
+    AdoptSuccessor,
+    CloseSuccessor,
     CloseTransport,
     Command,
     Connection,
@@ -18,6 +20,7 @@ from nats_proto import (
     ConnectOptions,
     Encoder,
     Frame,
+    OpenSuccessor,
     OpenTransport,
     Parser,
     Perform,
@@ -125,15 +128,34 @@ class Wire:
 class World:
     """One `Session`, its transports and its clock."""
 
-    def __init__(self, servers: str = "nats://a", *, seed: int = 1, start: bool = True, **options: object) -> None:
+    def __init__(
+        self,
+        servers: str = "nats://a",
+        *,
+        seed: int = 1,
+        start: bool = True,
+        two_transports: bool = False,
+        **options: object,
+    ) -> None:
         self.now = START
         self.options = ConnectOptions(**{"randomize_servers": False, **options})  # type: ignore[arg-type]
-        self.session: Session[CoreMessage] = Session(self.options, servers, rng=random.Random(seed))
+        self.session: Session[CoreMessage] = Session(
+            self.options, servers, rng=random.Random(seed), two_transports=two_transports
+        )
         self.dial: OpenTransport | None = None
         """The dial asked for last, until it is answered."""
         self.commands: list[Command] = []
         self.room: int | None = None
         """Bytes the transport still takes; None: all."""
+        self.next_dial: OpenSuccessor | None = None
+        """The dial of a successor asked for last, until it is answered."""
+        self.next_room: int | None = None
+        """Bytes the successor's transport still takes; None: all."""
+        self.adopts = True
+        """An `AdoptSuccessor` is answered as soon as may be; False: not."""
+        self._to_adopt = False
+        self._next_wire = bytearray()
+        self._next_pieces: list[bytes] = []
         self._wire = bytearray()
         self._pieces: list[bytes] = []
         self._events: list[SessionEvent] = []
@@ -147,15 +169,50 @@ class World:
         """After every call to the session: commands, data, and what came of it, events."""
         self._run_commands()
         self._write()
+        self._write_next()
         self._run_commands()
+        if self._to_adopt and self.adopts and not self._next_pieces:
+            self._adopt()
         self._events += self.session.events_received()
 
     def _run_commands(self) -> None:
         for command in self.session.commands_to_run():
             self.commands.append(command)
-            if not isinstance(command, Perform):
-                self._pieces.clear()
-                self.dial = command if isinstance(command, OpenTransport) else None
+            match command:
+                case OpenTransport() | CloseTransport():
+                    self._pieces.clear()
+                    self.dial = command if isinstance(command, OpenTransport) else None
+                case OpenSuccessor() | CloseSuccessor():
+                    self._next_pieces.clear()
+                    self._next_wire.clear()
+                    self._to_adopt = False
+                    self.next_dial = command if isinstance(command, OpenSuccessor) else None
+                case AdoptSuccessor():
+                    self._pieces.clear()
+                    self._to_adopt = True
+                case Perform():
+                    pass
+
+    def _adopt(self) -> None:
+        self._to_adopt = False
+        self._wire, self._next_wire = self._next_wire, bytearray()
+        self.session.transport_adopted(now=self.now)
+        self.pump()
+
+    def _write_next(self) -> None:
+        successor = self.session.successor
+        while successor is not None:
+            if not self._next_pieces:
+                self._next_pieces = successor.data_to_send()
+            data = b"".join(self._next_pieces)
+            taken = len(data) if self.next_room is None else min(self.next_room, len(data))
+            if not taken:
+                return
+            if self.next_room is not None:
+                self.next_room -= taken
+            self._next_wire += data[:taken]
+            self._next_pieces = [data[taken:]] if taken < len(data) else []
+            successor.data_sent(taken)
 
     def _write(self) -> None:
         while True:
@@ -242,6 +299,42 @@ class World:
             after = self.session.next_timeout()
             assert after is None or after > self.now, "the timer asks for the past"
         raise AssertionError("the timer never rests")
+
+    # --- the successor's server --------------------------------------------------------------------------------------
+
+    def accept_next(self) -> None:
+        """The dial of the successor succeeds."""
+        assert self.next_dial is not None
+        assert self.session.successor is not None
+        self.next_dial = None
+        self.session.successor.transport_connected(now=self.now)
+        self.pump()
+
+    def refuse_next(self) -> None:
+        """It fails."""
+        assert self.next_dial is not None
+        assert self.session.successor is not None
+        self.next_dial = None
+        self.session.successor.transport_failed(ConnectionRefusedError("refused"), now=self.now)
+        self.pump()
+
+    def feed_next(self, data: bytes) -> None:
+        """Bytes of the successor's server."""
+        assert self.session.successor is not None
+        self.session.successor.receive_data(data, now=self.now)
+        self.pump()
+
+    def cut_next(self) -> None:
+        """Its transport breaks."""
+        assert self.session.successor is not None
+        self.session.successor.transport_lost(ConnectionResetError("reset"), now=self.now)
+        self.pump()
+
+    def next_words(self) -> list[str]:
+        """What its transport took since the last call, as words."""
+        data = bytes(self._next_wire)
+        self._next_wire.clear()
+        return words_of(data)
 
     # --- what was seen -----------------------------------------------------------------------------------------------
 

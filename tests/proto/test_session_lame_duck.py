@@ -128,10 +128,10 @@ def test_a_refuge_may_be_discovered_later(busy: bool) -> None:
 def test_a_lame_duck_that_is_listed_again_is_a_refuge() -> None:
     world = pair()
     world.feed(LDM)
-    world.up()
-    world.feed(LDM)
+    world.up(server_id="B")
+    world.feed(info(ldm=True, server_id="B"))
     assert world.events()[-1] == LameDuckMode(server="nats://b:4222", migrating=False)
-    world.feed(info(connect_urls=["a:4222"]))
+    world.feed(info(connect_urls=["a:4222"], server_id="B"))
     assert world.events()[0] == LameDuckMode(server="nats://b:4222", migrating=True)
     assert world.dial is not None
     assert world.dial.server.host == "a"
@@ -160,6 +160,20 @@ def test_another_lame_duck_is_no_refuge() -> None:
     world.events()
     world.feed(LDM)
     assert world.events() == [LameDuckMode(server="nats://b:4222", migrating=False)]
+
+
+def test_the_lame_duck_by_another_name_is_no_refuge() -> None:
+    world = World("nats://a, nats://also-a, nats://a-again").ready()
+    world.feed(LDM)
+    for name in ("also-a", "a-again"):  # each may be another server until it was seen
+        assert world.dial is not None
+        assert world.dial.server.host == name
+        world.up(ldm=True)
+    assert world.dial is None
+    assert world.session.connected_url == "nats://a-again:4222"
+    assert world.events()[-1] == LameDuckMode(server="nats://a-again:4222", migrating=False)
+    world.wait(10 * LAME_DUCK_GRACE)
+    assert world.session.connected_url == "nats://a-again:4222"
 
 
 def test_it_is_said_once_for_each_connection() -> None:
@@ -234,8 +248,8 @@ def test_what_a_lost_connection_left_under_way_is_not_waited_for_on_the_next() -
     world.session.cancel_flush(world.session.flush())
     world.pump()
     world.cut()
-    world.up()
-    world.feed(LDM)
+    world.up(server_id="B")
+    world.feed(info(ldm=True, server_id="B"))
     assert world.session.status is SessionStatus.RECONNECTING
 
 

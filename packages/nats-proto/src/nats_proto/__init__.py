@@ -11,8 +11,10 @@ from . import errors as errors
 from ._authentication import Challenge, Credentials
 from ._effects import Call, Effect, ReadFile
 from ._events import (
+    AdoptSuccessor,
     AuthenticationFailed,
     Closed,
+    CloseSuccessor,
     CloseTransport,
     Command,
     Connected,
@@ -23,6 +25,7 @@ from ._events import (
     LameDuckMode,
     LifecycleEvent,
     MessagesAvailable,
+    OpenSuccessor,
     OpenTransport,
     Perform,
     PublishesDropped,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from ._parser import Parser, Role
     from ._pool import Attempt, ServerPool
     from ._session import Session
+    from ._successor import Successor
     from ._twin import accelerated
 else:
 
@@ -109,6 +113,8 @@ else:
                 from . import _pool as home
             case "Session":
                 from . import _session as home
+            case "Successor":
+                from . import _successor as home
             case "accelerated":
                 from . import _twin as home
             case "nkeys":
@@ -126,10 +132,12 @@ else:
 
 __all__ = [
     "CHUNK_SIZE",
+    "AdoptSuccessor",
     "Attempt",
     "AuthenticationFailed",
     "Call",
     "Challenge",
+    "CloseSuccessor",
     "CloseTransport",
     "Closed",
     "Command",
@@ -162,6 +170,7 @@ __all__ = [
     "Message",
     "MessagesAvailable",
     "OkFrame",
+    "OpenSuccessor",
     "OpenTransport",
     "Parser",
     "Perform",
@@ -195,6 +204,7 @@ __all__ = [
     "SubscriptionClosed",
     "SubscriptionState",
     "SubscriptionStatus",
+    "Successor",
     "UnsubscribeFrame",
     "__version__",
     "accelerated",

@@ -357,6 +357,11 @@ class Connection:
             self._end(self.wire.error)
         return wrapped
 
+    def say(self, operations: bytes, token: int) -> None:
+        """Write these next, the last of them a PING that has this token."""
+        self._out.append(operations)
+        self._pings.append(token)
+
     def pings_taken(self, tokens: list[int]) -> None:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
         self._pings.extend(tokens)

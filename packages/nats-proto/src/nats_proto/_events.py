@@ -21,7 +21,9 @@ from .errors import (
 )
 
 __all__ = [
+    "AdoptSuccessor",
     "AuthenticationFailed",
+    "CloseSuccessor",
     "CloseTransport",
     "Closed",
     "Command",
@@ -33,6 +35,7 @@ __all__ = [
     "LameDuckMode",
     "LifecycleEvent",
     "MessagesAvailable",
+    "OpenSuccessor",
     "OpenTransport",
     "Perform",
     "PublishesDropped",
@@ -251,6 +254,33 @@ class CloseTransport(Value, frozen=True):
     """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected."""
 
 
+class OpenSuccessor(Value, frozen=True):
+    """Dial ``address`` now, beside the transport that there is, and give up at ``deadline`` (absolute).
+
+    Only for a session that was told that its adapter can keep two transports. What belongs to this one is said to
+    ``Session.successor`` instead of the session: ``transport_connected`` or ``transport_failed``, and the bytes. The
+    session leaves a lame duck this way.
+    """
+
+    server: Server
+    address: tuple[str, int]
+    """Host and port: the server's, or those of the proxy in front of it."""
+    deadline: float
+
+
+class CloseSuccessor(Value, frozen=True):
+    """Close the successor's transport, or abandon its dial, at once. No answer is expected."""
+
+
+class AdoptSuccessor(Value, frozen=True):
+    """Close the transport, if it is still there: the successor's is the transport from now on.
+
+    Answer with ``Session.transport_adopted`` when what the successor gave to be written was written and reported, and
+    the last bytes read for it were given to it. Nothing is to be written meanwhile. `CloseTransport` or
+    `CloseSuccessor` may come first.
+    """
+
+
 class Perform(Value, frozen=True, eq=False):
     """Do this for the handshake under way: call a user's function, or read a file. It may block, or take for ever.
 
@@ -259,6 +289,8 @@ class Perform(Value, frozen=True, eq=False):
     """
 
     effect: Effect
+    successor: bool = False
+    """The handshake is that of the successor."""
 
 
-Command = OpenTransport | CloseTransport | Perform
+Command = OpenTransport | CloseTransport | OpenSuccessor | CloseSuccessor | AdoptSuccessor | Perform

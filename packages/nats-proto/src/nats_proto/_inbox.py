@@ -104,6 +104,10 @@ class RequestInbox:
                 return RequestFailed(waiting.token, no_responders(waiting.subject))
         return ReplyReceived(waiting.token, message)
 
+    def awaits(self, message: Message) -> bool:
+        """Whether it is the reply to a request that is still waited for."""
+        return message.subject[self._start :] in self._waiting
+
     def is_reply(self, message: Message, token: int) -> bool:
         """Whether `receive` would complete this request with it."""
         return message.sid == self.sid and message.subject[self._start :] == self._tokens.get(token)

@@ -8,6 +8,8 @@
                                 ▼                     │ link lost, overrun       │ PONG
                              CLOSED ◀─────────────────┴──────────────────────────┘   (and close() from anywhere)
 
+A lame duck is left for a `Successor` when the adapter can keep two transports, and else at a quiet moment.
+
 On a lost link: publishes not handed over whole stay, in order; flushes fail; requests wait on (or fail, by option);
 subscriptions stay and are told to the next connection first. A link lost while draining is not made again: what is
 queued can still be read, and the drain ends with an error that says what was left.
@@ -18,12 +20,12 @@ CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be wr
 
 from __future__ import annotations
 
-from typing import Final, Generic
+from typing import TYPE_CHECKING, Final, Generic
 
 from ._connection_events import ConnectionEnded, HandshakeCompleted, InfoReceived
 from ._drain import Drain
 from ._event_queue import EventQueue
-from ._events import Closed, Connected, Disconnected, Reconnected, Reconnecting, SessionEvent
+from ._events import Closed, Connected, Disconnected, LameDuckMode, Reconnected, Reconnecting, SessionEvent
 from ._link import Link, LinkDown, LinkGaveUp, LinkUp
 from ._options import ConnectOptions
 from ._outbox import CHUNK_SIZE, HIGH_WATER, operation_size
@@ -40,6 +42,10 @@ from .errors import (
     OutboundBufferLimitError,
 )
 
+if TYPE_CHECKING:
+    from ._connection import Connection
+    from ._successor import Successor
+
 __all__ = ["LifeCycle"]
 
 CLOSE_GRACE: Final = 0.5
@@ -55,14 +61,24 @@ class LifeCycle(Generic[MessageT]):
         "_drain",
         "_events",
         "_link",
+        "_message_type",
         "_options",
         "_status",
         "_traffic",
+        "_two_transports",
         "reconnects",
+        "successor",
     )
 
     def __init__(
-        self, link: Link, traffic: Traffic[MessageT], events: EventQueue[SessionEvent], options: ConnectOptions
+        self,
+        link: Link,
+        traffic: Traffic[MessageT],
+        events: EventQueue[SessionEvent],
+        options: ConnectOptions,
+        *,
+        message_type: type[MessageT],
+        two_transports: bool = False,
     ) -> None:
         self._link = link
         self._traffic = traffic
@@ -71,6 +87,10 @@ class LifeCycle(Generic[MessageT]):
         self._drain: Drain[MessageT] | None = None
         self._close_by: float | None = None
         self._close_error: NATSError | None = None
+        self._message_type = message_type
+        self._two_transports = two_transports
+        self.successor: Successor[MessageT] | None = None
+        """The next connection, while the one to a lame duck is still up."""
         self.status = SessionStatus.DISCONNECTED
         self.reconnects = 0
 
@@ -115,7 +135,7 @@ class LifeCycle(Generic[MessageT]):
         subs = self._traffic.user_subscriptions
         self._drain = drain = Drain((*self._traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
-        self._link.settle()
+        self._settle()
         if not self._link.up:
             self._link.stop()
             self._traffic.outbox.abandon()
@@ -176,6 +196,9 @@ class LifeCycle(Generic[MessageT]):
                     self._link_down(error, final, now)
                 case LinkGaveUp(error=error):
                     self._finish(error, now)
+                case LameDuckMode(migrating=True) if self._two_transports:
+                    self._events.add(event)
+                    self._begin_succession(now)
                 case _:
                     if isinstance(event, Reconnecting) and self.status is SessionStatus.CONNECTING:
                         # The first connect goes on in the background.
@@ -200,6 +223,13 @@ class LifeCycle(Generic[MessageT]):
         if self._options.fail_requests_on_disconnect:
             self._traffic.fail_requests(self._lost("request", error))
         self._events.add(Disconnected(server=str(self._link.server), error=error))
+        successor = self.successor
+        if successor is not None and successor.joined and self._drain is None and self._close_by is None:
+            self.status = SessionStatus.RECONNECTING
+            successor.old_lost()
+            return
+        if successor is not None:
+            successor.cancel()
         if self._close_by is not None:
             self._end()
         elif self._drain is not None:
@@ -210,6 +240,63 @@ class LifeCycle(Generic[MessageT]):
         else:
             self.status = SessionStatus.RECONNECTING
             self._link.retry(error, now=now, immediate=error is None)
+
+    # --- from a lame duck to its successor ---------------------------------------------------------------------------
+
+    def _begin_succession(self, now: float) -> None:
+        from ._successor import Successor  # only who meets a lame duck pays for loading it
+
+        if self.successor is not None:
+            self.successor.cancel()  # it only waits for late copies any more
+        successor = Successor(
+            self, self._link, self._traffic, self._events, self._options, message_type=self._message_type, now=now
+        )
+        if not successor.over:
+            self.successor = successor
+
+    def _settle(self) -> None:
+        """The session is ending: it stays where it is, unless it is on its way already."""
+        self._link.settle()
+        if self.successor is not None and not self.successor.committed:
+            self.successor.cancel()
+
+    def leave_link(self, now: float) -> None:
+        """Give up the connection without waiting for anything."""
+        self._link.leave()
+        self.follow_link(now)
+
+    def successor_lost(self, error: NATSError, now: float) -> None:
+        """The only connection that was left is gone before it was adopted."""
+        if self._link.up:
+            self._link.leave(error)
+        else:
+            self._link.retry(error, now=now)
+        self.follow_link(now)
+
+    def forget_successor(self, successor: Successor[MessageT]) -> None:
+        """It has come to its end, whatever that is."""
+        if self.successor is successor:
+            self.successor = None
+        if self._traffic.successor is successor:
+            self._traffic.successor = None
+
+    def adopt(self, successor: Successor[MessageT], now: float) -> Connection:
+        """The successor's connection is the connection from now on, and nothing was lost on the way."""
+        connection, attempt, info = successor.adopted()
+        lost = not self._link.up
+        if not lost:
+            self._events.add(Disconnected(server=str(self._link.server), error=None))
+        self._traffic.outbox.begin()
+        self._traffic.server_allows(max_payload=info.max_payload, headers=info.headers)
+        self._traffic.adopt(successor.operations())
+        self.reconnects += 1
+        self._events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
+        if lost:
+            self.status = SessionStatus.CONNECTED
+        successor.linger(now)
+        self._link.adopt(connection, attempt, info, now=now)
+        self.follow_link(now)
+        return connection
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -245,6 +332,8 @@ class LifeCycle(Generic[MessageT]):
 
     def written(self) -> None:
         """Bytes were handed over: an end that waited for that has come."""
+        if self.successor is not None:
+            self.successor.written()
         if self._close_by is not None and not self._unwritten():
             self._end()
 
@@ -259,7 +348,7 @@ class LifeCycle(Generic[MessageT]):
         if self.status is SessionStatus.CLOSED:
             return
         self.status = SessionStatus.CLOSED
-        self._link.settle()
+        self._settle()
         self._close_error = error
         self._traffic.fail_requests(self._closed_error("request"))
         self._traffic.fail_flushes(self._closed_error("flush"))
@@ -273,6 +362,8 @@ class LifeCycle(Generic[MessageT]):
     def _end(self) -> None:
         self._close_by = None
         self._drain = None
+        if self.successor is not None:
+            self.successor.cancel()
         outbox = self._traffic.outbox
         unsent = list(outbox.unsent_publishes())
         outbox.clear()
@@ -286,19 +377,23 @@ class LifeCycle(Generic[MessageT]):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        if self._drain is None and self._close_by is None and self._link.migrating_since is None:
+        successor = self.successor
+        if successor is None and self._drain is None and self._close_by is None and self._link.migrating_since is None:
             return self._link.next_timeout()  # nearly always, and adapters ask after every call
         drain_by: float | None = None
         if self._drain is not None:
             drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
         # A call that answers or writes the last thing waited for makes the moment to leave a lame duck: now, then.
         leave_by = self._link.migrating_since if self._traffic.quiet else None
-        deadlines = (self._link.next_timeout(), leave_by, drain_by, self._close_by)
+        of_successor = successor.next_timeout() if successor is not None else None
+        deadlines = (self._link.next_timeout(), of_successor, leave_by, drain_by, self._close_by)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due. (The connection's own time is told to it by the session.)"""
         self._link.handle_timeout(now=now)
+        if self.successor is not None:
+            self.successor.handle_timeout(now)
         self.follow_link(now)
         self.drain_progress(now)
         if self._drain is not None and now >= self._drain.deadline:

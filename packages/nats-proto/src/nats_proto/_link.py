@@ -25,6 +25,7 @@ from typing import Final
 from ._connection import Connection
 from ._connection_events import ConnectionEnded, EffectWanted, HandshakeCompleted, InfoReceived
 from ._events import (
+    AdoptSuccessor,
     AuthenticationFailed,
     CloseTransport,
     Command,
@@ -52,10 +53,10 @@ from .errors import (
     TransportError,
 )
 
-__all__ = ["Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
+__all__ = ["LAME_DUCK_GRACE", "Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp", "chained"]
 
 LAME_DUCK_GRACE: Final = 5.0
-"""Seconds that moving away from a lame duck waits for a moment without open requests; servers stay for longer."""
+"""Seconds that leaving a lame duck waits for its moment; servers stay for longer."""
 
 MAX_LISTED: Final = 10
 MAX_FAILURE: Final = 300
@@ -108,10 +109,13 @@ class Link:
         "_may_migrate",
         "_message_type",
         "_migrate_by",
+        "_migrating",
         "_options",
         "_parting",
         "_pool",
         "_state",
+        "_succeeding",
+        "_two_transports",
         "_was_up",
         "commands",
         "connection",
@@ -121,7 +125,9 @@ class Link:
         "server",
     )
 
-    def __init__(self, pool: ServerPool, options: ConnectOptions, *, message_type: type[Message]) -> None:
+    def __init__(
+        self, pool: ServerPool, options: ConnectOptions, *, message_type: type[Message], two_transports: bool = False
+    ) -> None:
         self._pool = pool
         self._options = options
         self._message_type = message_type
@@ -135,7 +141,13 @@ class Link:
         self._lame_duck = False
         """That was told to the pool and the user."""
         self._may_migrate = options.lame_duck_migration and options.allow_reconnect
+        self._migrating = False
+        """It is to be left, now or as soon as may be."""
         self._migrate_by: float | None = None
+        """Without a second transport: when at the latest."""
+        self._two_transports = two_transports
+        self._succeeding: Server | None = None
+        """Where the successor of this connection is made."""
         self._parting = False
         """What the connection was for is done: however it ends now, nothing is lost."""
         self.commands: list[Command] = []
@@ -153,7 +165,7 @@ class Link:
 
     @property
     def migrating_since(self) -> float | None:
-        """The server is a lame duck and there is another: `migrate` waits for its moment. None: it is no such thing."""
+        """The server is a lame duck, there is another and no second transport: `migrate` waits for its moment."""
         return None if self._migrate_by is None else self._migrate_by - LAME_DUCK_GRACE
 
     # --- the way round -----------------------------------------------------------------------------------------------
@@ -167,8 +179,10 @@ class Link:
         """The link is down: begin again, with the next server of the pool."""
         self._first_walk = False
         self._pool.begin(now=now, immediate=immediate)
+        if self._succeeding is not None and self.server is not None and self.server in self._pool:
+            self._pool.lame_duck(self.server)  # others had their turn meanwhile, and it would come before them
         if isinstance(error, AuthenticationError):
-            self._report_authentication(error, now)
+            self._report_authentication(error, now, self.server)
         self._open_next(error, now)
 
     def hurry(self, *, now: float) -> None:
@@ -183,9 +197,9 @@ class Link:
         self._drop_connection()
         self._state = _State.STOPPED
 
-    def leave(self) -> None:
-        """Give up the connection by our own wish."""
-        self._lose(None)
+    def leave(self, error: NATSError | None = None) -> None:
+        """Give up the connection, by our own wish when there is no error."""
+        self._lose(error)
 
     def say_goodbye(self) -> bool:
         """For good, when all else was written: whether a layer has a word for it that was not written yet."""
@@ -211,8 +225,7 @@ class Link:
         self._state = _State.DIALLING
         self._attempt = attempt
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
-        proxy = self._options.proxy
-        address = proxy.address if isinstance(proxy, Proxy) else attempt.server.address
+        address = self.address_of(attempt.server)
         self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline, attempt.round))
         if not self._first_walk:
             delay = max(0.0, attempt.at - now)
@@ -220,20 +233,27 @@ class Link:
                 Reconnecting(server=attempt.server.url, attempt=attempt.number, delay=delay, error=error)
             )
 
+    def address_of(self, server: Server) -> tuple[str, int]:
+        """What to dial for it."""
+        proxy = self._options.proxy
+        return proxy.address if isinstance(proxy, Proxy) else server.address
+
     def _attempt_failed(self, error: NATSError, now: float) -> None:
         self.last_error = error
         self._attempt = None
         self._deadline = None
-        if isinstance(error, AuthenticationError):
-            self._report_authentication(error, now)
-        else:
-            self._pool.record_failure(error, now=now)
+        self._record_failure(error, now)
         self._open_next(error, now)
 
-    def _report_authentication(self, error: AuthenticationError, now: float) -> None:
-        server = self._pool.current
-        dropped = self._pool.record_failure(error, now=now)
-        if server is not None:
+    def _record_failure(self, error: NATSError, now: float) -> None:
+        if isinstance(error, AuthenticationError):
+            self._report_authentication(error, now, self._pool.current)
+        else:
+            self._pool.record_failure(error, now=now)
+
+    def _report_authentication(self, error: AuthenticationError, now: float, server: Server | None) -> None:
+        if server is not None and server in self._pool:
+            dropped = self._pool.record_failure(error, now=now, server=server)
             self.events.append(AuthenticationFailed(server=server.url, error=error, dropped=dropped))
 
     def _no_servers(self, error: NATSError | None) -> NoServersError:
@@ -253,7 +273,8 @@ class Link:
         attempt = self._pending_attempt("transport_connected")
         assert self._deadline is not None  # DIALLING always has one
         self._state = _State.HANDSHAKE
-        self._leaving = self._lame_duck = False
+        self._leaving = self._lame_duck = self._migrating = False
+        self._succeeding = None
         self.server = attempt.server
         self.connection = Connection(
             attempt.server, self._options, deadline=self._deadline, message_type=self._message_type
@@ -266,12 +287,12 @@ class Link:
         proxy = self._options.proxy
         through = f" (proxy {proxy})" if isinstance(proxy, Proxy) else ""
         what = f"cannot connect to server {attempt.server}{through}"
-        self._attempt_failed(_chained(TransportError, what, error), now)
+        self._attempt_failed(chained(TransportError, what, error), now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed; nothing to do when the connection was given up before."""
         if self.connection is not None:
-            lost = _chained(ConnectionLostError, f"connection to server {self.server} was lost", error)
+            lost = chained(ConnectionLostError, f"connection to server {self.server} was lost", error)
             self.ended(ConnectionEnded(lost), now)
 
     def _pending_attempt(self, call: str) -> Attempt:
@@ -310,7 +331,7 @@ class Link:
         self._first_walk = False
         self._attempt = None
         self._state = _State.UP
-        self._pool.record_success(now=now)
+        self._pool.record_success(now=now, server_id=event.info.server_id)
         self.events.append(LinkUp(first, attempts))
         self._learn(event.info, now, quiet=first)
 
@@ -347,12 +368,12 @@ class Link:
 
     def _learn(self, info: ServerInfo, now: float, *, quiet: bool = False) -> None:
         assert self.server is not None  # UP has a server
-        new = self._pool.discover(info.connect_urls, current=self.server)
+        new = self._pool.discover(info.connect_urls, current=self.server, keep=self._succeeding)
         if new and not quiet:
             self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
-        if self._leaving and self._migrate_by is None:
-            migrating = self._may_migrate and self._has_refuge()
-            if migrating:
+        if self._leaving and not self._migrating:
+            migrating = self._migrating = self._may_migrate and self._has_refuge()
+            if migrating and not self._two_transports:
                 self._migrate_by = now + LAME_DUCK_GRACE
             if migrating or not self._lame_duck:
                 self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
@@ -373,7 +394,49 @@ class Link:
         self._migrate_by = None
 
     def _has_refuge(self) -> bool:
-        return any(server != self.server and not self._pool.is_lame_duck(server) for server in self._pool.servers)
+        """Whether there may be another server. What an address leads to is known only to who was there."""
+        assert self.server is not None  # UP has a server
+        here = self.info.server_id if self.info is not None else ""
+        for server in self._pool.servers:
+            if self._two_transports and server.named:
+                return True  # the next look at a name may find another server, and it costs nothing to try
+            if server != self.server and not self._pool.is_lame_duck(server):
+                known = self._pool.id_of(server)
+                if not known or known != here:
+                    return True
+        return False
+
+    def begin_succession(self, *, now: float) -> None:
+        """Another connection is to be made beside this one."""
+        self._pool.begin(now=now, counting=False)
+
+    def next_successor(self, *, now: float) -> Attempt | None:
+        """The server to try for it; None when there is none."""
+        attempt = self._pool.next_attempt(now=now)
+        self._migrating = attempt is not None
+        self._succeeding = None if attempt is None else attempt.server
+        return attempt
+
+    def successor_failed(self, error: NATSError, *, now: float) -> None:
+        """It could not be had there."""
+        self.last_error = error
+        self._record_failure(error, now)
+
+    def hand_over(self) -> None:
+        """This connection is done: its successor takes its place when the adapter has its transport."""
+        self.commands.append(AdoptSuccessor())
+        self._drop_connection()
+
+    def adopt(self, connection: Connection, attempt: Attempt, info: ServerInfo, *, now: float) -> None:
+        """Go on with this connection, whose handshake is done."""
+        self._state = _State.UP
+        self._leaving = self._lame_duck = self._migrating = False
+        self._succeeding = None
+        self.connection = connection
+        self.server = attempt.server
+        self.info = info
+        self._pool.record_success(now=now, server_id=info.server_id)
+        self._learn(info, now)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -396,7 +459,7 @@ class Link:
             )
 
 
-def _chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:
+def chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:
     """An error of ours for what the operating system said, chained to it.
 
     Not to where it was said: the frames there may have had a CONNECT line in their hands.

@@ -168,6 +168,11 @@ class Outbox:
         self._quick = allowed
         self.full = self._full
 
+    @property
+    def reported(self) -> bool:
+        """Everything that was taken was accepted by the transport."""
+        return not self._unaccepted
+
     def append(self, operation: Operation) -> None:
         """Add one operation behind all others."""
         if not isinstance(operation, bytes):

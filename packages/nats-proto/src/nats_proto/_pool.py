@@ -87,6 +87,7 @@ class _Entry(msgspec.Struct, eq=False):
     failure: NATSError | None = None
     refusal: tuple[type[AuthenticationError], str] | None = None
     lame_duck: bool = False
+    server_id: str = ""
     dropped: bool = False
 
 
@@ -102,6 +103,7 @@ class ServerPool:
     __slots__ = (
         "_ahead",
         "_behind",
+        "_counting",
         "_current",
         "_entries",
         "_failed",
@@ -162,16 +164,18 @@ class ServerPool:
         self._number = 0
         self._round = 0  # no outage
         self._rounds: int | None = None
+        self._counting = True
         self._not_before = 0.0
         self._hurry = False
 
     # --- an outage ---------------------------------------------------------------------------------------------------
 
-    def begin(self, *, now: float, rounds: int | None = None, immediate: bool = False) -> None:
+    def begin(self, *, now: float, rounds: int | None = None, immediate: bool = False, counting: bool = True) -> None:
         """The first connect, or a new outage: forget what was tried; the rotation goes on where it stopped.
 
         ``rounds`` makes it a walk for somebody who waits: so many rounds, no jitter in front, no limit of attempts.
-        ``immediate``: the first attempt comes now. Raises `ConfigurationError` for less than one round.
+        ``immediate``: the first attempt comes now. ``counting`` False: failed attempts do not count, there is still a
+        connection. Raises `ConfigurationError` for less than one round.
         """
         if rounds is not None and rounds < 1:
             raise ConfigurationError(f"rounds must be 1 or more: {rounds!r}")
@@ -183,6 +187,7 @@ class ServerPool:
         self._number = 0
         self._round = 1
         self._rounds = rounds
+        self._counting = counting and rounds is None
         self._hurry = immediate
         self._not_before = now if immediate or rounds is not None else now + self._some_jitter()
 
@@ -200,13 +205,13 @@ class ServerPool:
         self._behind.append(entry)
         self._current = entry
         self._number += 1
-        if self._rounds is None:
+        if self._counting:
             entry.attempts += 1
         entry.last_dial = self._earliest(entry, now)
         self._hurry = False
         return Attempt(entry.server, entry.last_dial, self._number, self._round)
 
-    def record_success(self, *, now: float) -> None:
+    def record_success(self, *, now: float, server_id: str = "") -> None:
         """The handshake with the current server is done: its attempts, refusal and lame duck mark are forgotten.
 
         The outage is over; the next one starts with `begin`. Raises `LocalProtocolError` without a current server.
@@ -216,6 +221,7 @@ class ServerPool:
         entry.attempts = 0
         entry.refusal = None
         entry.lame_duck = False
+        entry.server_id = server_id
         self._ahead.extend(self._behind)
         _take_out(self._ahead, entry)
         self._behind = deque([entry])
@@ -255,20 +261,23 @@ class ServerPool:
         _take_out(side, entry)
         side.append(entry)
 
-    def discover(self, connect_urls: Iterable[str], *, current: Server) -> tuple[Server, ...]:
+    def discover(
+        self, connect_urls: Iterable[str], *, current: Server, keep: Server | None = None
+    ) -> tuple[Server, ...]:
         """Take the list of an INFO of ``current``; returns the servers that are new to the pool.
 
         New ones come behind those still ahead, in random order among themselves, with scheme, user information and
-        TLS name of ``current``. Discovered ones that are not listed leave, except ``current``; those the user named
-        stay. Entries that cannot be used are skipped one by one. A list with nothing usable changes nothing; of a long
-        one the first 1,000 usable entries count, and nothing behind the first 20,000 entries.
+        TLS name of ``current``. Discovered ones that are not listed leave, except ``current`` and ``keep``; those the
+        user named stay. Entries that cannot be used are skipped one by one. A list with nothing usable changes nothing;
+        of a long one the first 1,000 usable entries count, and nothing behind the first 20,000 entries.
         """
         listed = {} if self._ignore_discovered else _usable(connect_urls)
         if not listed:
             return ()
         here = _address(current)
+        kept = {here} if keep is None else {here, _address(keep)}
         for address, entry in list(self._entries.items()):
-            if not (entry.server.explicit or address in listed or address == here):
+            if not (entry.server.explicit or address in listed or address in kept):
                 self._drop(entry)
             elif address in listed and address != here:
                 entry.lame_duck = False
@@ -306,6 +315,14 @@ class ServerPool:
         entry = self._entries.get(_address(server))
         return entry is not None and entry.lame_duck
 
+    def id_of(self, server: Server) -> str:
+        """The ``server_id`` of whoever was reached at its address last; empty when nobody was."""
+        entry = self._entries.get(_address(server))
+        return "" if entry is None else entry.server_id
+
+    def __contains__(self, server: Server) -> bool:
+        return _address(server) in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -336,7 +353,7 @@ class ServerPool:
         while side := self._ahead or self._behind:
             entry = side[0]
             if not entry.dropped:
-                if self._rounds is not None or entry.attempts < self._max_attempts:
+                if not self._counting or entry.attempts < self._max_attempts:
                     break
                 self._drop(entry)
             side.popleft()

@@ -7,11 +7,16 @@ is completed by its own PONG and no other. A flush nobody waits for any more kee
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ._events import FlushCompleted, FlushFailed
 from .errors import NATSError
 
-__all__ = ["RoundTrips"]
+__all__ = ["LAST_TOKEN", "RoundTrips"]
+
+LAST_TOKEN: Final = 0
+"""Of the PING behind the last operation that a connection has to read before another is left. All others count from 1.
+"""
 
 
 class RoundTrips:

@@ -101,6 +101,11 @@ class Server(Value, frozen=True, kw_only=True):
         return (self.host, self.port)
 
     @property
+    def named(self) -> bool:
+        """Its host is a name, which may stand for several servers, and not an IP address."""
+        return not _is_ip(self.host)
+
+    @property
     def secure(self) -> bool:
         """TLS is wanted."""
         return self.scheme == _SECURED[self.scheme]

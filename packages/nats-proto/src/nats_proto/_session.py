@@ -15,7 +15,7 @@ and after *every* call drains events, commands, data and deadline, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Generic, overload
 
 from ._connection import Connection
@@ -36,6 +36,8 @@ from ._events import (
     RequestFailed,
     ServerErrorReceived,
     SessionEvent,
+    SlowConsumer,
+    SubscriptionClosed,
 )
 from ._frames import Message
 from ._handshake import load_default_context
@@ -47,6 +49,7 @@ from ._life_cycle import LifeCycle
 from ._link import Link
 from ._options import ConnectOptions
 from ._pool import ServerPool
+from ._round_trips import LAST_TOKEN
 from ._run import Run
 from ._server import Server, read_servers
 from ._stats import StatsSnapshot
@@ -55,12 +58,15 @@ from ._subscription import MessageT, SubscriptionState
 from ._traffic import Payload, Traffic
 from .errors import (
     ConnectionLostError,
+    LocalProtocolError,
     NATSError,
     PermissionsError,
 )
 
 if TYPE_CHECKING:
     import random
+
+    from ._successor import Successor
 
 __all__ = ["Session"]
 
@@ -79,15 +85,21 @@ class Session(Generic[MessageT]):
     """A NATS client without its I/O. ``servers``: one URL, several, or a comma-separated string.
 
     ``rng`` shuffles servers, spreads waits, and makes inboxes: give `random.SystemRandom()` unless a test wants to
-    repeat itself. ``message_type``: the subclass of `Message` that subscriptions deliver. Raises what `parse_servers`
-    raises.
+    repeat itself. ``message_type``: the subclass of `Message` that subscriptions deliver. ``two_transports``: the
+    adapter can keep a second transport beside the first for a moment, so a lame duck is left when there is another
+    connection; else it is left first. Raises what `parse_servers` raises.
 
     Not safe for use by several threads at once: the adapter brings a lock if it needs one.
     """
 
     @overload
     def __init__(
-        self: Session[Message], options: ConnectOptions, servers: str | Iterable[str | Server], *, rng: random.Random
+        self: Session[Message],
+        options: ConnectOptions,
+        servers: str | Iterable[str | Server],
+        *,
+        rng: random.Random,
+        two_transports: bool = False,
     ) -> None: ...
     @overload
     def __init__(
@@ -97,6 +109,7 @@ class Session(Generic[MessageT]):
         *,
         rng: random.Random,
         message_type: type[MessageT],
+        two_transports: bool = False,
     ) -> None: ...
     def __init__(  # pyright: ignore[reportInconsistentOverload]  # the default belongs to the first overload
         self,
@@ -105,6 +118,7 @@ class Session(Generic[MessageT]):
         *,
         rng: random.Random,
         message_type: type[MessageT] = Message,  # type: ignore[assignment]  # the first overload makes MessageT Message
+        two_transports: bool = False,
     ) -> None:
         found = read_servers(servers)
         del servers
@@ -130,7 +144,7 @@ class Session(Generic[MessageT]):
         )
         self.receive_size = RECEIVE_SIZE
         """For the adapter: how many bytes to receive at once, the next time (64 to 256 KiB, by what came last)."""
-        self._link = Link(self._pool, options, message_type=message_type)
+        self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
         self._outbox = self._traffic.outbox
@@ -142,7 +156,14 @@ class Session(Generic[MessageT]):
         """
         self._wire = Wire()
         """Of the last connection: reports of its transport may still come."""
-        self._life = LifeCycle(self._link, self._traffic, self._events, options)
+        self._life = LifeCycle(
+            self._link,
+            self._traffic,
+            self._events,
+            options,
+            message_type=message_type,
+            two_transports=two_transports,
+        )
 
     # --- the pump ----------------------------------------------------------------------------------------------------
 
@@ -183,7 +204,9 @@ class Session(Generic[MessageT]):
         connection = self._link.connection
         if connection is None:
             return []
-        pieces, pings = self._outbox.take(BATCH_SIZE if self._link.up else 0, connection.own_data())
+        successor = self._life.successor
+        takes = self._link.up and (successor is None or not successor.parting)
+        pieces, pings = self._outbox.take(BATCH_SIZE if takes else 0, connection.own_data())
         if pings:
             connection.pings_taken(pings)
         return connection.wrap(pieces)
@@ -230,13 +253,38 @@ class Session(Generic[MessageT]):
         self._link.transport_lost(error, now=now)
         self._life.follow_link(now)
 
+    @property
+    def successor(self) -> Successor[MessageT] | None:
+        """The connection that is made beside the one to a lame duck: its transport's calls go to it."""
+        return self._life.successor
+
+    def transport_adopted(self, *, now: float) -> None:
+        """The successor's transport is the transport, as `AdoptSuccessor` wanted: its calls go to the session now.
+
+        `LocalProtocolError` when that was not asked for, or when what the successor gave was not all written.
+        """
+        successor = self._life.successor
+        if successor is None:
+            raise LocalProtocolError("transport_adopted: there is no successor")
+        connection = self._life.adopt(successor, now)
+        self._wire = connection.wire
+        self._handle(connection, now)
+
     def performed(self, command: Perform, result: object, *, now: float) -> None:
         """The result of what a `Perform` asked for. One that comes too late is ignored."""
+        if command.successor:
+            if self._life.successor is not None:
+                self._life.successor.performed(command, result, now)
+            return
         self._link.performed(command, result)
         self._after_effect(now)
 
     def perform_failed(self, command: Perform, error: BaseException, *, now: float) -> None:
         """What a `Perform` asked for could not be had: that attempt fails. One that comes too late is ignored."""
+        if command.successor:
+            if self._life.successor is not None:
+                self._life.successor.perform_failed(command, error, now)
+            return
         self._link.perform_failed(command, error)
         self._after_effect(now)
 
@@ -391,7 +439,7 @@ class Session(Generic[MessageT]):
         None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
         link = self._link
-        if link.connection is None or link.migrating_since is not None:
+        if link.connection is None or link.migrating_since is not None or self._life.successor is not None:
             return None
         message = link.connection.whole_message(data)
         return self._traffic.take_reply(message, token) if isinstance(message, self._message_type) else None
@@ -472,6 +520,10 @@ class Session(Generic[MessageT]):
         message_type = self._message_type
         traffic = self._traffic
         deliver = traffic.subs.deliver
+        successor = self._life.successor
+        overlapping = successor is not None and successor.overlapping
+        if successor is not None and overlapping:
+            deliver = successor.deliver
         inbox_sid = traffic.inbox.sid
         for event in connection.runs_received():
             if isinstance(event, message_type):
@@ -481,29 +533,40 @@ class Session(Generic[MessageT]):
                     traffic.announce_messages()
                     self._events.add(noteworthy)
             elif isinstance(event, Run):
-                self._take_run(event)
+                self._take_run(event, deliver, one_by_one=overlapping)
             else:
                 traffic.announce_messages()
                 self._handle_control(event, now)
                 if self._link.connection is not connection:
                     break  # it was given up over this event: what came behind it is not heard any more
+        if successor is not None and overlapping:
+            successor.check_overlap(now)
         self._life.migrate(now)
 
-    def _take_run(self, run: Run) -> None:
+    def _take_run(
+        self,
+        run: Run,
+        deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
+        *,
+        one_by_one: bool,
+    ) -> None:
         traffic = self._traffic
         messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
         if run.sid == traffic.inbox.sid:
             for message in messages:
                 traffic.receive_reply(message)
-        elif not traffic.subs.deliver_run(run):
+        elif one_by_one or not traffic.subs.deliver_run(run):
             for message in messages:
-                noteworthy = traffic.subs.deliver(message)
+                noteworthy = deliver(message)
                 if noteworthy is not None:
                     traffic.announce_messages()
                     self._events.add(noteworthy)
 
     def _handle_control(self, event: ConnectionEvent, now: float) -> None:
         match event:
+            case PongReceived(token=token) if token == LAST_TOKEN:
+                if self._life.successor is not None:
+                    self._life.successor.old_said_all()
             case PongReceived():
                 self._traffic.receive_pong(event, now)
             case EffectWanted():

@@ -49,6 +49,10 @@ class SubscriptionTable(Generic[MessageT]):
     def __contains__(self, sub: SubscriptionState[MessageT]) -> bool:
         return self._by_sid.get(sub.sid) is sub
 
+    def get(self, sid: int) -> SubscriptionState[MessageT] | None:
+        """The subscription with this number, unless it has closed."""
+        return self._by_sid.get(sid)
+
     def add(
         self,
         subject: str,

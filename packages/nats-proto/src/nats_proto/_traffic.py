@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from ._connection_events import PongReceived
 from ._encoder import Encoder
@@ -23,6 +23,9 @@ from ._subjects import validate_queue, validate_subscription_subject
 from ._subscription import MessageT, SubscriptionState, SubscriptionStatus
 from ._subscription_table import SubscriptionTable
 from .errors import ConnectionLostError, NATSError, PermissionsError
+
+if TYPE_CHECKING:
+    from ._successor import Successor
 
 __all__ = ["Traffic"]
 
@@ -43,6 +46,7 @@ class Traffic(Generic[MessageT]):
         "outbox",
         "round_trips",
         "subs",
+        "successor",
     )
 
     def __init__(self, events: EventQueue[SessionEvent], *, inbox_prefix: str, rng: random.Random) -> None:
@@ -56,6 +60,8 @@ class Traffic(Generic[MessageT]):
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
         self.inbox = RequestInbox(inbox_prefix, rng)
         self.round_trips = RoundTrips()
+        self.successor: Successor[MessageT] | None = None
+        """Who hears of every subscription as well, while a lame duck is left."""
 
     @property
     def quiet(self) -> bool:
@@ -149,6 +155,8 @@ class Traffic(Generic[MessageT]):
             max_pending_bytes=max_pending_bytes,
         )
         self._append_control(operation)
+        if self.successor is not None:
+            self.successor.subscribed(sub)
         if max_msgs is not None:
             self._append_control(self.encoder.unsubscribe(sub.sid, max_msgs))
         return sub
@@ -169,7 +177,7 @@ class Traffic(Generic[MessageT]):
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
             return
         if not sub.draining:
-            self._append_control(self.encoder.unsubscribe(sub.sid))
+            self._end_interest(sub)
         self.close_subscription(sub)
 
     def drain_subscription(self, sub: SubscriptionState[MessageT]) -> None:
@@ -186,7 +194,12 @@ class Traffic(Generic[MessageT]):
         """UNSUB leaves; the subscription closes with the PONG of a later round trip."""
         if not sub.draining:
             sub.status = SubscriptionStatus.DRAINING
-            self._append_control(self.encoder.unsubscribe(sub.sid))
+            self._end_interest(sub)
+
+    def _end_interest(self, sub: SubscriptionState[MessageT]) -> None:
+        self._append_control(self.encoder.unsubscribe(sub.sid))
+        if self.successor is not None:
+            self.successor.unsubscribed(sub.sid)
 
     def close_subscription(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> None:
         """No more messages for it; those queued can still be read."""
@@ -239,6 +252,12 @@ class Traffic(Generic[MessageT]):
         """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
         self._up = True
         self.outbox.prepend(self.subs.restore(self.encoder))
+        self.drop_refused()
+
+    def adopt(self, operations: list[bytes]) -> None:
+        """The successor's connection takes operations, first what it has to hear about subscriptions."""
+        self._up = True
+        self.outbox.prepend(operations)
         self.drop_refused()
 
     def drop_refused(self) -> None:
