@@ -466,6 +466,10 @@ def chained(error_type: type[TransportError], what: str, error: Exception) -> NA
     """
     if isinstance(error, NATSError):
         return error
-    wrapped = error_type(f"{what}: {str(error) or type(error).__name__}")
+    try:
+        text = str(error)
+    except Exception:  # one of the user's resolver, whose text cannot be made
+        text = ""
+    wrapped = error_type(f"{what}: {text or type(error).__name__}")
     wrapped.__cause__ = error.with_traceback(None)
     return wrapped

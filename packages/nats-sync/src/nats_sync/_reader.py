@@ -135,14 +135,14 @@ class Reader:
         if command.at > now:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
-        failure: OSError | None = None
+        failure: Exception | None = None
         transport: Transport | None = None
         try:
             transport = Transport(self._dialler.dial(*command.address, command.deadline))
-        except OSError as error:
-            failure = error
         except Interrupted:
             return
+        except Exception as error:  # a resolver may raise anything
+            failure = error
         pump = self._pump
         with self._nobody_sends(), pump.lock:
             wanted = not pump.commands

@@ -31,7 +31,8 @@ from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
-from ._transport import Transport, milliseconds
+from ._polling import LONGEST, READABLE, Poll, close_poll, milliseconds, new_poll
+from ._transport import Transport
 
 if TYPE_CHECKING:
     from ._pump import Pump
@@ -106,11 +107,11 @@ class ReadingSide:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._leaders = select.epoll() if hasattr(select, "epoll") else None
         """What a leader sleeps in. Unlike poll it may be used again within a signal handler."""
-        self._poll = select.poll() if self._epoll is None else self._epoll
-        self._aside = select.poll()
+        self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
+        self._aside = new_poll()
         """What the reader sleeps in while it would only find out again that a caller leads."""
-        self._poll.register(pump.wakeup, select.POLLIN)
-        self._aside.register(pump.wakeup, select.POLLIN)
+        self._poll.register(pump.wakeup, READABLE)
+        self._aside.register(pump.wakeup, READABLE)
         self._watched: Transport | None = None
         self._reads = False
         """The reader is awake and takes what there is."""
@@ -136,7 +137,7 @@ class ReadingSide:
                 self._leaders.close()
                 self._leaders = None
             # Behind the leaders' epoll: the one that is registered first is asked first.
-            self._poll.register(transport, select.POLLIN | (0 if self._leaders is None else select.EPOLLEXCLUSIVE))
+            self._poll.register(transport, READABLE | (0 if self._leaders is None else select.EPOLLEXCLUSIVE))
             self._watched = transport
 
     def unwatch(self) -> None:
@@ -170,7 +171,7 @@ class ReadingSide:
         if self._epoll is None or aside:
             ready = (self._aside if aside else self._poll).poll(milliseconds(seconds))
         else:
-            ready = self._epoll.poll(seconds)
+            ready = self._epoll.poll(LONGEST if seconds is not None and seconds > LONGEST else seconds)
         if not ready:
             self._revoke(before)
             return self._look or self._patrols
@@ -215,6 +216,9 @@ class ReadingSide:
         for epoll in (self._epoll, self._leaders):
             if epoll is not None:
                 epoll.close()
+        if self._epoll is None:
+            close_poll(self._poll)
+        close_poll(self._aside)
 
     # --- callers -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import select
 import socket
@@ -12,12 +11,19 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-__all__ = ["Chunk", "Transport", "chunked", "cut", "milliseconds"]
+from ._polling import WRITABLE, close_poll, milliseconds, new_poll
+
+__all__ = ["Chunk", "Transport", "chunked", "cut"]
 
 LARGE: Final = 64 * 1024
 """Bytes from which a piece is written from where it is: copying it would cost more than a second piece in the call."""
 MAX_PIECES: Final = 64
 """Pieces given to one call; systems allow 16 at least and 1024 commonly, and 64 large ones fill any socket buffer."""
+
+GATHERS: Final = hasattr(socket.socket, "sendmsg")
+"""The system takes several pieces at once; Windows does not."""
+LOOK_AGAIN: Final = None if hasattr(select, "poll") else 0.25
+"""Seconds to wait until more can be sent. Only ``poll`` is known to end when another thread shuts the socket down."""
 
 Chunk = bytes | memoryview
 
@@ -59,20 +65,21 @@ class Transport:
 
         The number is stored by the same C call that learns it, so a `KeyboardInterrupt` cannot come in between.
         """
-        if len(chunks) == 1:
-            accepted.extend(map(self._sock.send, chunks))
+        if len(chunks) == 1 or not GATHERS:
+            accepted.extend(map(self._sock.send, chunks[:1]))
         else:
             accepted.extend(map(self._sock.sendmsg, (chunks[:MAX_PIECES],)))
 
     def wait_writable(self) -> bool:
-        """Block until more can be sent, or the transport is abandoned: False."""
+        """Block until more can be sent, perhaps, or the transport is abandoned: False."""
         with self._lock:
             if self._abandoned:
                 return False
             self._polled = True
-        poll = select.poll()
-        poll.register(self._sock.fileno(), select.POLLOUT)
-        poll.poll()
+        poll = new_poll()
+        poll.register(self._sock, WRITABLE)
+        poll.poll(milliseconds(LOOK_AGAIN))
+        close_poll(poll)
         return self._still_open()
 
     def _still_open(self) -> bool:
@@ -127,8 +134,3 @@ def cut(chunks: list[Chunk], nbytes: int) -> list[Chunk]:
             return [memoryview(chunk)[nbytes:] if nbytes else chunk, *chunks[index + 1 :]]
         nbytes -= len(chunk)
     return []
-
-
-def milliseconds(seconds: float | None) -> int | None:
-    """For `poll`: rounded up, so that a deadline has passed when the time is up; None: for ever."""
-    return None if seconds is None else min(math.ceil(max(seconds, 0.0) * 1000), 2**31 - 1)

@@ -43,8 +43,8 @@ class Waiter(Generic[T]):
     def wait(self, seconds: float | None) -> bool:
         """Whether it was completed within so many seconds; None: for ever."""
         acquire = self._lock.acquire
-        if seconds is None:
-            seconds = threading.TIMEOUT_MAX
+        if seconds is None or seconds > threading.TIMEOUT_MAX:
+            seconds = threading.TIMEOUT_MAX  # more than the system can wait, and than anybody will
         while seconds > SLICE:
             if acquire(True, SLICE):
                 return True

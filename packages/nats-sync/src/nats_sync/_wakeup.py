@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import sys
 import threading
+from typing import Final
 
 __all__ = ["Wakeup"]
+
+
+PIPES: Final = sys.platform != "win32" and hasattr(os, "set_blocking")
+"""Pipes can be waited for; on Windows only sockets can."""
 
 
 class Wakeup:
     """A pipe whose reading end belongs to the poll of one thread. Setting it twice is setting it once."""
 
-    __slots__ = ("_closed", "_lock", "_reading_end", "_set", "_writing_end")
+    __slots__ = ("_closed", "_lock", "_reading_end", "_set", "_sockets", "_writing_end")
 
     def __init__(self) -> None:
-        self._reading_end, self._writing_end = os.pipe()
-        for end in (self._reading_end, self._writing_end):
-            os.set_blocking(end, False)
+        self._sockets: tuple[socket.socket, ...] = ()
+        """In place of the pipe."""
+        if PIPES:
+            self._reading_end, self._writing_end = os.pipe()
+            for end in (self._reading_end, self._writing_end):
+                os.set_blocking(end, False)
+        else:
+            self._sockets = reading, writing = socket.socketpair()
+            self._reading_end, self._writing_end = reading.fileno(), writing.fileno()
+            for sock in self._sockets:
+                sock.setblocking(False)
         # Its own lock, around calls that cannot block: a number must not be written to after it was closed, since the
         # system gives it to somebody else. A finalizer or a signal handler may come in while its own thread has it.
         self._lock = threading.RLock()
@@ -36,14 +51,20 @@ class Wakeup:
             if not self._closed:
                 self._set = True
                 with contextlib.suppress(BlockingIOError):  # full: set enough
-                    os.write(self._writing_end, b"\0")
+                    if self._sockets:
+                        self._sockets[1].send(b"\0")
+                    else:
+                        os.write(self._writing_end, b"\0")
 
     def clear(self) -> None:
         """The thread is awake and looks at everything from here on."""
         with self._lock:
             if self._set and not self._closed:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._reading_end, 16)
+                    if self._sockets:
+                        self._sockets[0].recv(16)
+                    else:
+                        os.read(self._reading_end, 16)
                 self._set = False  # last: whoever comes in before it is seen by the thread that is awake
 
     def close(self) -> None:
@@ -51,13 +72,19 @@ class Wakeup:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self._reading_end)
-                os.close(self._writing_end)
+                self._close_ends()
 
     def close_copies(self) -> None:
         """In a forked child: close what it inherited. The lock may be held by a thread that does not exist here."""
         if not self._closed:
             self._closed = True
-            for end in (self._reading_end, self._writing_end):
-                with contextlib.suppress(OSError):
-                    os.close(end)
+            with contextlib.suppress(OSError):
+                self._close_ends()
+
+    def _close_ends(self) -> None:
+        if self._sockets:
+            for sock in self._sockets:
+                sock.close()
+        else:
+            os.close(self._reading_end)
+            os.close(self._writing_end)
