@@ -143,7 +143,7 @@ bug(
 bug(
     "publishes in the handshake",
     "buffered publishes leave with CONNECT",
-    ("_session:Session.data_to_send", "BATCH_SIZE if self._link.up else 0", "BATCH_SIZE"),
+    ("_session:Session.data_to_send", "BATCH_SIZE if takes else 0", "BATCH_SIZE"),
 )
 bug(
     "buffer without a limit",

@@ -527,7 +527,7 @@ class Session(Generic[MessageT]):
         inbox_sid = traffic.inbox.sid
         for event in connection.runs_received():
             if isinstance(event, message_type):
-                if event.sid == inbox_sid:
+                if event.sid == inbox_sid and not overlapping:
                     traffic.receive_reply(event)
                 elif (noteworthy := deliver(event)) is not None:
                     traffic.announce_messages()
@@ -552,7 +552,7 @@ class Session(Generic[MessageT]):
     ) -> None:
         traffic = self._traffic
         messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
-        if run.sid == traffic.inbox.sid:
+        if run.sid == traffic.inbox.sid and not one_by_one:
             for message in messages:
                 traffic.receive_reply(message)
         elif one_by_one or not traffic.subs.deliver_run(run):

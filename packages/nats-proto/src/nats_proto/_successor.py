@@ -448,8 +448,7 @@ class Successor(Generic[MessageT]):
         if sub is None:
             return
         if sid == self._traffic.inbox.sid:
-            if self._traffic.inbox.awaits(message):
-                self._traffic.receive_reply(message)
+            self._take_reply(message)
         elif sub.queue is not None:
             self._give(message)  # a group's message goes to one member, so there is no copy
         else:
@@ -457,6 +456,9 @@ class Successor(Generic[MessageT]):
 
     def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
         """As the table's: for a message of the session's own connection, the old one and later the new one."""
+        if message.sid == self._traffic.inbox.sid:
+            self._take_reply(message)
+            return None
         sub = self._traffic.subs.get(message.sid)
         if sub is not None and sub.queue is None:
             if self._state < _State.LINGERING:
@@ -465,6 +467,11 @@ class Successor(Generic[MessageT]):
                 sub.received_before -= 1  # its server has counted it
                 return None
         return self._traffic.subs.deliver(message)
+
+    def _take_reply(self, message: MessageT) -> None:
+        """Both connections have it; the second one is no reply that nobody has asked for."""
+        if self._traffic.inbox.awaits(message):
+            self._traffic.receive_reply(message)
 
     def _give(self, message: MessageT) -> None:
         noteworthy = self._traffic.subs.deliver(message)

@@ -86,6 +86,7 @@ def _prepare(
             from dataclasses import replace
 
             options = replace(options, reconnect_delay=delays)
-        return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options, delays
+        session = Session(options, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        return session, options, delays
     except Exception as error:
         return error.with_traceback(None)

@@ -30,7 +30,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from nats_proto import (
+    AdoptSuccessor,
     Closed,
+    CloseSuccessor,
     CloseTransport,
     Command,
     FlushCompleted,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from ._callbacks import Callbacks
     from ._dispatch import Dispatcher
     from ._subscription import Subscription
+    from ._successor import Successor
 
 __all__ = ["NOBODY", "WRITER", "Pump"]
 
@@ -85,6 +88,8 @@ class Pump:
         """When the session's time is up; the reader sees to it."""
         self.transport: Transport | None = None
         """The current connection's; None as soon as the session has given it up."""
+        self.successor: Successor | None = None
+        """Who makes the next connection, while the one to a lame duck is up; None as soon as it is given up."""
         self.write_owner = NOBODY
         """Whose the writing side is: a thread's identity, `WRITER` or `NOBODY`."""
         self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
@@ -119,8 +124,12 @@ class Pump:
         for command in session.commands_to_run():
             self.commands.append(command)
             self.wake_reader = True
-            if isinstance(command, CloseTransport):
+            if isinstance(command, (CloseTransport, AdoptSuccessor)):
                 self.transport = None
+            elif isinstance(command, CloseSuccessor):
+                self.successor = None
+        if self.successor is not None:
+            self.successor.wake()
         deadline, before = session.next_timeout(), self.deadline
         self.deadline = deadline
         if deadline is not None and (before is None or deadline < before):

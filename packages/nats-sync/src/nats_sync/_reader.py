@@ -6,9 +6,18 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
-from nats_proto import CloseTransport, OpenTransport, Perform, SessionStatus
+from nats_proto import (
+    AdoptSuccessor,
+    CloseSuccessor,
+    CloseTransport,
+    Command,
+    OpenSuccessor,
+    OpenTransport,
+    Perform,
+    SessionStatus,
+)
 
 from ._delays import Delays
 from ._dial import Dialler, Interrupted
@@ -17,6 +26,7 @@ from ._pump import Pump
 from ._transport import Transport
 
 if TYPE_CHECKING:
+    from ._successor import Successor
     from ._writer import Writer
 
 __all__ = ["Reader"]
@@ -38,7 +48,10 @@ class Reader:
         self._dialler = Dialler(pump.wakeup, lambda: bool(pump.commands), f"{name}-resolver")
         self._performer = performer
         self._delays = delays
+        self._name = name
         self._opening: OpenTransport | None = None
+        self._successor: Successor | None = None
+        """Who makes the next connection while a lame duck's is still up."""
         self._transport: Transport | None = None
         """The one that is open; the pump's is None as soon as the session has given it up."""
 
@@ -54,6 +67,7 @@ class Reader:
             pump.call(lambda: pump.session.close(now=monotonic()))
             raise
         finally:
+            self._give_up_successor()
             self._close_transport()
             pump.writer_wakes.put(False)
             self._performer.stop()
@@ -65,6 +79,8 @@ class Reader:
         """In a forked child: close the descriptors it inherited."""
         if self._transport is not None:
             self._transport.close_copy()
+        if self._successor is not None:
+            self._successor.close_copies()
         self._dialler.close_copies()
 
     # --- one round ---------------------------------------------------------------------------------------------------
@@ -78,15 +94,11 @@ class Reader:
                 pump.commands.clear()
                 closed = pump.closed is not None
             for command in commands:
-                match command:
-                    case OpenTransport():
-                        self._opening = command
-                    case CloseTransport():
-                        self._close_transport()
-                    case Perform():
-                        self._performer.perform(command)
+                self._run_command(command)
             if closed:
                 return False
+        if self._successor is not None and self._successor.transport is not None:
+            self._adopt(self._successor, self._successor.transport)
         while pump.abandoned:
             pump.abandoned.popleft().unsubscribe()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
@@ -103,6 +115,25 @@ class Reader:
         elif self._wait(None if deadline is None else deadline - now) and self._transport is not None:
             self._read(self._transport)
         return True
+
+    def _run_command(self, command: Command) -> None:
+        match command:
+            case OpenTransport():
+                self._opening = command
+            case CloseTransport():
+                self._close_transport()
+            case OpenSuccessor():
+                self._open_successor(command)
+            case CloseSuccessor():
+                self._give_up_successor()
+            case AdoptSuccessor():
+                self._close_transport()
+                if self._successor is not None:
+                    self._successor.adopt()
+            case Perform():
+                self._performer.perform(command)
+            case _:
+                assert_never(command)
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
@@ -126,6 +157,54 @@ class Reader:
         finally:
             if held:
                 self._pump.send_lock.release()
+
+    # --- the successor of a connection -------------------------------------------------------------------------------
+
+    def _open_successor(self, command: OpenSuccessor) -> None:
+        from ._successor import Successor  # only who meets a lame duck pays for loading it
+
+        self._give_up_successor()
+        pump = self._pump
+        successor = Successor(pump, command, f"{self._name}-successor")
+        with pump.lock:
+            if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in pump.commands):
+                return
+            pump.successor = successor
+        self._successor = successor
+        try:
+            successor.start()
+        except RuntimeError as error:  # the system gives no more threads: that attempt has failed, not the client
+            failure = OSError(f"no thread to make the next connection in: {error}")
+            pump.call(lambda: self._fail_successor(successor, failure))
+
+    def _fail_successor(self, successor: Successor, failure: OSError) -> None:
+        of_session = self._pump.session.successor
+        if self._pump.successor is successor and of_session is not None:
+            of_session.transport_failed(failure, now=monotonic())
+
+    def _give_up_successor(self) -> None:
+        if self._successor is not None:
+            self._successor.give_up()
+            self._successor = None
+
+    def _adopt(self, successor: Successor, transport: Transport) -> None:
+        """The successor's thread has ended and left its transport: it is the client's now."""
+        pump = self._pump
+        self._successor = None
+        with self._nobody_sends(), pump.lock:
+            wanted = pump.successor is successor
+            if wanted:
+                pump.successor = None
+                pump.transport = transport
+                pump.session.transport_adopted(now=monotonic())
+                pump.drain()
+                pump.give_to_writer()
+        pump.leave()
+        if wanted:
+            self._transport = transport
+            pump.reading.watch(transport)
+        else:
+            transport.abandon()
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
