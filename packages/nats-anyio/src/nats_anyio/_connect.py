@@ -120,7 +120,8 @@ def _prepare(
             return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
         if not isinstance(options, ConnectOptions):
             return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
-        return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options
+        session = Session(options, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        return session, options
     except Exception as error:
         return error.with_traceback(None)
 

@@ -140,13 +140,16 @@ class Pump:
             self.transport.run_command(command)
         if self.transport.idle_writer is not None:
             self.transport.give(session.data_to_send())
+        if self.transport.successor is not None:
+            self.transport.successor.wake()
         self._set_timer()
         if self._publishers:
             self._let_publish()
 
     def _written(self) -> None:
-        # Bytes that left make room, and let an end go on that waited for the last of them; they change nothing else.
-        if self._publishers or self.session.status is SessionStatus.CLOSED:
+        # Bytes that left make room, and let go on what waits for the last of them: an end, or the successor of a lame
+        # duck's connection. They change nothing else.
+        if self._publishers or self.session.status is SessionStatus.CLOSED or self.transport.successor is not None:
             self.settle()
 
     def _route(self, event: SessionEvent) -> None:

@@ -19,24 +19,40 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import anyio
 import anyio.lowlevel
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
-from nats_proto import CloseTransport, Command, OpenTransport, Perform, Session
+from nats_proto import (
+    AdoptSuccessor,
+    CloseSuccessor,
+    CloseTransport,
+    Command,
+    OpenSuccessor,
+    OpenTransport,
+    Perform,
+    Session,
+)
 
 from ._dial import dial
 from ._event_loop import MORE, OVER, QUIET, EventLoop
 from ._message import Message
 from ._perform import Performer
 
+if TYPE_CHECKING:
+    from ._successor import Successor
+
 __all__ = ["Transport"]
 
 JOIN_LIMIT: Final = 64 * 1024
 """Pieces of this size and larger are sent as they are, smaller ones are joined: one call costs more than their copy."""
+
+
+class _Begin(Protocol):
+    def __call__(self, *, now: float) -> None: ...
 
 
 class _Now(Enum):
@@ -82,13 +98,20 @@ class Transport:
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
         """And joined, and not yet taken by the system."""
-        self._plan: OpenTransport | None = None
+        self._plan: OpenTransport | socket.socket | None = None
+        """The dial that was ordered, or the connection that is to be adopted."""
+        self._awaited = False
+        """The successor's connection is to be adopted when it is handed over."""
+        self.successor: Successor | None = None
+        """Who makes the next connection while the one to a lame duck is up."""
         self._idle: anyio.Event | None = None
         self._connection: CancelScope | None = None
         self._tasks: TaskGroup | None = None
         """What runs as long as the connection."""
-        self._effects: deque[Perform] = deque()
-        """What it wants done."""
+        self._group: TaskGroup | None = None
+        """What runs as long as there are connections."""
+        self._effects: deque[Perform | Successor] = deque()
+        """What it wants done, and who is to make the next one."""
         self._wanted: anyio.Event | None = None
         """Set when there is one."""
         self._finished = False
@@ -104,10 +127,27 @@ class Transport:
                 self._plan = command
             case CloseTransport():
                 self._abandon()
+            case OpenSuccessor():
+                self._open_successor(command)
+            case CloseSuccessor():
+                self._give_up_successor()
+            case AdoptSuccessor():
+                self._abandon()
+                self._awaited = True
+                if self.successor is not None:
+                    self.successor.adopt()
+            case Perform(successor=True):
+                if self.successor is not None:
+                    self.successor.perform(command)
             case Perform():
-                self._effects.append(command)
-                if self._wanted is not None:
-                    self._wanted.set()
+                self._want(command)
+            case _:
+                assert_never(command)
+
+    def _want(self, what: Perform | Successor) -> None:
+        self._effects.append(what)
+        if self._wanted is not None:
+            self._wanted.set()
 
     def give(self, pieces: list[bytes]) -> None:
         """Have the writer write this. Call only when it is idle."""
@@ -138,7 +178,10 @@ class Transport:
 
     def _abandon(self) -> None:
         """Give up the connection, or the dial, or the wait before it. `run` sees to the socket."""
+        if isinstance(self._plan, socket.socket):
+            self._plan.close()
         self._plan = None
+        self._awaited = False
         self._let_go()
         if self._connection is not None:
             self._connection.cancel()
@@ -155,22 +198,62 @@ class Transport:
             self._idle.set()
             self._idle = None
 
+    # --- the successor of a connection -------------------------------------------------------------------------------
+
+    def _open_successor(self, command: OpenSuccessor) -> None:
+        from ._successor import Successor  # only who meets a lame duck pays for loading it
+
+        self._give_up_successor()
+        self.successor = Successor(
+            command,
+            self._session,
+            self._loop,
+            self._performer,
+            dial=dial,
+            settle=self._settle,
+            fail=self._fail,
+            hand_over=self._take_over,
+        )
+        self._want(self.successor)
+
+    def _give_up_successor(self) -> None:
+        if self.successor is not None:
+            self.successor.give_up()
+            self.successor = None
+        if self._awaited:
+            self._abandon()
+
+    def _take_over(self, sock: socket.socket) -> None:
+        self.successor = None
+        self._plan = sock
+        self._wake()
+
     # --- the way of a connection -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Make one connection after the other, as ordered."""
-        while self._plan is not None or not self._finished:
-            if self._plan is None:
-                self._idle = anyio.Event()
-                await self._idle.wait()
-                continue
-            plan, self._plan = self._plan, None
-            with CancelScope() as self._connection:
-                await self._connect(plan, self._connection)
-            self._connection = None
+        try:
+            async with anyio.create_task_group() as self._group:
+                while self._plan is not None or not self._finished:
+                    if self._plan is None:
+                        self._idle = anyio.Event()
+                        await self._idle.wait()
+                        continue
+                    plan, self._plan = self._plan, None
+                    with CancelScope() as self._connection:
+                        await self._follow(plan, self._connection)
+                    self._connection = None
+        finally:
+            self._abandon()
+
+    async def _follow(self, plan: OpenTransport | socket.socket, scope: CancelScope) -> None:
+        if isinstance(plan, OpenTransport):
+            await self._connect(plan, scope)
+        else:
+            await self._keep(plan, scope, self._session.transport_adopted)
 
     async def _connect(self, plan: OpenTransport, scope: CancelScope) -> None:
-        """Wait, dial, and keep the connection until it ends or is given up. The session gives up a dial by its time."""
+        """Wait, dial, and keep the connection. The session gives up a dial by its time."""
         await anyio.sleep_until(plan.at)
         try:
             sock = await dial(*plan.address)
@@ -179,9 +262,14 @@ class Transport:
                 self._session.transport_failed(error, now=self._now())
                 self._settle()
             return
+        await self._keep(sock, scope, self._session.transport_connected)
+
+    async def _keep(self, sock: socket.socket, scope: CancelScope, begin: _Begin) -> None:
+        """Until the connection ends or is given up. ``begin`` tells the session that it is there."""
+        self._awaited = False
         try:
             if not scope.cancel_called:
-                await self._use(sock)
+                await self._use(sock, begin)
         finally:
             sock.close()
             self._let_go()
@@ -189,12 +277,12 @@ class Transport:
             # The session has not given it up: somebody has cancelled the writer's task.
             self._lost(OSError("writing was cancelled"))
 
-    async def _use(self, sock: socket.socket) -> None:
+    async def _use(self, sock: socket.socket, begin: _Begin) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             self._sock = sock
             try:
-                self._session.transport_connected(now=self._now())
+                begin(now=self._now())
                 self._settle()
                 tasks.start_soon(self._write, sock, name="nats write")
                 tasks.start_soon(self._start_effects, tasks, name="nats credentials")
@@ -208,7 +296,11 @@ class Transport:
         while True:
             self._wanted = anyio.Event()
             while self._effects:
-                tasks.start_soon(self._perform, self._effects.popleft(), name="nats credentials")
+                wanted = self._effects.popleft()
+                if isinstance(wanted, Perform):
+                    tasks.start_soon(self._perform, wanted, name="nats credentials")
+                elif self._group is not None:
+                    self._group.start_soon(wanted.run, name="nats successor")
             await self._wanted.wait()
 
     async def _perform(self, command: Perform) -> None:
@@ -298,6 +390,8 @@ class Transport:
                 left[0] = memoryview(data)[sent:]
             session.data_sent(sent)
             self._written()
+        if sock is not self._sock:
+            return _Now.FREE  # that was the end of it, and what there is now is for its successor
         self._batch += session.data_to_send()
         return _Now.READY if self._batch else _Now.FREE
 
