@@ -45,13 +45,20 @@ class Traffic(Generic[MessageT]):
         "subs",
     )
 
-    def __init__(self, events: EventQueue[SessionEvent], *, inbox_prefix: str, rng: random.Random) -> None:
+    def __init__(
+        self,
+        events: EventQueue[SessionEvent],
+        *,
+        inbox_prefix: str,
+        max_control_line: int,
+        rng: random.Random,
+    ) -> None:
         self._events = events
         self._up = False
         self._out_msgs = 0
         self._out_bytes = 0
         self._dropped_publishes = 0
-        self.encoder = Encoder()
+        self.encoder = Encoder(max_control_line=max_control_line)
         self.outbox = Outbox(self.encoder.heads)
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
         self.inbox = RequestInbox(inbox_prefix, rng)

@@ -102,7 +102,10 @@ class MaxPayloadError(NATSError, ValueError):
 
 
 class MaxControlLineError(NATSError, ValueError):
-    """Subject, reply and sizes make a line longer than the server reads (4096 bytes by default)."""
+    """Subject, reply and sizes make a line longer than the server reads.
+
+    That is option ``max_control_line``: 4096 bytes, unless the server was configured otherwise.
+    """
 
 
 class NoReplySubjectError(NATSError):
