@@ -44,7 +44,18 @@ def msg(subject: str, sid: int, data: bytes, reply: str | None = None, block: by
     return Message(subject, sid, reply, data, block)
 
 
-ANY_BLOCK = (b"", b"x", b"\n", b"\r\n", b"\r\n\r\n", b"NATS/1.0", b"NATS/1.0\r\n", b"PING\r\nPING\r", b"\0" * 12, b"\xff" * 30)
+ANY_BLOCK = (
+    b"",
+    b"x",
+    b"\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"NATS/1.0",
+    b"NATS/1.0\r\n",
+    b"PING\r\nPING\r",
+    b"\0" * 12,
+    b"\xff" * 30,
+)
 A1 = msg("a", 1, b"x")
 GOOD = b"MSG a 1 1\r\nx\r\n"
 
