@@ -378,8 +378,8 @@ class Session(Generic[MessageT]):
     def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
 
-        Raises what `publish` raises, and `PermissionsError` while the server refuses the inbox. The caller keeps the
-        time, and calls `cancel_request` when it is up.
+        Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
+        that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
         """
         tail = self._outbox.tail
         if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
