@@ -63,13 +63,13 @@ async def test_an_empty_header_block_is_none(leg: Leg, transport: Transport) -> 
 async def test_an_answer_with_an_odd_header_block_is_an_answer(leg: Leg, transport: Transport) -> None:
     with transport.server() as server:
         async with leg.connect(server.url) as client, client.subscribe("service") as service:
+
+            async def answer() -> None:
+                request = await service.next(timeout=30)
+                reply = str(request.reply).encode()
+                await in_thread(lambda: publish_raw(server, [b"HPUB %b 1 3\r\n?ok\r\n" % reply]))
+
             async with anyio.create_task_group() as tasks:
-
-                async def answer() -> None:
-                    request = await service.next(timeout=30)
-                    reply = str(request.reply).encode()
-                    await in_thread(lambda: publish_raw(server, [b"HPUB %b 1 3\r\n?ok\r\n" % reply]))
-
                 tasks.start_soon(answer)
                 assert (await client.request("service", b"", timeout=30)).data == b"ok"
 

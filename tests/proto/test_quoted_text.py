@@ -105,7 +105,15 @@ def test_what_cannot_be_understood_names_nothing() -> None:
 
 @pytest.mark.parametrize(
     "hostile",
-    ['"' * 32_000, "\\" * 32_000, '\\"' * 16_000, '"' + '\\"' * 16_000, 'for publish "' * 2400, '"\\Uffffffff"'],
+    [
+        '"' * 32_000,
+        "\\" * 32_000,
+        '\\"' * 16_000,
+        '"' + '\\"' * 16_000,
+        'for publish "' * 2400,
+        '"\\Uffffffff"',
+    ],
+    ids=lambda text: text[:4],
 )
 def test_a_hostile_text_names_nothing_of_ours(hostile: str) -> None:
     world = World().ready()

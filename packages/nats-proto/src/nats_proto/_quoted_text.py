@@ -1,7 +1,7 @@
 """Texts as nats-servers quote them in errors: Go's ``%q``, that is `strconv.Quote`.
 
 Between double quotes stand printable characters as they are, and everything else escaped: as in Python by
-``\\a \\b \\f \\n \\r \\t \\v``, ``\\\\`` and ``\\"``, by ``\\x`` with two hexadecimal digits (a control character, or one
+``\\a \\b \\f \\n \\r \\t \\v``, ``\\\\`` and ``\\"``, by ``\\x`` with two hexadecimal digits (a control character, or a
 byte of what is no UTF-8), ``\\u`` with four, ``\\U`` with eight.
 """
 
