@@ -167,7 +167,9 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
 
 def peer_of(server: Server, address: tuple[str, int]) -> Server:
-    """A server that ``server`` told us of: reached like it, by the same user.
+    """A server that ``server`` told us of: reached like it, by the same user, and at the same path and query.
+
+    The query may hold a token, as many a gateway wants it. It is told to whom user and password are told.
 
     Behind an IP address it must prove the name of ``server``: a certificate seldom names addresses.
     """
@@ -177,6 +179,8 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
         scheme=server.scheme,
         host=host,
         port=port,
+        path=server.path,
+        query=server.query,
         user=server.user,
         password=server.password,
         token=server.token,
