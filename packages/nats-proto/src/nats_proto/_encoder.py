@@ -223,8 +223,22 @@ class Encoder(FastPublish):
 
 def _copy(data: bytes | bytearray | memoryview) -> bytes:
     # Through the buffer, not through bytes(): a subclass may have its own ideas of __len__ and __bytes__.
-    with memoryview(data) as view:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(_wrong_payload(data)) from None
+    with view:
         return view.tobytes()
+
+
+def _wrong_payload(data: object) -> str:
+    if isinstance(data, str):
+        advice = "encode the text, as in data=text.encode()"
+    elif data is None:
+        advice = "an empty one is b''"
+    else:
+        advice = "make bytes of it, as in data=json.dumps(value).encode()"
+    return f"a payload must be bytes, bytearray or memoryview, not {type(data).__name__}: {advice}"
 
 
 def _integer(name: str, value: int) -> int:
