@@ -70,7 +70,7 @@ from ._options import ConnectOptions
 from ._parser import Parser, Role
 from ._run import Run
 from ._server import Server
-from ._server_errors import Reaction, classify_server_error, ending
+from ._server_errors import Reaction, classify_server_error, ending, name_server
 from .errors import (
     ConnectionLostError,
     CredentialsError,
@@ -541,6 +541,7 @@ class Connection:
             self.close()
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
                 self._confidence.mask(error)
+            name_server(error, self._server)
             self._events.append(ConnectionEnded(error, reaction))
 
 

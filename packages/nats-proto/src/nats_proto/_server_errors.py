@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ._quoted_text import unquote_at
+from ._server import Server
 from .errors import (
     AccountAuthenticationExpiredError,
     AuthenticationExpiredError,
@@ -30,7 +31,7 @@ from .errors import (
     ThrottledError,
 )
 
-__all__ = ["Reaction", "classify_server_error", "ending"]
+__all__ = ["Reaction", "classify_server_error", "ending", "name_server"]
 
 MAX_ERROR_TEXT: Final = 512
 """Characters of a server's text kept in an error: enough for any real one, little enough for a log line."""
@@ -109,6 +110,17 @@ def ending(error: ServerError) -> NATSError:
         return error
     ended.__cause__ = error
     return ended
+
+
+def name_server(error: NATSError, server: Server) -> None:
+    """Let the text of what ended a connection or an attempt name the server, if it does not do so by itself.
+
+    So it is said once, and by the error: whoever lists errors, or logs them, names no server beside them.
+    """
+    text = str(error)
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    if f"{host}:{server.port}" not in text:
+        error.args = (f"server {server}: {text}", *error.args[1:])
 
 
 def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
