@@ -168,8 +168,7 @@ BAD_INFO: Final[dict[str, tuple[Data, str]]] = {
     "H10-server-id-number": (b'{"server_id":7}', "server_id"),
     "H10-ldm-number": (b'{"ldm":1}', "ldm"),
     "H10-nonce-null": (b'{"nonce":null}', "nonce"),
-    "H12-max-payload-0": (b'{"max_payload":0}', "max_payload"),
-    "H12-max-payload-negative": (b'{"max_payload":-1}', "max_payload"),
+    "H12-max-payload-negative": (b'{"max_payload":-2}', "max_payload"),
     "H12-max-payload-float": (b'{"max_payload":1.5}', "max_payload"),
 }
 """JSON that a client cannot use: the end in a greeting, reported and ignored on an open connection."""
@@ -198,6 +197,8 @@ for name, json_text in {
     "H11-nothing": b"{}",
     "H11-blanks": b"  {  }  ",
     "H11-max-payload-only": b'{"max_payload":1024}',
+    "H12-max-payload-0": b'{"max_payload":0}',
+    "H12-max-payload-no-limit": b'{"max_payload":-1}',
     "H12-max-payload-2-63": b'{"max_payload":9223372036854775808}',
 }.items():
     greets(name, info_line(json_text))
@@ -469,9 +470,6 @@ sends("H46-cut-before-info", b"HMSG s.1 1 500 5000\r\n", eof=True, ends=Connecti
 for name, sizes in {
     "over-total": b"15 14",
     "negative": b"-1 14",
-    "zero": b"0 14",
-    "one": b"1 14",
-    "eleven": b"11 14",
     "text": b"x 14",
     "negative-total": b"12 -1",
 }.items():
@@ -493,6 +491,10 @@ def headers(expected: list[tuple[str, str]], *, error: bool) -> Callable[[Sequen
 
 
 for name, block in {
+    "empty": b"",
+    "one-byte": b"x",
+    "eleven-bytes": b"NATS/1.0\r\n\r",
+    "zeros": b"\0" * 12,
     "no-blank-line": b"NATS/1.0\r\nA: b\r\n",
     "no-version": b"A: b\r\nBcd: efg\r\n\r\n",
     "http": b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n",

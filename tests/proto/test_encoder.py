@@ -286,10 +286,16 @@ def test_numbers_have_bounds(wrong: int) -> None:
     encoder.unsubscribe(2**63 - 1, 2**63 - 1)
 
 
-@pytest.mark.parametrize("block", [b"", b"NATS/1.0", b"A: 1\r\n\r\n", b"NATS/1.0\r\nA: 1\r\n"])
-def test_header_blocks_must_be_blocks(block: bytes) -> None:
-    with pytest.raises(InvalidHeaderError):
-        Encoder().message("a", 1, b"", None, block)
+@pytest.mark.parametrize("block", [b"x", b"\r\n", b"NATS/1.0", b"A: 1\r\n\r\n", b"NATS/1.0\r\nA: 1\r\n", b"\0" * 30])
+def test_any_bytes_are_passed_on_as_a_header_block(block: bytes) -> None:
+    expected = Message("a", 1, None, b"hi", block)
+    for given in (block, bytearray(block), memoryview(block)):
+        assert Parser(Role.CLIENT).receive_data(Encoder().message("a", 1, b"hi", None, given)) == [expected]
+
+
+def test_an_empty_header_block_is_none() -> None:
+    for empty in (None, b"", bytearray(), memoryview(b"")):
+        assert Encoder().message("a", 1, b"hi", None, empty) == b"MSG a 1 2\r\nhi\r\n"
 
 
 @pytest.mark.parametrize(

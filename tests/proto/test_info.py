@@ -108,8 +108,9 @@ UNUSABLE = [
     ("H10-urls-object", b'{"connect_urls":{}}', "$.connect_urls"),
     ("H10-id-null", b'{"server_id":null}', "$.server_id"),
     ("H10-port-bool", b'{"port":true}', "$.port"),
-    ("H12-zero", b'{"max_payload":0}', "max_payload must be 1 or more, not 0"),
-    ("H12-negative", b'{"max_payload":-1}', "max_payload must be 1 or more, not -1"),
+    ("H12-negative", b'{"max_payload":-2}', "max_payload must be 0 or more, or -1 for no limit, not -2"),
+    ("H12-very-negative", b'{"max_payload":-18446744073709551615}', "or -1 for no limit"),
+    ("H12-minus-2^64", b'{"max_payload":-18446744073709551616}', "max_payload is out of range"),
     ("H12-fraction", b'{"max_payload":1.5}', "$.max_payload"),
     ("H12-2^64", b'{"max_payload":18446744073709551616}', "max_payload is out of range"),
 ]
@@ -129,8 +130,20 @@ def test_unusable(data: bytes, reason: str) -> None:
         assert parser.error is None
 
 
-def test_h12_2_63_is_no_practical_limit() -> None:
-    assert parse_info(b'{"max_payload":9223372036854775808}').max_payload == 2**63
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        pytest.param(-1, 999_999_999, id="no limit"),
+        pytest.param(0, 0, id="empty messages only, as of an account"),
+        pytest.param(1, 1, id="one byte"),
+        pytest.param(999_999_999, 999_999_999, id="nine digits"),
+        pytest.param(1_000_000_000, 999_999_999, id="ten digits"),
+        pytest.param(2**63, 999_999_999, id="2^63"),
+    ],
+)
+def test_h12_what_servers_say_of_their_limit(said: int, limit: int) -> None:
+    info = parse_info(b'{"max_payload":%d}' % said)
+    assert (info.max_payload, info.payload_limit) == (said, limit)
 
 
 def test_h13_many_urls() -> None:

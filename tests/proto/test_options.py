@@ -49,7 +49,7 @@ DEFAULTS = {
     "fail_requests_on_disconnect": False,
     "retry_auth_errors": False,
     "lame_duck_migration": True,
-    "max_control_line": 32 * 1024,
+    "max_control_line": 4096,
     "max_message_size": 64 * 1024 * 1024,
     "on_event": None,
 }

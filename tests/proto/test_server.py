@@ -407,18 +407,21 @@ def test_a_peer_behind_an_ip_address_must_prove_the_name(server: str, host: str,
     assert peer_of(Server.parse(server), (host, 4222)).tls_name == name
 
 
-def test_a_peer_inherits_scheme_user_and_name_but_no_path() -> None:
-    known = replace(Server.parse("wss://u:p@10.0.0.9/path"), tls_name="broker.example")
+def test_a_peer_inherits_scheme_user_name_path_and_query() -> None:
+    known = replace(Server.parse("wss://u:p@10.0.0.9/path?key=s3cret"), tls_name="broker.example")
     peer = peer_of(known, ("10.0.0.1", 443))
     assert peer == Server(
         scheme="wss",
         host="10.0.0.1",
         port=443,
+        path="/path",
+        query=Secret("key=s3cret"),
         user=Secret("u"),
         password=Secret("p"),
         explicit=False,
         tls_name="broker.example",
     )
+    assert "s3cret" not in f"{peer} {peer!r}"
     assert peer_of(Server.parse("t@h"), ("i", 1)).token == Secret("t")
 
 

@@ -13,7 +13,6 @@ from nats_proto.errors import (
     InvalidSubjectError,
     MaxControlLineError,
     NoRespondersError,
-    PermissionsError,
 )
 from tests.proto.driver import World, err, frames_of, info, msg
 from tests.proto.test_session_misuse import snapshot
@@ -318,24 +317,67 @@ def test_a_refused_reply_subject_fails_its_request() -> None:
     assert world.session.pending_requests == 1
 
 
-def test_a_refused_inbox_fails_all_requests_and_those_to_come() -> None:
+def refused_inbox(world: World) -> bytes:
+    return err(f'Permissions Violation for Subscription to "{world.session._traffic.inbox.subject}"')
+
+
+def test_a_refused_inbox_fails_all_requests() -> None:
     world = World().ready()
     requests = requested(world, "a", "b")
-    inbox = world.session._traffic.inbox.subject
-    world.feed(err(f'Permissions Violation for Subscription to "{inbox}"'))
+    world.feed(refused_inbox(world))
     report, *failed = world.events()
     assert isinstance(report, ServerErrorReceived)
     assert failed == [RequestFailed(token, report.error) for token, _ in requests]
-    before = world.session.stats
-    with pytest.raises(PermissionsError, match="inbox") as raised:
-        world.session.request("a")
-    assert raised.value.__cause__ is report.error
-    assert world.session.stats == before
-    world.session.publish("a")
+
+
+def test_a_refused_inbox_is_asked_for_again_with_the_next_request() -> None:
+    world = World().ready()
+    session = world.session
+    requested(world, "a")
+    inbox = session._traffic.inbox.subject
+    world.feed(refused_inbox(world))
+    world.events()
+    with pytest.raises(InvalidSubjectError):
+        session.request("a b")  # changes nothing
+    first, second = session.request("b"), session.request("c")
+    world.pump()
+    assert world.words() == [f"SUB {inbox} 1", "PUB b [0]", "PUB c [0]"]
+    world.feed(refused_inbox(world))  # it is still refused
+    assert [event.token for event in world.events_of(RequestFailed)] == [first, second]
+    ((third, reply),) = requested(world, "d")
+    world.feed(msg(reply, 1, b"yes"))  # the permission is back
+    (answered,) = world.events_of(ReplyReceived)
+    assert (answered.token, answered.message.data) == (third, b"yes")
+    session.request("e")
+    world.pump()
+    assert world.words() == ["PUB e [0]"]
+
+
+def test_a_refused_inbox_is_restored_like_any_other_subscription() -> None:
+    world = World().ready()
+    requested(world, "a")
+    inbox = world.session._traffic.inbox.subject
+    world.feed(refused_inbox(world))
     world.cut()
-    token = world.session.request("a")
+    world.session.request("b")
     world.up()
-    assert world.session.request("a") == token + 1
+    world.session.request("c")
+    world.pump()
+    assert world.words() == ["CONNECT", "PING", f"SUB {inbox} 1", "PUB b [0]", "PUB c [0]"]
+    world.cut()
+    world.feed(b"")
+    world.up()
+    assert world.words() == ["CONNECT", "PING", f"SUB {inbox} 1"]
+
+
+def test_no_connection_and_no_request_yet_leaves_the_inbox_for_the_first() -> None:
+    world = World().ready()
+    world.cut()
+    world.up()
+    assert world.words() == ["CONNECT", "PING"]
+    world.session.request("a")
+    world.pump()
+    assert [word.split()[0] for word in world.words()] == ["SUB", "PUB"]
 
 
 # --- misuse ----------------------------------------------------------------------------------------------------------

@@ -63,14 +63,14 @@ from ._frames import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
-from ._handshake import Step, Wait, greeting, lower_layers
+from ._handshake import Step, Wait, greeting, limit_messages, lower_layers
 from ._info import ServerInfo
 from ._layers import Wire
 from ._options import ConnectOptions
 from ._parser import Parser, Role
 from ._run import Run
 from ._server import Server
-from ._server_errors import Reaction, classify_server_error, ending
+from ._server_errors import Reaction, classify_server_error, ending, name_server
 from .errors import (
     ConnectionLostError,
     CredentialsError,
@@ -88,6 +88,12 @@ __all__ = ["Connection"]
 
 MAX_PONGS_AT_ONCE: Final = 64
 """PONGs written for one batch of PINGs. One is enough to show life; a flood of PINGs must not make us write a flood."""
+
+LONG_LINE: Final = 32 * 1024
+"""Bytes of a server's line that is accepted in any case: other clients may write longer lines than we do."""
+LONGER_LINES: Final = 8
+"""How many times as long as ours (``max_control_line``) a server's line may be: room for its own words and a text of
+which every byte is escaped."""
 
 
 class Connection:
@@ -125,7 +131,8 @@ class Connection:
         self._message_type = message_type
         self._parser = Parser(
             Role.CLIENT,
-            max_control_line=options.max_control_line,
+            max_control_line=max(LONG_LINE, LONGER_LINES * options.max_control_line),
+            max_header_bytes=options.max_message_size,  # a server lets through headers as large as it lets payloads
             max_payload=options.max_message_size,
             message_type=message_type,
         )
@@ -492,6 +499,8 @@ class Connection:
 
     def _take_info(self, info: ServerInfo) -> None:
         self._info = info
+        if self._server.websocket:
+            limit_messages(self.wire, info)
         self._events.append(InfoReceived(info))
 
     # --- ends --------------------------------------------------------------------------------------------------------
@@ -537,6 +546,7 @@ class Connection:
             self.close()
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
                 self._confidence.mask(error)
+            name_server(error, self._server)
             self._events.append(ConnectionEnded(error, reaction))
 
 

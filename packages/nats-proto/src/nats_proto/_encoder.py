@@ -20,7 +20,6 @@ from ._value import Value
 from .errors import (
     ConfigurationError,
     HeadersNotSupportedError,
-    InvalidHeaderError,
     LocalProtocolError,
     MaxControlLineError,
     MaxPayloadError,
@@ -165,19 +164,18 @@ class Encoder(FastPublish):
         reply: str | None = None,
         header_block: bytes | None = None,
     ) -> bytes:
-        """``MSG``, or ``HMSG`` with a header block passed on as it is. Subjects may be whatever a client published.
+        """``MSG``, or ``HMSG`` with a header block. Subject and block may be whatever a client published.
 
-        Raises `InvalidSubjectError`, `MaxControlLineError`, `InvalidHeaderError` for a block that cannot be one.
+        As a nats-server does it, any bytes are passed on as a block, and an empty one is none. Raises
+        `InvalidSubjectError`, `MaxControlLineError`.
         """
         arguments = b"%b %d " % (encode_literal(subject), _number("sid", sid))
         if reply is not None:
             arguments = b"%b%b " % (arguments, encode_literal(reply, "reply subject"))
         payload = data if type(data) is bytes else _copy(data)
-        if header_block is None:
+        if header_block is None or not len(header_block):
             return self._checked(b"MSG %b%d\r\n" % (arguments, len(payload))) + payload + CRLF
         block = header_block if type(header_block) is bytes else _copy(header_block)
-        if not (block.startswith(b"NATS/1.0") and block.endswith(b"\r\n\r\n")):
-            raise InvalidHeaderError("a header block begins with NATS/1.0 and ends with an empty line")
         line = self._checked(b"HMSG %b%d %d\r\n" % (arguments, len(block), len(block) + len(payload)))
         return b"%b%b%b\r\n" % (line, block, payload)
 
@@ -217,15 +215,30 @@ class Encoder(FastPublish):
     def _checked(self, line: bytes) -> bytes:
         if len(line) > self._max_control_line:
             raise MaxControlLineError(
-                f"a line of {len(line)} bytes, the limit is {self._max_control_line} (max_control_line): {quote(line)}"
+                f"a line of {len(line)} bytes, the limit is {self._max_control_line} (max_control_line, an option, "
+                f"to be as large as the server's): {quote(line)}"
             )
         return line
 
 
 def _copy(data: bytes | bytearray | memoryview) -> bytes:
     # Through the buffer, not through bytes(): a subclass may have its own ideas of __len__ and __bytes__.
-    with memoryview(data) as view:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(_wrong_payload(data)) from None
+    with view:
         return view.tobytes()
+
+
+def _wrong_payload(data: object) -> str:
+    if isinstance(data, str):
+        advice = "encode the text, as in data=text.encode()"
+    elif data is None:
+        advice = "an empty one is b''"
+    else:
+        advice = "make bytes of it, as in data=json.dumps(value).encode()"
+    return f"a payload must be bytes, bytearray or memoryview, not {type(data).__name__}: {advice}"
 
 
 def _integer(name: str, value: int) -> int:

@@ -46,7 +46,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     reply: str | None
     data: bytes
     header_block: bytes | None = None
-    """The header block as received, from ``NATS/1.0`` to its final blank line; None for a message without one."""
+    """The header block as received; None for a message without one. It should go from ``NATS/1.0`` to a blank line, and
+    may be any bytes: servers pass on what publishers send."""
     parsed: ParsedHeaders | None = None
     """What `headers` and `status` remember once they were read. Not part of the message's identity."""
 
@@ -168,5 +169,7 @@ PING: Final = PingFrame()
 PONG: Final = PongFrame()
 OK: Final = OkFrame()
 
-MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
-"""Bytes that no header block is shorter than."""
+MIN_HEADER_BLOCK: Final = 1
+"""Bytes of the shortest header block that the fast paths take. An empty one is left to the strict path: for them a
+message with nothing in front of its payload has no block. Whatever else is in a block is nobody's business who only
+reads the stream: a server passes on any bytes."""

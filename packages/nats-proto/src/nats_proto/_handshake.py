@@ -34,7 +34,7 @@ from .errors import (
 if TYPE_CHECKING:
     from ._tls import SSLContext
 
-__all__ = ["Step", "Wait", "greeting", "load_default_context", "lower_layers"]
+__all__ = ["Step", "Wait", "greeting", "limit_messages", "load_default_context", "lower_layers"]
 
 MAX_CONNECT_LINE: Final = 64 * 1024
 """Longest CONNECT we make. Servers read 4096 bytes unless told otherwise, but only they know what they were told."""
@@ -88,8 +88,6 @@ def greeting(
         raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
     if len(info.nonce) > MAX_NONCE:
         raise RemoteProtocolError(f"server {server} sent a nonce of {len(info.nonce)} characters, at most {MAX_NONCE}")
-    if server.websocket:
-        _limit_messages(wire, info.max_payload)
     identity = yield from authenticate(options, server, info)
     confidence.tell(identity.password, identity.token, identity.jwt, identity.signature)
     line = _connect_line(options, info, identity, secure=wire.secure)
@@ -143,12 +141,13 @@ def _upgrade(
     yield Wait.LAYER
 
 
-def _limit_messages(wire: Wire, max_payload: int) -> None:
+def limit_messages(wire: Wire, info: ServerInfo) -> None:
+    """Every INFO may have another limit: that of the account comes behind CONNECT."""
     from ._websocket import WebSocketLayer
 
     for layer in wire.layers:
         if isinstance(layer, WebSocketLayer):
-            layer.limit_messages(max_payload)
+            layer.limit_messages(info.payload_limit)
 
 
 # --- what needs secrets in clear: raises nothing, so that no traceback has them --------------------------------------

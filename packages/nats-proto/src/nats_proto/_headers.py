@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -78,8 +78,8 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append a line. `TypeError` unless both are ``str``."""
-        _require_str(name)
-        _require_str(value)
+        _require_name(name)
+        _require_value(name, value)
         first = self._first
         if name not in first:
             first[name] = value
@@ -122,7 +122,7 @@ class Headers:
         if name not in self._first:
             self.add(name, value)
             return
-        _require_str(value)
+        _require_value(name, value)
         self._first[name] = value
         if self._repeated.pop(name, None) is not None:
             self._forget_order(name, 1)
@@ -241,7 +241,7 @@ def _encode_lines(headers: HeadersLike) -> bytes:
 
 
 def _encode_name(name: str) -> bytes:
-    _require_str(name)
+    _require_name(name)
     raw = str.encode(name, "utf-8", "surrogatepass")
     if _NAME_TO_SEND(raw) is None:
         raise InvalidHeaderError(f"header name must be printable ASCII without blank and colon: {_shown(name)}")
@@ -249,7 +249,7 @@ def _encode_name(name: str) -> bytes:
 
 
 def _encode_value(name: str, value: str) -> bytes:
-    _require_str(value)
+    _require_value(name, value)
     try:
         raw = str.encode(value, "utf-8")
     except UnicodeEncodeError:
@@ -262,26 +262,72 @@ def _encode_value(name: str, value: str) -> bytes:
 def _pairs(source: HeadersLike) -> Iterator[tuple[str, str]]:
     if isinstance(source, Headers):
         yield from source.items()
-        return
-    if not _is_mapping(source):
-        assert not isinstance(source, (Headers, Mapping))
-        yield from source
-        return
-    for name, value in source.items():
-        if isinstance(value, str):
-            yield name, value
-        else:
-            for one in value:
-                yield name, one
+    elif _is_mapping(source):
+        for name, value in source.items():
+            if isinstance(value, str):
+                yield name, value
+            elif _is_list(value):
+                for one in value:
+                    yield name, one
+            else:
+                _require_name(name)
+                raise TypeError(_wrong_value(name, value))
+    elif _is_list(source):
+        for pair in source:
+            if not _is_pair(pair):
+                raise TypeError(
+                    f"headers must be a mapping or pairs of name and value, not {_described(pair)} in a list"
+                )
+            yield pair
+    else:
+        raise TypeError(
+            f"headers must be a mapping or pairs, as in headers={{'Name': 'value'}}, not {_described(source)}"
+        )
 
 
 def _is_mapping(source: HeadersLike) -> TypeGuard[Mapping[str, str | Sequence[str]]]:
     return isinstance(source, Mapping)
 
 
-def _require_str(text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"header names and values must be str, not {type(text).__name__}")
+def _is_list(source: object) -> TypeGuard[Iterable[Any]]:
+    """Texts and bytes can be iterated, too, and a mapping gives its names: nobody means that."""
+    return isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray, memoryview, Mapping))
+
+
+def _is_pair(pair: object) -> TypeGuard[tuple[str, str]]:
+    return _is_sequence(pair) and len(pair) == 2
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, (tuple, list))
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str):
+        advice = ": decode it, as in name.decode()" if isinstance(name, (bytes, bytearray)) else ""
+        raise TypeError(f"a header name must be str, not {_described(name)}{advice}")
+
+
+def _require_value(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(_wrong_value(name, value))
+
+
+def _wrong_value(name: str, value: object) -> str:
+    described = _described(value)
+    if isinstance(value, (bytes, bytearray)):
+        advice = "decode it, as in value.decode()"
+    elif value is None:
+        advice = "leave the header out, or give ''"
+    else:
+        advice = "make it text, as in str(value)"
+    return f"the value of header {_shown(name)} must be str, or a list of them, not {described}: {advice}"
+
+
+def _described(value: object) -> str:
+    """What was given instead; its content may be anything, and long."""
+    name = type(value).__name__
+    return f"{name} of {len(value)}" if _is_sequence(value) else name
 
 
 def _shown(text: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from ._events import ReplyReceived, RequestFailed
 from ._frames import Message
-from .errors import NATSError, NoRespondersError, PermissionsError
+from .errors import NATSError, NoRespondersError
 
 if TYPE_CHECKING:
     import random
@@ -46,10 +46,10 @@ class RequestInbox:
         "_start",
         "_tokens",
         "_waiting",
-        "denied",
         "dropped",
         "sid",
         "subject",
+        "subscribed",
     )
 
     def __init__(self, prefix: str, rng: random.Random) -> None:
@@ -58,6 +58,8 @@ class RequestInbox:
         self.subject = f"{new_inbox(prefix, rng)}.*"
         self.sid: int | None = None
         """Of the wildcard subscription; None until the first request."""
+        self.subscribed = False
+        """The server was asked for it, or will be with the next connection, and has not refused."""
         self._start = len(self.subject) - 1
         self._keys: list[str] = []
         """Drawn and not used yet."""
@@ -65,21 +67,12 @@ class RequestInbox:
         self._tokens: dict[int, str] = {}
         self._next_token = 1
         self.dropped = 0
-        self.denied: PermissionsError | None = None
-        """The connected server's refusal of the subscription."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def open(self) -> tuple[int, str]:
-        """A new request: its token and its reply subject. Nothing is remembered until `wait`.
-
-        Raises `PermissionsError` while the server refuses the subscription: no reply could ever come.
-        """
-        if self.denied is not None:
-            text, subject = self.denied.text, self.denied.subject
-            refused = f"request: no reply can come, the inbox was refused ({text})"
-            raise PermissionsError(refused, text=text, operation="subscribe", subject=subject) from self.denied
+        """A new request: its token and its reply subject. Nothing is remembered until `wait`."""
         if not self._keys:
             self._keys = new_keys(self._rng)
         return self._next_token, self.subject[:-1] + self._keys.pop()

@@ -15,6 +15,12 @@ __all__ = ["ServerInfo", "parse_info"]
 DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
 """What a server allows when nobody configured it; used when INFO does not say."""
 
+NO_LIMIT: Final = -1
+"""The ``max_payload`` of a server that has none. Also 0 is one that servers have: it lets empty messages through."""
+
+LARGEST_SIZE: Final = 999_999_999
+"""Bytes of headers and payload together that a publish can say at most: servers read nine digits."""
+
 _LARGEST_INTEGER: Final = 2**64 - 1
 """No server has a larger one. Beyond it a number is an attempt to make us compute."""
 
@@ -44,7 +50,8 @@ class ServerInfo(PrivateValue, frozen=True, kw_only=True):
     tls_available: bool = False
     tls_verify: bool = False
     max_payload: int = DEFAULT_MAX_PAYLOAD
-    """Bytes of headers and payload together that the server takes in one message."""
+    """Bytes of headers and payload together that the server takes in one message, as it says so itself; -1: it has no
+    limit. See `payload_limit`."""
     client_id: int = 0
     client_ip: str = ""
     nonce: str = ""
@@ -62,6 +69,14 @@ class ServerInfo(PrivateValue, frozen=True, kw_only=True):
     """This INFO was sent after the server accepted CONNECT."""
     remote_account: str = ""
     acc_is_sys: bool = False
+
+    @property
+    def payload_limit(self) -> int:
+        """Bytes of headers and payload together that can be published: ``max_payload``, and 999,999,999 without one.
+
+        A larger size cannot be said to a server, whatever it allows.
+        """
+        return LARGEST_SIZE if self.max_payload == NO_LIMIT else min(self.max_payload, LARGEST_SIZE)
 
 
 class _Wire(msgspec.Struct, gc=False):
@@ -120,8 +135,10 @@ def parse_info(data: bytes) -> ServerInfo:
         number: int = getattr(wire, name)
         if not -_LARGEST_INTEGER <= number <= _LARGEST_INTEGER:
             raise RemoteProtocolError(f"INFO cannot be used: {name} is out of range")
-    if wire.max_payload < 1:
-        raise RemoteProtocolError(f"INFO cannot be used: max_payload must be 1 or more, not {wire.max_payload}")
+    if wire.max_payload < NO_LIMIT:  # such a server refuses every message
+        raise RemoteProtocolError(
+            f"INFO cannot be used: max_payload must be 0 or more, or -1 for no limit, not {wire.max_payload}"
+        )
     fields = msgspec.structs.asdict(wire)
     fields["connect_urls"] = tuple(_texts(wire.connect_urls or ()))
     return ServerInfo(**fields)

@@ -174,7 +174,7 @@ class LifeCycle(Generic[MessageT]):
         """An event of the connection that concerns the link."""
         match event:
             case InfoReceived(info=info):
-                less = self._traffic.server_allows(max_payload=info.max_payload, headers=info.headers)
+                less = self._traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
                 if less and self._link.up:  # else it is not known yet who says so
                     self._traffic.drop_refused()
                 self._link.info_received(event, now=now)
@@ -287,7 +287,7 @@ class LifeCycle(Generic[MessageT]):
         if not lost:
             self._events.add(Disconnected(server=str(self._link.server), error=None))
         self._traffic.outbox.begin()
-        self._traffic.server_allows(max_payload=info.max_payload, headers=info.headers)
+        self._traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
         self._traffic.adopt(successor.operations())
         self.reconnects += 1
         self._events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))

@@ -41,7 +41,7 @@ from ._options import ConnectOptions
 from ._pool import Attempt, ServerPool
 from ._proxy import Proxy
 from ._server import Server
-from ._server_errors import Reaction
+from ._server_errors import Reaction, name_server
 from ._value import Value
 from .errors import (
     AuthenticationError,
@@ -258,7 +258,7 @@ class Link:
 
     def _no_servers(self, error: NATSError | None) -> NoServersError:
         attempts = self._pool.failures
-        listed = "; ".join(f"{server}: {str(failure)[:MAX_FAILURE]}" for server, failure in attempts[:MAX_LISTED])
+        listed = "; ".join(str(failure)[:MAX_FAILURE] for _, failure in attempts[:MAX_LISTED])
         if len(attempts) > MAX_LISTED:
             listed += f"; and {len(attempts) - MAX_LISTED} more"
         listed = listed or "the pool is empty"
@@ -287,12 +287,15 @@ class Link:
         proxy = self._options.proxy
         through = f" (proxy {proxy})" if isinstance(proxy, Proxy) else ""
         what = f"cannot connect to server {attempt.server}{through}"
-        self._attempt_failed(chained(TransportError, what, error), now)
+        failure = chained(TransportError, what, error)
+        name_server(failure, attempt.server)
+        self._attempt_failed(failure, now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed; nothing to do when the connection was given up before."""
-        if self.connection is not None:
+        if self.connection is not None and self.server is not None:
             lost = chained(ConnectionLostError, f"connection to server {self.server} was lost", error)
+            name_server(lost, self.server)
             self.ended(ConnectionEnded(lost), now)
 
     def _pending_attempt(self, call: str) -> Attempt:

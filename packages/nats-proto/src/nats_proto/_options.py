@@ -106,8 +106,11 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
     retry_auth_errors: bool = False
     """True: the same authentication error twice in a row does not drop the server."""
     lame_duck_migration: bool = True
-    max_control_line: int = 32 * 1024
-    """Longest line accepted from a server, INFO excepted."""
+    max_control_line: int = 4096
+    """Longest line of a publish, request or subscribe: its subjects and sizes, with the line's end. What servers read
+    unless their own ``max_control_line`` says otherwise, and INFO does not tell: for a server that reads longer lines,
+    its number is to be given here; one that does not ends the connection over the first. Of a server, lines of 32 KiB
+    are accepted, or of eight times this if that is more (INFO excepted): it may quote ours with all of it escaped."""
     max_message_size: int = 64 * MiB
     """Largest header block and payload together accepted from a server."""
     on_event: Callable[[LifecycleEvent], object] | None = None

@@ -32,7 +32,6 @@ import msgspec
 from ._assembly import Assembly
 from ._control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
 from ._frames import (
-    MIN_HEADER_BLOCK,
     OK,
     PING,
     PONG,
@@ -89,7 +88,8 @@ class Parser:
     All limits are bytes. ``max_control_line`` bounds every line but INFO, which ``max_info`` bounds (with thousands of
     ``connect_urls`` it is far longer than other lines); both count the line's end. ``max_header_bytes`` bounds the
     header block of one message; the default is twice what a server with its default ``max_payload`` of 1 MiB lets
-    through. ``max_payload`` bounds header block and payload together. ``message_type`` is built for each message.
+    through (a `Connection` allows as much as for the whole message, since servers do not tell the two apart).
+    ``max_payload`` bounds header block and payload together. ``message_type`` is built for each message.
     Raises `ConfigurationError` for a limit that nothing could keep, `TypeError` for one that is no ``int``.
     """
 
@@ -317,8 +317,8 @@ class Parser:
         number = 0 if sid is None else read_number(operation, "sid", sid)
         total = read_number(operation, "size", size)
         header = 0 if block_size is None else read_number(operation, "header size", block_size)
-        if block_size is not None and not MIN_HEADER_BLOCK <= header <= total:
-            raise Fault(f"{operation} with a header size of {header}, which is not from {MIN_HEADER_BLOCK} to {total}")
+        if header > total:
+            raise Fault(f"{operation} with a header size of {header}, which is more than the whole size, {total}")
         if header > self._max_header_bytes:
             raise Fault(f"header block of {header} bytes, the limit is {self._max_header_bytes} (max_header_bytes)")
         if total > self._max_payload:

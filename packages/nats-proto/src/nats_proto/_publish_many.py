@@ -33,7 +33,7 @@ class PublishMany:
 
     def __init__(self, subject: str, payloads: Iterable[Payload]) -> None:
         """`TypeError` for one payload in place of many."""
-        if isinstance(payloads, (str, bytes, bytearray, memoryview)):
+        if not _is_many(payloads):
             raise TypeError(f"publish_many: payloads must be an iterable of payloads, not {type(payloads).__name__}")
         self._subject = subject
         self._payloads = iter(payloads)
@@ -61,3 +61,9 @@ class PublishMany:
             raise
         self.taken += position - self._position
         self._position = position
+
+
+def _is_many(payloads: object) -> bool:
+    if isinstance(payloads, (str, bytes, bytearray, memoryview)):
+        return False
+    return isinstance(payloads, Iterable) or hasattr(payloads, "__getitem__")  # the old way to be iterated

@@ -44,6 +44,8 @@ _PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 _SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
 _WEBSOCKET: Final = frozenset({"ws", "wss"})
 _PROXY_PORT: Final = 80
+_SCHEMES: Final = _PORTS.keys() | {"http", "https"}
+"""Words that are hardly the name of a host where something like a path stands behind them."""
 
 _Refusal = InvalidURLError | TypeError
 """To be raised where no local variable holds the URL."""
@@ -172,7 +174,9 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
 
 def peer_of(server: Server, address: tuple[str, int]) -> Server:
-    """A server that ``server`` told us of: reached like it, by the same user.
+    """A server that ``server`` told us of: reached like it, by the same user, and at the same path and query.
+
+    The query may hold a token, as many a gateway wants it. It is told to whom user and password are told.
 
     Behind an IP address it must prove the name of ``server``: a certificate seldom names addresses.
     """
@@ -182,6 +186,8 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
         scheme=server.scheme,
         host=host,
         port=port,
+        path=server.path,
+        query=server.query,
         user=server.user,
         password=server.password,
         token=server.token,
@@ -274,7 +280,7 @@ def _read(url: str, default_scheme: str, secure: bool) -> Server:
     scheme, rest = _scheme(url, default_scheme)
     if secure:
         scheme = _SECURED[scheme]
-    user_info, address, tail = _split(rest)
+    user_info, address, tail = _split(rest, written_scheme="://" in url)
     path, query = _path_and_query(scheme, tail)
     user, password, token = _user_info(user_info)
     host, port = _host_and_port(address, _PORTS[scheme])
@@ -290,7 +296,7 @@ def _read_proxy(url: str) -> tuple[str, int, Secret | None]:
         raise _Unusable("TLS with the proxy itself is not supported; what goes through an http proxy may have TLS")
     if separator and scheme.lower() != "http":
         raise _Unusable("its scheme is not http")
-    user_info, address, tail = _split(rest if separator else url)
+    user_info, address, tail = _split(rest if separator else url, written_scheme=bool(separator))
     if tail not in ("", "/"):
         raise _Unusable("a proxy has neither path nor query")
     credentials: Secret | None = None
@@ -309,14 +315,35 @@ def _check_characters(url: str) -> None:
         raise _Unusable("it has a space or a control character")
 
 
-def _split(rest: str) -> tuple[str, str, str]:
-    """What stands behind the scheme: user information, host and port, and the tail."""
+def _split(rest: str, *, written_scheme: bool) -> tuple[str, str, str]:
+    """What stands behind the scheme, if one was written: user information, host and port, and the tail."""
     end = re.search(_END_OF_AUTHORITY, rest)
     authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    user_info, at, address = authority.rpartition("@")
+    _check_misspelt_scheme(address, tail, written_scheme=written_scheme, alone=not at)
     if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
         raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
-    user_info, _, address = authority.rpartition("@")
     return user_info, address, tail
+
+
+def _check_misspelt_scheme(address: str, tail: str, *, written_scheme: bool, alone: bool) -> None:
+    """Refuse ``nats:/host``, ``nats//host``, ``nats/host``, ``nats:host``, ``nats://tls://host`` and the like.
+
+    Else a host called ``nats`` would be dialled, which there may well be: that is ``nats`` or ``nats:4222``. ``alone``:
+    there is no user information, which might have a colon or slashes of its own.
+    """
+    host, colon, port = address.partition(":")
+    word = host.lower()
+    known = word in _SCHEMES
+    if not known and (written_scheme or "@" in tail):
+        return
+    path = tail[:1] == "/" and tail != "/"
+    without_port = path and not port and (bool(colon) or not written_scheme)
+    no_port = not written_scheme and alone and bool(port) and not (port.isascii() and port.isdigit())
+    if tail.startswith("//") or (without_port and (known or bool(colon))) or (known and no_port):
+        example = word if known else "nats"
+        what = "it has a scheme behind its scheme" if written_scheme else "its scheme must be followed by ://"
+        raise _Unusable(f"{what}; what is meant is {example}://host:port, or host:port without a scheme")
 
 
 def _decoded(text: str) -> tuple[str, str, str]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
+from ._quoted_text import unquote_at
+from ._server import Server
 from .errors import (
     AccountAuthenticationExpiredError,
     AuthenticationExpiredError,
@@ -29,7 +31,7 @@ from .errors import (
     ThrottledError,
 )
 
-__all__ = ["Reaction", "classify_server_error", "ending"]
+__all__ = ["Reaction", "classify_server_error", "ending", "name_server"]
 
 MAX_ERROR_TEXT: Final = 512
 """Characters of a server's text kept in an error: enough for any real one, little enough for a log line."""
@@ -74,15 +76,16 @@ _TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
 )
 
 # Compiled when the first such error comes, and remembered by `re`: most programs never see one.
-_PERMISSION: Final = r'(?i)permissions violation for (publish|subscription)[^"]*"([^"]*)"'
-_SID: Final = r'(?i)\(sid "([0-9]{1,19})"\)'
-_QUEUE: Final = r'(?i)using queue "([^"]*)"'
+_PERMISSION: Final = r'(?i)permissions violation for (publish|subscription)[^"]*'
+_QUEUE: Final = r"(?i) using queue "
+_SID: Final = r'(?i) \(sid "([0-9]{1,19})"\)'
 
 
 def classify_server_error(text: str, server: str, masked: Callable[[str], str] = str) -> tuple[ServerError, Reaction]:
     """The typed error of a ``-ERR`` text and what to do about it. ``server`` is named in the error's text.
 
-    What the error has of the text is what ``masked`` leaves of it.
+    What the error shows of the text is what ``masked`` leaves of it. The subject and queue group of a refusal are those
+    that were asked for, whatever is in them.
     """
     known = text.strip().strip("'").strip().lower()
     shown = masked(_printable(text))
@@ -90,7 +93,7 @@ def classify_server_error(text: str, server: str, masked: Callable[[str], str] =
     for prefix, error_type, reaction in _TABLE:
         if known.startswith(prefix):
             if error_type is PermissionsError:
-                return _permissions_error(masked(text), message, shown), reaction
+                return _permissions_error(text, message, shown), reaction
             return error_type(message, text=shown), reaction
     return ServerError(message, text=shown), Reaction.KEEP
 
@@ -109,18 +112,38 @@ def ending(error: ServerError) -> NATSError:
     return ended
 
 
+def name_server(error: NATSError, server: Server) -> None:
+    """Let the text of what ended a connection or an attempt name the server, if it does not do so by itself.
+
+    So it is said once, and by the error: whoever lists errors, or logs them, names no server beside them.
+    """
+    text = str(error)
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    if f"{host}:{server.port}" not in text:
+        error.args = (f"server {server}: {text}", *error.args[1:])
+
+
 def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
-    match = re.search(_PERMISSION, text)
-    queue = re.search(_QUEUE, text)
-    sid = re.search(_SID, text)
-    subscribing = match is not None and match[1].lower() == "subscription"
+    """Subject, queue group and sid are what the server means, which is what we told it; its text is only shown.
+
+    So they are read from the text as it came: they have to be found again among our own, also where the text has
+    something in it that must not be shown.
+    """
+    refused = re.search(_PERMISSION, text)
+    subject = None if refused is None else unquote_at(text, refused.end())
+    if refused is None or subject is None:
+        return PermissionsError(message, text=shown)
+    rest = subject[1]
+    using = re.compile(_QUEUE).match(text, rest)
+    queue = None if using is None else unquote_at(text, using.end())
+    sid = re.compile(_SID).match(text, rest if queue is None else queue[1])
     return PermissionsError(
         message,
         text=shown,
-        operation="subscribe" if subscribing else "publish",
-        subject=match[2] if match is not None else "",
-        queue=queue[1] if queue is not None else None,
-        sid=int(sid[1]) if sid is not None else None,
+        operation="subscribe" if refused[1].lower() == "subscription" else "publish",
+        subject=subject[0],
+        queue=None if queue is None else queue[0],
+        sid=None if sid is None else int(sid[1]),
     )
 
 

@@ -146,7 +146,9 @@ class Session(Generic[MessageT]):
         """For the adapter: how many bytes to receive at once, the next time (64 to 256 KiB, by what came last)."""
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
-        self._traffic: Traffic[MessageT] = Traffic(self._events, inbox_prefix=options.inbox_prefix, rng=rng)
+        self._traffic: Traffic[MessageT] = Traffic(
+            self._events, inbox_prefix=options.inbox_prefix, max_control_line=options.max_control_line, rng=rng
+        )
         self._outbox = self._traffic.outbox
         self.publish_quickly = self._outbox.tail.publish
         """`publish`, for what nearly all programs publish nearly always. It takes (subject, data, reply, headers).
@@ -424,8 +426,8 @@ class Session(Generic[MessageT]):
     def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
 
-        Raises what `publish` raises, and `PermissionsError` while the server refuses the inbox. The caller keeps the
-        time, and calls `cancel_request` when it is up.
+        Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
+        that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
         """
         tail = self._outbox.tail
         if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
@@ -501,8 +503,11 @@ class Session(Generic[MessageT]):
 
     @property
     def max_payload(self) -> int | None:
-        """Bytes of headers and payload together that the server takes; None before the first INFO."""
-        return self._link.info.max_payload if self._link.info is not None else None
+        """Bytes of headers and payload together that can be published; None before the first INFO.
+
+        999,999,999 for a server without a limit: a size has nine digits at most. Its ``server_info.max_payload`` is -1.
+        """
+        return self._link.info.payload_limit if self._link.info is not None else None
 
     @property
     def pending_bytes(self) -> int:

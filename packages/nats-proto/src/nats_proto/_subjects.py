@@ -143,7 +143,8 @@ def encode_literal(subject: str, what: str = "subject") -> bytes:
 
 def _encode(text: object, what: str, errors: str = "strict") -> bytes:
     if not isinstance(text, str):
-        raise TypeError(f"{what} must be str, not {type(text).__name__}")
+        advice = f": decode it, as in {what.split()[0]}.decode()" if isinstance(text, (bytes, bytearray)) else ""
+        raise TypeError(f"{what} must be str, not {type(text).__name__}{advice}")
     try:
         return str.encode(text, "utf-8", errors)
     except UnicodeEncodeError:

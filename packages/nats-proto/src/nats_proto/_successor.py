@@ -57,6 +57,7 @@ from ._overlap import Overlap
 from ._pool import Attempt
 from ._round_trips import LAST_TOKEN
 from ._server import Server
+from ._server_errors import name_server
 from ._subscription import MessageT, SubscriptionState
 from .errors import (
     ConnectionLostError,
@@ -327,6 +328,8 @@ class Successor(Generic[MessageT]):
         """This attempt came to nothing. The old connection is kept, if there still is one."""
         parted = self._state is _State.PARTED
         self._drop()
+        if self._attempt is not None:
+            name_server(error, self._attempt.server)
         self._link.successor_failed(error, now=now)
         if parted:
             self._end()
@@ -416,7 +419,7 @@ class Successor(Generic[MessageT]):
         self._due = now + self._options.connect_timeout
         traffic = self._traffic
         traffic.successor = self
-        traffic.inbox.denied = None
+        traffic.inbox.subscribed = traffic.inbox.sid is not None
         for sub in traffic.subs:
             sub.denied = None
             self.subscribed(sub)

@@ -49,13 +49,20 @@ class Traffic(Generic[MessageT]):
         "successor",
     )
 
-    def __init__(self, events: EventQueue[SessionEvent], *, inbox_prefix: str, rng: random.Random) -> None:
+    def __init__(
+        self,
+        events: EventQueue[SessionEvent],
+        *,
+        inbox_prefix: str,
+        max_control_line: int,
+        rng: random.Random,
+    ) -> None:
         self._events = events
         self._up = False
         self._out_msgs = 0
         self._out_bytes = 0
         self._dropped_publishes = 0
-        self.encoder = Encoder()
+        self.encoder = Encoder(max_control_line=max_control_line)
         self.outbox = Outbox(self.encoder.heads)
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
         self.inbox = RequestInbox(inbox_prefix, rng)
@@ -102,13 +109,25 @@ class Traffic(Generic[MessageT]):
     def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
         """Publish with a reply subject of the inbox; the request's token."""
         token, reply = self.inbox.open()
-        if self.inbox.sid is None or not self.outbox.tail.publish(subject, data, reply, headers):
+        if not self.inbox.subscribed or not self.outbox.tail.publish(subject, data, reply, headers):
             operation = self.encoder.publish(subject, data, reply, headers)
-            if self.inbox.sid is None:
-                self.inbox.sid = self._add(self.inbox.subject, None, None, 0, 0).sid
+            if not self.inbox.subscribed:
+                self._subscribe_inbox()
             self._append(operation, data)
         self.inbox.wait(token, reply, subject)
         return token
+
+    def _subscribe_inbox(self) -> None:
+        """For the first request, and for the next one after a refusal: the permission may have come back meanwhile.
+
+        If not, the server says so once more, and that fails all requests that wait, this one too.
+        """
+        inbox = self.inbox
+        if inbox.sid is None:
+            inbox.sid = self._add(inbox.subject, None, None, 0, 0).sid
+        else:
+            self._append_control(self.encoder.subscribe(inbox.subject, None, inbox.sid))
+        inbox.subscribed = True
 
     def flush(self) -> int:
         """Send a PING; the flush's token."""
@@ -237,7 +256,7 @@ class Traffic(Generic[MessageT]):
     def refuse(self, error: PermissionsError) -> None:
         """The server refused a publish or a subscription: tell whom it concerns."""
         if error.operation == "subscribe" and error.subject == self.inbox.subject:
-            self.inbox.denied = error
+            self.inbox.subscribed = False
             self.fail_requests(error)
         elif error.operation == "subscribe":
             for event in self.subs.deny(error):
@@ -278,7 +297,7 @@ class Traffic(Generic[MessageT]):
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
         self._up = False
-        self.inbox.denied = None
+        self.inbox.subscribed = self.inbox.sid is not None  # as the next connection is told
         self.fail_flushes(lost)
         self.outbox.cut()
         self.drop_refused()

@@ -102,7 +102,10 @@ class MaxPayloadError(NATSError, ValueError):
 
 
 class MaxControlLineError(NATSError, ValueError):
-    """Subject, reply and sizes make a line longer than the server reads (4096 bytes by default)."""
+    """Subject, reply and sizes make a line longer than the server reads.
+
+    That is option ``max_control_line``: 4096 bytes, unless the server was configured otherwise.
+    """
 
 
 class NoReplySubjectError(NATSError):
@@ -256,7 +259,8 @@ class MaxSubscriptionsError(ServerError):
 class PermissionsError(ServerError):
     """The server refused a publish or a subscription. The connection stays.
 
-    ``operation`` is ``"publish"`` or ``"subscribe"``; ``subject`` and ``queue`` are in their own case. ``sid`` is the
+    ``operation`` is ``"publish"`` or ``"subscribe"``; ``subject`` and ``queue`` are those that were asked for, and not
+    always fit to be printed, as ``str(error)`` and ``text`` are. ``sid`` is the
     subscription's number, where the server told it: when a permission was withdrawn while it was used.
     """
 
