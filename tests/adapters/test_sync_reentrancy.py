@@ -182,7 +182,7 @@ def test_user_code_that_blocks_does_not_hold_up_close_for_ever(
     for _ in range(2):
         assert began.acquire(timeout=PATIENCE)
     client.close()
-    assert set(threads_of("blocked")) == {"nats-blocked-events", "nats-blocked-callbacks-1"}
+    assert set(threads_of("blocked")) == {"nats-blocked-on-event", "nats-blocked-callbacks-1"}
     release.set()
     eventually(lambda: threads_of("blocked") == {})
 

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         PongReceived,
     )
     from ._encoder import Encoder
+    from ._event_log import EventLog, LogLine
     from ._event_queue import EventQueue
     from ._outbox import CHUNK_SIZE
     from ._parser import Parser, Role
@@ -103,6 +104,8 @@ else:
                 from . import _connection_events as home
             case "Encoder":
                 from . import _encoder as home
+            case "EventLog" | "LogLine":
+                from . import _event_log as home
             case "EventQueue":
                 from . import _event_queue as home
             case "CHUNK_SIZE":
@@ -156,6 +159,7 @@ __all__ = [
     "EffectWanted",
     "Encoder",
     "ErrFrame",
+    "EventLog",
     "EventQueue",
     "FlushCompleted",
     "FlushFailed",
@@ -167,6 +171,7 @@ __all__ = [
     "InfoReceived",
     "LameDuckMode",
     "LifecycleEvent",
+    "LogLine",
     "Message",
     "MessagesAvailable",
     "OkFrame",

@@ -129,7 +129,7 @@ def parse_info(data: bytes) -> ServerInfo:
         raise RemoteProtocolError("INFO is nested too deep") from None
     except UnicodeDecodeError:
         raise RemoteProtocolError("INFO is not valid UTF-8") from None
-    except ValueError as error:
+    except (msgspec.DecodeError, ValueError) as error:  # it is a ValueError from msgspec 0.21 on
         raise RemoteProtocolError(f"INFO cannot be used: {error}"[:200]) from None
     for name in ("proto", "port", "max_payload", "client_id", "api_lvl"):
         number: int = getattr(wire, name)
@@ -148,5 +148,5 @@ def _texts(entries: Iterable[msgspec.Raw]) -> Iterator[str]:
     for entry in entries:
         try:
             yield _decode_text(entry)
-        except ValueError:
+        except (msgspec.DecodeError, ValueError):
             continue

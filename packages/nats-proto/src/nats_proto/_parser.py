@@ -382,5 +382,5 @@ def _read_connect(text: bytes) -> ConnectFrame:
         return ConnectFrame(_decode_connect(text))
     except RecursionError:
         raise Fault("CONNECT is nested too deep") from None
-    except ValueError as error:
+    except (msgspec.DecodeError, ValueError) as error:  # it is a ValueError from msgspec 0.21 on
         raise Fault(f"CONNECT cannot be used: {error}"[:200]) from None

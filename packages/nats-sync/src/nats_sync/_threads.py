@@ -29,7 +29,7 @@ USER_CODE_LIMIT: Final = 2.0
 
 
 class Threads:
-    """Reader, writer and dispatcher; and the workers, which the callbacks start.
+    """Reader, writer, and what tells events to the log and ``on_event``; and the workers, which the callbacks start.
 
     All are daemons: an interpreter that ends does not wait for a client that nobody closed.
     """
@@ -46,7 +46,11 @@ class Threads:
             threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
-        self._dispatcher = threading.Thread(target=pump.dispatcher.run, name=f"{name}-events", daemon=True)
+        self._dispatchers = [threading.Thread(target=pump.dispatcher.run, name=f"{name}-events", daemon=True)]
+        """They call handlers of the log, and ``on_event``."""
+        if options.on_event is not None:
+            target = pump.dispatcher.run_on_event
+            self._dispatchers.append(threading.Thread(target=target, name=f"{name}-on-event", daemon=True))
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
@@ -55,7 +59,7 @@ class Threads:
         """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
         pump = self._pump
         try:
-            for thread in (self._dispatcher, self._core[1], self._core[0]):
+            for thread in (*self._dispatchers, self._core[1], self._core[0]):
                 thread.start()
         except RuntimeError:
             pump.call(lambda: pump.session.close(now=monotonic()))
@@ -70,7 +74,7 @@ class Threads:
 
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
-        threads = [self._dispatcher, *self._performer.threads, *self._pump.callbacks.threads]
+        threads = [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
         return [*self._core, *threads] if self._reader_asks else threads
 
     def join(self) -> None:
