@@ -187,9 +187,10 @@ class Subscription:
     # --- ends --------------------------------------------------------------------------------------------------------
 
     async def unsubscribe(self, max_msgs: int | None = None) -> None:
-        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those received so far included.
+        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those given so far included.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
+        `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
         """
         self._unsubscribe(max_msgs)
 
@@ -315,8 +316,8 @@ class Subscription:
 
     @property
     def dropped(self) -> int:
-        """Messages dropped at the pending limits."""
-        return self._state.dropped
+        """Messages received and never given: over the pending limits or a maximum, or unread when it was ended."""
+        return self._state.dropped + self._state.discarded
 
 
 _NONE_LEFT: Final[repeat[deque[Message]]] = repeat(deque[Message](), 0)

@@ -353,9 +353,9 @@ class Session(Generic[MessageT]):
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
-        """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all.
+        """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all, those so far included.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1 or above the one it has.
+        Of the queue what is beyond the maximum is dropped. What has ended keeps what is queued, up to the maximum. Raises `ValueError` for a maximum below 1 or above the one it has.
         """
         self._traffic.unsubscribe(sub, max_msgs)
 

@@ -154,16 +154,19 @@ class Traffic(Generic[MessageT]):
         return sub
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], max_msgs: int | None) -> None:
-        """End a subscription now, dropping its queue, or after ``max_msgs`` deliveries in all."""
+        """End a subscription now, dropping its queue, or after ``max_msgs`` deliveries in all, dropping what is more."""
         _check_maximum(max_msgs)
+        live = sub in self.subs
         if max_msgs is None:
             sub.discard()
-        if sub not in self.subs:
-            return
-        if max_msgs is not None and sub.max_msgs is not None and max_msgs > sub.max_msgs:
+        elif live and sub.max_msgs is not None and max_msgs > sub.max_msgs:
             raise ValueError(
                 f"max_msgs is {sub.max_msgs} and cannot be raised: the server may have counted to it by now"
             )
+        else:
+            sub.keep(max_msgs)
+        if not live:
+            return
         if max_msgs is not None and sub.received < max_msgs:
             sub.max_msgs = max_msgs
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
