@@ -20,16 +20,17 @@ def real(message: object) -> object:
 async def test_an_unpickled_message_has_all_but_its_client(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("pickled") as sub:
         await client.publish("pickled", b"data", reply="answers", headers={"A": "1"})
-        message = real(await sub.next(timeout=10))
+        taken = await sub.next(timeout=10)
+        message = real(taken)
         assert message.headers is not None
         copied = pickle.loads(pickle.dumps(message))
         assert type(copied) is type(message)
         assert copied == message
         assert copied.client is None
         assert copied.headers == message.headers
+        answering = ThreadsMessage(copied, taken._call) if isinstance(taken, ThreadsMessage) else copied
         with pytest.raises(NoReplySubjectError, match="no client"):
-            answer = copied.respond(b"x")
-            await answer  # on the threads leg it has raised by now
+            await answering.respond(b"x")
 
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])

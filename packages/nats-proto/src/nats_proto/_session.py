@@ -355,7 +355,8 @@ class Session(Generic[MessageT]):
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
         """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all, those so far included.
 
-        Of the queue what is beyond the maximum is dropped. What has ended keeps what is queued, up to the maximum. Raises `ValueError` for a maximum below 1 or above the one it has.
+        What is queued beyond the maximum is dropped, also when the subscription has ended. Raises `ValueError` for a
+        maximum below 1 or above the one it has, `TypeError` for one that is no int.
         """
         self._traffic.unsubscribe(sub, max_msgs)
 

@@ -26,7 +26,7 @@ class Message(nats_proto.Message, gc=False, eq=False):
     def respond(self, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None) -> None:
         """Publish to the message's reply subject and write it at once; waits and raises as `Client.publish` does.
 
-        Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled, or made by hand.
+        Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled or made by hand.
         """
         if self.reply is None:
             raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
