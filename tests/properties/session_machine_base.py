@@ -140,6 +140,7 @@ class SessionMachineBase(RuleBasedStateMachine):
         for sub, model in self.subs.values():
             assert [message.data for message in sub.messages] == model.queued
             assert (sub.received, sub.dropped, sub.closed) == (model.received, model.dropped, model.closed)
+            assert sub.received == sub.delivered + sub.dropped + sub.discarded + sub.pending_msgs
         if self.session.status is not SessionStatus.CONNECTED or self.session.pending_bytes or self.server is None:
             return
         on_server = {sid: (sub.subject, sub.queue, sub.remaining) for sid, sub in self.server.subs.items()}

@@ -132,6 +132,7 @@ class ModelSub:
     limit: int
     received: int = 0
     dropped: int = 0
+    read: int = 0
     queued: list[bytes] = field(default_factory=list)
     draining: bool = False
     closed: bool = False

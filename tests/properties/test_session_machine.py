@@ -127,7 +127,9 @@ class SessionMachine(SessionMachineBase):
         self.session.unsubscribe(sub, max_msgs=max_msgs)
         if max_msgs is None:
             model.queued.clear()
-        elif not model.closed and model.received < max_msgs:
+        else:
+            del model.queued[max(0, max_msgs - model.read) :]
+        if max_msgs is not None and not model.closed and model.received < max_msgs:
             model.max_msgs = max_msgs
         self.pump()
         assert model.closed or (max_msgs is not None and model.received < max_msgs)
@@ -148,6 +150,7 @@ class SessionMachine(SessionMachineBase):
     def read(self, index: int, count: int) -> None:
         sub, model = list(self.subs.values())[index % len(self.subs)]
         assert [message.data for message in sub.take(count)] == model.queued[:count]
+        model.read += len(model.queued[:count])
         del model.queued[:count]
         self.session.subscription_progress(now=self.now)
         self.pump()

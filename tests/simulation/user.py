@@ -257,6 +257,7 @@ class User:
         if sub is None:
             return
         raises = sub.alive and max_msgs is not None and sub.max_msgs is not None and max_msgs > sub.max_msgs
+        queued = [message.size for message in sub.state.messages]
         try:
             self.session.unsubscribe(sub.state, max_msgs=max_msgs)
         except ValueError:
@@ -267,6 +268,10 @@ class User:
         if max_msgs is None:
             sub.waiting.clear()
             sub.waiting_bytes = 0
+        else:
+            while sub.waiting and sub.delivered + len(sub.waiting) > max_msgs:
+                sub.waiting.pop()
+                sub.waiting_bytes -= queued.pop()
         if sub.alive:
             if max_msgs is not None and sub.received < max_msgs:
                 sub.max_msgs = max_msgs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -20,6 +19,7 @@ from nats_proto import (
     Session,
     SessionStatus,
     StatsSnapshot,
+    check_timeout,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -125,14 +125,14 @@ class Client:
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
         """
-        _check_timeout(timeout)
+        seconds = check_timeout("timeout", timeout)
         deadline: float | None = None
         if not self._session.writable:
-            deadline = self._pump.now() + timeout
+            deadline = self._pump.now() + seconds
             with CancelScope(deadline=deadline) as waiting:
                 await self._pump.wait_writable()
             if waiting.cancelled_caught:
-                raise self._timed_out(f"request to {subject!r}", timeout)
+                raise self._timed_out(f"request to {subject!r}", seconds)
         pump = self._pump
         token = self._session.request(subject, data, headers=headers)
         answer = pump.requests[token] = Answer()
@@ -141,14 +141,14 @@ class Client:
                 self._transport.write_now()
             else:
                 self._transport.wake_writer()  # with those of others who ask at the same time
-            await pump.wait_for(answer, self._pump.now() + timeout if deadline is None else deadline)
+            await pump.wait_for(answer, self._pump.now() + seconds if deadline is None else deadline)
         finally:
             if pump.requests.pop(token, None) is not None:
                 self._session.cancel_request(token)
         if answer.message is not None:
             answer.message.client = self
             return answer.message
-        raise answer.error or self._timed_out(f"request to {subject!r}", timeout)
+        raise answer.error or self._timed_out(f"request to {subject!r}", seconds)
 
     def request_many(
         self,
@@ -179,17 +179,17 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
-        _check_timeout(timeout)
+        seconds = check_timeout("timeout", timeout)
         token = self._session.flush()
         answer = self._pump.flushes[token] = Answer()
         try:
             self._transport.write_now()
-            await self._pump.wait_for(answer, self._pump.now() + timeout)
+            await self._pump.wait_for(answer, self._pump.now() + seconds)
         finally:
             if self._pump.flushes.pop(token, None) is not None:
                 self._session.cancel_flush(token)
         if answer.error is not None or not answer.given:
-            raise answer.error or self._timed_out("flush", timeout)
+            raise answer.error or self._timed_out("flush", seconds)
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -247,7 +247,8 @@ class Client:
         when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
         closed before.
         """
-        self._session.drain(now=self._pump.now(), timeout=timeout)
+        seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
+        self._session.drain(now=self._pump.now(), timeout=seconds)
         self._pump.settle()
         if anyio.get_current_task().id in self._pump.handler_tasks:
             return
@@ -327,8 +328,3 @@ class Client:
 
     def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
         return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
-
-
-def _check_timeout(seconds: float) -> None:
-    if math.isnan(seconds):
-        raise ValueError("timeout must be a number of seconds")

@@ -26,8 +26,13 @@ class Message(nats_proto.Message, gc=False, eq=False):
     async def respond(self, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None) -> None:
         """Publish to the message's reply subject; waits and raises as `Client.publish` does.
 
-        Raises `NoReplySubjectError` when there is none.
+        Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled or made by hand.
         """
-        if self.reply is None or self.client is None:
+        if self.reply is None:
             raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
+        if self.client is None:
+            raise NoReplySubjectError(
+                f"respond: the message on {self.subject!r} has no client, since it was unpickled or made by hand: "
+                "publish to its reply subject instead"
+            )
         await self.client.publish(self.reply, data, headers=headers)

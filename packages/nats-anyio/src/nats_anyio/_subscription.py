@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 import anyio
 import anyio.lowlevel
 
-from nats_proto import SubscriptionState, SubscriptionStatus
+from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from ._dispatch import Handler
@@ -101,13 +101,16 @@ class Subscription:
                 raise StopAsyncIteration from None
 
     async def next(self, timeout: float | None = None) -> Message:
-        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
+        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
 
         Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
         reached) or `ConnectionClosedError`; `PermissionsError` while the server refuses the subscription;
-        `LocalProtocolError` when a callback takes the messages.
+        `LocalProtocolError` when a callback takes the messages; `TypeError` and `ValueError` for a ``timeout`` that is
+        no number.
         """
-        message = await self.next_until(None if timeout is None else self._pump.now() + timeout)
+        message = await self.next_until(
+            None if timeout is None else self._pump.now() + check_timeout("timeout", timeout)
+        )
         if message is None:
             status = self._client.status.name
             raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
@@ -118,9 +121,10 @@ class Subscription:
 
         Raises as `next` does, and `ValueError` for a maximum below 1.
         """
-        if max_msgs < 1:
-            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
-        if not await self._wait_until(None if timeout is None else self._pump.now() + timeout):
+        check_count("max_msgs", max_msgs)
+        if not await self._wait_until(
+            None if timeout is None else self._pump.now() + check_timeout("timeout", timeout)
+        ):
             return []
         messages = self._state.take(max_msgs)
         self._begin_turn(max(0, length_hint(self._left) - len(messages)))
@@ -187,9 +191,10 @@ class Subscription:
     # --- ends --------------------------------------------------------------------------------------------------------
 
     async def unsubscribe(self, max_msgs: int | None = None) -> None:
-        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those received so far included.
+        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those given so far included.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
+        `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
         """
         self._unsubscribe(max_msgs)
 
@@ -211,7 +216,7 @@ class Subscription:
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
         """
-        seconds = self._client.drain_timeout if timeout is None else timeout
+        seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         self._pump.session.drain_subscription(self._state, now=self._pump.now())
         self._pump.settle()
         if anyio.get_current_task().id == self._handler_task:
@@ -315,8 +320,8 @@ class Subscription:
 
     @property
     def dropped(self) -> int:
-        """Messages dropped at the pending limits."""
-        return self._state.dropped
+        """Messages received and never given: over the pending limits or a maximum, or unread when it was ended."""
+        return self._state.dropped + self._state.discarded
 
 
 _NONE_LEFT: Final[repeat[deque[Message]]] = repeat(deque[Message](), 0)

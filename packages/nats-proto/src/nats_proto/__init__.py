@@ -54,6 +54,7 @@ from ._frames import (
 )
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
+from ._limits import MAX_SECONDS, check_count, check_timeout
 from ._options import ConnectOptionFields, ConnectOptions
 from ._proxy import Proxy
 from ._publish_many import PublishMany
@@ -135,6 +136,7 @@ else:
 
 __all__ = [
     "CHUNK_SIZE",
+    "MAX_SECONDS",
     "AdoptSuccessor",
     "Attempt",
     "AuthenticationFailed",
@@ -213,5 +215,7 @@ __all__ = [
     "UnsubscribeFrame",
     "__version__",
     "accelerated",
+    "check_count",
+    "check_timeout",
     "parse_servers",
 ]

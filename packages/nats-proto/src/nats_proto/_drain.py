@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic
 
+from ._limits import check_timeout, shown
 from ._subscription import MessageT, SubscriptionState
 from .errors import ConnectionLostError, NATSError, NATSTimeoutError
 
@@ -22,13 +22,15 @@ class Drain(Generic[MessageT]):
     __slots__ = ("_seconds", "_unfinished", "began", "deadline", "error", "flushing", "subs")
 
     def __init__(self, subs: Sequence[SubscriptionState[MessageT]], *, now: float, seconds: float) -> None:
-        if math.isnan(seconds) or seconds < 0:
-            raise ValueError(f"timeout must be 0 seconds or more: {seconds!r}")
+        allowed = check_timeout("timeout", seconds)
+        if seconds < 0:
+            raise ValueError(f"timeout must be 0 seconds or more: {shown(seconds)}")
         self.subs = tuple(subs)
         self._unfinished = deque(subs)
         self.began = now
-        self.deadline = now + seconds
-        self._seconds = seconds
+        self.deadline = now + allowed
+        """Infinite for a time above `MAX_SECONDS`."""
+        self._seconds = allowed
         self.flushing = False
         """The subscriptions have finished; the last round trip is under way."""
         self.error: NATSError | None = None

@@ -7,7 +7,7 @@ They are immutable by convention only.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
 
     ``headers`` and ``status`` are parsed when first read and kept. A header block that is malformed never costs the
     message: ``headers`` then has the lines that were readable and ``header_error`` says what was wrong.
+
+    A message can be copied and pickled. A pickle has what came from the server, and no client.
     """
 
     subject: str
@@ -70,6 +72,12 @@ class Message(msgspec.Struct, gc=False, eq=False):
     def size(self) -> int:
         """Bytes of header block and payload together: what pending limits count."""
         return len(self.data) if self.header_block is None else len(self.data) + len(self.header_block)
+
+    def __reduce__(self) -> tuple[type[Message], tuple[str, int, str | None, bytes, bytes | None]]:
+        return type(self), (self.subject, self.sid, self.reply, self.data, self.header_block)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return msgspec.structs.replace(self, parsed=None)  # what else it has is immutable, or no part of it
 
     def _parse(self, block: bytes) -> ParsedHeaders:
         parsed = self.parsed

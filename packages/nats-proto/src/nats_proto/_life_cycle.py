@@ -20,6 +20,7 @@ CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be wr
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Generic
 
 from ._connection_events import ConnectionEnded, HandshakeCompleted, InfoReceived
@@ -383,6 +384,8 @@ class LifeCycle(Generic[MessageT]):
         drain_by: float | None = None
         if self._drain is not None:
             drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
+            if drain_by == math.inf:
+                drain_by = None
         # A call that answers or writes the last thing waited for makes the moment to leave a lame duck: now, then.
         leave_by = self._link.migrating_since if self._traffic.quiet else None
         of_successor = successor.next_timeout() if successor is not None else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
 
 from ._authentication import AuthCallback, CredentialsSource, holds_credentials, is_path
 from ._events import LifecycleEvent
+from ._limits import MAX_COUNT, MAX_SECONDS, is_number, shown
 from ._proxy import Proxy
 from ._secret import Secret, discreet
 from ._subjects import validate_inbox_prefix
@@ -30,7 +30,9 @@ MiB = 1024 * 1024
 
 
 class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
-    """Options of one client. All times are seconds, all sizes bytes. Wrong values raise `ConfigurationError`.
+    """Options of one client. All times are seconds, 100 years at most, all sizes bytes.
+
+    Wrong values raise `ConfigurationError`.
 
     User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server. Secrets are
     kept as `Secret`, whatever they were given as.
@@ -129,14 +131,16 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{name} must be True or False: {flag!r}")
         for name in _SECONDS:
             seconds: object = getattr(self, name)
-            if not (_is_number(seconds) and math.isfinite(seconds) and seconds >= 0):
-                raise ConfigurationError(f"{name} must be a finite number of seconds, not negative: {seconds!r}")
+            if not (_is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
+                raise ConfigurationError(
+                    f"{name} must be a number of seconds from 0 to {MAX_SECONDS:.0f} (100 years): {shown(seconds)}"
+                )
         if self.connect_timeout == 0:
             raise ConfigurationError("connect_timeout must be greater than 0 seconds")
         for name, least in _LEAST.items():
             number: object = getattr(self, name)
-            if type(number) is not int or number < least:
-                raise ConfigurationError(f"{name} must be a whole number, {least} or more: {number!r}")
+            if type(number) is not int or not least <= number <= MAX_COUNT:
+                raise ConfigurationError(f"{name} must be a whole number from {least} to 2**63 - 1: {shown(number)}")
         for name in ("reconnect_delay", "on_event", "auth"):
             callback: object = getattr(self, name)
             if callback is not None and not callable(callback):
@@ -264,7 +268,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number(value)
 
 
 def _encodes(text: str) -> bool:

@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ._limits import MAX_SECONDS
 from ._server import Server, parse_address, peer_of
 from ._value import Value
 from .errors import AuthenticationError, ConfigurationError, LocalProtocolError, NATSError
@@ -391,7 +392,7 @@ class ServerPool:
             seconds = float(self._reconnect_delay(rounds))
         except Exception:  # the user's code may raise anything, and reconnecting goes on
             return None
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
+        return min(seconds, MAX_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
 
     def _some_jitter(self) -> float:
         return self._jitter * self._rng.random()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from ._inbox import NO_RESPONDERS, no_responders
+from ._limits import check_count, check_seconds
 from ._subscription import MessageT
 
 __all__ = ["RequestMany"]
@@ -20,7 +21,8 @@ class RequestMany(Generic[MessageT]):
 
     ``stall`` does not apply before the first answer: that one may take the whole ``max_wait``. ``sentinel`` is called
     with each answer and returns True for the one that means "no more"; that one is not given to the user.
-    Raises `ValueError` for a wait that is not positive or a maximum below 1.
+    Raises `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number. A wait
+    above `MAX_SECONDS` is one for ever.
     """
 
     __slots__ = ("_end", "_max_msgs", "_received", "_sentinel", "_stall", "_subject", "deadline", "done")
@@ -35,13 +37,11 @@ class RequestMany(Generic[MessageT]):
         stall: float | None = None,
         sentinel: Callable[[MessageT], bool] | None = None,
     ) -> None:
-        if not max_wait > 0 or (stall is not None and not stall > 0):
-            raise ValueError("max_wait and stall must be greater than 0 seconds")
-        if max_msgs is not None and max_msgs < 1:
-            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
         self._subject = subject
-        self._end = now + max_wait
-        self._stall = stall
+        self._end = now + check_seconds("max_wait", max_wait)
+        self._stall = None if stall is None else check_seconds("stall", stall)
+        if max_msgs is not None:
+            check_count("max_msgs", max_msgs)
         self._max_msgs = max_msgs
         self._sentinel = sentinel
         self._received = 0

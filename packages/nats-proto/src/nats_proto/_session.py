@@ -403,9 +403,10 @@ class Session(Generic[MessageT]):
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
-        """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all.
+        """End the subscription now, dropping its queue; or after ``max_msgs`` deliveries in all, those so far included.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1 or above the one it has.
+        What is queued beyond the maximum is dropped, also when the subscription has ended. Raises `ValueError` for a
+        maximum below 1 or above the one it has, `TypeError` for one that is no int.
         """
         self._traffic.unsubscribe(sub, max_msgs)
 

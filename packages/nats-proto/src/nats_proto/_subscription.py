@@ -14,7 +14,7 @@ Whoever reads takes messages by ``messages.popleft()`` alone. That is atomic, so
 nothing is counted where every single message passes. The accounts follow: `settle` sees by the length of the queue how
 many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are never
 more entries than messages. `pending_bytes` and `delivered` settle before they tell, so they are right whenever somebody
-asks.
+asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pending_msgs` together.
 
 A queue is made with the first message: an empty `deque` takes 760 bytes, and most of ten thousand subscriptions may
 never have one. Before that all share one, which stays empty.
@@ -59,6 +59,7 @@ class SubscriptionState(Generic[MessageT]):
         "_delivered",
         "_handlers",
         "denied",
+        "discarded",
         "dropped",
         "error",
         "max_msgs",
@@ -108,6 +109,9 @@ class SubscriptionState(Generic[MessageT]):
         """Those of them on earlier connections: a server counts from the SUB it was sent."""
         self._delivered = 0
         self.dropped = 0
+        """Dropped at the pending limits."""
+        self.discarded = 0
+        """Given up by the user: queued when it was unsubscribed or closed, or beyond a maximum set later."""
         self.slow = False
         self.notified = False
         self.status = SubscriptionStatus.ACTIVE
@@ -253,5 +257,20 @@ class SubscriptionState(Generic[MessageT]):
                 self.messages.popleft()
                 discarded += 1
         self._delivered += self.queued_msgs - discarded
+        self.discarded += discarded
         self.queued_msgs = self.queued_bytes = 0
         self.sizes.clear()
+
+    def keep(self, max_msgs: int) -> None:
+        """Drop the newest of what is queued, so that ``max_msgs`` are delivered in all, if not more were already."""
+        excess = self._delivered + self.queued_msgs - max_msgs  # others may be taking the oldest: the sum stays
+        while excess > 0 and self.messages:
+            with suppress(IndexError):
+                self.messages.pop()
+                count, size = self.sizes.pop()
+                if count > 1:
+                    self.sizes.append((count - 1, size))
+                self.queued_msgs -= 1
+                self.queued_bytes -= size
+                self.discarded += 1
+                excess -= 1

@@ -16,6 +16,7 @@ from ._event_queue import EventQueue
 from ._events import PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
 from ._headers import HeadersLike
 from ._inbox import RequestInbox
+from ._limits import check_count
 from ._outbox import Operation, Outbox
 from ._round_trips import RoundTrips
 from ._stats import StatsSnapshot
@@ -157,9 +158,10 @@ class Traffic(Generic[MessageT]):
         validate_subscription_subject(subject)
         if queue is not None:
             validate_queue(queue)
-        _check_maximum(max_msgs)
-        if max_pending_msgs < 0 or max_pending_bytes < 0:
-            raise ValueError("max_pending_msgs and max_pending_bytes must not be negative")
+        if max_msgs is not None:
+            check_count("max_msgs", max_msgs)
+        check_count("max_pending_msgs", max_pending_msgs, least=0)
+        check_count("max_pending_bytes", max_pending_bytes, least=0)
         return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes)
 
     def _add(
@@ -181,16 +183,20 @@ class Traffic(Generic[MessageT]):
         return sub
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], max_msgs: int | None) -> None:
-        """End a subscription now, dropping its queue, or after ``max_msgs`` deliveries in all."""
-        _check_maximum(max_msgs)
+        """End a subscription now, dropping its queue, or after ``max_msgs`` in all, dropping what is more."""
+        if max_msgs is not None:
+            check_count("max_msgs", max_msgs)
+        live = sub in self.subs
         if max_msgs is None:
             sub.discard()
-        if sub not in self.subs:
-            return
-        if max_msgs is not None and sub.max_msgs is not None and max_msgs > sub.max_msgs:
+        elif live and sub.max_msgs is not None and max_msgs > sub.max_msgs:
             raise ValueError(
                 f"max_msgs is {sub.max_msgs} and cannot be raised: the server may have counted to it by now"
             )
+        else:
+            sub.keep(max_msgs)
+        if not live:
+            return
         if max_msgs is not None and sub.received < max_msgs:
             sub.max_msgs = max_msgs
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
@@ -314,12 +320,3 @@ class Traffic(Generic[MessageT]):
         """Every request fails with ``error``."""
         for failed in self.inbox.fail_all(error):
             self._events.add(failed)
-
-
-def _check_maximum(max_msgs: int | None) -> None:
-    if max_msgs is None:
-        return
-    if type(max_msgs) is not int:
-        raise TypeError(f"max_msgs must be int, not {type(max_msgs).__name__}")
-    if not 1 <= max_msgs < 2**63:
-        raise ValueError(f"max_msgs must be from 1 to 2**63 - 1: {max_msgs!r:.32}")

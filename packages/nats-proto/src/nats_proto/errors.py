@@ -109,7 +109,7 @@ class MaxControlLineError(NATSError, ValueError):
 
 
 class NoReplySubjectError(NATSError):
-    """`respond` on a message that came without a reply subject."""
+    """`respond` on a message that came without a reply subject, or that has no client (unpickled, made by hand)."""
 
 
 class LocalProtocolError(NATSError):

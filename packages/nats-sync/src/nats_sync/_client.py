@@ -16,6 +16,7 @@ from nats_proto import (
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
+    check_timeout,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -160,8 +161,9 @@ class Client:
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
         """
+        seconds = check_timeout("timeout", timeout)
         pump = self._pump
-        deadline = monotonic() + timeout
+        deadline = monotonic() + seconds
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
         lead: Lead | None = None
@@ -179,7 +181,7 @@ class Client:
                         break
                 pump.wait_writable(deadline)
                 if monotonic() >= deadline:
-                    raise self._timed_out(f"request to {subject!r}", timeout)
+                    raise self._timed_out(f"request to {subject!r}", seconds)
             if claimed:
                 self._writer.write_now()
             if lead is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
@@ -198,7 +200,7 @@ class Client:
             raise waiter.error.with_traceback(None)
         message = waiter.result
         if message is None:
-            raise self._timed_out(f"request to {subject!r}", timeout)
+            raise self._timed_out(f"request to {subject!r}", seconds)
         message.client = self
         return message
 
@@ -231,6 +233,7 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
+        seconds = check_timeout("timeout", timeout)
         pump = self._pump
         waiter: Waiter[None] = Waiter()
         token: int | None = None
@@ -242,7 +245,7 @@ class Client:
                 claimed = self._writer.claim()
             if claimed:
                 self._writer.write_now()
-            waiter.wait(timeout)
+            waiter.wait(seconds)
         finally:
             if not mine:
                 self._writer.hand_over()
@@ -253,7 +256,7 @@ class Client:
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         if not waiter.done:
-            raise self._timed_out("flush", timeout)
+            raise self._timed_out("flush", seconds)
 
     def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -313,8 +316,9 @@ class Client:
         when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
         closed before.
         """
+        seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         pump = self._pump
-        pump.call(lambda: pump.session.drain(now=monotonic(), timeout=timeout))
+        pump.call(lambda: pump.session.drain(now=monotonic(), timeout=seconds))
         if self._threads.runs_user_code(threading.current_thread()):
             return
         pump.wait_closed()

@@ -23,14 +23,16 @@ class Message(nats_proto.Message, gc=False, eq=False):
     def __repr__(self) -> str:
         return f"Message(subject={self.subject!r}, sid={self.sid}, reply={self.reply!r}, data={self.data!r})"
 
-    def __reduce__(self) -> tuple[type[Message], tuple[str, int, str | None, bytes, bytes | None]]:
-        return Message, (self.subject, self.sid, self.reply, self.data, self.header_block)
-
     def respond(self, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None) -> None:
         """Publish to the message's reply subject and write it at once; waits and raises as `Client.publish` does.
 
-        Raises `NoReplySubjectError` when there is none.
+        Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled or made by hand.
         """
-        if self.reply is None or self.client is None:
+        if self.reply is None:
             raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
+        if self.client is None:
+            raise NoReplySubjectError(
+                f"respond: the message on {self.subject!r} has no client, since it was unpickled or made by hand: "
+                "publish to its reply subject instead"
+            )
         self.client.publish_now(self.reply, data, headers=headers)

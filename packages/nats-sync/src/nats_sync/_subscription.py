@@ -17,7 +17,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from nats_proto import SubscriptionState, SubscriptionStatus
+from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from ._message import Message
@@ -104,13 +104,14 @@ class Subscription:
                 raise StopIteration from None
 
     def next(self, timeout: float | None = None) -> Message:
-        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0: not at all.
+        """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
 
         Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
         reached) or `ConnectionClosedError`; `PermissionsError` while the server refuses the subscription;
-        `LocalProtocolError` when a callback takes the messages.
+        `LocalProtocolError` when a callback takes the messages; `TypeError` and `ValueError` for a ``timeout`` that is
+        no number.
         """
-        message = self.next_until(None if timeout is None else monotonic() + timeout)
+        message = self.next_until(None if timeout is None else monotonic() + check_timeout("timeout", timeout))
         if message is None:
             status = self._client.status.name
             raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
@@ -121,9 +122,8 @@ class Subscription:
 
         Raises as `next` does, and `ValueError` for a maximum below 1.
         """
-        if max_msgs < 1:
-            raise ValueError(f"max_msgs must be 1 or more: {max_msgs!r}")
-        first = self.next_until(None if timeout is None else monotonic() + timeout)
+        check_count("max_msgs", max_msgs)
+        first = self.next_until(None if timeout is None else monotonic() + check_timeout("timeout", timeout))
         if first is None:
             return []
         messages = [first]
@@ -191,9 +191,10 @@ class Subscription:
     # --- ends --------------------------------------------------------------------------------------------------------
 
     def unsubscribe(self, max_msgs: int | None = None) -> None:
-        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those received so far included.
+        """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those given so far included.
 
-        Does nothing when it has ended. Raises `ValueError` for a maximum below 1.
+        Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
+        `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
         """
         pump = self._pump
         with pump.lock:
@@ -217,7 +218,7 @@ class Subscription:
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
         """
-        seconds = self._client.drain_timeout if timeout is None else timeout
+        seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         waiter: Waiter[None] = Waiter()
         pump = self._pump
         with pump.lock:
@@ -356,8 +357,8 @@ class Subscription:
 
     @property
     def dropped(self) -> int:
-        """Messages dropped at the pending limits."""
-        return self._state.dropped
+        """Messages received and never given: over the pending limits or a maximum, or unread when it was ended."""
+        return self._state.dropped + self._state.discarded
 
 
 _NO_QUEUE: Final[deque[Message]] = deque(maxlen=0)

@@ -1,0 +1,66 @@
+"""Numbers that users give: seconds to wait, messages to count. Refused when they are given, or good for all that follows.
+
+One place for both clients, so that the same value gets the same answer. Errors are `TypeError` for what is no number of
+the kind, and `ValueError` for a number nobody could use.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MAX_COUNT", "MAX_SECONDS", "check_count", "check_seconds", "check_timeout", "is_number", "shown"]
+
+MAX_SECONDS: Final = 100 * 365.25 * 86400.0
+"""A hundred years, the longest time that an option may be: added to any clock, and multiplied by what a back-off grows
+to, it is still exact to the microsecond, and no program waits for longer. A call that may take longer waits for ever."""
+MAX_COUNT: Final = 2**63 - 1
+"""The most messages, or bytes, that can be asked for: what servers count in."""
+
+
+def check_timeout(name: str, seconds: float) -> float:
+    """How long to wait: 0.0 for 0 and less (the rest of a time that is up), infinity above `MAX_SECONDS`.
+
+    Raises `TypeError` for what is neither int nor float, `ValueError` for NaN.
+    """
+    if type(seconds) is float and 0.0 <= seconds <= MAX_SECONDS:
+        return seconds  # nearly always
+    _check_number(name, seconds)
+    if seconds > MAX_SECONDS:
+        return float("inf")
+    return float(seconds) if seconds > 0 else 0.0
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """As `check_timeout`, for a time that has to be longer than 0: else `ValueError`."""
+    checked = check_timeout(name, seconds)
+    if checked == 0.0:
+        raise ValueError(f"{name} must be greater than 0 seconds: {shown(seconds)}")
+    return checked
+
+
+def check_count(name: str, count: int, *, least: int = 1) -> int:
+    """A number of messages or bytes, from ``least`` to `MAX_COUNT`; raises `TypeError`, `ValueError`."""
+    if type(count) is not int:
+        raise TypeError(f"{name} must be int, not {type(count).__name__}")
+    if not least <= count <= MAX_COUNT:
+        raise ValueError(f"{name} must be from {least} to 2**63 - 1: {shown(count)}")
+    return count
+
+
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_number(name: str, seconds: object) -> None:
+    if not is_number(seconds):
+        raise TypeError(f"{name} must be a number of seconds, int or float, not {type(seconds).__name__}")
+    if seconds != seconds:
+        raise ValueError(f"{name} must be a number of seconds, not {seconds!r}")
+
+
+def shown(value: object) -> str:
+    """As Python writes it, cut short; Python refuses to write a number of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an int of {value.bit_length()} bits"
+    return f"{value!r:.64}"
