@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nats_proto import RequestFailed, SessionStatus
+from nats_proto import RequestFailed, ServerErrorReceived, SessionStatus
+from nats_proto._connection_events import RefusalReceived
 from nats_proto._quoted_text import unquote_at
 from nats_proto._server_errors import classify_server_error
 from nats_proto.errors import PermissionsError
-from tests.proto.driver import World, err
+from tests.proto.driver import Wire, World, err
 
 # what Go writes for a text, and the text (a byte that is no UTF-8 is a surrogate escape)
 QUOTED: list[tuple[str, str]] = [
@@ -147,3 +148,22 @@ def test_what_is_masked_is_matched_all_the_same(subject: str) -> None:
         assert SECRET not in f"{error} {error!r} {error.text} {error.args}"
         assert str(error).isprintable()
     assert sub.denied.queue == SECRET
+
+
+def test_what_concerns_nobody_stays_masked() -> None:
+    """The server may say back whatever it was told; that alone makes it nobody's subject."""
+    world = World(user="accounting", password=SECRET).ready()
+    world.session.request("other")
+    world.session.subscribe("other")
+    for words in (f'Publish to "{SECRET}"', f'Subscription to "other" using queue "{SECRET}"'):
+        world.feed(err(f"Permissions Violation for {words}"))
+        (report,) = world.events()
+        assert isinstance(report, ServerErrorReceived)
+        assert type(report) is ServerErrorReceived
+        assert SECRET not in repr((report, vars(report.error)))
+    wire = Wire(user="accounting", password=SECRET)
+    wire.open()
+    (event,) = wire.feed(err(f'Permissions Violation for Publish to "{SECRET}"'))
+    assert isinstance(event, RefusalReceived)
+    assert event.subject == SECRET
+    assert SECRET not in repr(event)

@@ -71,6 +71,14 @@ def test_many_messages_with_such_blocks_are_all_delivered() -> None:
     assert world.session.status is SessionStatus.CONNECTED
 
 
+@pytest.mark.parametrize("size", [0, 1, 11])
+def test_each_of_many_with_an_odd_block_is_reported(size: int) -> None:
+    wire = Wire()
+    wire.open()
+    events = wire.feed(b"HMSG s 1 %d %d\r\n%bx\r\n" % (size, size + 1, b"?" * size) * 8)
+    assert [type(event) for event in events] == [Message, ContentErrorReceived] * 8
+
+
 @pytest.mark.parametrize("size", [2 * MiB + 1, 5 * MiB])
 @pytest.mark.parametrize("at_a_time", [64 * KiB, None])
 def test_a_header_block_may_be_as_large_as_the_whole_message(size: int, at_a_time: int | None) -> None:

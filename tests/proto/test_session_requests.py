@@ -364,10 +364,12 @@ def test_a_refused_inbox_is_restored_like_any_other_subscription() -> None:
     world.session.request("c")
     world.pump()
     assert world.words() == ["CONNECT", "PING", f"SUB {inbox} 1", "PUB b [0]", "PUB c [0]"]
+    world.feed(refused_inbox(world))
     world.cut()
-    world.feed(b"")
     world.up()
-    assert world.words() == ["CONNECT", "PING", f"SUB {inbox} 1"]
+    world.session.request("d")
+    world.pump()
+    assert world.words() == ["CONNECT", "PING", f"SUB {inbox} 1", "PUB d [0]"]
 
 
 def test_no_connection_and_no_request_yet_leaves_the_inbox_for_the_first() -> None:

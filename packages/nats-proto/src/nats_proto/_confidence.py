@@ -4,8 +4,8 @@ A server that is broken, hostile, or only helpful may say back what we told it: 
 of an HTTP status, in bytes that are no protocol. Errors show such texts, and errors are logged. So whatever of them has
 eight characters in a row of a secret, as it was told or as errors print it, is shown as ``***``.
 
-That covers what errors show. The subject of a `PermissionsError` is as the user wrote it. An INFO, and what other
-clients publish, is the user's data and stays as it is. The user's name is left alone too: it is seldom secret, and
+That covers errors. An INFO, and what other clients publish, is the user's data and stays as it is; so does the subject
+of the user's own request or subscription that was refused. The user's name is left alone too: it is seldom secret, and
 often a part of subjects.
 """
 

@@ -46,6 +46,7 @@ from ._connection_events import (
     HandshakeCompleted,
     InfoReceived,
     PongReceived,
+    RefusalReceived,
 )
 from ._effects import Call, Effect, ReadFile
 from ._encoder import PING, PONG
@@ -70,13 +71,14 @@ from ._options import ConnectOptions
 from ._parser import Parser, Role
 from ._run import Run
 from ._server import Server
-from ._server_errors import Reaction, classify_server_error, ending, name_server
+from ._server_errors import Reaction, classify_server_error, ending, name_server, refused_names
 from .errors import (
     ConnectionLostError,
     CredentialsError,
     HeaderError,
     NATSError,
     NATSTimeoutError,
+    PermissionsError,
     ProxyError,
     RemoteProtocolError,
     ServerError,
@@ -481,7 +483,11 @@ class Connection:
                 self._content_error(RemoteProtocolError(f"server {self._server} sent an INFO that is ignored: {error}"))
             case ErrFrame(message=text):
                 server_error, reaction = self._classified(text)
-                self._events.append(ServerErrorReceived(error=server_error))
+                if isinstance(server_error, PermissionsError):
+                    subject, queue = refused_names(text)
+                    self._events.append(RefusalReceived(error=server_error, subject=subject, queue=queue))
+                else:
+                    self._events.append(ServerErrorReceived(error=server_error))
                 if reaction is not Reaction.KEEP:
                     self._end(ending(server_error), reaction)
             case Message() | ConnectFrame() | PublishFrame() | SubscribeFrame() | UnsubscribeFrame():

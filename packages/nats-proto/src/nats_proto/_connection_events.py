@@ -10,7 +10,7 @@ from ._frames import Message
 from ._info import ServerInfo
 from ._server_errors import Reaction
 from ._value import Value
-from .errors import NATSError
+from .errors import NATSError, PermissionsError
 
 __all__ = [
     "ConnectionEnded",
@@ -20,6 +20,7 @@ __all__ = [
     "HandshakeCompleted",
     "InfoReceived",
     "PongReceived",
+    "RefusalReceived",
 ]
 
 
@@ -63,6 +64,25 @@ class ConnectionEnded(Value, frozen=True):
 
     error: NATSError
     reaction: Reaction = Reaction.RECONNECT
+
+
+class RefusalReceived(ServerErrorReceived, frozen=True, kw_only=True):
+    """A `ServerErrorReceived` of a `PermissionsError`, with the names that the server means.
+
+    They are for finding whom it concerns, and not shown: they may have a secret in them that is masked in the error.
+    """
+
+    error: PermissionsError
+    subject: str
+    queue: str | None
+
+    @property
+    def plain(self) -> ServerErrorReceived:
+        """Without them."""
+        return ServerErrorReceived(error=self.error, count=self.count)
+
+    def __repr__(self) -> str:
+        return repr(self.plain)
 
 
 ConnectionEvent = (

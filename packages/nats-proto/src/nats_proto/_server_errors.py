@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 from ._quoted_text import unquote_at
 from ._server import Server
@@ -31,7 +31,7 @@ from .errors import (
     ThrottledError,
 )
 
-__all__ = ["Reaction", "classify_server_error", "ending", "name_server"]
+__all__ = ["Reaction", "classify_server_error", "ending", "name_server", "refused_names"]
 
 MAX_ERROR_TEXT: Final = 512
 """Characters of a server's text kept in an error: enough for any real one, little enough for a log line."""
@@ -84,8 +84,7 @@ _SID: Final = r'(?i) \(sid "([0-9]{1,19})"\)'
 def classify_server_error(text: str, server: str, masked: Callable[[str], str] = str) -> tuple[ServerError, Reaction]:
     """The typed error of a ``-ERR`` text and what to do about it. ``server`` is named in the error's text.
 
-    What the error shows of the text is what ``masked`` leaves of it. The subject and queue group of a refusal are those
-    that were asked for, whatever is in them.
+    What the error has of the text is what ``masked`` leaves of it; see `refused_names` for the rest.
     """
     known = text.strip().strip("'").strip().lower()
     shown = masked(_printable(text))
@@ -93,7 +92,7 @@ def classify_server_error(text: str, server: str, masked: Callable[[str], str] =
     for prefix, error_type, reaction in _TABLE:
         if known.startswith(prefix):
             if error_type is PermissionsError:
-                return _permissions_error(text, message, shown), reaction
+                return _permissions_error(text, message, shown, masked), reaction
             return error_type(message, text=shown), reaction
     return ServerError(message, text=shown), Reaction.KEEP
 
@@ -123,27 +122,50 @@ def name_server(error: NATSError, server: Server) -> None:
         error.args = (f"server {server}: {text}", *error.args[1:])
 
 
-def _permissions_error(text: str, message: str, shown: str) -> PermissionsError:
-    """Subject, queue group and sid are what the server means, which is what we told it; its text is only shown.
+def refused_names(text: str) -> tuple[str, str | None]:
+    """Subject and queue group of a refused publish or subscription as the server means them: as we told it.
 
-    So they are read from the text as it came: they have to be found again among our own, also where the text has
-    something in it that must not be shown.
+    They are for finding them again among our own, and may have a secret in them that an error must not show.
     """
+    refused = _read_refusal(text)
+    return ("", None) if refused is None else (refused.subject, refused.queue)
+
+
+class _Refused(NamedTuple):
+    operation: Literal["publish", "subscribe"]
+    subject: str
+    queue: str | None
+    sid: int | None
+
+
+def _read_refusal(text: str) -> _Refused | None:
     refused = re.search(_PERMISSION, text)
     subject = None if refused is None else unquote_at(text, refused.end())
     if refused is None or subject is None:
-        return PermissionsError(message, text=shown)
+        return None
     rest = subject[1]
     using = re.compile(_QUEUE).match(text, rest)
     queue = None if using is None else unquote_at(text, using.end())
     sid = re.compile(_SID).match(text, rest if queue is None else queue[1])
+    return _Refused(
+        "subscribe" if refused[1].lower() == "subscription" else "publish",
+        subject[0],
+        None if queue is None else queue[0],
+        None if sid is None else int(sid[1]),
+    )
+
+
+def _permissions_error(text: str, message: str, shown: str, masked: Callable[[str], str]) -> PermissionsError:
+    refused = _read_refusal(text)
+    if refused is None:
+        return PermissionsError(message, text=shown)
     return PermissionsError(
         message,
         text=shown,
-        operation="subscribe" if refused[1].lower() == "subscription" else "publish",
-        subject=subject[0],
-        queue=None if queue is None else queue[0],
-        sid=None if sid is None else int(sid[1]),
+        operation=refused.operation,
+        subject=masked(refused.subject),
+        queue=None if refused.queue is None else masked(refused.queue),
+        sid=refused.sid,
     )
 
 

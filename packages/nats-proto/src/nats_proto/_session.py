@@ -26,6 +26,7 @@ from ._connection_events import (
     HandshakeCompleted,
     InfoReceived,
     PongReceived,
+    RefusalReceived,
 )
 from ._event_queue import EventQueue
 from ._events import (
@@ -56,12 +57,7 @@ from ._stats import StatsSnapshot
 from ._status import SessionStatus
 from ._subscription import MessageT, SubscriptionState
 from ._traffic import Payload, Traffic
-from .errors import (
-    ConnectionLostError,
-    LocalProtocolError,
-    NATSError,
-    PermissionsError,
-)
+from .errors import ConnectionLostError, LocalProtocolError, NATSError
 
 if TYPE_CHECKING:
     import random
@@ -577,11 +573,10 @@ class Session(Generic[MessageT]):
                 self._traffic.receive_pong(event, now)
             case EffectWanted():
                 self._link.effect_wanted(event)
-            case ServerErrorReceived(error=error):
-                self._events.add(event)
-                if isinstance(error, PermissionsError):
-                    self._traffic.refuse(error)
-            case ContentErrorReceived():
+            case RefusalReceived():
+                self._events.add(event.plain)
+                self._traffic.refuse(event)
+            case ServerErrorReceived() | ContentErrorReceived():
                 self._events.add(event)
             case InfoReceived() | HandshakeCompleted() | ConnectionEnded():
                 self._life.connection_said(event, now)

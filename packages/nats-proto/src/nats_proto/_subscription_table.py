@@ -188,11 +188,11 @@ class SubscriptionTable(Generic[MessageT]):
                 operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
         return operations
 
-    def deny(self, error: PermissionsError) -> list[MessagesAvailable]:
+    def deny(self, error: PermissionsError, subject: str, queue: str | None) -> list[MessagesAvailable]:
         """The server refused a subscription: mark those it means, and wake who waits for their messages."""
         # Where servers tell the number, older ones do not tell the queue.
-        same = [sub for sub in self if sub.subject == error.subject]
-        denied = [sub for sub in same if (sub.queue == error.queue if error.sid is None else sub.sid == error.sid)]
+        same = [sub for sub in self if sub.subject == subject]
+        denied = [sub for sub in same if (sub.queue == queue if error.sid is None else sub.sid == error.sid)]
         for sub in denied:
             sub.denied = error
         return [MessagesAvailable(sub.sid) for sub in denied]

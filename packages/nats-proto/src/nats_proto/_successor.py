@@ -37,6 +37,7 @@ from ._connection_events import (
     HandshakeCompleted,
     InfoReceived,
     PongReceived,
+    RefusalReceived,
 )
 from ._encoder import PING
 from ._events import (
@@ -64,7 +65,6 @@ from .errors import (
     LocalProtocolError,
     NATSError,
     NATSTimeoutError,
-    PermissionsError,
     TransportError,
 )
 
@@ -389,11 +389,10 @@ class Successor(Generic[MessageT]):
             case PongReceived():
                 self._state = _State.SETTLING
                 self._due = now + SETTLE
-            case ServerErrorReceived(error=error):
-                self._events.add(event)
-                if isinstance(error, PermissionsError):
-                    self._traffic.refuse(error)
-            case ContentErrorReceived():
+            case RefusalReceived():
+                self._events.add(event.plain)
+                self._traffic.refuse(event)
+            case ServerErrorReceived() | ContentErrorReceived():
                 self._events.add(event)
             case ConnectionEnded(error=error):
                 self._fail(error, now)

@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic
 
-from ._connection_events import PongReceived
+from ._connection_events import PongReceived, RefusalReceived
 from ._encoder import Encoder
 from ._event_queue import EventQueue
-from ._events import PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
+from ._events import MessagesAvailable, PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
 from ._headers import HeadersLike
 from ._inbox import RequestInbox
 from ._limits import check_count
@@ -23,7 +23,7 @@ from ._stats import StatsSnapshot
 from ._subjects import validate_queue, validate_subscription_subject
 from ._subscription import MessageT, SubscriptionState, SubscriptionStatus
 from ._subscription_table import SubscriptionTable
-from .errors import ConnectionLostError, NATSError, PermissionsError
+from .errors import ConnectionLostError, NATSError
 
 if TYPE_CHECKING:
     from ._successor import Successor
@@ -259,17 +259,27 @@ class Traffic(Generic[MessageT]):
         for event in self.subs.ready():
             self._events.add(event)
 
-    def refuse(self, error: PermissionsError) -> None:
-        """The server refused a publish or a subscription: tell whom it concerns."""
-        if error.operation == "subscribe" and error.subject == self.inbox.subject:
+    def refuse(self, refusal: RefusalReceived) -> None:
+        """The server refused a publish or a subscription: tell whom it concerns.
+
+        What is known to be the user's own is named in the error as the user wrote it, whatever is masked elsewhere.
+        """
+        error = refusal.error
+        subject = refusal.subject
+        if error.operation == "subscribe" and subject == self.inbox.subject:
+            error.subject = subject
             self.inbox.subscribed = False
             self.fail_requests(error)
-        elif error.operation == "subscribe":
-            for event in self.subs.deny(error):
-                self._events.add(event)
+            return
+        found: list[MessagesAvailable] | list[RequestFailed]
+        if error.operation == "subscribe":
+            found = self.subs.deny(error, subject, refusal.queue)
         else:
-            for failed in self.inbox.fail_subject(error.subject, error):
-                self._events.add(failed)
+            found = self.inbox.fail_subject(subject, error)
+        if found:
+            error.subject, error.queue = subject, refusal.queue
+        for event in found:
+            self._events.add(event)
 
     # --- connections come and go -------------------------------------------------------------------------------------
 

@@ -259,8 +259,9 @@ class MaxSubscriptionsError(ServerError):
 class PermissionsError(ServerError):
     """The server refused a publish or a subscription. The connection stays.
 
-    ``operation`` is ``"publish"`` or ``"subscribe"``; ``subject`` and ``queue`` are those that were asked for, and not
-    always fit to be printed, as ``str(error)`` and ``text`` are. ``sid`` is the
+    ``operation`` is ``"publish"`` or ``"subscribe"``. ``subject`` and ``queue`` are those that were asked for, in clear
+    for a request or a subscription; where nobody waits, what they may have of a secret is masked, as it is in ``text``,
+    which is fit to be printed. ``sid`` is the
     subscription's number, where the server told it: when a permission was withdrawn while it was used.
     """
 
