@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Generic
 
 from ._limits import check_timeout, shown
-from ._subscription import MessageT, SubscriptionState
+from ._subscription import MessageT, SubscriptionState, counted
 from .errors import ConnectionLostError, NATSError, NATSTimeoutError
 
 __all__ = ["Drain"]
@@ -49,11 +49,21 @@ class Drain(Generic[MessageT]):
         self.flushing = True
         self.deadline = min(self.deadline, now + FINAL_FLUSH)
 
+    def begin_without_link(self, *, unsent: int) -> None:
+        """There is no connection: what is queued can still be read, what is unsent cannot be sent.
+
+        It is no error when there is neither: nothing is lost then.
+        """
+        if unsent or any(sub.pending_msgs for sub in self.subs):
+            self._fail(f"there is no connection; {self._left(unsent)}", None)
+
     def lose_link(self, cause: NATSError | None, *, unsent: int) -> None:
-        """There is no connection any more: what is queued can still be read, what is unsent cannot be sent."""
-        self.error = ConnectionLostError(
-            f"drain: there is no connection; {self._left()}, {unsent} published messages unsent"
-        )
+        """The connection is lost on the way: what the server had still to send, or did not read, is lost with it."""
+        left = self._left(unsent) or "the server did not confirm that it had sent everything"
+        self._fail(f"the connection was lost; {left}", cause)
+
+    def _fail(self, why: str, cause: NATSError | None) -> None:
+        self.error = ConnectionLostError(f"drain: {why}")
         self.error.__cause__ = cause
 
     def overrun(self) -> NATSError:
@@ -62,8 +72,19 @@ class Drain(Generic[MessageT]):
             return self.error
         return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {self._left()}")
 
-    def _left(self) -> str:
+    def _left(self, unsent: int = 0) -> str:
+        """What the drain still waits for, and what it cannot send."""
+        unread = [len(sub.messages) for sub in self.subs if sub.messages]
+        running = sum(sub.running_handlers for sub in self.subs)
+        parts: list[str] = []
+        if unread:
+            parts.append(f"{counted(sum(unread), 'message')} unread in {counted(len(unread), 'subscription')}")
+        if running:
+            parts.append(f"{counted(running, 'callback')} still running")
+        if unsent:
+            parts.append(f"{counted(unsent, 'published message')} unsent")
         if self.flushing:
-            return "the server did not confirm the last flush"
-        waiting = [sub for sub in self.subs if not sub.finished]
-        return f"{sum(sub.pending_msgs for sub in waiting)} messages unread in {len(waiting)} subscriptions"
+            parts.append("the server did not confirm the last flush")
+        elif not parts and (active := sum(1 for sub in self.subs if not sub.closed)):
+            parts.append(f"the server did not confirm the end of {counted(active, 'subscription')}")
+        return ", ".join(parts)

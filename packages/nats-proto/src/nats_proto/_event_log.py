@@ -34,6 +34,7 @@ from ._events import (
     ServersDiscovered,
     SlowConsumer,
 )
+from ._subscription import counted
 from ._value import Value
 from .errors import NATSError
 
@@ -88,7 +89,7 @@ class EventLog:
 
     def line_of_dropped(self, count: int, who: str) -> LogLine:
         """The line of events that were dropped because too many waited for ``who``: ``on_event``, or the log."""
-        return LogLine(WARNING, f"{who} is slow: {_counted(count, 'event')} {_were(count)} dropped")
+        return LogLine(WARNING, f"{who} is slow: {counted(count, 'event')} {_were(count)} dropped")
 
     def limit(self, line: LogLine, *, now: float) -> tuple[LogLine, ...]:
         """What is to be written for a line, at ``now`` (seconds on any clock): it, or nothing if there are too many.
@@ -100,7 +101,7 @@ class EventLog:
         lines: tuple[LogLine, ...] = ()
         if now >= self._since + 1.0:
             if self._left_out:
-                left_out = f"{_counted(self._left_out, 'line')} like the last ones {_were(self._left_out)} left out"
+                left_out = f"{counted(self._left_out, 'line')} like the last ones {_were(self._left_out)} left out"
                 lines = (LogLine(WARNING, left_out),)
             self._since, self._lines, self._left_out = now, 0, 0
         self._lines += 1
@@ -121,7 +122,7 @@ class EventLog:
                 return INFO, f"connected to {server}"
             case Reconnected(server=server, attempts=attempts):
                 self._outage_is_over()
-                return INFO, f"reconnected to {server} ({_counted(attempts, 'attempt')})"
+                return INFO, f"reconnected to {server} ({counted(attempts, 'attempt')})"
             case Disconnected(server=server, error=None):
                 return INFO, f"disconnected from {server}"
             case Disconnected(server=server, error=error):
@@ -139,7 +140,7 @@ class EventLog:
                 return INFO, f"{server} is about to leave{', moving to another server' if migrating else ''}"
             case Closed(error=error, unsent_msgs=msgs):
                 why = f": {error}" if error is not None else ""
-                lost = f"; {_counted(msgs, 'published message')} {_were(msgs)} not sent" if msgs else ""
+                lost = f"; {counted(msgs, 'published message')} {_were(msgs)} not sent" if msgs else ""
                 return WARNING if why or lost else INFO, f"closed{why}{lost}"
             case _:
                 return WARNING, _describe_trouble(event)
@@ -180,12 +181,12 @@ def _describe_trouble(event: SlowConsumer | ServerErrorReceived | ContentErrorRe
     """What does not end the connection."""
     match event:
         case SlowConsumer(subject=subject, sid=sid, pending_msgs=msgs, pending_bytes=size, dropped=dropped):
-            waiting = f"{_counted(msgs, 'message')} ({size} bytes) unread, {dropped} dropped so far"
+            waiting = f"{counted(msgs, 'message')} ({size} bytes) unread, {dropped} dropped so far"
             return f"slow consumer: subscription to {subject} (sid {sid}): {waiting}"
         case ServerErrorReceived(error=error, count=count) | ContentErrorReceived(error=error, count=count):
             return f"{error}{f' ({count} times)' if count > 1 else ''}"
         case PublishesDropped(error=error, dropped_msgs=msgs, dropped_bytes=size):
-            return f"{_counted(msgs, 'published message')} ({size} bytes) {_were(msgs)} dropped: {error}"
+            return f"{counted(msgs, 'published message')} ({size} bytes) {_were(msgs)} dropped: {error}"
         case _:
             assert_never(event)
 
@@ -193,10 +194,6 @@ def _describe_trouble(event: SlowConsumer | ServerErrorReceived | ContentErrorRe
 def _names(text: str, server: str) -> bool:
     """Whether a text names the server; not another one whose port only begins like its."""
     return re.search(re.escape(server) + r"(?!\w)", text) is not None
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _were(count: int) -> str:

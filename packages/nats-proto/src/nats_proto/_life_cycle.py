@@ -12,7 +12,8 @@ A lame duck is left for a `Successor` when the adapter can keep two transports, 
 
 On a lost link: publishes not handed over whole stay, in order; flushes fail; requests wait on (or fail, by option);
 subscriptions stay and are told to the next connection first. A link lost while draining is not made again: what is
-queued can still be read, and the drain ends with an error that says what was left.
+queued can still be read, and the drain ends with an error that says what was left. A drain that begins without a link
+does so, too, unless nothing is left.
 
 CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be written; then the transport is closed and
 `Closed` is the last event.
@@ -140,7 +141,8 @@ class LifeCycle(Generic[MessageT]):
         if not self._link.up:
             self._link.stop()
             self._traffic.outbox.abandon()
-            self._drain_without_link(drain, None, now)
+            drain.begin_without_link(unsent=self._unsent)
+            self._subscriptions_drained(drain, now)
             return
         for sub in subs:
             self._traffic.start_drain(sub)
@@ -235,7 +237,8 @@ class LifeCycle(Generic[MessageT]):
             self._end()
         elif self._drain is not None:
             self._link.stop()
-            self._drain_without_link(self._drain, error, now)
+            self._drain.lose_link(error, unsent=self._unsent)
+            self._subscriptions_drained(self._drain, now)
         elif error is not None and (final or not self._options.allow_reconnect):
             self._finish(error, now)
         else:
@@ -306,10 +309,10 @@ class LifeCycle(Generic[MessageT]):
             self._traffic.close_subscription(sub)
         self.drain_progress(now)
 
-    def _drain_without_link(self, drain: Drain[MessageT], cause: NATSError | None, now: float) -> None:
-        unsent = sum(1 for _ in self._traffic.outbox.unsent_publishes())
-        drain.lose_link(cause, unsent=unsent)
-        self._subscriptions_drained(drain, now)
+    @property
+    def _unsent(self) -> int:
+        """Publishes that were not handed to a transport whole."""
+        return sum(1 for _ in self._traffic.outbox.unsent_publishes())
 
     def drain_progress(self, now: float) -> None:
         """A message was read or a handler returned: a drain may have what it waited for."""

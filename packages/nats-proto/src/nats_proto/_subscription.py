@@ -32,7 +32,7 @@ from typing import Final, Generic, Never, TypeVar
 from ._frames import Message
 from .errors import NATSError, SubscriptionClosedError
 
-__all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
+__all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus", "counted"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -161,6 +161,23 @@ class SubscriptionState(Generic[MessageT]):
         """Closed, the queue is empty and no handler runs."""
         return self.closed and not self.messages and not self._handlers
 
+    @property
+    def running_handlers(self) -> int:
+        """Callbacks that were given a message and have not returned."""
+        return self._handlers
+
+    @property
+    def left(self) -> str:
+        """What a drain still waits for, as part of a text."""
+        parts: list[str] = []
+        if self.messages:
+            parts.append(f"{counted(len(self.messages), 'message')} unread")
+        if self._handlers:
+            parts.append(f"{counted(self._handlers, 'callback')} still running")
+        if not parts and not self.closed:
+            parts.append("the server did not confirm its end")
+        return ", ".join(parts) or "nothing is left by now"
+
     def ending(self, *, iterating: bool) -> NATSError | None:
         """Why there is no next message, once the queue is empty; None: there may be one, wait.
 
@@ -274,3 +291,8 @@ class SubscriptionState(Generic[MessageT]):
                 self.queued_bytes -= size
                 self.discarded += 1
                 excess -= 1
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

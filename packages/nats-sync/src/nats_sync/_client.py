@@ -313,8 +313,8 @@ class Client:
         end.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
-        when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
-        closed before.
+        when the connection is lost on the way, or there is none and something is unread or unsent; the client is closed
+        all the same, and the text says what was left. `ConnectionClosedError` when it was closed before.
         """
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         pump = self._pump

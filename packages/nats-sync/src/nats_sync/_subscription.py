@@ -242,7 +242,7 @@ class Subscription:
         if not waiter.done:
             raise NATSTimeoutError(
                 f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
-                f"{self._state.pending_msgs} messages unread; the client is {self._client.status.name}"
+                f"{self._state.left}; the client is {self._client.status.name}"
             )
 
     def _emptied(self) -> None:
