@@ -319,6 +319,16 @@ class Client:
         if pump.over:
             return
         pump.check_caller()
+        deadline = pump.now() + CLOSE_LIMIT
+        await self.end()
+        if self._alone and not pump.is_own_task():
+            pump.stop()
+            with CancelScope(shield=True, deadline=deadline):
+                await pump.gone.wait()
+
+    async def end(self) -> None:
+        """`close`, but for the tasks of callbacks."""
+        pump = self._pump
         now = pump.now()
         try:
             self._session.close(now=now)
@@ -327,9 +337,6 @@ class Client:
         pump.settle()
         with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
             await pump.wait_ended()
-            if self._alone and not pump.is_own_task():
-                pump.stop()
-                await pump.stopped.wait()
 
     async def reconnect(self) -> None:
         """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import LocalProtocolError
 
-from ._client import Client
+from ._client import CLOSE_LIMIT, Client
 from ._connect import begin, make_client, prepare
 from ._interrupt import Interrupt, the_one
 from ._message import Message
@@ -46,13 +46,10 @@ async def open(  # noqa: A001  # a module's function is called by the module's n
 
 async def _open(session: Session[Message], options: ConnectOptions, group: TaskGroup | None) -> Client:
     pump, client = make_client(session, options, alone=True)
-
-    async def keep() -> None:
-        await _keep(client, pump)
-
+    root = _Root(client, pump)
     if group is not None:
-        group.start_soon(keep, name="nats client")
-    elif not pump.loop.start(keep):
+        group.start_soon(root.run, name="nats client")
+    elif not pump.loop.start(root.run):
         raise LocalProtocolError(
             "on trio a client that stands alone needs a task group for its tasks: open(..., task_group=group), "
             "or use `async with connect(...)`"
@@ -61,22 +58,43 @@ async def _open(session: Session[Message], options: ConnectOptions, group: TaskG
         await begin(session, pump)
     except BaseException:
         await client.close()
+        with anyio.move_on_after(CLOSE_LIMIT, shield=True):
+            await pump.gone.wait()  # then it is known why
+        if root.interrupt is not None:
+            raise root.interrupt from None
         raise
+    root.opening = False
     return client
 
 
-async def _keep(client: Client, pump: Pump) -> None:
-    """The task above the root: closes the client in order when it is cancelled."""
-    try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(pump.run, name="nats root")
-            try:
-                await pump.stopped.wait()
-            finally:
-                await client.close()
-                pump.stop()
-    except BaseExceptionGroup as failures:
-        failed = the_one(failures)
-        if not isinstance(failed, Interrupt):
-            raise failed from None
-        pump.loop.raise_outside(failed.error)
+class _Root:
+    """The task above all others of a client that stands alone."""
+
+    def __init__(self, client: Client, pump: Pump) -> None:
+        self._client = client
+        self._pump = pump
+        self.opening = True
+        """Somebody waits in `open`, and raises `interrupt`."""
+        self.interrupt: BaseException | None = None
+
+    async def run(self) -> None:
+        """Return when nothing of the client is left. When it is cancelled, the client is closed in order."""
+        pump = self._pump
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(pump.run, name="nats root")
+                try:
+                    await pump.stopped.wait()
+                finally:
+                    await self._client.end()
+                    pump.stop()
+        except BaseExceptionGroup as failures:
+            failed = the_one(failures)
+            if not isinstance(failed, Interrupt):
+                raise failed from None
+            if self.opening:
+                self.interrupt = failed.error
+            else:
+                pump.loop.raise_outside(failed.error)
+        finally:
+            pump.gone.set()

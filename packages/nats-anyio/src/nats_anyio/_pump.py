@@ -130,7 +130,9 @@ class Pump:
         self.ended = anyio.Event()
         """`closed` is set and the last transport is gone."""
         self.stopped = anyio.Event()
-        """No task is left."""
+        """No task below the root is left."""
+        self.gone = anyio.Event()
+        """For a client that stands alone: nor is the root."""
         loop = self.loop = EventLoop()
         self._new_wait = loop.new_wait
         self.now = loop.now
