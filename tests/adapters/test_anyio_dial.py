@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
 
 import anyio
@@ -13,7 +14,8 @@ import pytest
 
 import nats_anyio
 from nats_anyio import _dial
-from nats_anyio._dial import dial
+from nats_anyio._event_loop import EventLoop
+from nats_anyio._worker_threads import WorkerThreads
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSTimeoutError, NoServersError
 from nats_sync.testing import LocalServer
@@ -24,8 +26,6 @@ from tests.adapters.test_sync_dial import full_listener
 
 pytestmark = pytest.mark.anyio
 
-Found = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]
-
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
@@ -34,17 +34,22 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 class Names:
-    """Stands in for the resolver: names from a table, those that are not in it hang."""
+    """Stands in for the resolver: names from a table, those that are not in it hang until the end of the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.addresses: dict[str, list[tuple[str, int]]] = {}
         self.asked: list[str] = []
-        monkeypatch.setattr(anyio, "getaddrinfo", self._look_up)
+        self.over = threading.Event()
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
 
-    async def _look_up(self, host: str, port: int, **_: int) -> Found:
+    def _look_up(self, host: str, port: int, *, flags: int = 0, **options: int) -> object:
+        if flags & socket.AI_NUMERICHOST:
+            return self._real(host, port, flags=flags, **options)
         self.asked.append(host)
         if host not in self.addresses:
-            await anyio.sleep_forever()
+            self.over.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "it hung until the end of the test")
         return [
             (socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
             for address in self.addresses[host]
@@ -52,8 +57,18 @@ class Names:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    return Names(monkeypatch)
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    names = Names(monkeypatch)
+    yield names
+    names.over.set()
+
+
+async def dial(host: str, port: int) -> socket.socket:
+    return await _dial.dial(host, port, resolvers=WorkerThreads(EventLoop(), "nats-resolver"), open_sockets=set())
+
+
+async def resolved(host: str) -> list[_dial.Address]:
+    return await _dial._resolve(host, 1, WorkerThreads(EventLoop(), "nats-resolver"))
 
 
 async def test_a_literal_address_asks_nobody(server: LocalServer, names: Names) -> None:
@@ -78,7 +93,7 @@ async def test_an_address_that_does_not_answer_holds_up_nobody_for_long(server: 
 
 async def test_the_families_take_turns(names: Names) -> None:
     names.addresses["both.test"] = [("::1", 1), ("::2", 1), ("::1", 1), ("127.0.0.1", 1), ("127.0.0.2", 1), ("::3", 1)]
-    found = [address[0] for _, address in await _dial._resolve("both.test", 1)]
+    found = [address[0] for _, address in await resolved("both.test")]
     assert found == ["::1", "127.0.0.1", "::2", "127.0.0.2", "::3"]
 
 
@@ -120,10 +135,10 @@ async def test_what_each_address_said(free_port: int, names: Names) -> None:
 
 
 async def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def look_up(*_: object, **__: object) -> Found:
+    def look_up(*_: object, **__: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(anyio, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(NoServersError, match=r"no-such-host\.test.*Name or service not known"):
         async with nats_anyio.connect("nats://no-such-host.test:4222"):
             pass

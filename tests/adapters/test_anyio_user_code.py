@@ -462,6 +462,7 @@ class FakeSession:
 
     writable = False
     status = SessionStatus.CONNECTED
+    publish_quickly = None
 
 
 async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyio_backend: str) -> None:

@@ -35,8 +35,10 @@ INTERNAL = {
     ("nats_sync", "Subscription"): {
         "abandon", "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
-    ("nats_anyio", "Client"): {"drain_timeout", "publish_now"},
-    ("nats_anyio", "Subscription"): {"abandon", "handler_finished", "next_turn", "next_until", "wake"},
+    ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now"},
+    ("nats_anyio", "Subscription"): {
+        "abandon", "forget_parent", "handler_finished", "next_turn", "next_until", "wake",
+    },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""
 
@@ -87,6 +89,14 @@ def test_connect() -> None:
     assert shape(nats_sync.connect) == shape(nats_anyio.connect)
 
 
+def test_open_is_what_connect_is_with_threads() -> None:
+    """A client that stands alone: `nats_sync.connect` makes one, so nats-sync has no `open`. A task needs an owner."""
+    assert not hasattr(nats_sync, "open")
+    theirs = [parameter for parameter in shape(nats_anyio.open) if parameter[0] != "task_group"]
+    assert shape(nats_sync.connect) == theirs
+    assert inspect.iscoroutinefunction(nats_anyio.open)
+
+
 @pytest.mark.parametrize(("class_name", "name"), [(one, name) for one in CLASSES for name in sorted(PUBLIC[one])])
 def test_each_member(class_name: str, name: str) -> None:
     ours = inspect.getattr_static(getattr(nats_sync, class_name), name)
@@ -120,8 +130,7 @@ def test_iteration_and_blocks(class_name: str) -> None:
         assert hasattr(ours, sync) == hasattr(theirs, awaited) == (class_name in ("Answers", "Subscription"))
     entered = class_name in ("Answers", "Client", "Subscription")
     assert hasattr(ours, "__enter__") == entered
-    # A client of nats-anyio is entered by what `connect` returns: a task group cannot be opened elsewhere.
-    assert hasattr(theirs, "__aenter__") == (entered and class_name != "Client")
+    assert hasattr(theirs, "__aenter__") == entered
     assert ours.__doc__
     assert theirs.__doc__
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Self
 
 import anyio
 import anyio.lowlevel
@@ -41,23 +41,36 @@ was published to be written."""
 
 
 class Client:
-    """A connection to NATS that is kept up. Made by `connect`; for the tasks of one event loop.
+    """A connection to NATS that is kept up. Made by `connect` or `open`; for the tasks of one event loop.
 
-    Every awaiting method may be cancelled anywhere: no message, reply slot or place in a queue is lost by it.
+    Every awaiting method may be cancelled anywhere: no message, reply slot or place in a queue is lost by it. In
+    another event loop, also that of another thread, methods raise `LocalProtocolError`. In a forked child the client is
+    closed, and methods raise `ConnectionClosedError`. Properties may be read anywhere. ``async with client`` closes it
+    at the end of the block.
     """
 
-    def __init__(self, session: Session[Message], pump: Pump, options: ConnectOptions) -> None:
-        self._session = session
+    def __init__(self, pump: Pump, options: ConnectOptions, *, alone: bool = False) -> None:
         self._pump = pump
-        self._publish_quickly = session.publish_quickly
         self._transport = pump.transport
         self._options = options
+        self._alone = alone
+        """No block ends its tasks: `close` does."""
         self._chunks = 0
         """Written by publishers since one of them has let others run."""
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name is not None else ""
         return f"<nats_anyio.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def _session(self) -> Session[Message]:
+        return self._pump.session
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -68,18 +81,30 @@ class Client:
 
         Waits while there is a connection and 1 MiB waits to be written; only then, and after each 1 MiB, it is a
         checkpoint, so a loop that publishes lets others run now and then. Without a connection up to ``pending_size``
-        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
+        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`. Before
+        it raises it is a checkpoint as well: a loop that tries again at once does not keep the client from its work.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        if self._publish_quickly(subject, data, reply, headers):
-            if self._transport.idle_writer is not None:
+        pump = self._pump
+        if self._transport.idle_writer is None:
+            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish; `Pump.publish_quickly` is
+            # safe to be called by a wrong thread, which is refused as soon as the writer is idle.
+            if pump.publish_quickly(subject, data, reply, headers):
+                return
+        else:
+            pump.check_caller()
+            if pump.publish_quickly(subject, data, reply, headers):
                 self._transport.wake_writer()
-            return
+                return
         await self._wait_for_turn()
-        self._session.publish(subject, data, reply=reply, headers=headers)
+        try:
+            self._session.publish(subject, data, reply=reply, headers=headers)
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
         self._write_soon()
 
     async def publish_many(self, subject: str, payloads: Iterable[Payload]) -> None:
@@ -91,10 +116,15 @@ class Client:
         many = PublishMany(subject, payloads)
         while many.fetch():
             await self._wait_for_turn()
-            many.step(self._session)
+            try:
+                many.step(self._session)
+            except Exception:
+                await anyio.lowlevel.checkpoint()
+                raise
             self._write_soon()
 
     async def _wait_for_turn(self) -> None:
+        self._pump.check_caller()
         if self._chunks >= TURN:
             self._chunks = 0
             await anyio.lowlevel.checkpoint()
@@ -125,6 +155,7 @@ class Client:
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
         """
+        self._pump.check_caller()
         seconds = check_timeout("timeout", timeout)
         deadline: float | None = None
         if not self._session.writable:
@@ -134,7 +165,11 @@ class Client:
             if waiting.cancelled_caught:
                 raise self._timed_out(f"request to {subject!r}", seconds)
         pump = self._pump
-        token = self._session.request(subject, data, headers=headers)
+        try:
+            token = pump.session.request(subject, data, headers=headers)
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
         answer = pump.requests[token] = Answer()
         try:
             if len(pump.requests) == 1:
@@ -145,10 +180,11 @@ class Client:
         finally:
             if pump.requests.pop(token, None) is not None:
                 self._session.cancel_request(token)
-        if answer.message is not None:
-            answer.message.client = self
-            return answer.message
-        raise answer.error or self._timed_out(f"request to {subject!r}", seconds)
+        message, error = answer.take()
+        if message is not None:
+            message.client = self
+            return message
+        raise error or self._timed_out(f"request to {subject!r}", seconds)
 
     def request_many(
         self,
@@ -171,6 +207,7 @@ class Client:
         def collection(now: float) -> RequestMany[Message]:
             return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
 
+        self._pump.check_caller()
         return Answers(self, subject, data, headers=headers, collection=collection)
 
     async def flush(self, timeout: float = 10.0) -> None:
@@ -179,8 +216,13 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
+        self._pump.check_caller()
         seconds = check_timeout("timeout", timeout)
-        token = self._session.flush()
+        try:
+            token = self._session.flush()
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
         answer = self._pump.flushes[token] = Answer()
         try:
             self._transport.write_now()
@@ -188,8 +230,9 @@ class Client:
         finally:
             if self._pump.flushes.pop(token, None) is not None:
                 self._session.cancel_flush(token)
-        if answer.error is not None or not answer.given:
-            raise answer.error or self._timed_out("flush", seconds)
+        _, error = answer.take()
+        if error is not None or not answer.given:
+            raise error or self._timed_out("flush", seconds)
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -217,6 +260,7 @@ class Client:
 
         Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """
+        self._pump.check_caller()
         state = self._session.subscribe(
             subject,
             queue=queue,
@@ -233,6 +277,7 @@ class Client:
 
     def new_inbox(self) -> str:
         """A reply subject nobody else has, under the ``inbox_prefix``."""
+        self._pump.check_caller()
         return self._session.new_inbox()
 
     # --- life cycle --------------------------------------------------------------------------------------------------
@@ -247,12 +292,19 @@ class Client:
         when the connection is lost on the way, or there is none and something is unread or unsent; the client is closed
         all the same, and the text says what was left. `ConnectionClosedError` when it was closed before.
         """
+        self._pump.check_caller()
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
-        self._session.drain(now=self._pump.now(), timeout=seconds)
+        try:
+            self._session.drain(now=self._pump.now(), timeout=seconds)
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
         self._pump.settle()
         if anyio.get_current_task().id in self._pump.handler_tasks:
             return
         await self._pump.wait_ended()
+        if self._alone:
+            await self.close()
         closed = self._pump.closed
         if closed is not None and closed.error is not None:
             raise closed.error
@@ -260,14 +312,32 @@ class Client:
     async def close(self) -> None:
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
 
-        It completes even when it is cancelled, and takes 2 s at most. Callbacks that run are not waited for. Harmless
-        when closed.
+        It completes even when it is cancelled, and takes 2 s at most. Callbacks that run are not waited for; those of a
+        client made by `open` are cancelled, unless one of them has called this. Harmless when closed, in a forked
+        child, and after the event loop that the client belongs to.
         """
-        now = self._pump.now()
-        self._session.close(now=now)
-        self._pump.settle()
+        pump = self._pump
+        if pump.over:
+            return
+        pump.check_caller()
+        deadline = pump.now() + CLOSE_LIMIT
+        await self.end()
+        if self._alone and not pump.is_own_task():
+            pump.stop()
+            with CancelScope(shield=True, deadline=deadline):
+                await pump.gone.wait()
+
+    async def end(self) -> None:
+        """`close`, but for the tasks of callbacks."""
+        pump = self._pump
+        now = pump.now()
+        try:
+            self._session.close(now=now)
+        except Exception as defect:
+            pump.fail_by_defect(defect)
+        pump.settle()
         with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
-            await self._pump.wait_ended()
+            await pump.wait_ended()
 
     async def reconnect(self) -> None:
         """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.
@@ -276,8 +346,12 @@ class Client:
         of the two may change places: `flush` before, where that matters. Requests and flushes on their way fail with
         `ConnectionLostError`. Raises `ConnectionClosedError`, `ConnectionDrainingError`.
         """
-        self._session.reconnect(now=self._pump.now())
-        self._pump.settle()
+        self._pump.check_caller()
+        try:
+            self._session.reconnect(now=self._pump.now())
+        finally:
+            self._pump.settle()
+            await anyio.lowlevel.cancel_shielded_checkpoint()
 
     # --- what it is --------------------------------------------------------------------------------------------------
 

@@ -12,10 +12,11 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 from nats_proto import ConnectOptionFields, ConnectOptions, Session
-from nats_proto.errors import ConfigurationError, LocalProtocolError
+from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client
 from ._dispatch import Dispatcher
+from ._interrupt import Interrupt, the_one
 from ._message import Message
 from ._pump import Pump
 
@@ -35,9 +36,10 @@ def connect(
 
     Raises `InvalidURLError`, `ConfigurationError`; entering the block raises `NoServersError`, with what each server
     said, when none could be used. Leaving it closes without draining: await `Client.drain` first when messages still
-    wait to be handled. What is raised inside the block comes out as it is.
+    wait to be handled. What is raised inside the block comes out as it is. Without a block, as in a framework's hooks
+    for start and stop, use `open`.
     """
-    prepared = _prepare(servers, options, fields)
+    prepared = prepare(servers, options, fields)
     del servers, options, fields  # no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
         raise prepared
@@ -51,65 +53,110 @@ class Connecting:
         self._session = session
         self._options = options
         self._group: TaskGroup | None = None
-        self._pump: Pump | None = None
         self._client: Client | None = None
         self._task_id = 0
+        self._left = False
 
     async def __aenter__(self) -> Client:
         if self._group is not None:
             raise LocalProtocolError("connect(...) was entered before: call it again for another client")
-        dispatcher = Dispatcher(self._options.on_event, inbox_prefix=self._options.inbox_prefix)
-        pump = self._pump = Pump(self._session, dispatcher)
-        client = self._client = Client(self._session, pump, self._options)
+        pump, client = make_client(self._session, self._options, alone=False)
+        self._client = client
         self._task_id = anyio.get_current_task().id
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
+        _entered.setdefault(self._task_id, []).append(self)
         try:
             self._group.start_soon(pump.run, name="nats client")
-            self._session.connect(now=pump.now())
-            pump.settle()
-            await pump.opened.wait()
+            await begin(self._session, pump)
         except BaseException:
-            await self._leave()
+            await self._leave(client, pump)
             raise
-        if pump.closed is not None and pump.closed.error is not None:
-            await self._leave()
-            raise pump.closed.error
+        self._pump = pump
         return client
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._leave()
+        assert self._client is not None  # entered
+        await self._leave(self._client, self._pump)
 
-    async def _leave(self) -> None:
-        assert self._group is not None  # entered, and so the others as well
-        assert self._pump is not None
-        assert self._client is not None
+    async def _leave(self, client: Client, pump: Pump) -> None:
         try:
-            await self._client.close()
+            await client.close()
         finally:
-            self._pump.stop()
-            if anyio.get_current_task().id == self._task_id:
-                await self._close_group(self._group)
-            else:
+            pump.stop()
+            self._left = True
+            if anyio.get_current_task().id != self._task_id:
                 # Some fixtures are entered by one task and left by another. The group cannot be left then; it has no
                 # other child than the root, so waiting for that one is as good.
-                with CancelScope(shield=True):
-                    await self._pump.stopped.wait()
+                self._forget()
+                await self._wait_stopped(pump)
+            elif _entered[self._task_id][-1] is self:
+                await self._close_groups()
+            else:
+                # Blocks are left in the reverse order of entering, which who enters by hand may not know. The group
+                # is empty after this, and left together with the one that was entered behind it.
+                await self._wait_stopped(pump)
 
-    async def _close_group(self, group: TaskGroup) -> None:
-        group.cancel_scope.shield = True
+    async def _wait_stopped(self, pump: Pump) -> None:
+        with CancelScope(shield=True):
+            await pump.stopped.wait()
+
+    def _forget(self) -> None:
+        entered = _entered[self._task_id]
+        entered.remove(self)
+        if not entered:
+            del _entered[self._task_id]
+
+    async def _close_groups(self) -> None:
+        """Leave this group, and those below it whose block was left before."""
+        entered = _entered[self._task_id]
+        failures: list[BaseException] = []
+        while entered and entered[-1]._left:
+            last = entered[-1]
+            last._forget()
+            try:
+                await last._close_group()
+            except BaseException as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _close_group(self) -> None:
+        assert self._group is not None  # entered
+        self._group.cancel_scope.shield = True
         try:
             # The block's own exception is not shown to the group: it would come out wrapped.
-            await group.__aexit__(None, None, None)
+            await self._group.__aexit__(None, None, None)
         except BaseExceptionGroup as failures:
-            # A KeyboardInterrupt, or the like, that hit one of our tasks.
-            failed = _leaves(failures)
-            raise failed[0] if len(failed) == 1 else failures from None
+            failed = the_one(failures)
+            raise failed.error if isinstance(failed, Interrupt) else failed from None
 
 
-def _prepare(
+_entered: dict[int, list[Connecting]] = {}
+"""The blocks that a task has entered and not left, by the task's id, in order."""
+
+
+def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Pump, Client]:
+    """A client whose root does not run yet."""
+    pump = Pump(session, Dispatcher(options.on_event, inbox_prefix=options.inbox_prefix))
+    return pump, Client(pump, options, alone=alone)
+
+
+async def begin(session: Session[Message], pump: Pump) -> None:
+    """Have the session connect, and wait for how that ends. Raises why there is no client."""
+    try:
+        session.connect(now=pump.now())
+    except Exception as defect:
+        pump.fail_by_defect(defect)
+    pump.settle()
+    await pump.opened.wait()
+    if pump.closed is not None:
+        raise pump.closed.error or ConnectionClosedError("the client was closed while it connected")
+
+
+def prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
 ) -> tuple[Session[Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
@@ -124,11 +171,3 @@ def _prepare(
         return session, options
     except Exception as error:
         return error.with_traceback(None)
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions in a group, in groups in it, and so on; an exception that is no group is its only leaf."""
-    members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for member in members for leaf in _leaves(member)]

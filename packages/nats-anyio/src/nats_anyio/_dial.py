@@ -1,8 +1,8 @@
 """From a server's name to a connected socket.
 
-anyio resolves the names and waits for the descriptors, on every event loop. The sockets are plain ones: a stream does
-not tell how much of a cancelled `send` it has written, cannot be written to without waiting, and on asyncio costs more
-than the reading itself.
+Names are resolved in threads that nobody waits for; anyio waits for the descriptors, on every event loop. The sockets
+are plain ones: a stream does not tell how much of a cancelled `send` it has written, cannot be written to without
+waiting, and on asyncio costs more than the reading itself.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from itertools import zip_longest
 from typing import Final
 
 import anyio
+
+from ._worker_threads import WorkerThreads
 
 __all__ = ["dial"]
 
@@ -25,17 +28,20 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 Address = tuple[socket.AddressFamily, SocketAddress]
 
 
-async def dial(host: str, port: int) -> socket.socket:
-    """A connected, non-blocking socket. Raises `OSError`, with what each address said. To give up, cancel it."""
-    addresses = await _resolve(host, port)
+async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: set[socket.socket]) -> socket.socket:
+    """A connected, non-blocking socket. Raises `OSError`, with what each address said. To give up, cancel it.
+
+    ``open_sockets`` holds those that are being connected.
+    """
+    addresses = await _resolve(host, port, resolvers)
     if len(addresses) == 1:
-        return await _connect(*addresses[0])
+        return await _connect(*addresses[0], open_sockets)
     failures: list[str] = []
     connected: list[socket.socket] = []
 
     async def attempt(family: socket.AddressFamily, address: SocketAddress, failed: anyio.Event) -> None:
         try:
-            connected.append(await _connect(family, address))
+            connected.append(await _connect(family, address, open_sockets))
         except OSError as error:
             failures.append(str(error))
             failed.set()
@@ -60,21 +66,27 @@ async def dial(host: str, port: int) -> socket.socket:
     return connected[0]
 
 
-async def _resolve(host: str, port: int) -> list[Address]:
+async def _resolve(host: str, port: int, resolvers: WorkerThreads) -> list[Address]:
     """The addresses in the system's order, but the families in turn: one that is not routed delays the other once."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        addresses: list[Address] = [(entry[0], entry[4]) for entry in found]
+        addresses = _look_up(host, port, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):  # a name
-        addresses = [(entry[0], entry[4]) for entry in await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    addresses = list(dict.fromkeys(addresses))
+        addresses = await resolvers.run(partial(_look_up, host, port))
     first = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
     return [address for pair in zip_longest(first, other) for address in pair if address is not None]
 
 
-async def _connect(family: socket.AddressFamily, address: SocketAddress) -> socket.socket:
+def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+
+
+async def _connect(
+    family: socket.AddressFamily, address: SocketAddress, open_sockets: set[socket.socket]
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
+    open_sockets.add(sock)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,4 +102,6 @@ async def _connect(family: socket.AddressFamily, address: SocketAddress) -> sock
     except BaseException:
         sock.close()
         raise
+    finally:
+        open_sockets.discard(sock)
     return sock

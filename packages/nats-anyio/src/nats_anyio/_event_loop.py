@@ -10,9 +10,11 @@ for the end. On trio, and on a loop of asyncio that cannot do it (Windows' proac
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -21,6 +23,8 @@ import anyio.lowlevel
 
 if TYPE_CHECKING:
     import asyncio
+
+    import trio
 
 __all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
 
@@ -48,20 +52,101 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._asyncio = _running_asyncio()
+        self._trio = _running_trio() if self._asyncio is None else None
+        self._thread = threading.get_ident()
+        self._forgotten = False
+        self._root: asyncio.Task[None] | None = None
         self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
         """The clock, in seconds."""
+
+    @property
+    def is_asyncio(self) -> bool:
+        """Whether a task can be cancelled by anybody, and need not belong to another."""
+        return self._asyncio is not None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs in it: not in another thread, and not in a loop that came after it."""
+        if self._asyncio is None:
+            return threading.get_ident() == self._thread
+        return sys.modules["asyncio"]._get_running_loop() is self._asyncio
+
+    def forget(self) -> None:
+        """In a forked child: what the loop asks the system for is shared with the parent, and not to be touched."""
+        self._forgotten = True
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
+    def start(self, root: Callable[[], Coroutine[object, object, None]]) -> bool:
+        """Start a task that belongs to nobody but the loop; False where there is no such thing."""
+        if self._asyncio is None:
+            return False
+        # The loop itself holds tasks only weakly.
+        self._root = self._asyncio.create_task(root(), name="nats client")
+        return True
+
+    def cancelled_from_outside(self) -> Callable[[], bool]:
+        """Tells whether the calling task was cancelled by `asyncio.Task.cancel`, as `asyncio.run` does at its end."""
+        task = None if self._asyncio is None else sys.modules["asyncio"].current_task()
+        return lambda: task is not None and task.cancelling() > 0
+
+    def raise_outside(self, error: BaseException) -> None:
+        """Have the call that runs the loop raise it, as if nobody had caught it: `SystemExit`, `KeyboardInterrupt`.
+
+        Where every task belongs to another, as on trio, it is raised here and now.
+        """
+        if self._asyncio is None:
+            raise error
+
+        def reraise() -> None:
+            raise error
+
+        # A task that raised it would print it once more, when nobody asks for the task's result.
+        self._asyncio.call_soon(reraise)
+
+    # --- waits -------------------------------------------------------------------------------------------------------
 
     def new_wait(self) -> Wait:
         """A wait that has not begun."""
         return anyio.Event() if self._asyncio is None else _FutureWait(self._asyncio)
+
+    def call_from_thread(self, function: Callable[[], object]) -> None:
+        """From another thread: have the loop call it soon. Does nothing when the loop has ended."""
+        with contextlib.suppress(RuntimeError):  # what both loops raise then, trio a subclass of it
+            if self._asyncio is not None:
+                self._asyncio.call_soon_threadsafe(function)
+            elif self._trio is not None:
+                self._trio.run_sync_soon(function)
 
     async def read(self, sock: socket.socket, take: Callable[[], int]) -> None:
         """Call ``take`` whenever ``sock`` has something, until it says `OVER`. Raises `OSError`.
 
         It must not raise. On asyncio it runs outside of any task: it can set events and cancel scopes, but make none.
         """
-        if self._asyncio is None or not await _called(self._asyncio, sock, take):
+        if self._asyncio is None or not await self._called(self._asyncio, sock, take):
             await _waiting(sock, take)
+
+    async def _called(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[], int]) -> bool:
+        """Let the loop call; False when it cannot."""
+        over = anyio.Event()
+        # In a call by the loop anyio knows where it is only if this context says so. What works without always works.
+        context = Context()
+
+        def readable() -> None:
+            if context.run(take) == OVER:
+                loop.remove_reader(sock)
+                over.set()
+
+        try:
+            loop.add_reader(sock, readable)
+        except NotImplementedError:
+            return False
+        try:
+            await over.wait()
+        finally:
+            if not self._forgotten:  # else a finalizer runs in a forked child
+                loop.remove_reader(sock)
+        return True
 
 
 class _FutureWait:
@@ -78,28 +163,6 @@ class _FutureWait:
 
     def wait(self) -> Awaitable[object]:
         return self._future
-
-
-async def _called(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[], int]) -> bool:
-    """Let the loop call; False when it cannot."""
-    over = anyio.Event()
-    # In a call by the loop anyio knows where it is only if this context says so: what works without it always works.
-    context = Context()
-
-    def readable() -> None:
-        if context.run(take) == OVER:
-            loop.remove_reader(sock)
-            over.set()
-
-    try:
-        loop.add_reader(sock, readable)
-    except NotImplementedError:
-        return False
-    try:
-        await over.wait()
-    finally:
-        loop.remove_reader(sock)
-    return True
 
 
 async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
@@ -122,3 +185,15 @@ def _running_asyncio() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop() if asyncio.current_task() is not None else None
     except RuntimeError:
         return None
+
+
+def _running_trio() -> trio.lowlevel.TrioToken | None:
+    """The run of trio that this task belongs to, if it belongs to one."""
+    module = sys.modules.get("trio")
+    if module is None:
+        return None
+    try:
+        token: trio.lowlevel.TrioToken = module.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
+    return token

@@ -1,7 +1,7 @@
 """Does what a handshake needs from outside: calls the user's functions, reads the user's files.
 
-An ``async`` function is awaited here. Any other may block, so it is called in a worker thread, and when it returns an
-awaitable, that is awaited here. Whoever is cancelled meanwhile leaves the thread to itself.
+An ``async`` function is awaited here. Any other may block, so it is called in a thread of its own, and when it returns
+an awaitable, that is awaited here. Whoever is cancelled meanwhile leaves the thread to itself.
 """
 
 from __future__ import annotations
@@ -10,30 +10,23 @@ import inspect
 import logging
 import os
 import stat
-from collections.abc import Callable
-from typing import Final, assert_never
-
-import anyio
-from anyio import CapacityLimiter, to_thread
+from functools import partial
+from typing import assert_never
 
 from nats_proto import Call, Effect, ReadFile
+
+from ._worker_threads import WorkerThreads
 
 __all__ = ["Performer"]
 
 logger = logging.getLogger("nats_anyio")
 
 
-MAX_THREADS: Final = 4
-"""Calls of one client that may hang at once. When all do, attempts fail until one returns; the threads that the rest of
-the program shares are not used up."""
-
-
 class Performer:
     """Belongs to one client."""
 
-    def __init__(self) -> None:
-        self._calls: set[object] = set()
-        """Those on their way in threads."""
+    def __init__(self, threads: WorkerThreads) -> None:
+        self._threads = threads
         self._warned: set[str] = set()
         """The files that the user was warned about."""
 
@@ -43,28 +36,12 @@ class Performer:
             case Call(function=function, arguments=arguments):
                 if inspect.iscoroutinefunction(function):
                     return await function(*arguments)
-                result = await self._in_thread(function, *arguments)
+                result = await self._threads.run(partial(function, *arguments))
                 return await result if inspect.isawaitable(result) else result
             case ReadFile(path=path, limit=limit):
-                return await self._in_thread(_read, path, limit, self._warned)
+                return await self._threads.run(partial(_read, path, limit, self._warned))
             case _:
                 assert_never(effect)
-
-    async def _in_thread(self, function: Callable[..., object], *arguments: object) -> object:
-        if len(self._calls) >= MAX_THREADS:
-            await anyio.sleep_forever()  # until the attempt's time is up
-        return await to_thread.run_sync(
-            self._call, function, arguments, abandon_on_cancel=True, limiter=CapacityLimiter(1)
-        )
-
-    def _call(self, function: Callable[..., object], arguments: tuple[object, ...]) -> object:
-        """In a thread, which is left to itself when nobody waits for the result any more."""
-        call = object()
-        self._calls.add(call)
-        try:
-            return function(*arguments)
-        finally:
-            self._calls.discard(call)
 
 
 def _read(path: str, limit: int, warned: set[str]) -> bytes:

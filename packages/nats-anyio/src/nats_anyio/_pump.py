@@ -18,7 +18,11 @@ closed in order.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import random
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from heapq import heapify, heappop, heappush
@@ -30,9 +34,12 @@ from anyio.abc import TaskGroup
 
 from nats_proto import (
     Closed,
+    CloseTransport,
     Connected,
+    ConnectOptions,
     FlushCompleted,
     FlushFailed,
+    HeadersLike,
     MessagesAvailable,
     Reconnecting,
     ReplyReceived,
@@ -42,11 +49,13 @@ from nats_proto import (
     SessionStatus,
     SubscriptionClosed,
     SubscriptionState,
+    accelerated,
 )
-from nats_proto.errors import ConnectionClosedError, NATSError
+from nats_proto.errors import ConnectionClosedError, DefectError, LocalProtocolError, NATSError
 
 from ._dispatch import Dispatcher, Handler
 from ._event_loop import EventLoop, Wait
+from ._interrupt import Interrupt, interruptible, the_one
 from ._message import Message
 from ._transport import Transport
 
@@ -56,6 +65,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Pump"]
 
 logger = logging.getLogger("nats_anyio")
+
+QuickPublish = Callable[[str, bytes | bytearray | memoryview, str | None, HeadersLike | None], bool]
 
 LOOK_THROUGH: Final = 1024
 """Deadlines kept, beside twice those still waited for, before the ones that came to nothing are thrown out."""
@@ -76,6 +87,12 @@ class Answer:
         self.over = False
         """Nobody waits any more."""
 
+    def take(self) -> tuple[Message | None, NATSError | None]:
+        """What was given, which is not kept: what waits for the deadline holds this object until then."""
+        taken = self.message, self.error
+        self.message = self.error = self.arrived = None
+        return taken
+
     def give(self, message: Message | None = None, error: NATSError | None = None) -> None:
         """Wake who waits."""
         self.given = True
@@ -94,6 +111,8 @@ class Pump:
 
     def __init__(self, session: Session[Message], dispatcher: Dispatcher) -> None:
         self.session = session
+        self.publish_quickly = self._quick(session)
+        """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
         self.dispatcher = dispatcher
         self.subscriptions: dict[int, Subscription] = {}
         self.abandoned: deque[SubscriptionState[Message]] = deque()
@@ -106,16 +125,19 @@ class Pump:
         """There is a connection, or it is made in the background, or there will be none."""
         self.closed: Closed | None = None
         self.failed: ConnectionClosedError | None = None
-        """What everybody who waits is told after a defect of the client itself."""
+        """What everybody is told who waits at the end that nobody asked for: a defect, tasks cancelled, a fork."""
+        self._forked = False
         self.ended = anyio.Event()
         """`closed` is set and the last transport is gone."""
         self.stopped = anyio.Event()
-        """No task is left."""
-        loop = EventLoop()
+        """No task below the root is left."""
+        self.gone = anyio.Event()
+        """For a client that stands alone: nor is the root."""
+        loop = self.loop = EventLoop()
         self._new_wait = loop.new_wait
         self.now = loop.now
         """The time, in seconds of the event loop."""
-        self.transport = Transport(session, loop, settle=self.settle, written=self._written, fail=self._fail_by_defect)
+        self.transport = Transport(session, loop, settle=self.settle, written=self._written, fail=self.fail_by_defect)
         self._deadlines: list[tuple[float, int, Answer]] = []
         """When to give up which answer: a heap. A scope with a deadline for each would cost a tenth of a request."""
         self._deadlines_made = 0
@@ -126,11 +148,77 @@ class Pump:
         self._next_publisher: anyio.Event | None = None
         self._tasks: TaskGroup | None = None
         self._stopping = False
+        self._cancelled_from_outside: Callable[[], bool] = lambda: False
+        _alive.add(self)
+
+    # --- who may call ------------------------------------------------------------------------------------------------
+
+    def check_caller(self) -> None:
+        """Raises `LocalProtocolError` for a caller in another event loop, `ConnectionClosedError` in a forked child."""
+        if self._forked and self.failed is not None:
+            raise self.failed.with_traceback(None)
+        if not self.loop.is_here:
+            over = " That one has ended, and the client with it." if self.stopped.is_set() else ""
+            raise LocalProtocolError(
+                f"this client belongs to another event loop.{over} Connect another client in this one; or call from "
+                "there, as anyio.from_thread.run and asyncio.run_coroutine_threadsafe do for other threads"
+            )
+
+    @property
+    def over(self) -> bool:
+        """Nothing of it is left, or nothing of it is here: whatever else ends it has nothing to do."""
+        return self._forked or self.stopped.is_set()
+
+    def is_own_task(self) -> bool:
+        """Whether the calling task is one that runs callbacks or ``on_event``."""
+        task = anyio.get_current_task().id
+        return task in self.handler_tasks or task == self.dispatcher.task_id
+
+    def forget_parent(self) -> None:
+        """In a forked child: no task runs here, and the connection and what the loop waits for are the parent's."""
+        self._forked = True
+        self.loop.forget()
+        self.transport.forget_parent()
+        self.failed = ConnectionClosedError(
+            "the client belongs to the process that made it, and this one was forked from it"
+        )
+        for sub in self.subscriptions.values():
+            sub.forget_parent(self.failed)
+        self.subscriptions = {}
+        self.closed = Closed(error=None)
+        self._end_session(None)
+
+    def _end_session(self, defect: BaseException | None) -> None:
+        """Put one that has ended in the place of one that is not to be called any more."""
+        ended = Session(ConnectOptions(), "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
+        if defect is None:
+            ended.close(now=0.0)
+        else:
+            ended.fail(defect, now=0.0)
+        ended.events_received()
+        ended.commands_to_run()
+        self.session = ended
+        self.publish_quickly = ended.publish_quickly
+
+    def _quick(self, session: Session[Message]) -> QuickPublish:
+        quick = session.publish_quickly
+        if accelerated:
+            return quick
+        return lambda subject, data, reply, headers: self.loop.is_here and quick(subject, data, reply, headers)
 
     # --- after a mutation --------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Drain the session. After every call into it that may have changed more than what is to be written."""
+        """Drain the session. After every call into it that may have changed more than what is to be written.
+
+        Raises nothing: whoever has called is not who is to blame for a defect.
+        """
+        try:
+            self._drain_session()
+        except Exception as error:
+            self.fail_by_defect(error)
+
+    def _drain_session(self) -> None:
         session = self.session
         while self.abandoned:
             session.unsubscribe(self.abandoned.popleft())
@@ -246,6 +334,7 @@ class Pump:
 
     async def run(self) -> None:
         """The root: returns when the client has ended and its callbacks have returned, or when stopped."""
+        self._cancelled_from_outside = self.loop.cancelled_from_outside()
         try:
             with CancelScope(shield=True):
                 async with anyio.create_task_group() as self._tasks:
@@ -253,9 +342,14 @@ class Pump:
                         self._tasks.cancel_scope.cancel()
                     for task in (self._keep_transport, self._keep_time, self._dispatch):
                         self._start(task)
+        except anyio.get_cancelled_exc_class():
+            # On asyncio anybody can cancel it, shielded or not. A task that ends so would take its group with it, and
+            # so the block that holds the client; its code learns of the end by the errors that it gets.
+            if not self.loop.is_asyncio:
+                raise
         finally:
             if self.closed is None:
-                self._fail(None)
+                self._fail_without_tasks()
             self.ended.set()
             self.dispatcher.finished.set()
             self.stopped.set()
@@ -279,25 +373,50 @@ class Pump:
 
     async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
-            await task()
+            await interruptible(task())
         except Exception as error:
-            self._fail_by_defect(error)
+            failed = the_one(error)
+            if isinstance(failed, Interrupt):
+                raise failed from None
+            self.fail_by_defect(failed)
 
-    def _fail_by_defect(self, error: Exception) -> None:
-        logger.error("a task of the client failed, the client is closed: this is a defect in it", exc_info=error)
-        self._fail(error)
-
-    def _fail(self, cause: Exception | None) -> None:
+    def fail_by_defect(self, defect: BaseException) -> None:
         """End as well as can be done without relying on anything: nobody must be left waiting."""
-        failed = self.failed = ConnectionClosedError("the client's tasks have failed or were cancelled: it is closed")
-        failed.__cause__ = cause
+        if self.failed is not None:
+            return  # everybody was told of the first; the next ones follow from it
+        logger.error("a task of the client failed, the client is closed: this is a defect in it", exc_info=defect)
+        if self.closed is not None:
+            return
+        error = DefectError(f"the client has failed, by a defect in it ({type(defect).__name__}: {defect})")
+        error.__cause__ = defect
+        self.failed = ConnectionClosedError(f"the client is closed: {error}")
+        self.failed.__cause__ = error
         try:
-            self.session.close(now=self.now())
-            self.settle()
+            self.session.fail(defect, now=self.now())
+            self._drain_session()
         except Exception:
             logger.exception("closing it failed as well")
+            with contextlib.suppress(Exception):
+                self._end_session(defect)
+            if self.closed is None:
+                self._route(Closed(error=error))
+            self.transport.run_command(CloseTransport())
+            self._set_timer()
+        self._tell_all(self.failed)
+
+    def _fail_without_tasks(self) -> None:
+        """The root was cancelled: by a defect of whoever did it, or at the end of the event loop."""
+        failed = self.failed = ConnectionClosedError(
+            "the client is closed: its tasks were cancelled, as at the end of the event loop"
+        )
+        with contextlib.suppress(Exception):
+            self.session.close(now=self.now())
+            self._drain_session()
+        if self.closed is None:
             self._route(Closed(error=failed))
-            self.stop()
+        self._tell_all(failed)
+
+    def _tell_all(self, failed: ConnectionClosedError) -> None:
         for answer in (*self.requests.values(), *self.flushes.values()):
             answer.give(error=failed)
         for sub in self.subscriptions.values():
@@ -320,7 +439,7 @@ class Pump:
 
     async def _serve(self, sub: Subscription, handler: Handler) -> None:
         try:
-            await self.dispatcher.serve(sub, handler)
+            await interruptible(self.dispatcher.serve(sub, handler))
         except anyio.get_cancelled_exc_class():
             if not self._has_successor("a callback"):
                 raise
@@ -339,7 +458,7 @@ class Pump:
 
         On asyncio a task that ends so would take its whole group with it.
         """
-        if self._tasks is None or self._tasks.cancel_scope.cancel_called:
+        if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._cancelled_from_outside():
             return False
         logger.warning("%s was cancelled from within; the next call of it follows", who)
         return True
@@ -373,3 +492,16 @@ class Pump:
         deadline = self._next_deadline()
         if deadline < self._timer_at:
             self._timer_at = self._timer.deadline = deadline
+
+
+_alive: weakref.WeakSet[Pump] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for pump in list(_alive):
+        with contextlib.suppress(Exception):
+            pump.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

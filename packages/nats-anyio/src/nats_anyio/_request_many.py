@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import anyio.lowlevel
 
 from nats_proto import HeadersLike, RequestMany
 
@@ -71,6 +72,7 @@ class Answers:
     async def aclose(self) -> None:
         """End it early."""
         await self._close()
+        await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def _next(self) -> Message | None:
         collection = self._collection
@@ -94,7 +96,7 @@ class Answers:
     async def _close(self) -> None:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
-            await inbox.unsubscribe()  # which waits for nothing, so it cannot be cancelled
+            await inbox.unsubscribe()  # which cannot be cancelled
 
     def __del__(self) -> None:
         inbox: Subscription | None = getattr(self, "_inbox", None)  # there is none when `__init__` has raised

@@ -74,11 +74,12 @@ class Subscription:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._unsubscribe(None)
+        await self.unsubscribe()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
+        self._pump.check_caller()
         return self
 
     async def __anext__(self) -> Message:
@@ -98,7 +99,11 @@ class Subscription:
             try:
                 await self._wait(iterating=True)
             except SubscriptionClosedError:
+                await anyio.lowlevel.checkpoint()
                 raise StopAsyncIteration from None
+            except NATSError:
+                await anyio.lowlevel.checkpoint()  # who tries again at once lets the client's tasks run
+                raise
 
     async def next(self, timeout: float | None = None) -> Message:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
@@ -122,6 +127,7 @@ class Subscription:
         Raises as `next` does, and `ValueError` for a maximum below 1.
         """
         check_count("max_msgs", max_msgs)
+        self._pump.check_caller()
         if not await self._wait_until(
             None if timeout is None else self._pump.now() + check_timeout("timeout", timeout)
         ):
@@ -136,6 +142,7 @@ class Subscription:
 
     async def next_until(self, deadline: float | None) -> Message | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
+        self._pump.check_caller()
         try:
             for message in self._turn:
                 message.client = self._client
@@ -156,16 +163,21 @@ class Subscription:
         state = self._state
         if state.messages and length_hint(self._left) and self._handler is None:
             return True
-        if deadline is None:
-            await self._wait(iterating=False)
-        else:
-            with anyio.CancelScope(deadline=deadline):
+        try:
+            if deadline is None:
                 await self._wait(iterating=False)
+            else:
+                with anyio.CancelScope(deadline=deadline):
+                    await self._wait(iterating=False)
+        except NATSError:
+            await anyio.lowlevel.checkpoint()  # as in `__anext__`; not before the deadline is out of the way
+            raise
         return bool(state.messages)
 
     async def _wait(self, *, iterating: bool) -> None:
         """Return when there is a message; raise the reason when none will come."""
         state = self._state
+        self._pump.check_caller()
         if self._handler is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
@@ -193,10 +205,15 @@ class Subscription:
     async def unsubscribe(self, max_msgs: int | None = None) -> None:
         """End it now, dropping what is queued; or after ``max_msgs`` messages in all, those given so far included.
 
-        Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
-        `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
+        Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Others
+        run meanwhile, but it cannot be cancelled. Does nothing when it has ended. Raises `ValueError` for a maximum
+        below 1, or above one that was set before; `TypeError` for one that is no number.
         """
+        if self._pump.over:
+            return
+        self._pump.check_caller()
         self._unsubscribe(max_msgs)
+        await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:
         """`unsubscribe` for finalizers, which must not touch anything: it is done with the next thing that happens."""
@@ -216,11 +233,14 @@ class Subscription:
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
         """
+        self._pump.check_caller()
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         self._pump.session.drain_subscription(self._state, now=self._pump.now())
         self._pump.settle()
         if anyio.get_current_task().id == self._handler_task:
             return
+        if self._state.finished:
+            await anyio.lowlevel.checkpoint()
         with anyio.move_on_after(seconds):
             while not self._state.finished:
                 if self._drained is None:
@@ -233,6 +253,12 @@ class Subscription:
                 f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
                 f"{self._state.left}; the client is {self._client.status.name}"
             )
+
+    def forget_parent(self, error: NATSError) -> None:
+        """In a forked child: it has ended."""
+        self._state.discard()
+        self._state.status = SubscriptionStatus.CLOSED
+        self._state.error = error
 
     def wake(self) -> None:
         """There are messages, or there will be none: for the pump to call."""
@@ -270,7 +296,7 @@ class Subscription:
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
-            if state.closed:
+            if state.closed or self._pump.failed is not None:
                 self._pump.handler_tasks.discard(self._handler_task)
                 return None
             await self._wait_for_arrival()

@@ -20,6 +20,7 @@ import nats_proto
 from nats_proto import OpenSuccessor, Perform, Session
 
 from ._event_loop import MORE, OVER, QUIET, EventLoop
+from ._interrupt import Interrupt, interruptible
 from ._message import Message
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Successor:
         performer: Performer,
         *,
         dial: Callable[[str, int], Awaitable[socket.socket]],
+        open_sockets: set[socket.socket],
         settle: Callable[[], None],
         fail: Callable[[Exception], None],
         hand_over: Callable[[socket.socket], None],
@@ -48,6 +50,7 @@ class Successor:
         self._loop = loop
         self._performer = performer
         self._dial = dial
+        self._open_sockets = open_sockets
         self._settle = settle
         self._fail = fail
         self._hand_over = hand_over
@@ -96,9 +99,11 @@ class Successor:
                 self._tell(lambda successor: successor.transport_failed(failure, now=self._loop.now()))
                 return
             done = False
+            self._open_sockets.add(sock)
             try:
                 done = await self._use(sock)
             finally:
+                self._open_sockets.discard(sock)
                 if not done or self._given_up:
                     sock.close()
             if done and not self._given_up:
@@ -185,7 +190,9 @@ class Successor:
 
     async def _perform(self, command: Perform) -> None:
         try:
-            result = await self._performer.perform(command.effect)
+            result = await interruptible(self._performer.perform(command.effect))
+        except Interrupt:
+            raise
         except Exception as error:
             failure = error
             self._session.perform_failed(command, failure, now=self._loop.now())

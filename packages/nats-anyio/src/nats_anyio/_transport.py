@@ -19,6 +19,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import anyio
@@ -39,8 +40,10 @@ from nats_proto import (
 
 from ._dial import dial
 from ._event_loop import MORE, OVER, QUIET, EventLoop
+from ._interrupt import Interrupt, interruptible
 from ._message import Message
 from ._perform import Performer
+from ._worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from ._successor import Successor
@@ -115,7 +118,10 @@ class Transport:
         self._wanted: anyio.Event | None = None
         """Set when there is one."""
         self._finished = False
-        self._performer = Performer()
+        self._performer = Performer(WorkerThreads(loop, "nats-credentials"))
+        self._resolvers = WorkerThreads(loop, "nats-resolver")
+        self._open_sockets: set[socket.socket] = set()
+        """The connection's, and those that are being connected."""
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
@@ -176,6 +182,14 @@ class Transport:
         self._finished = True
         self._wake()
 
+    def forget_parent(self) -> None:
+        """In a forked child: close our copies of the sockets, without a word to the server."""
+        self._let_go()
+        self._plan = None
+        self._finished = True
+        for sock in self._open_sockets:
+            sock.close()
+
     def _abandon(self) -> None:
         """Give up the connection, or the dial, or the wait before it. `run` sees to the socket."""
         if isinstance(self._plan, socket.socket):
@@ -209,7 +223,8 @@ class Transport:
             self._session,
             self._loop,
             self._performer,
-            dial=dial,
+            dial=partial(dial, resolvers=self._resolvers, open_sockets=self._open_sockets),
+            open_sockets=self._open_sockets,
             settle=self._settle,
             fail=self._fail,
             hand_over=self._take_over,
@@ -256,7 +271,7 @@ class Transport:
         """Wait, dial, and keep the connection. The session gives up a dial by its time."""
         await anyio.sleep_until(plan.at)
         try:
-            sock = await dial(*plan.address)
+            sock = await dial(*plan.address, resolvers=self._resolvers, open_sockets=self._open_sockets)
         except Exception as error:
             if not scope.cancel_called:
                 self._session.transport_failed(error, now=self._now())
@@ -267,10 +282,12 @@ class Transport:
     async def _keep(self, sock: socket.socket, scope: CancelScope, begin: _Begin) -> None:
         """Until the connection ends or is given up. ``begin`` tells the session that it is there."""
         self._awaited = False
+        self._open_sockets.add(sock)
         try:
             if not scope.cancel_called:
                 await self._use(sock, begin)
         finally:
+            self._open_sockets.discard(sock)
             sock.close()
             self._let_go()
         if not scope.cancel_called:
@@ -305,11 +322,13 @@ class Transport:
 
     async def _perform(self, command: Perform) -> None:
         try:
-            result = await self._performer.perform(command.effect)
+            result = await interruptible(self._performer.perform(command.effect))
         except anyio.get_cancelled_exc_class() as error:
             if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._is_abandoned():
                 raise
             self._session.perform_failed(command, error, now=self._now())  # cancelled from within
+        except Interrupt:
+            raise
         except Exception as error:
             self._session.perform_failed(command, error, now=self._now())
         else:
@@ -354,6 +373,8 @@ class Transport:
             match self._send(sock):
                 case _Now.FREE:
                     idle = self.idle_writer = anyio.Event()
+                    # Before it was known to be idle, a publish of another thread, which should not be, woke nobody.
+                    self.give(self._session.data_to_send())
                     await idle.wait()
                 case _Now.READY:
                     await anyio.lowlevel.checkpoint()
