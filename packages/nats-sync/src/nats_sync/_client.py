@@ -329,7 +329,10 @@ class Client:
         seconds at most, and not at all when it is called by one of them. Harmless when closed.
         """
         pump = self._pump
-        pump.call(lambda: pump.session.close(now=monotonic()))
+        try:
+            pump.call(lambda: pump.session.close(now=monotonic()))
+        except Exception as defect:
+            pump.fail(defect)
         pump.wait_closed()
         self._threads.join()
 
@@ -383,7 +386,8 @@ class Client:
     def last_error(self) -> NATSError | None:
         """The last thing that went wrong on a connection or an attempt."""
         with self._pump.lock:
-            return self._pump.session.last_error
+            closed = self._pump.closed
+            return self._pump.session.last_error or (None if closed is None else closed.error)
 
     @property
     def max_payload(self) -> int | None:

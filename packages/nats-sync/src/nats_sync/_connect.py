@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions
-from nats_proto.errors import ConfigurationError
+from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
 from ._delays import Delays
@@ -53,15 +53,21 @@ def connect(
     threads.start()
     try:
         started: Waiter[None] = Waiter()
-        pump.started = started
-        pump.call(lambda: session.connect(now=monotonic()))
-        started.wait(None)
+
+        def start() -> None:
+            if pump.closed is None:  # else a thread has failed already
+                pump.started = started
+                session.connect(now=monotonic())
+
+        pump.call(start)
+        if pump.closed is None:
+            started.wait(None)
     except BaseException:
         client.close()
         raise
-    if pump.closed is not None and pump.closed.error is not None:
+    if pump.closed is not None:
         threads.join()
-        raise pump.closed.error
+        raise pump.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 

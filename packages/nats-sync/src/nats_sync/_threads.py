@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
 import weakref
 from time import monotonic
 from typing import Final
 
-from nats_proto import Closed, ConnectOptions, Session
+from nats_proto import Closed, ConnectOptions
 from nats_proto.errors import ConnectionClosedError
 
 from ._callbacks import Callbacks
 from ._delays import Delays
 from ._dispatch import Dispatcher
-from ._message import Message
 from ._perform import Performer
-from ._pump import NOBODY, Pump
+from ._pump import NOBODY, Pump, ended_session
 from ._reader import Reader
 from ._writer import Writer
 
@@ -38,6 +36,7 @@ class Threads:
         name = f"nats-{options.name}" if options.name else "nats"
         self._pump = pump
         self._options = options
+        pump.options = options
         pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
         pump.callbacks = Callbacks(pump, name)
         self._performer = Performer(pump, name)
@@ -46,7 +45,7 @@ class Threads:
             threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
-        self._dispatcher = threading.Thread(target=pump.dispatcher.run, name=f"{name}-events", daemon=True)
+        self._dispatcher = threading.Thread(target=self._dispatch, name=f"{name}-events", daemon=True)
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
@@ -63,6 +62,19 @@ class Threads:
             pump.reading.close()
             pump.wakeup.close()
             raise
+
+    def _dispatch(self) -> None:
+        """The dispatcher's thread."""
+        pump = self._pump
+        try:
+            pump.dispatcher.run()
+        except BaseException as defect:
+            told = pump.closed is not None
+            pump.fail(defect)
+            on_event = self._options.on_event
+            if on_event is not None and pump.closed is not None and not told:
+                with contextlib.suppress(BaseException):  # nobody is left to log it
+                    on_event(pump.closed)
 
     def runs_user_code(self, thread: threading.Thread) -> bool:
         """Whether it is one of those that call the user's functions."""
@@ -110,12 +122,8 @@ class Threads:
             sub.forget_parent(error)
         pump.subscriptions = {}
         pump.closed = Closed(error=None)
-        ended = Session(self._options, "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
-        ended.close(now=0.0)
-        ended.events_received()
-        ended.commands_to_run()
-        pump.session = ended
-        pump.publish_quickly = ended.publish_quickly
+        pump.session = ended_session(self._options, None)
+        pump.publish_quickly = pump.session.publish_quickly
 
 
 _alive: weakref.WeakSet[Threads] = weakref.WeakSet()
