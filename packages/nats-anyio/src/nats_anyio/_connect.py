@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Unpack
 
@@ -15,6 +16,7 @@ from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import ConfigurationError, LocalProtocolError
 
 from ._client import Client
+from ._delays import Delays
 from ._dispatch import Dispatcher
 from ._message import Message
 from ._pump import Pump
@@ -120,6 +122,8 @@ def _prepare(
             return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
         if not isinstance(options, ConnectOptions):
             return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+        if options.reconnect_delay is not None:
+            options = replace(options, reconnect_delay=Delays(options.reconnect_delay))
         return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options
     except Exception as error:
         return error.with_traceback(None)

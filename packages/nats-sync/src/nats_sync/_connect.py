@@ -10,13 +10,14 @@ from nats_proto import ConnectOptionFields, ConnectOptions
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
-from ._delays import Delays
 from ._message import Message
 from ._pump import Pump
 from ._waiter import Waiter
 
 if TYPE_CHECKING:
     from nats_proto import Session
+
+    from ._delays import Delays
 
 __all__ = ["connect"]
 
@@ -88,6 +89,8 @@ def _prepare(
             return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
         delays: Delays | None = None
         if options.reconnect_delay is not None:
+            from ._delays import Delays
+
             delays = Delays(options.reconnect_delay)
             from dataclasses import replace
 
