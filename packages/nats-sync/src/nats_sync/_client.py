@@ -307,18 +307,19 @@ class Client:
         """Finish and close: subscriptions get what the server has sent, it is read, what was published is written.
 
         Called from a callback or from ``on_event`` it does not wait, since it would wait for itself; `Closed` tells the
-        end.
+        end. Callbacks and ``on_event`` that hang are waited for until the time is up, 2 seconds at most after the end.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
         when the connection is lost on the way; the client is closed all the same. `ConnectionClosedError` when it was
         closed before.
         """
         pump = self._pump
-        pump.call(lambda: pump.session.drain(now=monotonic(), timeout=timeout))
+        began = monotonic()
+        pump.call(lambda: pump.session.drain(now=began, timeout=timeout))
         if self._threads.runs_user_code(threading.current_thread()):
             return
         pump.wait_closed()
-        self._threads.join()
+        self._threads.join(began + (self._options.drain_timeout if timeout is None else timeout))
         if pump.closed is not None and pump.closed.error is not None:
             raise pump.closed.error.with_traceback(None)
 
@@ -326,7 +327,7 @@ class Client:
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
 
         Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
-        seconds at most, and not at all when it is called by one of them. Harmless when closed.
+        seconds at most, once, and not at all when it is called by one of them. Harmless when closed.
         """
         pump = self._pump
         try:

@@ -24,6 +24,8 @@ __all__ = ["Threads"]
 
 USER_CODE_LIMIT: Final = 2.0
 """Seconds that the end of a client waits for callbacks and ``on_event`` to return: they may block for ever."""
+LAST_MOMENT: Final = 0.1
+"""Seconds that threads with nothing to do have to end when the time of a drain is up."""
 
 
 class Threads:
@@ -46,6 +48,8 @@ class Threads:
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
         self._dispatcher = threading.Thread(target=self._dispatch, name=f"{name}-events", daemon=True)
+        self._hanging: set[threading.Thread] = set()
+        """Those that were waited for in vain."""
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
@@ -85,18 +89,27 @@ class Threads:
         threads = [self._dispatcher, *self._performer.threads, *self._pump.callbacks.threads]
         return [*self._core, *threads] if self._reader_asks else threads
 
-    def join(self) -> None:
-        """After the end: wait for them, without waiting for oneself or for user code that waits for us."""
+    def join(self, until: float | None = None) -> None:
+        """After the end: wait for them, without waiting for oneself or for user code that waits for us.
+
+        ``until``: when user code is no longer waited for; else after `USER_CODE_LIMIT`. What was waited for in vain is
+        not waited for again.
+        """
         me = threading.current_thread()
         blockable = self._blockable()
         for thread in self._core:
             if thread is not me and thread not in blockable:
                 thread.join()
         if me not in blockable:
-            deadline = monotonic() + USER_CODE_LIMIT
+            now = monotonic()
+            deadline = now + USER_CODE_LIMIT
+            if until is not None:
+                deadline = min(deadline, max(until, now + LAST_MOMENT))
             for thread in blockable:
-                if thread.is_alive():  # else it may not have been started yet, and ends at once
+                if thread.is_alive() and thread not in self._hanging:  # one not yet started ends at once
                     thread.join(max(0.0, deadline - monotonic()))
+                    if thread.is_alive():
+                        self._hanging.add(thread)
 
     def forget_parent(self) -> None:
         """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
