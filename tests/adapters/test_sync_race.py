@@ -30,9 +30,8 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> 
         if options.get("flags", 0) & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "not a literal address")
         families = [socket.AF_INET6 if ":" in address[0] else socket.AF_INET for address in addresses]
-        return [
-            (family, socket.SOCK_STREAM, 6, "", address) for family, address in zip(families, addresses, strict=True)
-        ]
+        found = zip(families, addresses, strict=True)
+        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
@@ -187,7 +186,7 @@ def test_no_thread_for_a_name_is_a_failed_attempt(server: LocalServer, monkeypat
 CENTURY = 100 * 365 * 86_400.0
 
 
-@pytest.mark.parametrize("seconds", [25 * 86_400.0, CENTURY, 1e300])
+@pytest.mark.parametrize("seconds", [25 * 86_400.0, CENTURY])
 @pytest.mark.parametrize(
     "options",
     [

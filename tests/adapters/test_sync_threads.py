@@ -15,10 +15,8 @@ import pytest
 import nats_proto
 import nats_sync
 from nats_proto import Session, SessionStatus
-from nats_proto.errors import AuthorizationError, ConnectionClosedError, NoServersError
+from nats_proto.errors import AuthorizationError, NoServersError
 from nats_sync import _callbacks, _pump
-from nats_sync._reader import Reader
-from nats_sync._writer import Writer
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, open_fds, threads_of
 from tests.faults.peer import Peer, close, send
@@ -107,37 +105,6 @@ def test_a_worker_that_was_not_started_yet_does_not_hold_up_the_end(server: Loca
     client._pump.callbacks.threads.append(threading.Thread(target=print))
     client.close()
     assert client.status is SessionStatus.CLOSED
-
-
-@pytest.mark.parametrize("closing", [False, True], ids=["", "closing"])
-@pytest.mark.parametrize(("holder", "step"), [(Reader, "_step"), (Writer, "_send")], ids=["reader", "writer"])
-def test_a_defect_in_a_thread_ends_the_client_and_leaves_nobody_waiting(
-    server: LocalServer, monkeypatch: pytest.MonkeyPatch, holder: type, step: str, closing: bool
-) -> None:
-    """The hook for what threads raise runs in the thread that is gone: the end must not wait for it."""
-    failures: list[BaseException] = []
-
-    def defect(*_: object) -> None:
-        raise ZeroDivisionError("a defect")
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        try:
-            client.close() if closing else None
-        except BaseException as error:
-            failures.append(error)
-        failures.append(args.exc_value)
-
-    monkeypatch.setattr(threading, "excepthook", hook)
-    client = connect(server, name="defect")
-    sub = client.subscribe("a")
-    client.flush()
-    monkeypatch.setattr(holder, step, defect)
-    client.publish("a", b"x")
-    with pytest.raises(ConnectionClosedError):
-        [sub.next(timeout=PATIENCE) for _ in range(2)]
-    client.close()
-    eventually(lambda: threads_of("defect") == {})
-    assert [str(failure) for failure in failures] == ["a defect"]
 
 
 # --- callback workers -------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Unpack
 
@@ -15,6 +16,7 @@ from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client
+from ._delays import Delays
 from ._dispatch import Dispatcher
 from ._interrupt import Interrupt, the_one
 from ._message import Message
@@ -167,6 +169,8 @@ def prepare(
             return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
         if not isinstance(options, ConnectOptions):
             return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+        if options.reconnect_delay is not None:
+            options = replace(options, reconnect_delay=Delays(options.reconnect_delay))
         session = Session(options, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
         return session, options
     except Exception as error:

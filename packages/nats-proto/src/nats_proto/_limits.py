@@ -1,4 +1,4 @@
-"""Numbers that users give: seconds to wait, messages to count. Refused when they are given, or good for all that follows.
+"""Numbers that users give: seconds to wait, messages to count. Each is refused when it is given, or good for all of it.
 
 One place for both clients, so that the same value gets the same answer. Errors are `TypeError` for what is no number of
 the kind, and `ValueError` for a number nobody could use.
@@ -12,7 +12,7 @@ __all__ = ["MAX_COUNT", "MAX_SECONDS", "check_count", "check_seconds", "check_ti
 
 MAX_SECONDS: Final = 100 * 365.25 * 86400.0
 """A hundred years, the longest time that an option may be: added to any clock, and multiplied by what a back-off grows
-to, it is still exact to the microsecond, and no program waits for longer. A call that may take longer waits for ever."""
+to, it is still exact to the microsecond, and no program waits for longer. A call given more waits for ever."""
 MAX_COUNT: Final = 2**63 - 1
 """The most messages, or bytes, that can be asked for: what servers count in."""
 

@@ -86,6 +86,12 @@ class Callbacks:
         self._stopping = True
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as defect:
+            self._pump.fail(defect)
+
+    def _work(self) -> None:
         pump = self._pump
         while True:
             with pump.lock:

@@ -310,7 +310,7 @@ class Client:
         """Finish and close: subscriptions get what the server has sent, it is read, what was published is written.
 
         Called from a callback or from ``on_event`` it does not wait, since it would wait for itself; `Closed` tells the
-        end.
+        end. Callbacks and ``on_event`` that hang are waited for until the time is up, 2 seconds at most after the end.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
         when the connection is lost on the way, or there is none and something is unread or unsent; the client is closed
@@ -318,11 +318,12 @@ class Client:
         """
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         pump = self._pump
-        pump.call(lambda: pump.session.drain(now=monotonic(), timeout=seconds))
+        began = monotonic()
+        pump.call(lambda: pump.session.drain(now=began, timeout=seconds))
         if self._threads.runs_user_code(threading.current_thread()):
             return
         pump.wait_closed()
-        self._threads.join()
+        self._threads.join(began + seconds)
         if pump.closed is not None and pump.closed.error is not None:
             raise pump.closed.error.with_traceback(None)
 
@@ -330,10 +331,13 @@ class Client:
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
 
         Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
-        seconds at most, and not at all when it is called by one of them. Harmless when closed.
+        seconds at most, once, and not at all when it is called by one of them. Harmless when closed.
         """
         pump = self._pump
-        pump.call(lambda: pump.session.close(now=monotonic()))
+        try:
+            pump.call(lambda: pump.session.close(now=monotonic()))
+        except Exception as defect:
+            pump.fail(defect)
         pump.wait_closed()
         self._threads.join()
 
@@ -387,7 +391,8 @@ class Client:
     def last_error(self) -> NATSError | None:
         """The last thing that went wrong on a connection or an attempt."""
         with self._pump.lock:
-            return self._pump.session.last_error
+            closed = self._pump.closed
+            return self._pump.session.last_error or (None if closed is None else closed.error)
 
     @property
     def max_payload(self) -> int | None:

@@ -7,16 +7,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions
-from nats_proto.errors import ConfigurationError
+from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
-from ._delays import Delays
 from ._message import Message
 from ._pump import Pump
 from ._waiter import Waiter
 
 if TYPE_CHECKING:
     from nats_proto import Session
+
+    from ._delays import Delays
 
 __all__ = ["connect"]
 
@@ -53,15 +54,21 @@ def connect(
     threads.start()
     try:
         started: Waiter[None] = Waiter()
-        pump.started = started
-        pump.call(lambda: session.connect(now=monotonic()))
-        started.wait(None)
+
+        def start() -> None:
+            if pump.closed is None:  # else a thread has failed already
+                pump.started = started
+                session.connect(now=monotonic())
+
+        pump.call(start)
+        if pump.closed is None:
+            started.wait(None)
     except BaseException:
         client.close()
         raise
-    if pump.closed is not None and pump.closed.error is not None:
+    if pump.closed is not None:
         threads.join()
-        raise pump.closed.error
+        raise pump.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 
@@ -82,6 +89,8 @@ def _prepare(
             return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
         delays: Delays | None = None
         if options.reconnect_delay is not None:
+            from ._delays import Delays
+
             delays = Delays(options.reconnect_delay)
             from dataclasses import replace
 

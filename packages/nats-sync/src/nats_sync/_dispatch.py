@@ -41,6 +41,9 @@ class Dispatcher:
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
         """Around what the log counts, not around writing."""
+        self._told_end = False
+        self._teller: threading.Thread | None = None
+        """The thread that calls ``on_event``."""
 
     def add(self, event: LifecycleEvent) -> None:
         """Under the client's lock: put an event behind those that wait to be logged."""
@@ -62,8 +65,10 @@ class Dispatcher:
     def run_on_event(self) -> None:
         """The thread that calls ``on_event``, if there is one: ends with `Closed`."""
         assert self._on_event is not None  # it has a thread
+        self._teller = threading.current_thread()
         while True:
             event = self._to_tell.next()
+            self._told_end = isinstance(event, Closed)
             try:
                 self._on_event(event)
             except BaseException as error:
@@ -73,6 +78,16 @@ class Dispatcher:
                 self._write(self._log.line_of_dropped(dropped, "on_event"))
             if isinstance(event, Closed):
                 return
+
+    def tell_end(self, closed: Closed | None) -> None:
+        """By one of the two, which a defect ends: ``on_event`` is told of the end all the same, by whoever is left."""
+        if self._on_event is None or closed is None or self._told_end:
+            return
+        if threading.current_thread() is self._teller:
+            self._told_end = True
+            self._on_event(closed)
+        else:
+            self._to_tell.pass_on(closed)
 
     # --- the log -----------------------------------------------------------------------------------------------------
 

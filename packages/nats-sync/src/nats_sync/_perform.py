@@ -47,11 +47,21 @@ class Performer:
         with self._changed:
             self._wanted = command
             self._changed.notify()
-            if not self._idle and not self._stopped and len(self.threads) < MAX_THREADS:
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            if self._idle or self._stopped or len(self.threads) >= MAX_THREADS:
+                return
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
                 thread.start()
+            except RuntimeError as error:  # the system gives no more threads: that attempt has failed, not the client
+                self._wanted = None
+                failure = error.with_traceback(None)
+            else:
                 self.threads.append(thread)
                 self._idle += 1
+                return
+        pump = self._pump
+        pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
+        pump.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -64,10 +74,13 @@ class Performer:
         self.threads = []
 
     def _run(self) -> None:
-        while (command := self._next()) is not None:
-            self._answer(command)
-            with self._changed:
-                self._idle += 1
+        try:
+            while (command := self._next()) is not None:
+                self._answer(command)
+                with self._changed:
+                    self._idle += 1
+        except BaseException as defect:
+            self._pump.fail(defect)
 
     def _next(self) -> Perform | None:
         with self._changed:

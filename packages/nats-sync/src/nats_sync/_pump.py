@@ -21,6 +21,7 @@ writing side; who does looks once more, under the lock, before leaving it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from nats_proto import (
     CloseSuccessor,
     CloseTransport,
     Command,
+    ConnectOptions,
     FlushCompleted,
     FlushFailed,
     MessagesAvailable,
@@ -45,6 +47,7 @@ from nats_proto import (
     SubscriptionClosed,
     accelerated,
 )
+from nats_proto.errors import ConnectionClosedError, DefectError
 
 from ._message import Message
 from ._reading import ReadingSide
@@ -60,13 +63,25 @@ if TYPE_CHECKING:
     from ._subscription import Subscription
     from ._successor import Successor
 
-__all__ = ["NOBODY", "WRITER", "Pump"]
+__all__ = ["NOBODY", "WRITER", "Defect", "Pump", "ended_session"]
 
 NOBODY: Final = 0
 WRITER: Final = -1
 """The writer's thread, also before it has noticed."""
 
+READER_LATE: Final = 0.25
+"""Seconds after which somebody who waits for the end sees to the session's time in the reader's place."""
+
 _STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
+
+
+class Defect:
+    """Something in this client raised what it must not, in a thread that is not ours: the reader ends the client."""
+
+    __slots__ = ("raised",)
+
+    def __init__(self, raised: Exception) -> None:
+        self.raised = raised
 
 
 class Pump:
@@ -83,7 +98,7 @@ class Pump:
         """Ends the reader's wait."""
         self.reading = ReadingSide(self)
         self.reader_ident = 0
-        self.commands: deque[Command] = deque()
+        self.commands: deque[Command | Defect] = deque()
         self.deadline: float | None = None
         """When the session's time is up; the reader sees to it."""
         self.transport: Transport | None = None
@@ -109,6 +124,9 @@ class Pump:
         self.closed: Closed | None = None
         self.dispatcher: Dispatcher
         self.callbacks: Callbacks
+        self.options: ConnectOptions
+        self.failed = False
+        """A defect was met, and logged."""
         self.wake_reader = False
         """By the next who calls `leave`."""
 
@@ -120,27 +138,31 @@ class Pump:
         Publishing, requesting and flushing make nothing but data; for them the drain after the report of what was
         written is soon enough. Callers are woken last: they need the interpreter, which this thread still has.
         """
-        session = self.session
-        for command in session.commands_to_run():
-            self.commands.append(command)
-            self.wake_reader = True
-            if isinstance(command, (CloseTransport, AdoptSuccessor)):
-                self.transport = None
-            elif isinstance(command, CloseSuccessor):
-                self.successor = None
-        if self.successor is not None:
-            self.successor.wake()
-        deadline, before = session.next_timeout(), self.deadline
-        self.deadline = deadline
-        if deadline is not None and (before is None or deadline < before):
-            self.wake_reader = True
-        if self.publishers and session.writable:
-            complete_all(self.publishers)
-        for event in session.events_received():
-            self._route(event)
-        if self.started is not None and session.status not in _STARTING:
-            self.started.complete()
-            self.started = None
+        try:
+            session = self.session
+            for command in session.commands_to_run():
+                self.commands.append(command)
+                self.wake_reader = True
+                if isinstance(command, (CloseTransport, AdoptSuccessor)):
+                    self.transport = None
+                elif isinstance(command, CloseSuccessor):
+                    self.successor = None
+            if self.successor is not None:
+                self.successor.wake()
+            deadline, before = session.next_timeout(), self.deadline
+            self.deadline = deadline
+            if deadline is not None and (before is None or deadline < before):
+                self.wake_reader = True
+            if self.publishers and session.writable:
+                complete_all(self.publishers)
+            for event in session.events_received():
+                self._route(event)
+            if self.started is not None and session.status not in _STARTING:
+                self.started.complete()
+                self.started = None
+        except Exception as defect:
+            self.note(defect)
+            raise
 
     def leave(self) -> None:
         """After the lock was released: what `drain` found to be done without it."""
@@ -199,6 +221,7 @@ class Pump:
     def _end(self, closed: Closed) -> None:
         self.closed = closed
         self.wake_reader = True
+        self.writer_wakes.put(False)
         complete_all(self.enders)
         self.callbacks.stop()
 
@@ -236,19 +259,116 @@ class Pump:
                     if waiter in self.publishers:
                         self.publishers.remove(waiter)
 
+    # --- a defect of this client -------------------------------------------------------------------------------------
+
+    def note(self, defect: Exception) -> None:
+        """In a caller's thread, where nothing more can be done: the reader will `fail`."""
+        self.commands.append(Defect(defect))
+        self.wakeup.set()
+
+    def fail(self, defect: BaseException) -> None:
+        """Not under the lock: end, as well as can be done without relying on anything, and log it.
+
+        Whoever waits, or comes later, is told that a defect has ended the client; nobody is left waiting.
+        """
+        with contextlib.suppress(BaseException):  # the session may be what is broken
+            self.call(lambda: self.session.fail(defect, now=monotonic()))
+        with self.lock:
+            if self.closed is None:
+                self._replace_session(defect)
+            self._tell_everybody()
+            first, self.failed = not self.failed, True
+        with contextlib.suppress(BaseException):
+            self.leave()
+        if first:
+            _log(defect)
+
+    def _replace_session(self, defect: BaseException) -> None:
+        """By one that has failed over the same; what the broken one holds is lost."""
+        session = ended_session(self.options, defect)
+        self.session = session
+        self.publish_quickly = session.publish_quickly
+        self.transport = None
+        self.deadline = None
+        error = session.last_error
+        if error is None:
+            error = DefectError(f"the client has failed and is closed, by a defect in it ({type(defect).__name__})")
+            error.__cause__ = defect
+        closed = Closed(error=error)
+        with contextlib.suppress(BaseException):
+            self.dispatcher.add(closed)
+        self._end(closed)
+        for sub in self.subscriptions.values():
+            sub.forget_parent(self._closed_error())
+
+    def _tell_everybody(self) -> None:
+        """Nearly always it was done by events."""
+        error = self._closed_error()
+        for request in self.requests.values():
+            request.complete(error=error)
+        for flush in self.flushes.values():
+            flush.complete(error=error)
+        for sub in list(self.subscriptions.values()):
+            sub.notify_closed()
+        complete_all(self.publishers)
+        complete_all(self.enders)
+        if self.started is not None:
+            self.started.complete()
+
+    def _closed_error(self) -> ConnectionClosedError:
+        why = None if self.closed is None else self.closed.error
+        error = ConnectionClosedError(f"the client is closed{'' if why is None else f' ({why})'}")
+        error.__cause__ = why
+        return error
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock."""
+        """Until `Closed`; not under the lock.
+
+        The session's time is seen to here as well, a little later: the reader may hang in a ``reconnect_delay``.
+        """
+        while not self._wait_closed():
+            self.call(lambda: self.session.handle_timeout(now=monotonic()))
+
+    def _wait_closed(self) -> bool:
+        """Whether it was before the session's time was up."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
-                return
+                return True
             self.enders.append(waiter)
+            deadline = self.deadline
         try:
-            waiter.wait(None)
+            return waiter.wait(None if deadline is None else deadline + READER_LATE - monotonic())
         finally:
             if not waiter.done:
                 with self.lock:
                     if waiter in self.enders:
                         self.enders.remove(waiter)
+
+
+def ended_session(options: ConnectOptions, defect: BaseException | None) -> Session[Message]:
+    """One that is closed, by a defect or by its user, and has said everything."""
+    import random
+
+    from nats_proto import Session
+
+    session = Session(options, "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
+    with contextlib.suppress(BaseException):  # what is broken may be broken in every session
+        if defect is not None:
+            session.fail(defect, now=0.0)
+    with contextlib.suppress(BaseException):
+        session.close(now=0.0)  # does nothing when it has failed
+    with contextlib.suppress(BaseException):
+        session.events_received()
+        session.commands_to_run()
+    return session
+
+
+def _log(defect: BaseException) -> None:
+    import logging
+
+    with contextlib.suppress(Exception):  # handlers of the log are user code
+        text = "the client has failed and is closed: this is a defect in it, please report it"
+        logging.getLogger("nats_sync").error(text, exc_info=defect)

@@ -22,10 +22,12 @@ from nats_proto import (
 from ._delays import Delays
 from ._dial import Dialler, Interrupted
 from ._perform import Performer
-from ._pump import Pump
+from ._pump import Defect, Pump
 from ._transport import Transport
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from ._successor import Successor
     from ._writer import Writer
 
@@ -62,18 +64,21 @@ class Reader:
         try:
             while self._step():
                 pass
-        except BaseException:
-            # A fault of this program: nobody may be left waiting for a thread that is gone.
-            pump.call(lambda: pump.session.close(now=monotonic()))
-            raise
-        finally:
-            self._give_up_successor()
-            self._close_transport()
-            pump.writer_wakes.put(False)
-            self._performer.stop()
-            self._dialler.close()
-            pump.reading.close()
-            pump.wakeup.close()
+        except BaseException as defect:
+            pump.fail(defect)
+        for end in (
+            self._give_up_successor,
+            self._close_transport,
+            self._performer.stop,
+            self._dialler.close,
+            pump.reading.close,
+        ):
+            try:
+                end()
+            except BaseException as defect:
+                pump.fail(defect)
+        pump.writer_wakes.put(False)
+        pump.wakeup.close()
 
     def close_copies(self) -> None:
         """In a forked child: close the descriptors it inherited."""
@@ -116,7 +121,7 @@ class Reader:
             self._read(self._transport)
         return True
 
-    def _run_command(self, command: Command) -> None:
+    def _run_command(self, command: Command | Defect) -> None:
         match command:
             case OpenTransport():
                 self._opening = command
@@ -132,6 +137,8 @@ class Reader:
                     self._successor.adopt()
             case Perform():
                 self._performer.perform(command)
+            case Defect():
+                raise command.raised
             case _:
                 assert_never(command)
 
@@ -142,11 +149,13 @@ class Reader:
 
     def _close_transport(self) -> None:
         self._opening = None
-        if self._transport is not None:
-            self._pump.reading.unwatch()
-            with self._nobody_sends():
-                self._transport.abandon()
-            self._transport = None
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            try:
+                self._pump.reading.unwatch()
+            finally:
+                with self._nobody_sends():
+                    transport.abandon()
 
     @contextmanager
     def _nobody_sends(self) -> Generator[None]:
@@ -191,20 +200,23 @@ class Reader:
         """The successor's thread has ended and left its transport: it is the client's now."""
         pump = self._pump
         self._successor = None
-        with self._nobody_sends(), pump.lock:
-            wanted = pump.successor is successor
+        wanted = False
+        try:
+            with self._nobody_sends(), pump.lock:
+                wanted = pump.successor is successor
+                if wanted:
+                    pump.successor = None
+                    pump.transport = transport
+                    pump.session.transport_adopted(now=monotonic())
+                    pump.drain()
+                    pump.give_to_writer()
+            pump.leave()
             if wanted:
-                pump.successor = None
-                pump.transport = transport
-                pump.session.transport_adopted(now=monotonic())
-                pump.drain()
-                pump.give_to_writer()
-        pump.leave()
-        if wanted:
-            self._transport = transport
-            pump.reading.watch(transport)
-        else:
-            transport.abandon()
+                pump.reading.watch(transport)
+                self._transport = transport
+        finally:
+            if self._transport is not transport:  # it was given up meanwhile, or there was a defect
+                transport.abandon()
 
     # --- dialling ----------------------------------------------------------------------------------------------------
 
@@ -215,31 +227,40 @@ class Reader:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
         failure: Exception | None = None
-        transport: Transport | None = None
+        sock: socket | None = None
         try:
-            transport = Transport(self._dialler.dial(*command.address, command.deadline))
+            sock = self._dialler.dial(*command.address, command.deadline)
         except Interrupted:
             return
         except Exception as error:  # a resolver may raise anything
             failure = error
+        try:
+            transport = None if sock is None else Transport(sock)
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
         pump = self._pump
-        with self._nobody_sends(), pump.lock:
-            wanted = not pump.commands
-            if wanted:
-                self._opening = None
-                if transport is not None:
-                    pump.transport = transport
-                    pump.session.transport_connected(now=monotonic())
-                elif failure is not None:
-                    pump.session.transport_failed(failure, now=monotonic())
-                pump.drain()
-                pump.give_to_writer()  # with TLS first, or a proxy, we speak first
-        pump.leave()
-        if transport is not None and wanted:
-            self._transport = transport
-            pump.reading.watch(transport)
-        elif transport is not None:
-            transport.abandon()
+        wanted = False
+        try:
+            with self._nobody_sends(), pump.lock:
+                wanted = not pump.commands
+                if wanted:
+                    self._opening = None
+                    if transport is not None:
+                        pump.transport = transport
+                        pump.session.transport_connected(now=monotonic())
+                    elif failure is not None:
+                        pump.session.transport_failed(failure, now=monotonic())
+                    pump.drain()
+                    pump.give_to_writer()  # with TLS first, or a proxy, we speak first
+            pump.leave()
+            if transport is not None and wanted:
+                pump.reading.watch(transport)
+                self._transport, transport = transport, None
+        finally:
+            if transport is not None:  # nobody wants it, or there was a defect
+                transport.abandon()
 
     def _ask_for_delay(self, rounds: int) -> bool:
         """Before a dial of a reconnect: whether user code ran, after which everything may be different."""

@@ -249,7 +249,10 @@ class ReadingSide:
         with pump.lock:
             completed = False
             if self._lead is lead:
-                completed = self._complete(lead, token)
+                try:
+                    completed = self._complete(lead, token)
+                except Exception as defect:
+                    pump.note(defect)  # who called waits for an answer, and is told
             elif lead.transport is self._watched:
                 self._look = pump.wake_reader = True  # this thread may be the one that was told
         pump.leave()

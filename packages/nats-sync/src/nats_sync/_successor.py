@@ -84,10 +84,8 @@ class Successor:
         try:
             if self._connect():
                 self._move_bytes()
-        except BaseException as error:
-            defect = error
-            pump.call(lambda: pump.session.fail(defect, now=monotonic()))
-            raise
+        except BaseException as defect:
+            pump.fail(defect)
         finally:
             self._dialler.close()
             transport, self._transport = self._transport, None

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import threading
 import weakref
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from nats_proto import Closed, ConnectOptions, Session
+from nats_proto import Closed, ConnectOptions
 from nats_proto.errors import ConnectionClosedError
 
 from ._callbacks import Callbacks
 from ._delays import Delays
 from ._dispatch import Dispatcher
-from ._message import Message
 from ._perform import Performer
-from ._pump import NOBODY, Pump
+from ._pump import NOBODY, Pump, ended_session
 from ._reader import Reader
 from ._writer import Writer
 
@@ -26,6 +25,8 @@ __all__ = ["Threads"]
 
 USER_CODE_LIMIT: Final = 2.0
 """Seconds that the end of a client waits for callbacks and ``on_event`` to return: they may block for ever."""
+LAST_MOMENT: Final = 0.1
+"""Seconds that threads with nothing to do have to end when the time of a drain is up."""
 
 
 class Threads:
@@ -38,6 +39,7 @@ class Threads:
         name = f"nats-{options.name}" if options.name else "nats"
         self._pump = pump
         self._options = options
+        pump.options = options
         pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
         pump.callbacks = Callbacks(pump, name)
         self._performer = Performer(pump, name)
@@ -46,11 +48,16 @@ class Threads:
             threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
-        self._dispatchers = [threading.Thread(target=pump.dispatcher.run, name=f"{name}-events", daemon=True)]
+        self._dispatchers = [
+            threading.Thread(target=self._guard, args=(pump.dispatcher.run,), name=f"{name}-events", daemon=True)
+        ]
         """They call handlers of the log, and ``on_event``."""
         if options.on_event is not None:
-            target = pump.dispatcher.run_on_event
-            self._dispatchers.append(threading.Thread(target=target, name=f"{name}-on-event", daemon=True))
+            target = (pump.dispatcher.run_on_event,)
+            thread = threading.Thread(target=self._guard, args=target, name=f"{name}-on-event", daemon=True)
+            self._dispatchers.append(thread)
+        self._hanging: set[threading.Thread] = set()
+        """Those that were waited for in vain."""
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
@@ -68,6 +75,16 @@ class Threads:
             pump.wakeup.close()
             raise
 
+    def _guard(self, run: Callable[[], None]) -> None:
+        """A dispatcher's thread."""
+        pump = self._pump
+        try:
+            run()
+        except BaseException as defect:
+            pump.fail(defect)
+            with contextlib.suppress(BaseException):  # nobody is left to log it
+                pump.dispatcher.tell_end(pump.closed)
+
     def runs_user_code(self, thread: threading.Thread) -> bool:
         """Whether it is one of those that call the user's functions."""
         return thread in self._blockable()
@@ -77,18 +94,27 @@ class Threads:
         threads = [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
         return [*self._core, *threads] if self._reader_asks else threads
 
-    def join(self) -> None:
-        """After the end: wait for them, without waiting for oneself or for user code that waits for us."""
+    def join(self, until: float | None = None) -> None:
+        """After the end: wait for them, without waiting for oneself or for user code that waits for us.
+
+        ``until``: when user code is no longer waited for; else after `USER_CODE_LIMIT`. What was waited for in vain is
+        not waited for again.
+        """
         me = threading.current_thread()
         blockable = self._blockable()
         for thread in self._core:
             if thread is not me and thread not in blockable:
                 thread.join()
         if me not in blockable:
-            deadline = monotonic() + USER_CODE_LIMIT
+            now = monotonic()
+            deadline = now + USER_CODE_LIMIT
+            if until is not None:
+                deadline = min(deadline, max(until, now + LAST_MOMENT))
             for thread in blockable:
-                if thread.is_alive():  # else it may not have been started yet, and ends at once
+                if thread.is_alive() and thread not in self._hanging:  # one not yet started ends at once
                     thread.join(max(0.0, deadline - monotonic()))
+                    if thread.is_alive():
+                        self._hanging.add(thread)
 
     def forget_parent(self) -> None:
         """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
@@ -114,12 +140,8 @@ class Threads:
             sub.forget_parent(error)
         pump.subscriptions = {}
         pump.closed = Closed(error=None)
-        ended = Session(self._options, "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
-        ended.close(now=0.0)
-        ended.events_received()
-        ended.commands_to_run()
-        pump.session = ended
-        pump.publish_quickly = ended.publish_quickly
+        pump.session = ended_session(self._options, None)
+        pump.publish_quickly = pump.session.publish_quickly
 
 
 _alive: weakref.WeakSet[Threads] = weakref.WeakSet()

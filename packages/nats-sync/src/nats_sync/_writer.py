@@ -20,7 +20,6 @@ from __future__ import annotations
 from enum import Enum, auto
 from queue import Empty
 from threading import get_ident
-from time import monotonic
 from typing import Final
 
 from ._pump import NOBODY, WRITER, Pump
@@ -63,8 +62,11 @@ class Writer:
         if pump.write_owner != NOBODY or pump.transport is None:
             return False
         pump.write_owner = get_ident()  # first: a signal handler may come in between, and publish
-        if self._take_batch():
-            return True
+        try:
+            if self._take_batch():
+                return True
+        except Exception as defect:
+            pump.note(defect)
         pump.write_owner = NOBODY
         return False
 
@@ -75,7 +77,11 @@ class Writer:
 
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
-        if self._send() is not _Now.FREE:
+        try:
+            if self._send() is not _Now.FREE:
+                self.hand_over()
+        except Exception as defect:
+            self._pump.note(defect)  # who called waits for an answer, and is told
             self.hand_over()
 
     def hand_over(self) -> None:
@@ -94,10 +100,8 @@ class Writer:
             seconds: float | None = None
             while self._called_within(seconds):
                 seconds = None if self._write_all() else PAUSE
-        except BaseException:
-            # A fault of this program: nobody may be left waiting for a thread that is gone.
-            pump.call(lambda: pump.session.close(now=monotonic()))
-            raise
+        except BaseException as defect:
+            pump.fail(defect)
 
     def _called_within(self, seconds: float | None) -> bool:
         """Sleep until the writer is called, or so many seconds: False at the end."""
