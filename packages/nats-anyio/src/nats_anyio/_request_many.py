@@ -95,8 +95,3 @@ class Answers:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.unsubscribe()  # which waits for nothing, so it cannot be cancelled
-
-    def __del__(self) -> None:
-        inbox: Subscription | None = getattr(self, "_inbox", None)  # there is none when `__init__` has raised
-        if inbox is not None:
-            inbox.abandon()

@@ -51,7 +51,7 @@ from ._frames import (
 )
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
-from ._limits import MAX_SECONDS, check_count, check_timeout
+from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
 from ._options import ConnectOptionFields, ConnectOptions
 from ._proxy import Proxy
 from ._publish_many import PublishMany
@@ -127,6 +127,7 @@ else:
 
 __all__ = [
     "CHUNK_SIZE",
+    "MAX_CONCURRENCY",
     "MAX_SECONDS",
     "Attempt",
     "AuthenticationFailed",
@@ -200,6 +201,7 @@ __all__ = [
     "UnsubscribeFrame",
     "__version__",
     "accelerated",
+    "check_concurrency",
     "check_count",
     "check_timeout",
     "parse_servers",

@@ -87,8 +87,8 @@ class Reader:
                         self._performer.perform(command)
             if closed:
                 return False
-        while pump.abandoned:
-            pump.abandoned.popleft().unsubscribe()
+        if pump.abandoned:
+            pump.end_abandoned()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
         deadline = pump.deadline
         now = monotonic()

@@ -106,9 +106,13 @@ class Threads:
             request.complete(error=error)
         for flush in pump.flushes.values():
             flush.complete(error=error)
-        for sub in pump.subscriptions.values():
-            sub.forget_parent(error)
+        for held in list(pump.subscriptions.values()):
+            sub = held()
+            if sub is not None:
+                sub.forget_parent(error)
         pump.subscriptions = {}
+        pump.handled = {}
+        pump.abandoned.clear()
         pump.closed = Closed(error=None)
         ended = Session(self._options, "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
         ended.close(now=0.0)
