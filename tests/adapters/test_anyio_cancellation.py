@@ -105,7 +105,7 @@ async def rig_on(dial: Dial) -> AsyncIterator[Rig]:
     async with dial() as other, dial(**QUICK) as nc:
         await other.subscribe("echo", callback=respond)
         await other.subscribe("three", callback=respond_thrice)
-        await other.subscribe("silent")
+        _silent = await other.subscribe("silent")
         await other.flush()
         rig = Rig(nc, other, await nc.subscribe("numbers"))
         await nc.request("echo", b"the inbox is there")
@@ -544,14 +544,14 @@ async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
 ) -> None:
     """A collection of garbage may run anywhere, also while the session works on its subscriptions."""
     async with rig_on(dial) as rig:
-        answers = rig.nc.request_many("three", max_wait=5)
-        await anext(answers)
+        held = [rig.nc.request_many("three", max_wait=5)]
+        await anext(held[0])
         session = rig.nc._session
         receive_data = session.receive_data
 
         def finalize_first(data: bytes, *, now: float) -> None:
             before = list(session._traffic.subs)
-            answers.__del__()
+            held.clear()
             assert list(session._traffic.subs) == before
             receive_data(data, now=now)
 

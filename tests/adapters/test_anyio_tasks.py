@@ -41,7 +41,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def test_the_block_leaves_no_task(url: str) -> None:
     async with NoTaskLeft(), nats_anyio.connect(url) as nc:
         await nc.subscribe("a", callback=lambda _: None)
-        await nc.subscribe("b")
+        _held = await nc.subscribe("b")
         await nc.flush()
         assert len(tasks()) > 1
 

@@ -113,7 +113,7 @@ async def test_on_event_may_end_the_client(url: str, end: str) -> None:
             done.set()
 
     async with NoTaskLeft(), nats_anyio.connect(url, on_event=on_event) as nc:
-        await nc.subscribe("a")
+        _held = await nc.subscribe("a")
         clients.add(nc)
         await done.wait()
     assert log.names == ["Connected", "Disconnected", "Closed"]

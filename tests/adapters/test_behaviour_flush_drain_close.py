@@ -331,7 +331,7 @@ async def test_a_drained_client_gets_what_comes_between_unsub_and_pong(leg: Leg)
 async def test_a_drain_that_overruns_raises_and_closes(leg: Leg, url: str) -> None:
     log = EventLog()
     async with leg.connect(url, on_event=log) as client:
-        await client.subscribe("unread")
+        _held = await client.subscribe("unread")
         await publish_numbers(client, "unread", 7)
         await client.flush()
         with pytest.raises(NATSTimeoutError, match="drain") as caught:
@@ -345,7 +345,7 @@ async def test_a_drain_that_overruns_raises_and_closes(leg: Leg, url: str) -> No
 
 async def test_the_drain_timeout_of_the_options(leg: Leg, url: str) -> None:
     async with leg.connect(url, drain_timeout=0.1) as client:
-        await client.subscribe("unread")
+        _held = await client.subscribe("unread")
         await client.publish("unread")
         await client.flush()
         with pytest.raises(NATSTimeoutError):
@@ -516,7 +516,7 @@ async def test_close_never_waits_for_a_dead_peer(leg: Leg) -> None:
 async def test_close_while_reconnecting(leg: Leg, server: LocalServer) -> None:
     log = EventLog()
     async with leg.connect(server.url, on_event=log, reconnect_wait=60) as client:
-        await client.subscribe("kept")
+        _held = await client.subscribe("kept")
         server.kill()
         await eventually(lambda: client.status is SessionStatus.RECONNECTING)
         await publish_numbers(client, "lost", 3)
@@ -545,7 +545,7 @@ async def test_leaving_the_block_leaves_nothing_running(leg: Leg, url: str) -> N
 
     async with leg.connect(url) as client:
         await client.subscribe("a", callback=leg.handler(handle))
-        await client.subscribe("b")
+        _held = await client.subscribe("b")
         await client.flush()
         assert len(leg.running()) > len(before)
     await eventually(lambda: sorted(leg.running()) == before, f"{leg.running()} are {before} again")
@@ -559,7 +559,7 @@ async def test_an_unsubscribed_subscription_is_not_restored(leg: Leg) -> None:
     with Peer([handshake(), vanish], [handshake(), expect(b"SUB b 2\r\n")]) as peer:
         async with leg.connect(peer.url, **QUICK) as client:
             one = await client.subscribe("a")
-            await client.subscribe("b")
+            _held = await client.subscribe("b")
             await one.unsubscribe()
             await in_thread(peer.wait_until_finished)
             assert b"SUB a" not in peer.connections[1].received

@@ -117,9 +117,9 @@ async def test_the_order_after_a_reconnect_is_subscriptions_then_publishes(leg: 
     first = [handshake(), expect(b"SUB a 1\r\n"), expect(b"SUB c q 3\r\n"), expect(b"UNSUB 3 9\r\n"), close()]
     with Peer(first, [hold(), handshake(), expect(b"PUB last 1\r\n2\r\n")]) as peer:
         async with leg.connect(peer.url, **QUICK) as client:
-            await client.subscribe("a")
+            _one = await client.subscribe("a")
             await (await client.subscribe("b")).unsubscribe()
-            await client.subscribe("c", queue="q", max_msgs=9)
+            _three = await client.subscribe("c", queue="q", max_msgs=9)
             await is_reconnecting(client)
             await client.publish("last", b"1")
             late = await client.subscribe("late", max_msgs=2)

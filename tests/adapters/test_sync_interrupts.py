@@ -81,7 +81,9 @@ def test_interrupted_request(quiet: Client) -> None:
 def test_interrupted_request_many(quiet: Client) -> None:
     pump = quiet._pump
     answers = quiet.request_many("a", max_wait=60)
-    interrupted(lambda: pump.subscriptions and next(iter(pump.subscriptions.values()))._waiters, lambda: next(answers))
+    interrupted(
+        lambda: pump.subscriptions and next(iter(pump.subscriptions.values()))()._waiters, lambda: next(answers)
+    )
     answers.close()
     assert pump.subscriptions == {}
 

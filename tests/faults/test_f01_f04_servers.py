@@ -114,7 +114,7 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Trans
     with transport.server() as frozen, transport.server() as other:
         async with leg.connect([frozen.url, other.url], name="f3", on_event=log, **options) as client:
             sub = await client.subscribe("f3")
-            await client.subscribe("silent")
+            _held = await client.subscribe("silent")
             await client.flush()
             failed: Collected[str] = Collected()
             stop = False

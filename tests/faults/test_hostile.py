@@ -208,7 +208,7 @@ async def test_h34_a_message_that_trickles_in_ends_as_stale(leg: Leg) -> None:
     with Peer(script) as slow, Peer([handshake(), hold()]) as healthy:
         options = {"ping_interval": 0.1, "max_pings_out": 2, "randomize_servers": False, "on_event": log, **QUICK}
         async with leg.connect([slow.url, healthy.url], **options) as client:
-            await client.subscribe("s.1")
+            _held = await client.subscribe("s.1")
             event = await log.wait(Disconnected)
             assert type(event.error) is StaleConnectionError
             await eventually(lambda: client.connected_url == healthy.url)

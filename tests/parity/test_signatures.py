@@ -37,7 +37,7 @@ INTERNAL = {
     },
     ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "forget_parent", "handler_finished", "next_turn", "next_until", "wake",
+        "abandon", "call_workers", "forget_parent", "handler_finished", "next_turn", "next_until", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Final, Self
+from weakref import ref
 
 import anyio
 import anyio.lowlevel
@@ -19,11 +20,12 @@ from nats_proto import (
     Session,
     SessionStatus,
     StatsSnapshot,
+    check_concurrency,
     check_timeout,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._dispatch import Handler
+from ._handling import Handler, Handling
 from ._message import Message
 from ._pump import Answer, Pump
 from ._request_many import Answers
@@ -218,6 +220,8 @@ class Client:
         """
         self._pump.check_caller()
         seconds = check_timeout("timeout", timeout)
+        if self._pump.abandoned:
+            self._pump.settle()  # so that the server has read it as well
         try:
             token = self._session.flush()
         except Exception:
@@ -248,19 +252,23 @@ class Client:
         *,
         queue: str | None = None,
         callback: Handler | None = None,
+        concurrency: int = 1,
         max_msgs: int | None = None,
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
     ) -> Subscription:
         """Subscribe, at once: the result may be awaited, entered with ``async with``, or iterated over.
 
-        ``callback``, a function or an ``async def``, is called with one message at a time, in order; what it raises is
-        logged. ``max_msgs``: end after that many messages. A subscription at its pending limits (default: the options',
+        Held by nobody, it ends. ``callback``, a function or an ``async def``, is called with one message at a time, in
+        order; what it raises is logged. With ``concurrency`` up to so many calls (1024 at most) run at once, begun in
+        order. ``max_msgs``: end after that many messages. A subscription at its pending limits (default: the options',
         0: none) drops new messages and reports `SlowConsumer`.
 
-        Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
+        Raises `InvalidSubjectError`, `ValueError`, `TypeError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """
         self._pump.check_caller()
+        check_concurrency(concurrency, has_callback=callback is not None)
+        handling = None if callback is None else Handling(callback, concurrency)
         state = self._session.subscribe(
             subject,
             queue=queue,
@@ -268,10 +276,10 @@ class Client:
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        sub = Subscription(self, self._pump, state, callback)
-        self._pump.subscriptions[state.sid] = sub
-        if callback is not None:
-            self._pump.serve(sub, callback)
+        sub = Subscription(self, self._pump, state, handling)
+        self._pump.subscriptions[state.sid] = ref(sub)
+        if handling is not None:
+            self._pump.serve(sub, handling)
         self._pump.settle()
         return sub
 

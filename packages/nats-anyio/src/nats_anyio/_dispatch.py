@@ -17,15 +17,11 @@ import anyio
 
 from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine
 
-from ._message import Message
-
 if TYPE_CHECKING:
+    from ._handling import Handling
     from ._subscription import Subscription
 
-__all__ = ["Dispatcher", "Handler"]
-
-Handler = Callable[[Message], object]
-"""A callback of a subscription: a function, or one that returns something to await."""
+__all__ = ["Dispatcher"]
 
 logger = logging.getLogger("nats_anyio")
 
@@ -85,9 +81,13 @@ class Dispatcher:
         except Exception as error:
             self._log_failure(f"on_event raised for {type(event).__name__}", error)
 
-    async def serve(self, sub: Subscription, handler: Handler) -> None:
-        """Give a subscription's messages to its callback, one at a time and in order, until it ends."""
-        while (turn := await sub.next_turn()) is not None:
+    async def serve(self, sub: Subscription, handling: Handling, *, stays: bool) -> None:
+        """Give a subscription's messages to its callback, one at a time and in order, until it ends.
+
+        Who does not stay returns when there are none for now.
+        """
+        handler = handling.handler
+        while (turn := await sub.next_turn(handling, stays=stays)) is not None:
             try:
                 for message in turn:
                     try:
@@ -98,7 +98,7 @@ class Dispatcher:
                         what = f"the callback of the subscription to {sub.subject} (sid {sub.sid}) raised"
                         self._log_failure(what, error)
             finally:
-                sub.handler_finished()
+                sub.handler_finished(handling)
 
     # --- the log -----------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,10 @@ import random
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 import anyio
 from anyio import CancelScope
@@ -53,13 +55,14 @@ from nats_proto import (
 )
 from nats_proto.errors import ConnectionClosedError, DefectError, LocalProtocolError, NATSError
 
-from ._dispatch import Dispatcher, Handler
+from ._dispatch import Dispatcher
 from ._event_loop import EventLoop, Wait
 from ._interrupt import Interrupt, interruptible, the_one
 from ._message import Message
 from ._transport import Transport
 
 if TYPE_CHECKING:
+    from ._handling import Handling
     from ._subscription import Subscription
 
 __all__ = ["Answer", "Pump"]
@@ -114,7 +117,8 @@ class Pump:
         self.publish_quickly = self._quick(session)
         """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
         self.dispatcher = dispatcher
-        self.subscriptions: dict[int, Subscription] = {}
+        self.subscriptions: dict[int, ref[Subscription]] = {}
+        """Those that have not ended. Whoever reads one holds it; if it has a callback, the task that calls it does."""
         self.abandoned: deque[SubscriptionState[Message]] = deque()
         """To be unsubscribed by the next `settle`. Finalizers add to it: they may run in the middle of anything."""
         self.requests: dict[int, Answer] = {}
@@ -182,11 +186,15 @@ class Pump:
         self.failed = ConnectionClosedError(
             "the client belongs to the process that made it, and this one was forked from it"
         )
-        for sub in self.subscriptions.values():
+        for sub in self.held_subscriptions():
             sub.forget_parent(self.failed)
         self.subscriptions = {}
         self.closed = Closed(error=None)
         self._end_session(None)
+
+    def held_subscriptions(self) -> list[Subscription]:
+        """Those that somebody can still reach."""
+        return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]
 
     def _end_session(self, defect: BaseException | None) -> None:
         """Put one that has ended in the place of one that is not to be called any more."""
@@ -220,8 +228,8 @@ class Pump:
 
     def _drain_session(self) -> None:
         session = self.session
-        while self.abandoned:
-            session.unsubscribe(self.abandoned.popleft())
+        if self.abandoned:
+            self._end_abandoned()
         for event in session.events_received():
             self._route(event)
         for command in session.commands_to_run():
@@ -234,6 +242,11 @@ class Pump:
         if self._publishers:
             self._let_publish()
 
+    def _end_abandoned(self) -> None:
+        while self.abandoned:
+            self.session.unsubscribe(self.abandoned.popleft())
+        self.session.subscription_progress(now=self.now())
+
     def _written(self) -> None:
         # Bytes that left make room, and let go on what waits for the last of them: an end, or the successor of a lame
         # duck's connection. They change nothing else.
@@ -243,7 +256,8 @@ class Pump:
     def _route(self, event: SessionEvent) -> None:
         match event:
             case MessagesAvailable(sid=sid):
-                sub = self.subscriptions.get(sid)
+                held = self.subscriptions.get(sid)
+                sub = None if held is None else held()
                 if sub is not None:
                     sub.wake()
             case ReplyReceived(token=token, message=message):
@@ -263,7 +277,8 @@ class Pump:
                 if answer is not None:
                     answer.give(error=error)
             case SubscriptionClosed(sid=sid):
-                sub = self.subscriptions.pop(sid, None)
+                held = self.subscriptions.pop(sid, None)
+                sub = None if held is None else held()
                 if sub is not None:
                     sub.wake()
             case _:
@@ -419,7 +434,7 @@ class Pump:
     def _tell_all(self, failed: ConnectionClosedError) -> None:
         for answer in (*self.requests.values(), *self.flushes.values()):
             answer.give(error=failed)
-        for sub in self.subscriptions.values():
+        for sub in self.held_subscriptions():
             sub.wake()
         self._let_publish()
         self.opened.set()
@@ -432,18 +447,35 @@ class Pump:
 
     # --- tasks that run user code ------------------------------------------------------------------------------------
 
-    def serve(self, sub: Subscription, handler: Handler) -> None:
-        """Run a callback's task beside the others."""
+    def serve(self, sub: Subscription, handling: Handling) -> None:
+        """Run what calls a callback beside the other tasks: one worker, or one that starts some when needed."""
         assert self._tasks is not None  # there is no subscription before the root runs
-        self._tasks.start_soon(self._serve, sub, handler, name=f"nats callback {sub.sid}")
+        if handling.concurrency == 1:
+            self.start_worker(sub, handling, stays=True)
+        else:
+            calling = partial(sub.call_workers, handling)
+            self._tasks.start_soon(self._guard, calling, name=f"nats callbacks {sub.sid}")
 
-    async def _serve(self, sub: Subscription, handler: Handler) -> None:
+    def start_worker(self, sub: Subscription, handling: Handling, *, stays: bool) -> None:
+        """A task that calls a callback: until the subscription ends, or while there is work."""
+        assert self._tasks is not None  # a task of the root has come here
+        handling.workers += 1
+        self._tasks.start_soon(self._serve, sub, handling, stays, name=f"nats callback {sub.sid}")
+
+    async def _serve(self, sub: Subscription, handling: Handling, stays: bool) -> None:
+        task = anyio.get_current_task().id
+        handling.tasks.add(task)
+        self.handler_tasks.add(task)
         try:
-            await interruptible(self.dispatcher.serve(sub, handler))
+            await interruptible(self.dispatcher.serve(sub, handling, stays=stays))
         except anyio.get_cancelled_exc_class():
             if not self._has_successor("a callback"):
                 raise
-            self.serve(sub, handler)
+            self.start_worker(sub, handling, stays=stays)
+        finally:
+            handling.workers -= 1
+            handling.tasks.discard(task)
+            self.handler_tasks.discard(task)
 
     async def _dispatch(self) -> None:
         try:

@@ -97,8 +97,3 @@ class Answers:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.unsubscribe()  # which cannot be cancelled
-
-    def __del__(self) -> None:
-        inbox: Subscription | None = getattr(self, "_inbox", None)  # there is none when `__init__` has raised
-        if inbox is not None:
-            inbox.abandon()

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
-from ._dispatch import Handler
+from ._handling import Handling
 from ._message import Message
 
 if TYPE_CHECKING:
@@ -32,18 +32,20 @@ class Subscription:
     """Made by `Client.subscribe`, and subscribed from then on.
 
     ``sub = await nc.subscribe(...)``, ``async with nc.subscribe(...) as sub`` and ``async for message in
-    nc.subscribe(...)`` all work. Leaving the ``async with`` block unsubscribes; a loop that is left does not.
+    nc.subscribe(...)`` all work. Leaving the ``async with`` block unsubscribes. Without a callback it also ends, soon,
+    when nobody can reach it any more, as after such a loop that was left. One that has a name goes on when a loop over
+    it is left, and so does one with a callback: until `unsubscribe` or `drain`.
 
     A message that is there is given without a checkpoint; a wait is one, and so is every 8192nd message. Several tasks
     may read one subscription; each message goes to one of them. A cancelled call takes no message away.
     """
 
     __slots__ = (
+        "__weakref__",
         "_arrival",
         "_client",
         "_drained",
-        "_handler",
-        "_handler_task",
+        "_handling",
         "_left",
         "_pump",
         "_state",
@@ -51,17 +53,20 @@ class Subscription:
     )
 
     def __init__(
-        self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
+        self, client: Client, pump: Pump, state: SubscriptionState[Message], handling: Handling | None = None
     ) -> None:
         self._client = client
         self._pump = pump
         self._state = state
-        self._handler = handler
-        self._handler_task: int | None = None
+        self._handling = handling
         self._arrival: anyio.Event | None = None
         self._drained: anyio.Event | None = None
         self._left = _NONE_LEFT
         self._turn = _NO_TURN
+
+    def __del__(self) -> None:
+        if not self._state.finished:
+            self.abandon()
 
     def __repr__(self) -> str:
         return f"<nats_anyio.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
@@ -161,7 +166,7 @@ class Subscription:
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether there is a message."""
         state = self._state
-        if state.messages and length_hint(self._left) and self._handler is None:
+        if state.messages and length_hint(self._left) and self._handling is None:
             return True
         try:
             if deadline is None:
@@ -178,7 +183,7 @@ class Subscription:
         """Return when there is a message; raise the reason when none will come."""
         state = self._state
         self._pump.check_caller()
-        if self._handler is not None:
+        if self._handling is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
             await anyio.lowlevel.checkpoint()
@@ -237,7 +242,7 @@ class Subscription:
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         self._pump.session.drain_subscription(self._state, now=self._pump.now())
         self._pump.settle()
-        if anyio.get_current_task().id == self._handler_task:
+        if self._handling is not None and anyio.get_current_task().id in self._handling.tasks:
             return
         if self._state.finished:
             await anyio.lowlevel.checkpoint()
@@ -262,7 +267,7 @@ class Subscription:
 
     def wake(self) -> None:
         """There are messages, or there will be none: for the pump to call."""
-        if self._turn is _NO_TURN and self._state.messages and self._handler is None:
+        if self._turn is _NO_TURN and self._state.messages and self._handling is None:
             self._begin_turn(TURN)
         if self._arrival is not None:
             self._arrival.set()
@@ -282,25 +287,34 @@ class Subscription:
             self._drained.set()
             self._drained = None
 
-    # --- for the callback's task -------------------------------------------------------------------------------------
+    # --- for the callback's tasks ------------------------------------------------------------------------------------
 
-    async def next_turn(self) -> Iterator[Message] | None:
-        """What takes the messages of the callback's next turn, once there are some; None at the end.
+    async def call_workers(self, handling: Handling) -> None:
+        """Start as many workers as the messages need, until the subscription ends.
+
+        By a task of its own: where messages arrive, outside of any task, none can be started.
+        """
+        state = self._state
+        while state.messages or not state.closed:
+            wanted = min(handling.concurrency, handling.turns + len(state.messages))
+            for _ in range(wanted - handling.workers):
+                self._pump.start_worker(self, handling, stays=False)
+            await self._wait_for_arrival()
+
+    async def next_turn(self, handling: Handling, *, stays: bool) -> Iterator[Message] | None:
+        """What takes the messages of the next turn, once there are some; None at the end, and for who does not stay.
 
         `handler_finished` follows when that ends.
         """
         state = self._state
-        if self._handler_task is None:
-            self._handler_task = anyio.get_current_task().id
-            self._pump.handler_tasks.add(self._handler_task)
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
-            if state.closed or self._pump.failed is not None:
-                self._pump.handler_tasks.discard(self._handler_task)
+            if state.closed or not stays or self._pump.failed is not None:
                 return None
             await self._wait_for_arrival()
         state.handler_started()
+        handling.turns += 1
         return self._take_turn()
 
     def _take_turn(self) -> Generator[Message, None, None]:
@@ -312,8 +326,9 @@ class Subscription:
         except IndexError:
             return  # none left
 
-    def handler_finished(self) -> None:
+    def handler_finished(self, handling: Handling) -> None:
         """A turn of the callback is over: it has returned or raised for each message of it."""
+        handling.turns -= 1
         self._state.handler_finished()
         self._progress()
 

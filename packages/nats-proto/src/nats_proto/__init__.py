@@ -54,7 +54,7 @@ from ._frames import (
 )
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
-from ._limits import MAX_SECONDS, check_count, check_timeout
+from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
 from ._options import ConnectOptionFields, ConnectOptions
 from ._proxy import Proxy
 from ._publish_many import PublishMany
@@ -136,6 +136,7 @@ else:
 
 __all__ = [
     "CHUNK_SIZE",
+    "MAX_CONCURRENCY",
     "MAX_SECONDS",
     "AdoptSuccessor",
     "Attempt",
@@ -215,6 +216,7 @@ __all__ = [
     "UnsubscribeFrame",
     "__version__",
     "accelerated",
+    "check_concurrency",
     "check_count",
     "check_timeout",
     "parse_servers",

@@ -1,4 +1,4 @@
-"""Numbers that users give: seconds to wait, messages to count. Each is refused when it is given, or good for all of it.
+"""Numbers that users give: seconds to wait, messages to count. Refused when given, or good for all that follows.
 
 One place for both clients, so that the same value gets the same answer. Errors are `TypeError` for what is no number of
 the kind, and `ValueError` for a number nobody could use.
@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_COUNT", "MAX_SECONDS", "check_count", "check_seconds", "check_timeout", "is_number", "shown"]
+__all__ = [
+    "MAX_CONCURRENCY",
+    "MAX_COUNT",
+    "MAX_SECONDS",
+    "check_concurrency",
+    "check_count",
+    "check_seconds",
+    "check_timeout",
+    "is_number",
+    "shown",
+]
 
 MAX_SECONDS: Final = 100 * 365.25 * 86400.0
 """A hundred years, the longest time that an option may be: added to any clock, and multiplied by what a back-off grows
-to, it is still exact to the microsecond, and no program waits for longer. A call given more waits for ever."""
+to, it is still exact to the microsecond, and no program waits for longer. A call that may waits for ever."""
 MAX_COUNT: Final = 2**63 - 1
 """The most messages, or bytes, that can be asked for: what servers count in."""
+MAX_CONCURRENCY: Final = 1024
+"""Calls of one subscription's callback at once: each that blocks takes a thread, and a process has some thousands."""
 
 
 def check_timeout(name: str, seconds: float) -> float:
@@ -45,6 +57,19 @@ def check_count(name: str, count: int, *, least: int = 1) -> int:
     if not least <= count <= MAX_COUNT:
         raise ValueError(f"{name} must be from {least} to 2**63 - 1: {shown(count)}")
     return count
+
+
+def check_concurrency(concurrency: int, *, has_callback: bool) -> int:
+    """How many calls of a callback may run at once; raises `TypeError`, `ValueError`."""
+    if type(concurrency) is not int:
+        raise TypeError(f"concurrency must be int, not {type(concurrency).__name__}")
+    if not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}: {shown(concurrency)}")
+    if concurrency > 1 and not has_callback:
+        raise ValueError(
+            "concurrency must be 1 without a callback: several readers may take messages of one subscription anyway"
+        )
+    return concurrency
 
 
 def is_number(value: object) -> bool:

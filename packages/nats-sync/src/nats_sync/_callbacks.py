@@ -2,9 +2,13 @@
 
 A subscription with messages stands in a queue once; the worker that takes it gives its callback one message after the
 other, for a turn of `TURN` messages, and puts it back behind the others when there are more. So its messages are
-handled in order and never two at once, and a busy subscription does not starve the rest. A callback that blocks keeps
-its worker: as long as there are fewer than `MAX_WORKERS`, another is started when a subscription finds none idle. With
-`MAX_WORKERS` callbacks blocked at the same time, other callbacks wait for one of them to return.
+handled in order and never two at once, and a busy subscription does not starve the rest. One with a ``concurrency``
+stands there as often as it has messages, up to so many times; its workers take messages in order, each its own.
+
+A callback that blocks keeps its worker: as long as there are fewer than `MAX_WORKERS`, another is started when a
+subscription finds none idle. With `MAX_WORKERS` callbacks blocked at the same time, other callbacks wait for one of
+them to return. A ``concurrency`` above 1 adds as many to this limit, as long as the subscription lives: it can have
+them, and the others have what they had.
 
 Workers are started when they are needed first and live as long as the client.
 """
@@ -17,6 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from ._handling import Handling
     from ._pump import Pump
     from ._subscription import Subscription
 
@@ -38,6 +43,7 @@ class Callbacks:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = 0
         self._workers = 0
+        self._reserved = 0
         self._stopping = False
         self.wanted = 0
         """Threads that `start_threads` should start."""
@@ -49,9 +55,20 @@ class Callbacks:
         if self._idle:
             self._idle -= 1
             self._wakes.put(None)
-        elif self._workers < MAX_WORKERS:
+        elif self._workers < MAX_WORKERS + self._reserved:
             self._workers += 1
             self.wanted += 1
+
+    def reserve(self, handling: Handling) -> None:
+        """Under the lock: there may be as many workers more as the callback is to have at once."""
+        if handling.concurrency > 1:
+            handling.reserved = handling.concurrency
+            self._reserved += handling.reserved
+
+    def release(self, handling: Handling) -> None:
+        """Under the lock: it will not be called any more. The second time nothing happens."""
+        self._reserved -= handling.reserved
+        handling.reserved = 0
 
     def start_threads(self) -> None:
         """Not under the lock: starting a thread waits for it."""

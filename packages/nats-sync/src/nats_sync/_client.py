@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Self
+from weakref import ref
 
 from nats_proto import (
     CHUNK_SIZE,
@@ -16,15 +17,17 @@ from nats_proto import (
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
+    check_concurrency,
     check_timeout,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
+from ._handling import Handler, Handling
 from ._message import Message
 from ._pump import Pump
 from ._reading import Lead
 from ._request_many import Answers
-from ._subscription import Handler, Subscription
+from ._subscription import Subscription
 from ._waiter import Waiter
 
 if TYPE_CHECKING:
@@ -272,18 +275,23 @@ class Client:
         *,
         queue: str | None = None,
         callback: Handler | None = None,
+        concurrency: int = 1,
         max_msgs: int | None = None,
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
     ) -> Subscription:
-        """Subscribe, at once: the result may be entered with ``with``, or iterated over.
+        """Subscribe, at once: the result may be entered with ``with``, or iterated over. Held by nobody, it ends.
 
         ``callback`` is called with one message at a time, in order, by one of at most 32 threads that all callbacks of
-        the client share; what it raises is logged. ``max_msgs``: end after that many messages. A subscription at its
+        the client share; what it raises is logged. With ``concurrency`` up to so many calls (1024 at most) run at once,
+        begun in order, in as many threads more. ``max_msgs``: end after that many messages. A subscription at its
         pending limits (default: the options', 0: none) drops new messages and reports `SlowConsumer`.
 
-        Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
+        Raises `InvalidSubjectError`, `ValueError`, `TypeError` (for an ``async def`` too: nats_anyio is for those),
+        `ConnectionDrainingError`, `ConnectionClosedError`.
         """
+        check_concurrency(concurrency, has_callback=callback is not None)
+        handling = None if callback is None else Handling(callback, concurrency)
         pump = self._pump
         with pump.lock:
             state = pump.session.subscribe(
@@ -293,7 +301,11 @@ class Client:
                 max_pending_msgs=max_pending_msgs,
                 max_pending_bytes=max_pending_bytes,
             )
-            sub = pump.subscriptions[state.sid] = Subscription(self, pump, state, callback)
+            sub = Subscription(self, pump, state, handling)
+            pump.subscriptions[state.sid] = ref(sub)
+            if handling is not None:
+                pump.handled[state.sid] = sub
+                pump.callbacks.reserve(handling)
             pump.drain()
             pump.give_to_writer()
         pump.leave()

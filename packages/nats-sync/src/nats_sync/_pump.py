@@ -29,6 +29,7 @@ from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from nats_proto import (
     AdoptSuccessor,
@@ -56,7 +57,7 @@ from ._waiter import Waiter, complete_all
 from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from nats_proto import HeadersLike, Session
+    from nats_proto import HeadersLike, Session, SubscriptionState
 
     from ._callbacks import Callbacks
     from ._dispatch import Dispatcher
@@ -114,9 +115,12 @@ class Pump:
         self.requests: dict[int, Waiter[Message]] = {}
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers: list[Waiter[None]] = []
-        self.subscriptions: dict[int, Subscription] = {}
-        self.abandoned: deque[Subscription] = deque()
-        """To be unsubscribed by the reader."""
+        self.subscriptions: dict[int, ref[Subscription]] = {}
+        """Those that have not ended. Whoever reads one holds it."""
+        self.handled: dict[int, Subscription] = {}
+        """Those of them with a callback, which nobody else needs to hold."""
+        self.abandoned: deque[SubscriptionState[Message]] = deque()
+        """To be unsubscribed by the reader. Finalizers add to it."""
         self.started: Waiter[None] | None = None
         """Who waits for the end of the first connect."""
         self.enders: list[Waiter[None]] = []
@@ -186,11 +190,14 @@ class Pump:
     def _route(self, event: SessionEvent) -> None:
         match event:
             case MessagesAvailable(sid=sid):
-                sub = self.subscriptions.get(sid)
+                held = self.subscriptions.get(sid)
+                sub = None if held is None else held()
                 if sub is not None:
                     sub.notify()
             case SubscriptionClosed(sid=sid):
-                sub = self.subscriptions.pop(sid, None)
+                held = self.subscriptions.pop(sid, None)
+                sub = None if held is None else held()
+                self.handled.pop(sid, None)
                 if sub is not None:
                     sub.notify_closed()
             case ReplyReceived() | RequestFailed():
@@ -207,6 +214,16 @@ class Pump:
                 self.dispatcher.add(event)
                 if isinstance(event, Closed):
                     self._end(event)
+
+    def end_abandoned(self) -> None:
+        """By the reader, not under the lock: unsubscribe what nobody can reach any more."""
+
+        def unsubscribe() -> None:
+            while self.abandoned:
+                self.session.unsubscribe(self.abandoned.popleft())
+            self.session.subscription_progress(now=monotonic())
+
+        self.call(unsubscribe)
 
     def complete(self, completion: ReplyReceived | RequestFailed) -> None:
         """Under the lock: the end of a request."""
@@ -283,6 +300,10 @@ class Pump:
         if first:
             _log(defect)
 
+    def held_subscriptions(self) -> list[Subscription]:
+        """Under the lock: those that somebody can still reach."""
+        return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]
+
     def _replace_session(self, defect: BaseException) -> None:
         """By one that has failed over the same; what the broken one holds is lost."""
         session = ended_session(self.options, defect)
@@ -298,7 +319,7 @@ class Pump:
         with contextlib.suppress(BaseException):
             self.dispatcher.add(closed)
         self._end(closed)
-        for sub in self.subscriptions.values():
+        for sub in self.held_subscriptions():
             sub.forget_parent(self._closed_error())
 
     def _tell_everybody(self) -> None:
@@ -308,7 +329,7 @@ class Pump:
             request.complete(error=error)
         for flush in self.flushes.values():
             flush.complete(error=error)
-        for sub in list(self.subscriptions.values()):
+        for sub in self.held_subscriptions():
             sub.notify_closed()
         complete_all(self.publishers)
         complete_all(self.enders)

@@ -104,8 +104,8 @@ class Reader:
                 return False
         if self._successor is not None and self._successor.transport is not None:
             self._adopt(self._successor, self._successor.transport)
-        while pump.abandoned:
-            pump.abandoned.popleft().unsubscribe()
+        if pump.abandoned:
+            pump.end_abandoned()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
         deadline = pump.deadline
         now = monotonic()

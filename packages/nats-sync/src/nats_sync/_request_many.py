@@ -20,8 +20,8 @@ __all__ = ["Answers"]
 class Answers:
     """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
 
-    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or when nobody holds the
-    iterator any more, as after a ``break``. For one thread at a time.
+    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or soon after nobody holds
+    the iterator any more, as after a ``break``. For one thread at a time.
     """
 
     def __init__(
@@ -89,9 +89,3 @@ class Answers:
             if collection.receive(message, now=monotonic()):
                 return message
         return None
-
-    def __del__(self) -> None:
-        # A collection of cycles may run anywhere, also in the midst of a call into the core.
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            inbox.abandon()

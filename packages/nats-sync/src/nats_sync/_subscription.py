@@ -10,7 +10,7 @@ and giving it, so an interrupt finds each message either in the queue or given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from sys import maxsize
 from threading import get_ident
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
+from ._handling import Handling
 from ._message import Message
 from ._waiter import Waiter, complete_all, remaining
 
@@ -27,47 +28,48 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._pump import Pump
 
-__all__ = ["Handler", "Subscription"]
-
-Handler = Callable[[Message], object]
-"""A callback of a subscription."""
+__all__ = ["Subscription"]
 
 
 class Subscription:
     """Made by `Client.subscribe`, and subscribed from then on.
 
-    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left; a loop over it that is left does not. Several
-    threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes no
-    message away.
+    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left. Without a callback it also ends, soon, when
+    nobody can reach it any more, as after a loop ``for message in nc.subscribe(...)`` that was left. One that has a
+    name goes on when a loop over it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+
+    Several threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes
+    no message away.
     """
 
     __slots__ = (
+        "__weakref__",
         "_client",
         "_drainers",
-        "_handler",
-        "_handler_thread",
+        "_handling",
         "_pump",
         "_queue",
         "_queued",
-        "_scheduled",
         "_state",
         "_waiters",
     )
 
     def __init__(
-        self, client: Client, pump: Pump, state: SubscriptionState[Message], handler: Handler | None = None
+        self, client: Client, pump: Pump, state: SubscriptionState[Message], handling: Handling | None = None
     ) -> None:
         self._client = client
         self._pump = pump
         self._state = state
-        self._handler = handler
+        self._handling = handling
         self._queue: deque[Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
         self._queued = _NONE_QUEUED
         self._waiters: list[Waiter[None]] = []
         self._drainers: list[Waiter[None]] = []
-        self._scheduled = False
-        self._handler_thread = 0
+
+    def __del__(self) -> None:
+        if not self._state.finished:
+            self.abandon()
 
     def __repr__(self) -> str:
         return f"<nats_sync.Subscription {self.subject!r} sid={self.sid} {self._state.status.name}>"
@@ -175,7 +177,7 @@ class Subscription:
         return True
 
     def _check_more_to_come(self, iterating: bool) -> None:
-        if self._handler is not None:
+        if self._handling is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         ending = self._state.ending(iterating=iterating)
         if ending is not None:
@@ -205,9 +207,10 @@ class Subscription:
         pump.leave()
 
     def abandon(self) -> None:
-        """`unsubscribe` soon, by the reader's thread: for finalizers."""
-        self._pump.abandoned.append(self)
-        self._pump.wakeup.set()
+        """`unsubscribe` soon, by the reader's thread: for finalizers, which may run in the midst of anything."""
+        if self._pump.closed is None:
+            self._pump.abandoned.append(self._state)
+            self._pump.wakeup.set()
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
@@ -228,7 +231,7 @@ class Subscription:
             self._drainers.append(waiter)
             self._tell_drainers()
         pump.leave()
-        if self._handler_thread == get_ident():
+        if self._handling is not None and get_ident() in self._handling.threads:
             return
         try:
             waiter.wait(seconds)
@@ -270,9 +273,10 @@ class Subscription:
     def notify(self) -> None:
         """Under the lock: there are messages, or there is a reason why not."""
         messages = self._state.messages
-        if self._handler is not None:
-            if messages and not self._scheduled:
-                self._scheduled = True
+        handling = self._handling
+        if handling is not None:
+            for _ in range(min(len(messages), handling.concurrency - handling.turns)):
+                handling.turns += 1
                 self._state.handler_started()
                 self._pump.callbacks.schedule(self)
             return
@@ -287,16 +291,20 @@ class Subscription:
         self.notify()
         complete_all(self._waiters)
         self._tell_drainers()
+        self._release_workers()
+
+    def _release_workers(self) -> None:
+        handling = self._handling
+        if handling is not None and not handling.turns:
+            self._pump.callbacks.release(handling)
 
     def handle_messages(self, limit: int) -> bool:
-        """By a worker, which is the only one: give up to so many messages to the callback, one after the other.
-
-        Whether there may be more.
-        """
-        handler = self._handler
-        assert handler is not None  # it has a worker
+        """By a worker: give up to so many messages to the callback, one after the other. Whether there may be more."""
+        handling = self._handling
+        assert handling is not None  # it has a worker
+        handler = handling.handler
         client = self._client
-        self._handler_thread = get_ident()
+        handling.threads.add(get_ident())
         try:
             for message in _taking(self._state.messages, limit):
                 message.client = client
@@ -308,16 +316,19 @@ class Subscription:
         except IndexError:
             return False
         finally:
-            self._handler_thread = 0
+            handling.threads.discard(get_ident())
         return True
 
     def has_more(self) -> bool:
-        """Under the lock, by the worker: whether it should stay in the queue; if not, its turn is over."""
+        """Under the lock, by a worker: whether it should stay in the queue; if not, its turn is over."""
         if self._state.messages:
             return True
-        self._scheduled = False
+        assert self._handling is not None  # it has a worker
+        self._handling.turns -= 1
         self._state.handler_finished()
         self._progress()
+        if self._state.closed:
+            self._release_workers()
         return False
 
     def forget_parent(self, error: NATSError) -> None:

@@ -136,9 +136,11 @@ class Threads:
             request.complete(error=error)
         for flush in pump.flushes.values():
             flush.complete(error=error)
-        for sub in pump.subscriptions.values():
+        for sub in pump.held_subscriptions():
             sub.forget_parent(error)
         pump.subscriptions = {}
+        pump.handled = {}
+        pump.abandoned.clear()
         pump.closed = Closed(error=None)
         pump.session = ended_session(self._options, None)
         pump.publish_quickly = pump.session.publish_quickly

@@ -1,0 +1,114 @@
+"""What callbacks side by side take of each client: tasks that come and go, threads that others keep."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+import nats_anyio
+import nats_sync
+from nats_sync import _callbacks
+from nats_sync.testing import LocalServer
+from tests.adapters.sync_tools import eventually, threads_of
+
+
+def callback_tasks() -> int:
+    return sum("callback" in str(task.name) for task in anyio.get_running_tasks())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_tasks_are_started_for_messages_and_end_without(server: LocalServer, anyio_backend: str) -> None:
+    async with nats_anyio.connect(server.url) as nc:
+        go_on = anyio.Event()
+        running = 0
+
+        async def handle(message: nats_anyio.Message) -> None:
+            nonlocal running
+            running += 1
+            await go_on.wait()
+            running -= 1
+
+        await nc.subscribe("a", callback=handle, concurrency=50)
+        await nc.flush()
+        assert callback_tasks() == 1
+        for _ in range(10):
+            await nc.publish("a")
+        with anyio.fail_after(15):
+            while running < 10:
+                await anyio.sleep(0.001)
+            assert callback_tasks() == 11
+            go_on.set()
+            while callback_tasks() > 1:
+                await anyio.sleep(0.001)
+        assert running == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_that_is_cancelled_from_within_does_not_stop_the_others(
+    server: LocalServer, anyio_backend: str
+) -> None:
+    async with nats_anyio.connect(server.url) as nc:
+        go_on = anyio.Event()
+        began: list[bytes] = []
+        ended: list[bytes] = []
+
+        async def handle(message: nats_anyio.Message) -> None:
+            began.append(message.data)
+            if message.data == b"2":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            await go_on.wait()
+            ended.append(message.data)
+
+        sub = await nc.subscribe("a", callback=handle, concurrency=3)
+        for n in range(5):
+            await nc.publish("a", b"%d" % n)
+        with anyio.fail_after(15):
+            while len(began) < 4:  # the place of the one that was cancelled is free again
+                await anyio.sleep(0.001)
+            assert ended == []
+            go_on.set()
+            await sub.drain(timeout=15)
+        assert sorted(ended) == [b"0", b"1", b"3", b"4"]
+
+
+def test_workers_are_started_when_needed_and_the_others_keep_theirs(server: LocalServer) -> None:
+    with nats_sync.connect(server.url, name="wide") as client:
+        permits = threading.Semaphore(0)
+        running: list[int] = []
+
+        def handle(message: nats_sync.Message) -> None:
+            running.append(1)
+            permits.acquire()
+
+        before = len(threads_of("wide"))
+        wide = client.subscribe("wide", callback=handle, concurrency=40)
+        assert len(threads_of("wide")) == before
+        narrow = [client.subscribe("narrow", callback=handle) for _ in range(_callbacks.MAX_WORKERS)]
+        for _ in range(45):
+            client.publish("wide")
+        client.publish("narrow")
+        eventually(lambda: len(running) == 40 + _callbacks.MAX_WORKERS)
+        assert wide.pending[0] == 5
+        assert len(threads_of("wide")) == before + 40 + _callbacks.MAX_WORKERS
+        permits.release(5 + len(running))
+        wide.drain(timeout=10)
+        for sub in narrow:
+            sub.drain(timeout=10)
+        assert client._pump.callbacks._reserved == 0  # what was asked for goes with who asked
+
+
+@pytest.mark.parametrize("end", ["unsubscribe", "drain"])
+def test_what_was_reserved_is_given_back_also_without_a_message(server: LocalServer, end: str) -> None:
+    with nats_sync.connect(server.url) as client:
+        for _ in range(3):
+            sub = client.subscribe("a", callback=print, concurrency=1000)
+            assert client._pump.callbacks._reserved == 1000
+            getattr(sub, end)()
+            eventually(lambda: client._pump.callbacks._reserved == 0)
