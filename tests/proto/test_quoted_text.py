@@ -163,7 +163,11 @@ def test_what_concerns_nobody_stays_masked() -> None:
         assert SECRET not in repr((report, vars(report.error)))
     wire = Wire(user="accounting", password=SECRET)
     wire.open()
-    (event,) = wire.feed(err(f'Permissions Violation for Publish to "{SECRET}"'))
+    refusal = err(f'Permissions Violation for Publish to "{SECRET}"')
+    wire.connection.receive_data(refusal, now=wire.now)
+    (event,) = wire.connection.runs_received()
     assert isinstance(event, RefusalReceived)
     assert event.subject == SECRET
-    assert SECRET not in repr(event)
+    assert SECRET not in repr((event, event.plain, vars(event.error)))
+    (plain,) = wire.feed(refusal)
+    assert type(plain) is ServerErrorReceived

@@ -252,12 +252,17 @@ class Connection:
         for event in self.runs_received():
             if isinstance(event, Run):
                 events += event.messages
+            elif isinstance(event, RefusalReceived):
+                events.append(event.plain)
             else:
                 events.append(event)
         return events
 
     def runs_received(self) -> list[ConnectionEvent | Run]:
-        """As `events_received`, but messages in a row for the same sid may be one `Run`."""
+        """As `events_received`, but messages in a row for the same sid may be one `Run`.
+
+        And a refusal is a `RefusalReceived`.
+        """
         events = self._events
         self._events = []
         return events

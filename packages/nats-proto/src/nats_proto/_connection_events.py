@@ -67,12 +67,13 @@ class ConnectionEnded(Value, frozen=True):
 
 
 class RefusalReceived(ServerErrorReceived, frozen=True, kw_only=True):
-    """A `ServerErrorReceived` of a `PermissionsError`, with the names that the server means.
+    """A `ServerErrorReceived` of a `PermissionsError`, with the names that the server means. For the session alone.
 
     They are for finding whom it concerns, and not shown: they may have a secret in them that is masked in the error.
     """
 
     error: PermissionsError
+    count: int = 1
     subject: str
     queue: str | None
 
