@@ -28,7 +28,7 @@ BENCH_PEERS := nats-py natsrpy
 BENCH_VENV := $(VENV:.venv%=.venv-bench%)
 BENCH_PIP := $(BENCH_VENV)/bin/python $(PIP_INSTALL)
 BENCH_JS := benchmarks/peers/js
-DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme ruff mypy pyright[nodejs]
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme fastapi aiohttp ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed. It is measured without the

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import assert_type
 
+import anyio
+
 import nats_anyio
 from nats_anyio import (
     Client,
@@ -42,6 +44,12 @@ async def connecting() -> None:
     assert_type(nats_anyio.connect(["nats://a"], options=ConnectOptions(name="n")), Connecting)
     async with nats_anyio.connect() as client:
         assert_type(client, Client)
+    assert_type(await nats_anyio.open("nats://a", name="n"), Client)
+    async with anyio.create_task_group() as group:
+        assert_type(await nats_anyio.open(["nats://a"], task_group=group, options=ConnectOptions(name="n")), Client)
+    async with await nats_anyio.open() as client:
+        assert_type(client, Client)
+    await nats_anyio.open(nmae="n")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     nats_anyio.connect(nmae="n")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     nats_anyio.connect(ping_interval="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     nats_anyio.connect(4222)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -6,6 +6,8 @@
             async for message in sub:
                 await message.respond(b"ok")
 
+Without a block: ``nc = await nats_anyio.open(...)`` and, in any task, ``await nc.close()``.
+
 Events, options and errors are those of `nats_proto`; the ones that programs name are here as well.
 """
 
