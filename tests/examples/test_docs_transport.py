@@ -84,7 +84,7 @@ def test_tls(tls_port: int, files: Path, request: pytest.FixtureRequest) -> None
         assert run(threads, files) == said
         assert run(tasks, files) == said
         assert run(tasks.replace("run(main)", 'run(main, backend="trio")'), files) == said
-    assert run(mutual, files) == ""
+    assert run(mutual, files) == "b'over the second connection'\n"
 
 
 def test_websocket(websocket_port: int, tmp_path: Path) -> None:
