@@ -105,7 +105,7 @@ def _mark(frame: Frame, offset: int) -> Mark:
         case ErrFrame(message=text):
             return Mark(offset, "err", subject=text)
         case InfoFrame(info=info):
-            return Mark(offset, "info", allows=None if info is None else (info.max_payload, info.headers))
+            return Mark(offset, "info", allows=None if info is None else (info.payload_limit, info.headers))
         case OkFrame():
             return Mark(offset, "ok")
         case _:

@@ -151,9 +151,8 @@ class User:
                     most = max(most, limit(client.knobs, "high water") + 2 * limit(client.knobs, "chunk"))
                 require(waiting >= most, f"refused while {waiting} bytes waited, up to {most} are kept")
             case MaxPayloadError():
-                require(
-                    size > (session.max_payload or size), f"{size} bytes refused, max_payload {session.max_payload}"
-                )
+                allowed = session.max_payload
+                require(allowed is not None and size > allowed, f"{size} bytes refused, max_payload {allowed}")
             case _:
                 info = session.server_info
                 require(info is not None and not info.headers, "headers refused, and the server supports them")

@@ -291,6 +291,8 @@ def _is_mapping(source: HeadersLike) -> TypeGuard[Mapping[str, str | Sequence[st
 
 def _is_list(source: object) -> TypeGuard[Iterable[Any]]:
     """Texts and bytes can be iterated, too, and a mapping gives its names: nobody means that."""
+    if isinstance(source, (list, tuple)):
+        return True  # nearly always
     return isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray, memoryview, Mapping))
 
 
