@@ -17,7 +17,6 @@ from nats_proto import (
     PublishMany,
     RequestMany,
     ServerInfo,
-    Session,
     SessionStatus,
     StatsSnapshot,
     check_concurrency,
@@ -53,10 +52,13 @@ class Client:
 
     def __init__(self, pump: Pump, options: ConnectOptions, *, alone: bool = False) -> None:
         self._pump = pump
+        self._session = pump.session
+        self._publish_quickly = pump.publish_quickly
         self._transport = pump.transport
         self._options = options
         self._alone = alone
         """No block ends its tasks: `close` does."""
+        pump.session_changed = self._change_session
         self._chunks = 0
         """Written by publishers since one of them has let others run."""
 
@@ -70,9 +72,9 @@ class Client:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    @property
-    def _session(self) -> Session[Message]:
-        return self._pump.session
+    def _change_session(self) -> None:
+        self._session = self._pump.session
+        self._publish_quickly = self._pump.publish_quickly
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -90,15 +92,14 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        pump = self._pump
         if self._transport.idle_writer is None:
             # The writer is at work. Nobody looks who calls, which takes a tenth of a publish; `Pump.publish_quickly` is
             # safe to be called by a wrong thread, which is refused as soon as the writer is idle.
-            if pump.publish_quickly(subject, data, reply, headers):
+            if self._publish_quickly(subject, data, reply, headers):
                 return
         else:
-            pump.check_caller()
-            if pump.publish_quickly(subject, data, reply, headers):
+            self._pump.check_caller()
+            if self._publish_quickly(subject, data, reply, headers):
                 self._transport.wake_writer()
                 return
         await self._wait_for_turn()

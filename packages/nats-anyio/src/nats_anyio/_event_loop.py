@@ -53,7 +53,11 @@ class EventLoop:
     def __init__(self) -> None:
         self._asyncio = _running_asyncio()
         self._trio = _running_trio() if self._asyncio is None else None
-        self._thread = threading.get_ident()
+        self.running: Callable[[], object] = _thread_is(threading.get_ident())
+        self.home: object = True
+        """What ``running()`` gives in this loop, and nowhere else: not in another thread, nor in a loop after this."""
+        if self._asyncio is not None:
+            self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
         self._root: asyncio.Task[None] | None = None
         self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
@@ -64,16 +68,10 @@ class EventLoop:
         """Whether a task can be cancelled by anybody, and need not belong to another."""
         return self._asyncio is not None
 
-    @property
-    def is_here(self) -> bool:
-        """Whether the caller runs in it: not in another thread, and not in a loop that came after it."""
-        if self._asyncio is None:
-            return threading.get_ident() == self._thread
-        return sys.modules["asyncio"]._get_running_loop() is self._asyncio
-
     def forget(self) -> None:
         """In a forked child: what the loop asks the system for is shared with the parent, and not to be touched."""
         self._forgotten = True
+        self.home = None
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
@@ -173,6 +171,11 @@ async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
         taken = take()
         # Who was woken goes first: to wait for the socket again would take longer than to give way.
         await anyio.lowlevel.checkpoint()
+
+
+def _thread_is(owner: int) -> Callable[[], bool]:
+    ident = threading.get_ident
+    return lambda: ident() == owner
 
 
 def _running_asyncio() -> asyncio.AbstractEventLoop | None:

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 from weakref import ref
 
 import anyio
@@ -116,6 +116,8 @@ class Pump:
         self.session = session
         self.publish_quickly = self._quick(session)
         """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
+        self.session_changed: Callable[[], None] = lambda: None
+        """Called when they are others, which happens once at most."""
         self.dispatcher = dispatcher
         self.subscriptions: dict[int, ref[Subscription]] = {}
         """Those that have not ended. Whoever reads one holds it; if it has a callback, the task that calls it does."""
@@ -159,14 +161,17 @@ class Pump:
 
     def check_caller(self) -> None:
         """Raises `LocalProtocolError` for a caller in another event loop, `ConnectionClosedError` in a forked child."""
+        if self.loop.running() is not self.loop.home:
+            self._refuse_caller()
+
+    def _refuse_caller(self) -> NoReturn:
         if self._forked and self.failed is not None:
             raise self.failed.with_traceback(None)
-        if not self.loop.is_here:
-            over = " That one has ended, and the client with it." if self.stopped.is_set() else ""
-            raise LocalProtocolError(
-                f"this client belongs to another event loop.{over} Connect another client in this one; or call from "
-                "there, as anyio.from_thread.run and asyncio.run_coroutine_threadsafe do for other threads"
-            )
+        over = " That one has ended, and the client with it." if self.stopped.is_set() else ""
+        raise LocalProtocolError(
+            f"this client belongs to another event loop.{over} Connect another client in this one; or call from "
+            "there, as anyio.from_thread.run and asyncio.run_coroutine_threadsafe do for other threads"
+        )
 
     @property
     def over(self) -> bool:
@@ -207,12 +212,19 @@ class Pump:
         ended.commands_to_run()
         self.session = ended
         self.publish_quickly = ended.publish_quickly
+        self.session_changed()
 
     def _quick(self, session: Session[Message]) -> QuickPublish:
         quick = session.publish_quickly
         if accelerated:
             return quick
-        return lambda subject, data, reply, headers: self.loop.is_here and quick(subject, data, reply, headers)
+
+        def carefully(
+            subject: str, data: bytes | bytearray | memoryview, reply: str | None, headers: HeadersLike | None
+        ) -> bool:
+            return self.loop.running() is self.loop.home and quick(subject, data, reply, headers)
+
+        return carefully
 
     # --- after a mutation --------------------------------------------------------------------------------------------
 

@@ -374,7 +374,8 @@ class Transport:
                 case _Now.FREE:
                     idle = self.idle_writer = anyio.Event()
                     # Before it was known to be idle, a publish of another thread, which should not be, woke nobody.
-                    self.give(self._session.data_to_send())
+                    if self._session.pending_bytes:
+                        self.give(self._session.data_to_send())
                     await idle.wait()
                 case _Now.READY:
                     await anyio.lowlevel.checkpoint()
