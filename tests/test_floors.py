@@ -67,6 +67,6 @@ def test_a_floor_is_not_above_what_the_other_tests_run_with(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_the_environment_is_the_one_it_is_taken_for(name: str) -> None:
-    """With ``FLOORS`` set, as `make test-floors` does, the lowest versions are at work; else those of constraints.txt."""
+    """With ``FLOORS`` set, by `make test-floors`, the lowest versions are at work; else those of constraints.txt."""
     expected = FLOORS if os.environ.get("FLOORS") else pins(ROOT / "constraints.txt")
     assert same(version(name), expected[name])
