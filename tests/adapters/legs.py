@@ -125,9 +125,10 @@ class Notice:
 
 
 def _call_soon() -> Callable[[Callable[[], object]], object]:
-    if anyio.lowlevel.current_token().backend_class.__module__.endswith("_trio"):
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
         return trio.lowlevel.current_trio_token().run_sync_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
 
 
 class Flag(Notice):

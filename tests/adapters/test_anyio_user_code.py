@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 import trio.testing
 from anyio import CancelScope
 
@@ -277,7 +278,7 @@ def test_on_a_clock_that_jumps(shared_server: LocalServer) -> None:
             assert nc.stats.reconnects == 0
 
     clock = trio.testing.MockClock(autojump_threshold=0.05)
-    anyio.run(main, backend="trio", backend_options={"clock": clock})
+    trio.run(main, clock=clock)
 
 
 async def test_callbacks_that_raise_are_logged_few_times(url: str, caplog: pytest.LogCaptureFixture) -> None:

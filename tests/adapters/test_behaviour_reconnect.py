@@ -77,6 +77,7 @@ async def test_default_options_survive_a_kill_and_a_restart(
             assert [(await one.next(timeout=5)).data for _ in range(200)] == numbers(200)
         await client.flush()
         assert sub.pending == (0, 0)
+        await log.wait(Reconnected)
         assert log.names[0] == "Connected"
         assert log.names[1] == "Disconnected"
         assert set(log.names[2:-1]) == {"Reconnecting"}
