@@ -211,9 +211,10 @@ class Client:
     ) -> Subscription:
         """Subscribe, at once: the result may be awaited, entered with ``async with``, or iterated over.
 
-        ``callback``, a function or an ``async def``, is called with one message at a time, in order; what it raises is
-        logged. ``max_msgs``: end after that many messages. A subscription at its pending limits (default: the options',
-        0: none) drops new messages and reports `SlowConsumer`.
+        ``callback``, a function or an ``async def``, is called with one message at a time, in order, in a copy of this
+        call's context (`contextvars`); what it raises is logged. ``max_msgs``: end after that many messages. A
+        subscription at its pending limits (default: the options', 0: none) drops new messages and reports
+        `SlowConsumer`.
 
         Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """

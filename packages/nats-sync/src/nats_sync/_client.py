@@ -277,8 +277,9 @@ class Client:
         """Subscribe, at once: the result may be entered with ``with``, or iterated over.
 
         ``callback`` is called with one message at a time, in order, by one of at most 32 threads that all callbacks of
-        the client share; what it raises is logged. ``max_msgs``: end after that many messages. A subscription at its
-        pending limits (default: the options', 0: none) drops new messages and reports `SlowConsumer`.
+        the client share, in a copy of this call's context (`contextvars`); what it raises is logged. ``max_msgs``: end
+        after that many messages. A subscription at its pending limits (default: the options', 0: none) drops new
+        messages and reports `SlowConsumer`.
 
         Raises `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """

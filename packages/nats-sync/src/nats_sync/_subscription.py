@@ -24,6 +24,8 @@ from ._message import Message
 from ._waiter import Waiter, complete_all, remaining
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from ._client import Client
     from ._pump import Pump
 
@@ -43,6 +45,7 @@ class Subscription:
 
     __slots__ = (
         "_client",
+        "_context",
         "_drainers",
         "_handler",
         "_handler_thread",
@@ -61,6 +64,12 @@ class Subscription:
         self._pump = pump
         self._state = state
         self._handler = handler
+        self._context: Context | None = None
+        """Of the callback: workers are shared, and what it sets must not be seen by other callbacks."""
+        if handler is not None:
+            from contextvars import copy_context  # not needed by those who iterate
+
+            self._context = copy_context()
         self._queue: deque[Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
         self._queued = _NONE_QUEUED
@@ -292,6 +301,11 @@ class Subscription:
 
         Whether there may be more.
         """
+        context = self._context
+        assert context is not None  # it has a callback
+        return context.run(self._handle_messages, limit)
+
+    def _handle_messages(self, limit: int) -> bool:
         handler = self._handler
         assert handler is not None  # it has a worker
         client = self._client
