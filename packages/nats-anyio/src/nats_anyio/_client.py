@@ -261,9 +261,10 @@ class Client:
         """Subscribe, at once: the result may be awaited, entered with ``async with``, or iterated over.
 
         Held by nobody, it ends. ``callback``, a function or an ``async def``, is called with one message at a time, in
-        order; what it raises is logged. With ``concurrency`` up to so many calls (1024 at most) run at once, begun in
-        order. ``max_msgs``: end after that many messages. A subscription at its pending limits (default: the options',
-        0: none) drops new messages and reports `SlowConsumer`.
+        order, in a copy of this call's context (`contextvars`); what it raises is logged. With ``concurrency`` up to so
+        many calls (1024 at most) run at once, begun in order, each in one of as many copies. ``max_msgs``: end after
+        that many messages. A subscription at its pending limits (default: the options', 0: none) drops new messages and
+        reports `SlowConsumer`.
 
         Raises `InvalidSubjectError`, `ValueError`, `TypeError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """

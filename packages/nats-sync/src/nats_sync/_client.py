@@ -47,7 +47,8 @@ class Client:
     Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
     A `KeyboardInterrupt` in a call that waits ends the call and leaves the client usable; one in the midst of a write
     may cost the connection, not what was published before. A client that is neither closed nor drained lives until the
-    interpreter ends: its threads hold it. In a forked child it is closed.
+    interpreter ends: its threads hold it. It is closed then, what was published gets 0.5 s to be written, and a warning
+    in the log says how much was not. In a forked child it is closed.
     """
 
     def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
@@ -283,9 +284,10 @@ class Client:
         """Subscribe, at once: the result may be entered with ``with``, or iterated over. Held by nobody, it ends.
 
         ``callback`` is called with one message at a time, in order, by one of at most 32 threads that all callbacks of
-        the client share; what it raises is logged. With ``concurrency`` up to so many calls (1024 at most) run at once,
-        begun in order, in as many threads more. ``max_msgs``: end after that many messages. A subscription at its
-        pending limits (default: the options', 0: none) drops new messages and reports `SlowConsumer`.
+        the client share, in a copy of this call's context (`contextvars`); what it raises is logged. With
+        ``concurrency`` up to so many calls (1024 at most) run at once, begun in order, in as many threads more and each
+        in a copy of its own. ``max_msgs``: end after that many messages. A subscription at its pending limits (default:
+        the options', 0: none) drops new messages and reports `SlowConsumer`.
 
         Raises `InvalidSubjectError`, `ValueError`, `TypeError` (for an ``async def`` too: nats_anyio is for those),
         `ConnectionDrainingError`, `ConnectionClosedError`.

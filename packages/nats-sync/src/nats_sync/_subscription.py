@@ -25,6 +25,8 @@ from ._message import Message
 from ._waiter import Waiter, complete_all, remaining
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from ._client import Client
     from ._pump import Pump
 
@@ -45,6 +47,7 @@ class Subscription:
     __slots__ = (
         "__weakref__",
         "_client",
+        "_context",
         "_drainers",
         "_handling",
         "_pump",
@@ -61,6 +64,12 @@ class Subscription:
         self._pump = pump
         self._state = state
         self._handling = handling
+        self._context: Context | None = None
+        """Of the callback: workers are shared, and what it sets must not be seen by other callbacks."""
+        if handling is not None:
+            from contextvars import copy_context  # not needed by those who iterate
+
+            self._context = copy_context()
         self._queue: deque[Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
         self._queued = _NONE_QUEUED
@@ -300,8 +309,14 @@ class Subscription:
 
     def handle_messages(self, limit: int) -> bool:
         """By a worker: give up to so many messages to the callback, one after the other. Whether there may be more."""
-        handling = self._handling
+        handling, context = self._handling, self._context
         assert handling is not None  # it has a worker
+        assert context is not None  # it has a callback
+        if handling.concurrency > 1:
+            context = context.copy()  # one can be entered by one thread only
+        return context.run(self._handle_messages, handling, limit)
+
+    def _handle_messages(self, handling: Handling, limit: int) -> bool:
         handler = handling.handler
         client = self._client
         handling.threads.add(get_ident())

@@ -16,6 +16,7 @@ from nats_proto.errors import ConnectionClosedError
 from ._callbacks import Callbacks
 from ._delays import Delays
 from ._dispatch import Dispatcher
+from ._exit import close_at_exit
 from ._perform import Performer
 from ._pump import NOBODY, Pump, ended_session
 from ._reader import Reader
@@ -32,7 +33,8 @@ LAST_MOMENT: Final = 0.1
 class Threads:
     """Reader, writer, and what tells events to the log and ``on_event``; and the workers, which the callbacks start.
 
-    All are daemons: an interpreter that ends does not wait for a client that nobody closed.
+    All are daemons: an interpreter that ends does not wait for a client that nobody closed, but half a second for what
+    it has published.
     """
 
     def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
@@ -61,6 +63,7 @@ class Threads:
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
+        close_at_exit(pump)
 
     def start(self) -> None:
         """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
