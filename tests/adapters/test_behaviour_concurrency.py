@@ -234,19 +234,19 @@ async def test_others_are_not_starved(leg: Leg, url: str) -> None:
 @pytest.mark.parametrize("wrong", [0, -1, 1025, 10**400])
 async def test_a_concurrency_out_of_bounds_is_refused(leg: Leg, url: str, wrong: int) -> None:
     async with leg.connect(url) as client:
-        with pytest.raises(ValueError, match="^concurrency must be from 1 to 1024: "):
+        with pytest.raises(ValueError, match=r"^concurrency must be from 1 to 1024: "):
             await client.subscribe("a", callback=print, concurrency=wrong)
 
 
 @pytest.mark.parametrize("wrong", [True, None, "2", 2.0, float("nan"), Fraction(2)])
 async def test_a_concurrency_that_is_no_number_is_refused(leg: Leg, url: str, wrong: object) -> None:
     async with leg.connect(url) as client:
-        with pytest.raises(TypeError, match="^concurrency must be int, not "):
+        with pytest.raises(TypeError, match=r"^concurrency must be int, not "):
             await client.subscribe("a", callback=print, concurrency=wrong)
 
 
 async def test_without_a_callback_there_is_nothing_to_run_at_once(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client:
-        with pytest.raises(ValueError, match="^concurrency must be 1 without a callback: "):
+        with pytest.raises(ValueError, match=r"^concurrency must be 1 without a callback: "):
             await client.subscribe("a", concurrency=2)
         await (await client.subscribe("a", callback=print, concurrency=1024)).unsubscribe()

@@ -11,7 +11,7 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, LocalProtocolError
 
 from ._client import Client
@@ -33,9 +33,10 @@ def connect(
     ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
     together as ``options``.
 
-    Raises `InvalidURLError`, `ConfigurationError`; entering the block raises `NoServersError`, with what each server
-    said, when none could be used. Leaving it closes without draining: await `Client.drain` first when messages still
-    wait to be handled. What is raised inside the block comes out as it is.
+    Raises `InvalidURLError`, `ConfigurationError`, `TypeError` for a name that is no option; entering the block
+    raises `NoServersError`, with what each server said, when none could be used. Leaving it closes without
+    draining: await `Client.drain` first when messages still wait to be handled. What is raised inside the block
+    comes out as it is.
     """
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # no traceback that prints local variables has a secret
@@ -114,13 +115,10 @@ def _prepare(
 ) -> tuple[Session[Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     try:
-        if options is None:
-            options = ConnectOptions(**fields)
-        elif fields:
-            return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
-        if not isinstance(options, ConnectOptions):
-            return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
-        return Session(options, servers, rng=random.SystemRandom(), message_type=Message), options
+        checked = read_options(options, fields)
+        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=True)) is not None:
+            return ConfigurationError(f"on_event: {wrong}")
+        return Session(checked, servers, rng=random.SystemRandom(), message_type=Message), checked
     except Exception as error:
         return error.with_traceback(None)
 

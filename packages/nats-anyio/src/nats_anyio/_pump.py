@@ -324,7 +324,7 @@ class Pump:
     # --- tasks that run user code ------------------------------------------------------------------------------------
 
     def serve(self, sub: Subscription, handling: Handling) -> None:
-        """Run what calls a callback beside the other tasks: one worker, or one that starts some when they are needed."""
+        """Run what calls a callback beside the other tasks: one worker, or who starts some when they are needed."""
         assert self._tasks is not None  # there is no subscription before the root runs
         if handling.concurrency == 1:
             self.start_worker(sub, handling, stays=True)

@@ -31,6 +31,8 @@ from nats_proto import (
     SlowConsumer,
 )
 
+from ._handling import close_coroutine
+
 if TYPE_CHECKING:
     from ._pump import Pump
 
@@ -56,6 +58,8 @@ class Dispatcher:
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = True
         self._dropped = 0
+        self._told = False
+        """The log says that ``on_event`` returns what nobody awaits."""
         self._lines_since = -1.0
         self._lines = 0
         self._lines_left_out = 0
@@ -86,7 +90,10 @@ class Dispatcher:
         self._log_event(event)
         if self._on_event is not None:
             try:
-                self._on_event(event)
+                unawaited = close_coroutine(self._on_event(event))
+                if unawaited is not None and not self._told:
+                    self._told = True
+                    raise unawaited
             except BaseException as error:
                 self.log_failure(f"on_event raised for {type(event).__name__}", error)
 
