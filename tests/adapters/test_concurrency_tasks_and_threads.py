@@ -48,6 +48,38 @@ async def test_tasks_are_started_for_messages_and_end_without(server: LocalServe
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("end", ["drain", "maximum"])
+async def test_no_task_is_left_of_a_subscription_that_ended_with_messages_unread(
+    server: LocalServer, anyio_backend: str, end: str
+) -> None:
+    async with nats_anyio.connect(server.url) as nc:
+        go_on = anyio.Event()
+        ended: list[bytes] = []
+
+        async def handle(message: nats_anyio.Message) -> None:
+            await go_on.wait()
+            ended.append(message.data)
+
+        sub = await nc.subscribe("a", callback=handle, concurrency=2)
+        for n in range(7):
+            await nc.publish("a", b"%d" % n)
+        await nc.flush()
+        if end == "maximum":
+            await sub.unsubscribe(7)
+        with anyio.fail_after(15):
+            if end == "drain":
+                with pytest.raises(TimeoutError):
+                    await sub.drain(timeout=0.05)
+            while "CLOSED" not in repr(sub) or sub.pending[0] > 5:
+                await anyio.sleep(0.001)
+            go_on.set()
+            while callback_tasks():
+                await anyio.sleep(0.001)
+        assert sorted(ended) == [b"%d" % n for n in range(7)]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_one_that_is_cancelled_from_within_does_not_stop_the_others(
     server: LocalServer, anyio_backend: str

@@ -31,11 +31,11 @@ PUBLIC = {
 }  # fmt: skip
 
 INTERNAL = {
-    ("nats_sync", "Client"): {"drain_timeout", "publish_now"},
+    ("nats_sync", "Client"): {"drain_timeout", "publish_now", "unsent"},
     ("nats_sync", "Subscription"): {
         "abandon", "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
-    ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now"},
+    ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now", "unsent"},
     ("nats_anyio", "Subscription"): {
         "abandon", "call_workers", "forget_parent", "handler_finished", "next_turn", "next_until", "wake",
     },

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
 from nats_proto import errors
-from nats_proto.errors import NATSError
+from nats_proto.errors import NATSError, NATSTimeoutError
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
 
@@ -74,3 +75,11 @@ def test_fields() -> None:
     refused = errors.PermissionsError("no", text="t", operation="subscribe", subject="s", queue="q")
     assert (refused.text, refused.operation, refused.subject, refused.queue) == ("t", "subscribe", "s", "q")
     assert errors.PermissionsError("no").operation == "publish"
+
+
+def test_a_timeout_tells_its_own_outcome() -> None:
+    usual, unsent = NATSTimeoutError("text"), NATSTimeoutError("text", outcome="failed")
+    assert (usual.outcome, unsent.outcome, NATSTimeoutError.outcome) == ("unknown", "failed", "unknown")
+    assert (str(unsent), unsent.args) == ("text", ("text",))
+    copied = pickle.loads(pickle.dumps(unsent))
+    assert (type(copied), copied.args, copied.outcome) == (NATSTimeoutError, ("text",), "failed")

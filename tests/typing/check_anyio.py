@@ -99,6 +99,10 @@ async def receiving(client: Client) -> None:
 
     _ = assert_type(await client.subscribe("a", callback=handle), Subscription)
     _ = await client.subscribe("a", callback=handle_at_once)
+    _ = await client.subscribe("a", callback=handle, concurrency=8)
+    _ = await client.subscribe("a", "q")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    _ = await client.subscribe("a", cb=handle)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    _ = await client.subscribe("a", concurrency="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _ = await client.subscribe("a", callback=lambda: None)  # type: ignore[arg-type,misc]  # pyright: ignore[reportArgumentType]
 
 

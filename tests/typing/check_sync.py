@@ -84,6 +84,10 @@ def receiving(client: Client) -> None:
 
     assert_type(client.subscribe("a", callback=handle), Subscription)
     client.subscribe("a", callback=lambda message: message.data)
+    client.subscribe("a", callback=handle, concurrency=8)
+    client.subscribe("a", "q")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.subscribe("a", cb=handle)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.subscribe("a", concurrency="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.subscribe("a", callback=lambda: None)  # type: ignore[arg-type,misc]  # pyright: ignore[reportArgumentType]
 
 

@@ -21,6 +21,8 @@ from nats_proto import (
     StatsSnapshot,
     check_concurrency,
     check_timeout,
+    explained,
+    unusable_callback,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -153,10 +155,11 @@ class Client:
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
     ) -> Message:
-        """Send a message and wait for the first answer, for ``timeout`` seconds in all.
+        """Send a message and wait for the first answer, for ``timeout`` seconds in all; above 100 years for ever.
 
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
-        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
+        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
+        waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
         self._pump.check_caller()
         seconds = check_timeout("timeout", timeout)
@@ -166,7 +169,7 @@ class Client:
             with CancelScope(deadline=deadline) as waiting:
                 await self._pump.wait_writable()
             if waiting.cancelled_caught:
-                raise self._timed_out(f"request to {subject!r}", seconds)
+                raise self.unsent(f"request to {subject!r}", seconds)
         pump = self._pump
         try:
             token = pump.session.request(subject, data, headers=headers)
@@ -204,7 +207,8 @@ class Client:
 
         They end ``max_wait`` seconds after the request, after ``max_msgs``, when ``stall`` seconds pass between two of
         them, or with the one for which ``sentinel`` returns True, which is not given. An end by time is no error.
-        Raises `ValueError` for a wait that is not positive or a maximum below 1.
+        It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
+        `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
 
         def collection(now: float) -> RequestMany[Message]:
@@ -247,6 +251,7 @@ class Client:
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
+    @explained
     def subscribe(
         self,
         subject: str,
@@ -270,7 +275,12 @@ class Client:
         """
         self._pump.check_caller()
         check_concurrency(concurrency, has_callback=callback is not None)
-        handling = None if callback is None else Handling(callback, concurrency)
+        handling: Handling | None = None
+        if callback is not None:
+            wrong = unusable_callback(callback, awaits=True)
+            if wrong is not None:
+                raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+            handling = Handling(callback, concurrency)
         state = self._session.subscribe(
             subject,
             queue=queue,
@@ -409,6 +419,14 @@ class Client:
     def drain_timeout(self) -> float:
         """The option ``drain_timeout``."""
         return self._options.drain_timeout
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """The time was up before there was room for it in the outgoing buffer."""
+        return NATSTimeoutError(
+            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
+            f"the client is {self.status.name}",
+            outcome="failed",
+        )
 
     def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
         return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")

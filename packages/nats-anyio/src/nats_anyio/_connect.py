@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope
 from anyio.abc import TaskGroup
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client
@@ -36,10 +36,10 @@ def connect(
     ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
     together as ``options``.
 
-    Raises `InvalidURLError`, `ConfigurationError`; entering the block raises `NoServersError`, with what each server
-    said, when none could be used. Leaving it closes without draining: await `Client.drain` first when messages still
-    wait to be handled. What is raised inside the block comes out as it is. Without a block, as in a framework's hooks
-    for start and stop, use `open`.
+    Raises `InvalidURLError`, `ConfigurationError`, `TypeError` for a name that is no option; entering the block
+    raises `NoServersError`, with what each server said, when none could be used. Leaving it closes without draining:
+    await `Client.drain` first when messages still wait to be handled. What is raised inside the block comes out as it
+    is. Without a block, as in a framework's hooks for start and stop, use `open`.
     """
     prepared = prepare(servers, options, fields)
     del servers, options, fields  # no traceback that prints local variables has a secret
@@ -163,15 +163,12 @@ def prepare(
 ) -> tuple[Session[Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     try:
-        if options is None:
-            options = ConnectOptions(**fields)
-        elif fields:
-            return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
-        if not isinstance(options, ConnectOptions):
-            return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
-        if options.reconnect_delay is not None:
-            options = replace(options, reconnect_delay=Delays(options.reconnect_delay))
-        session = Session(options, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
-        return session, options
+        checked = read_options(options, fields)
+        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=True)) is not None:
+            return ConfigurationError(f"on_event: {wrong}")
+        if checked.reconnect_delay is not None:
+            checked = replace(checked, reconnect_delay=Delays(checked.reconnect_delay))
+        session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        return session, checked
     except Exception as error:
         return error.with_traceback(None)

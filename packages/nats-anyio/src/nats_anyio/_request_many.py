@@ -56,7 +56,8 @@ class Answers:
     async def __anext__(self) -> Message:
         """The next answer.
 
-        Raises `NoRespondersError` when nobody listens, `ConnectionClosedError`, whatever ``publish`` raises for the
+        Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
+        outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
         try:
@@ -77,8 +78,9 @@ class Answers:
     async def _next(self) -> Message | None:
         collection = self._collection
         if collection is None:
-            collection = self._collection = self._make_collection(anyio.current_time())
-            await self._ask(collection)
+            now = anyio.current_time()
+            collection = self._collection = self._make_collection(now)
+            await self._ask(now, collection.deadline)
         while not collection.done and self._inbox is not None:
             message = await self._inbox.next_until(collection.deadline)
             if message is None:
@@ -87,11 +89,13 @@ class Answers:
                 return message
         return None
 
-    async def _ask(self, collection: RequestMany[Message]) -> None:
+    async def _ask(self, now: float, deadline: float) -> None:
         inbox = self._client.new_inbox()
         self._inbox = self._client.subscribe(inbox)
-        with anyio.CancelScope(deadline=collection.deadline):
+        with anyio.CancelScope(deadline=deadline) as waiting:
             await self._client.publish_now(self._subject, self._data, reply=inbox, headers=self._headers)
+        if waiting.cancelled_caught:
+            raise self._client.unsent(f"request_many to {self._subject!r}", deadline - now)
 
     async def _close(self) -> None:
         inbox, self._inbox = self._inbox, None

@@ -295,10 +295,12 @@ class Subscription:
         By a task of its own: where messages arrive, outside of any task, none can be started.
         """
         state = self._state
-        while state.messages or not state.closed:
+        while True:
             wanted = min(handling.concurrency, handling.turns + len(state.messages))
             for _ in range(wanted - handling.workers):
                 self._pump.start_worker(self, handling, stays=False)
+            if state.closed:
+                return  # a worker ends when there are no messages, so what is left has its workers
             await self._wait_for_arrival()
 
     async def next_turn(self, handling: Handling, *, stays: bool) -> Iterator[Message] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import errors as errors
 from ._authentication import Challenge, Credentials
+from ._callables import explained, unusable_callback
 from ._effects import Call, Effect, ReadFile
 from ._events import (
     AdoptSuccessor,
@@ -55,7 +56,7 @@ from ._frames import (
 from ._headers import Headers, HeadersLike, Status
 from ._info import ServerInfo
 from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
-from ._options import ConnectOptionFields, ConnectOptions
+from ._options import ConnectOptionFields, ConnectOptions, read_options
 from ._proxy import Proxy
 from ._publish_many import PublishMany
 from ._request_many import RequestMany
@@ -219,5 +220,8 @@ __all__ = [
     "check_concurrency",
     "check_count",
     "check_timeout",
+    "explained",
     "parse_servers",
+    "read_options",
+    "unusable_callback",
 ]

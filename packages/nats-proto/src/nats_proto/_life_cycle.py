@@ -354,7 +354,9 @@ class LifeCycle(Generic[MessageT]):
         self.status = SessionStatus.CLOSED
         self._settle()
         self._close_error = error
-        self._traffic.fail_requests(self._closed_error("request"))
+        asked = self._closed_error("request")
+        asked.outcome = "unknown"  # unlike one that is refused for the end, it may have reached somebody
+        self._traffic.fail_requests(asked)
         self._traffic.fail_flushes(self._closed_error("flush"))
         for sub in self._traffic.user_subscriptions:
             self._traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))

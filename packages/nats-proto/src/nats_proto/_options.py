@@ -24,7 +24,7 @@ else:
 WebSocketHeaders = Mapping[str, str] | Iterable[tuple[str, str | Secret]]
 WebSocketHeadersSource = WebSocketHeaders | Callable[[str], WebSocketHeaders | Awaitable[WebSocketHeaders]]
 
-__all__ = ["ConnectOptionFields", "ConnectOptions"]
+__all__ = ["ConnectOptionFields", "ConnectOptions", "read_options"]
 
 MiB = 1024 * 1024
 
@@ -221,6 +221,25 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
 
 def _restored(values: dict[str, object]) -> ConnectOptions:
     return ConnectOptions(**values)  # type: ignore[arg-type]  # checked again by the class itself
+
+
+def read_options(options: object, fields: ConnectOptionFields) -> ConnectOptions:
+    """What a client's ``connect`` was given: ready options, or their fields by name.
+
+    Raises `ConfigurationError`; `TypeError` for a name that is none of them, with the one that was probably meant.
+    """
+    if options is None:
+        unknown = [name for name in fields if name not in ConnectOptions.__struct_fields__]
+        if unknown:
+            from ._misuse import unknown_options  # only who needs to be told pays for loading it
+
+            raise unknown_options(unknown, ConnectOptions.__struct_fields__)
+        return ConnectOptions(**fields)
+    if fields:
+        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+    if not isinstance(options, ConnectOptions):
+        raise ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+    return options
 
 
 _REPLACED_BY_AUTH: Final = ("user", "password", "token", "nkey_seed", "credentials")

@@ -4,12 +4,13 @@ Both clients raise these same classes. Each says what was asked, of whom, and wh
 a secret. ``outcome`` answers the question a caller has to ask before doing the thing again:
 
 * ``"failed"``: it certainly did not happen;
-* ``"unknown"``: it may have happened, the answer is what was lost.
+* ``"unknown"``: it may have happened, the answer is what was lost; or it may yet happen, since what was taken for
+  sending is sent, also after its caller has stopped waiting for the answer.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 __all__ = [
     "AccountAuthenticationExpiredError",
@@ -63,7 +64,7 @@ Outcome = Literal["failed", "unknown"]
 class NATSError(Exception):
     """The root of the tree: ``except NATSError`` catches whatever this family raises."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 # --- what the caller did ---------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class LocalProtocolError(NATSError):
 class RemoteProtocolError(NATSError):
     """The peer sent bytes that are not the NATS protocol, or exceed a bound. The text says which and shows a part."""
 
-    outcome: ClassVar[Outcome] = "unknown"
+    outcome: Outcome = "unknown"
 
 
 class HeaderError(RemoteProtocolError):
@@ -136,7 +137,7 @@ class WebSocketError(RemoteProtocolError):
 class TransportError(NATSError):
     """Dialling, reading or writing failed. ``__cause__`` is what the operating system said."""
 
-    outcome: ClassVar[Outcome] = "unknown"
+    outcome: Outcome = "unknown"
 
 
 class ConnectionLostError(TransportError):
@@ -150,7 +151,7 @@ class StaleConnectionError(ConnectionLostError):
 class TLSError(TransportError):
     """TLS failed: the handshake, or a record later on. The text says what; nothing was ever sent in clear instead."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 class TLSCertificateError(TLSError):
@@ -160,7 +161,7 @@ class TLSCertificateError(TLSError):
 class ProxyError(TransportError):
     """The HTTP proxy did not open a tunnel to the server (RFC 9110, CONNECT). ``status``: its answer, if it had one."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
@@ -178,7 +179,7 @@ class ConnectionDrainingError(NATSError):
 class DefectError(NATSError):
     """The client itself has failed and is closed: a defect in it, not in its use. ``__cause__`` is what was raised."""
 
-    outcome: ClassVar[Outcome] = "unknown"
+    outcome: Outcome = "unknown"
 
 
 class NoServersError(NATSError):
@@ -202,9 +203,16 @@ class NoEchoNotSupportedError(NATSError):
 
 
 class NATSTimeoutError(NATSError, TimeoutError):
-    """An operation took longer than its caller allowed. The text names operation, subject, seconds and status."""
+    """An operation took longer than its caller allowed. The text names operation, subject, seconds and status.
 
-    outcome: ClassVar[Outcome] = "unknown"
+    ``outcome`` is ``"failed"`` for one that was never begun: there was no room for it in the outgoing buffer.
+    """
+
+    outcome: Outcome = "unknown"
+
+    def __init__(self, *args: object, outcome: Outcome = "unknown") -> None:
+        super().__init__(*args)
+        self.outcome = outcome
 
 
 class NoRespondersError(NATSError):
@@ -229,7 +237,7 @@ class SubscriptionClosedError(NATSError):
 class ServerError(NATSError):
     """A ``-ERR`` of the server. ``text`` is what it said, in its own case, without the quotes."""
 
-    outcome: ClassVar[Outcome] = "unknown"
+    outcome: Outcome = "unknown"
 
     def __init__(self, message: str, *, text: str = "") -> None:
         super().__init__(message)
@@ -239,13 +247,13 @@ class ServerError(NATSError):
 class MaxConnectionsError(ServerError):
     """The server or the account has as many connections as it allows. Worth trying again later."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 class ThrottledError(ServerError):
     """The server accepts connections more slowly for now. Worth trying again later."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 class MaxPayloadViolationError(ServerError):
@@ -265,7 +273,7 @@ class PermissionsError(ServerError):
     subscription's number, where the server told it: when a permission was withdrawn while it was used.
     """
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
     def __init__(
         self,
@@ -287,13 +295,13 @@ class PermissionsError(ServerError):
 class AuthenticationTimeoutError(ServerError):
     """The server waited too long for CONNECT. Worth trying again: the network was slow."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 class AuthenticationError(ServerError):
     """The server does not accept who we say we are. The same one twice in a row drops the server from the pool."""
 
-    outcome: ClassVar[Outcome] = "failed"
+    outcome: Outcome = "failed"
 
 
 class AuthorizationError(AuthenticationError):

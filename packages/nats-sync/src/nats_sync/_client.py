@@ -19,6 +19,8 @@ from nats_proto import (
     StatsSnapshot,
     check_concurrency,
     check_timeout,
+    explained,
+    unusable_callback,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -137,8 +139,11 @@ class Client:
         reply: str | None = None,
         headers: HeadersLike | None = None,
         deadline: float | None = None,
-    ) -> None:
-        """`publish`, written by the calling thread if nobody else is writing: an answer is waited for."""
+    ) -> bool:
+        """`publish`, written by the calling thread if nobody else is writing: an answer is waited for.
+
+        False, and nothing was sent, when there was no room until ``deadline`` (absolute).
+        """
         pump = self._pump
         mine = self._writer.is_mine
         claimed = False
@@ -146,24 +151,28 @@ class Client:
             while True:
                 with pump.lock:
                     session = pump.session
-                    if session.writable or (deadline is not None and monotonic() >= deadline):
+                    if session.writable:
                         session.publish(subject, data, reply=reply, headers=headers)
                         claimed = self._writer.claim()
                         break
+                if deadline is not None and monotonic() >= deadline:
+                    return False
                 pump.wait_writable(deadline)
             if claimed:
                 self._writer.write_now()
         finally:
             if not mine:
                 self._writer.hand_over()
+        return True
 
     def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
     ) -> Message:
-        """Send a message and wait for the first answer, for ``timeout`` seconds in all.
+        """Send a message and wait for the first answer, for ``timeout`` seconds in all; above 100 years for ever.
 
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
-        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises.
+        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
+        waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
         seconds = check_timeout("timeout", timeout)
         pump = self._pump
@@ -185,7 +194,7 @@ class Client:
                         break
                 pump.wait_writable(deadline)
                 if monotonic() >= deadline:
-                    raise self._timed_out(f"request to {subject!r}", seconds)
+                    raise self.unsent(f"request to {subject!r}", seconds)
             if claimed:
                 self._writer.write_now()
             if lead is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
@@ -223,7 +232,8 @@ class Client:
 
         They end ``max_wait`` seconds after the request, after ``max_msgs``, when ``stall`` seconds pass between two of
         them, or with the one for which ``sentinel`` returns True, which is not given. An end by time is no error.
-        Raises `ValueError` for a wait that is not positive or a maximum below 1.
+        It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
+        `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
 
         def collection(now: float) -> RequestMany[Message]:
@@ -270,6 +280,7 @@ class Client:
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
+    @explained
     def subscribe(
         self,
         subject: str,
@@ -293,7 +304,12 @@ class Client:
         `ConnectionDrainingError`, `ConnectionClosedError`.
         """
         check_concurrency(concurrency, has_callback=callback is not None)
-        handling = None if callback is None else Handling(callback, concurrency)
+        handling: Handling | None = None
+        if callback is not None:
+            wrong = unusable_callback(callback, awaits=False)
+            if wrong is not None:
+                raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+            handling = Handling(callback, concurrency)
         pump = self._pump
         with pump.lock:
             state = pump.session.subscribe(
@@ -418,6 +434,14 @@ class Client:
     def drain_timeout(self) -> float:
         """The option ``drain_timeout``."""
         return self._options.drain_timeout
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """The time was up before there was room for it in the outgoing buffer."""
+        return NATSTimeoutError(
+            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
+            f"the client is {self.status.name}",
+            outcome="failed",
+        )
 
     def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
         return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")

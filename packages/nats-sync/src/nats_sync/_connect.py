@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
-from nats_proto import ConnectOptionFields, ConnectOptions
+from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
@@ -35,8 +35,8 @@ def connect(
     ``reconnect_delay`` is called by a thread of the client when a round through the servers begins, before it is known
     whether there will be another; it may use the client, but for what waits for a connection.
 
-    Raises `InvalidURLError`, `ConfigurationError`; `NoServersError`, with what each server said, when none could be
-    used. Nothing is left then.
+    Raises `InvalidURLError`, `ConfigurationError`, `TypeError` for a name that is no option; `NoServersError`, with
+    what each server said, when none could be used. Nothing is left then.
     """
     # A program that only imports the package, to print its help, does not pay for what keeps a connection.
     from ._threads import Threads
@@ -81,21 +81,18 @@ def _prepare(
     from nats_proto import Session
 
     try:
-        if options is None:
-            options = ConnectOptions(**fields)
-        elif fields:
-            return ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
-        if not isinstance(options, ConnectOptions):
-            return ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+        checked = read_options(options, fields)
+        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=False)) is not None:
+            return ConfigurationError(f"on_event: {wrong}")
         delays: Delays | None = None
-        if options.reconnect_delay is not None:
+        if checked.reconnect_delay is not None:
             from ._delays import Delays
 
-            delays = Delays(options.reconnect_delay)
+            delays = Delays(checked.reconnect_delay)
             from dataclasses import replace
 
-            options = replace(options, reconnect_delay=delays)
-        session = Session(options, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
-        return session, options, delays
+            checked = replace(checked, reconnect_delay=delays)
+        session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        return session, checked, delays
     except Exception as error:
         return error.with_traceback(None)

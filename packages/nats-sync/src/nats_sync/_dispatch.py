@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine
 
+from ._handling import close_coroutine
+
 if TYPE_CHECKING:
     from ._pump import Pump
 
@@ -41,6 +43,8 @@ class Dispatcher:
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
         """Around what the log counts, not around writing."""
+        self._told_unawaited = False
+        """The log says that ``on_event`` returns what nobody awaits."""
         self._told_end = False
         self._teller: threading.Thread | None = None
         """The thread that calls ``on_event``."""
@@ -70,7 +74,10 @@ class Dispatcher:
             event = self._to_tell.next()
             self._told_end = isinstance(event, Closed)
             try:
-                self._on_event(event)
+                unawaited = close_coroutine(self._on_event(event))
+                if unawaited is not None and not self._told_unawaited:
+                    self._told_unawaited = True
+                    raise unawaited
             except BaseException as error:
                 self.log_failure(f"on_event raised for {type(event).__name__}", error)
             dropped = self._to_tell.dropped()

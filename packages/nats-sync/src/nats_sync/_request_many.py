@@ -54,7 +54,8 @@ class Answers:
     def __next__(self) -> Message:
         """The next answer.
 
-        Raises `NoRespondersError` when nobody listens, `ConnectionClosedError`, whatever ``publish`` raises for the
+        Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
+        outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
         try:
@@ -76,12 +77,15 @@ class Answers:
     def _next(self) -> Message | None:
         collection = self._collection
         if collection is None:
-            collection = self._collection = self._make_collection(monotonic())
+            now = monotonic()
+            collection = self._collection = self._make_collection(now)
             inbox = self._client.new_inbox()
             self._inbox = self._client.subscribe(inbox)
-            self._client.publish_now(
-                self._subject, self._data, reply=inbox, headers=self._headers, deadline=collection.deadline
-            )
+            deadline = collection.deadline
+            if not self._client.publish_now(
+                self._subject, self._data, reply=inbox, headers=self._headers, deadline=deadline
+            ):
+                raise self._client.unsent(f"request_many to {self._subject!r}", deadline - now)
         while not collection.done and self._inbox is not None:
             message = self._inbox.next_until(collection.deadline)
             if message is None:

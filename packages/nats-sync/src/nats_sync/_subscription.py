@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
-from ._handling import Handling
+from ._handling import Handling, close_coroutine
 from ._message import Message
 from ._waiter import Waiter, complete_all, remaining
 
@@ -324,7 +324,10 @@ class Subscription:
             for message in _taking(self._state.messages, limit):
                 message.client = client
                 try:
-                    handler(message)
+                    result = handler(message)
+                    if result is not None and (unawaited := close_coroutine(result)) is not None and not handling.told:
+                        handling.told = True
+                        raise unawaited
                 except BaseException as error:
                     what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
                     self._pump.dispatcher.log_failure(what, error)
