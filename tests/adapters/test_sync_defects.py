@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from nats_proto import Closed, Credentials, LifecycleEvent, Session, SessionStatus
+from nats_proto import Closed, Credentials, LifecycleEvent, ServersDiscovered, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError, NATSTimeoutError
 from nats_sync import Client, Message
 from nats_sync._dial import Dialler
-from nats_sync._dispatch import Dispatcher
 from nats_sync._perform import Performer
 from nats_sync._pump import Pump
 from nats_sync._reader import Reader
@@ -28,7 +27,7 @@ from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler
 
 __all__ = ["log_handler"]
 
-Plant = tuple[type, str]
+Plant = tuple[object, str]
 
 PLANTS: dict[str, Plant] = {
     "reader": (Reader, "_step"),
@@ -302,13 +301,16 @@ def test_a_defect_in_a_worker(
         waiting.check(defect, errors)
 
 
-def test_a_defect_in_the_dispatcher(
-    server: LocalServer, monkeypatch: pytest.MonkeyPatch, errors: list[logging.LogRecord]
+@pytest.mark.parametrize("queue", ["_to_log", "_to_tell"], ids=["log", "on_event"])
+def test_a_defect_in_a_dispatcher(
+    queue: str, server: LocalServer, monkeypatch: pytest.MonkeyPatch, errors: list[logging.LogRecord]
 ) -> None:
     waiting = Waiting(server)
     defect = ZeroDivisionError("planted")
-    with planted(monkeypatch, (Dispatcher, "_next"), defect=defect):
-        waiting.client._pump.dispatcher._wakes.put(None)
+    pump = waiting.client._pump
+    with planted(monkeypatch, (getattr(pump.dispatcher, queue), "dropped"), defect=defect):
+        with pump.lock:
+            pump.dispatcher.add(ServersDiscovered(servers=("nats://some:4222",)))
         eventually(lambda: waiting.client._pump.closed)
         waiting.check(defect, errors)
 
@@ -394,4 +396,4 @@ def test_close_ends_a_client_whose_session_cannot_be_closed(
 
 def test_the_threads_are_all_looked_at() -> None:
     """Whoever adds a thread adds a test of what a defect in it does."""
-    assert set(Threads.__init__.__code__.co_names) >= {"_dispatch", "run", "Callbacks", "Performer"}
+    assert set(Threads.__init__.__code__.co_names) >= {"_guard", "run", "run_on_event", "Callbacks", "Performer"}
