@@ -281,8 +281,7 @@ class LifeCycle(Generic[MessageT]):
         """It has come to its end, whatever that is."""
         if self.successor is successor:
             self.successor = None
-        if self._traffic.successor is successor:
-            self._traffic.successor = None
+            self._traffic.handover = None
 
     def adopt(self, successor: Successor[MessageT], now: float) -> Connection:
         """The successor's connection is the connection from now on, and nothing was lost on the way."""

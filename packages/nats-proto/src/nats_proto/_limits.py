@@ -22,7 +22,7 @@ __all__ = [
 
 MAX_SECONDS: Final = 100 * 365.25 * 86400.0
 """A hundred years, the longest time that an option may be: added to any clock, and multiplied by what a back-off grows
-to, it is still exact to the microsecond, and no program waits for longer. A call that may waits for ever."""
+to, it is still exact to the microsecond, and no program waits for longer. A call given more waits for ever."""
 MAX_COUNT: Final = 2**63 - 1
 """The most messages, or bytes, that can be asked for: what servers count in."""
 MAX_CONCURRENCY: Final = 1024

@@ -523,25 +523,25 @@ class Session(Generic[MessageT]):
         traffic = self._traffic
         deliver = traffic.subs.deliver
         successor = self._life.successor
-        overlapping = successor is not None and successor.overlapping
-        if successor is not None and overlapping:
-            deliver = successor.deliver
+        overlap = successor.overlap if successor is not None else None
+        if overlap is not None:
+            deliver = overlap.deliver
         inbox_sid = traffic.inbox.sid
         for event in connection.runs_received():
             if isinstance(event, message_type):
-                if event.sid == inbox_sid and not overlapping:
+                if event.sid == inbox_sid and overlap is None:
                     traffic.receive_reply(event)
                 elif (noteworthy := deliver(event)) is not None:
                     traffic.announce_messages()
                     self._events.add(noteworthy)
             elif isinstance(event, Run):
-                self._take_run(event, deliver, one_by_one=overlapping)
+                self._take_run(event, deliver, one_by_one=overlap is not None)
             else:
                 traffic.announce_messages()
                 self._handle_control(event, now)
                 if self._link.connection is not connection:
                     break  # it was given up over this event: what came behind it is not heard any more
-        if successor is not None and overlapping:
+        if successor is not None and overlap is not None:
             successor.check_overlap(now)
         self._life.migrate(now)
 

@@ -12,7 +12,7 @@ Whoever leaves it before there is another connection loses what is published mea
     (gone) ◀─`LINGER`─ LINGERING ◀─the adapter has it─ PARTED ◀─PONG of the old─ PARTING
 
     JOINING    every subscription is sent to the new server, and a PING behind them
-    SETTLING   the other servers of the cluster hear of it; both connections deliver (`_overlap` says what is given)
+    SETTLING   the other servers of the cluster hear of it; both connections deliver (`_handover` says what is given)
     PARTING    the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
                published waits, for one round trip
     PARTED     the old connection is gone; the transport of the new one becomes the transport
@@ -47,19 +47,18 @@ from ._events import (
     OpenSuccessor,
     Perform,
     ServerErrorReceived,
-    SlowConsumer,
-    SubscriptionClosed,
 )
 from ._frames import Message
+from ._handover import Handover
 from ._info import ServerInfo
 from ._link import LAME_DUCK_GRACE, Link, chained
 from ._options import ConnectOptions
-from ._overlap import Overlap
 from ._pool import Attempt
 from ._round_trips import LAST_TOKEN
+from ._run import Run
 from ._server import Server
 from ._server_errors import name_server
-from ._subscription import MessageT, SubscriptionState
+from ._subscription import MessageT
 from .errors import (
     ConnectionLostError,
     LocalProtocolError,
@@ -104,21 +103,17 @@ class Successor(Generic[MessageT]):
     __slots__ = (
         "_attempt",
         "_connection",
-        "_counts",
         "_due",
         "_events",
+        "_handover",
         "_info",
-        "_later",
         "_life",
         "_link",
         "_lost",
         "_message_type",
         "_old_is_done",
         "_options",
-        "_out",
-        "_overlap",
         "_state",
-        "_told",
         "_traffic",
         "_unreported",
     )
@@ -151,21 +146,14 @@ class Successor(Generic[MessageT]):
 
     def _reset(self) -> None:
         """For another attempt."""
-        self._out: list[bytes] = []
-        """Subscriptions, on their way to the new server."""
         self._unreported = 0
         """Bytes given to its transport, and not yet accepted as far as we know."""
-        self._told: set[int] = set()
-        """The sids that the new server knows, or will when it has read all."""
-        self._later: dict[int, bool] = {}
-        """Those subscribed (True) and unsubscribed in the outbox: it hears of them when it is the only one."""
+        self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
+        self._traffic.handover = None
         self._old_is_done = False
         """The old connection has answered the PING behind its last UNSUB."""
         self._lost = False
         """It was lost before that, and what waited to be written was cut."""
-        self._counts: dict[int, int] = {}
-        """Messages that it has sent, by sid: its maxima count from its SUB on."""
-        self._overlap: Overlap[MessageT] = Overlap()
 
     # --- what others want to know ------------------------------------------------------------------------------------
 
@@ -190,9 +178,9 @@ class Successor(Generic[MessageT]):
         return _State.PARTING <= self._state <= _State.PARTED
 
     @property
-    def overlapping(self) -> bool:
-        """What the session's own connection delivers has to go through `deliver`."""
-        return _State.JOINING <= self._state <= _State.LINGERING
+    def overlap(self) -> Handover[MessageT] | None:
+        """Through what the session's own connection has to deliver, because another delivers, or did, the same."""
+        return self._handover if _State.JOINING <= self._state <= _State.LINGERING else None
 
     # --- the pump ----------------------------------------------------------------------------------------------------
 
@@ -233,7 +221,7 @@ class Successor(Generic[MessageT]):
         connection = self._connection
         if connection is None or self._state > _State.PARTED:
             return []
-        out, self._out = self._out, []
+        out, self._handover.out = self._handover.out, []
         own = connection.own_data() if self._state < _State.PARTED else []
         pieces = connection.wrap([*own, *out])
         self._unreported += sum(map(len, pieces))
@@ -367,19 +355,21 @@ class Successor(Generic[MessageT]):
         connection = self._connection
         if connection is None:
             return
-        for event in connection.events_received():
+        for event in connection.runs_received():
             self._take(event, now)
             if self._connection is not connection:
                 break
-        if self._overlap.exceeds(1):
-            self._hurry(now)
+        self.check_overlap(now)
         self._traffic.announce_messages()
 
-    def _take(self, event: ConnectionEvent, now: float) -> None:
+    def _take(self, event: ConnectionEvent | Run, now: float) -> None:
         match event:
+            case Run():
+                for message in event.messages:
+                    self._take(message, now)
             case Message():
                 if isinstance(event, self._message_type):
-                    self._receive(event)
+                    self._handover.receive(event)
             case EffectWanted(effect=effect):
                 self._link.commands.append(Perform(effect, successor=True))
             case InfoReceived(info=info):
@@ -416,84 +406,21 @@ class Successor(Generic[MessageT]):
         assert self._connection is not None  # it has just said something
         self._state = _State.JOINING
         self._due = now + self._options.connect_timeout
-        traffic = self._traffic
-        traffic.successor = self
-        traffic.inbox.subscribed = traffic.inbox.sid is not None
-        for sub in traffic.subs:
-            sub.denied = None
-            self.subscribed(sub)
-        self._out.append(PING)
+        self._handover.begin()
+        self._handover.out.append(PING)
         self._connection.pings_taken([LAST_TOKEN])
 
-    def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
-        """There is a subscription that the new server has to know."""
-        if _State.JOINING <= self._state < _State.PARTING and not sub.draining:
-            self._out.append(self._traffic.encoder.subscribe(sub.subject, sub.queue, sub.sid))
-            self._told.add(sub.sid)
-        elif self._state >= _State.PARTING:
-            self._later[sub.sid] = True
-
-    def unsubscribed(self, sid: int) -> None:
-        """It need not know this one any more."""
-        if _State.JOINING <= self._state < _State.PARTING:
-            if sid in self._told:
-                self._told.discard(sid)
-                self._out.append(self._traffic.encoder.unsubscribe(sid))
-        elif self._state >= _State.PARTING:
-            self._later[sid] = False
-
-    def _receive(self, message: MessageT) -> None:
-        """A message of the new connection, before it is the session's."""
-        sid = message.sid
-        self._counts[sid] = self._counts.get(sid, 0) + 1
-        sub = self._traffic.subs.get(sid)
-        if sub is None:
+    def check_overlap(self, now: float) -> None:
+        """After either connection has delivered: one that is so far behind the other costs too much memory."""
+        overlap = self._handover.overlap
+        if not overlap.exceeds(1):
             return
-        if sid == self._traffic.inbox.sid:
-            self._take_reply(message)
-        elif sub.queue is not None:
-            self._give(message)  # a group's message goes to one member, so there is no copy
-        else:
-            self._overlap.of_new(message)
-
-    def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
-        """As the table's: for a message of the session's own connection, the old one and later the new one."""
-        if message.sid == self._traffic.inbox.sid:
-            self._take_reply(message)
-            return None
-        sub = self._traffic.subs.get(message.sid)
-        if sub is not None and sub.queue is None:
-            if self._state < _State.LINGERING:
-                self._overlap.of_old(message)
-            elif self._overlap.is_copy(message):
-                sub.received_before -= 1  # its server has counted it
-                return None
-        return self._traffic.subs.deliver(message)
-
-    def _take_reply(self, message: MessageT) -> None:
-        """Both connections have it; the second one is no reply that nobody has asked for."""
-        if self._traffic.inbox.awaits(message):
-            self._traffic.receive_reply(message)
-
-    def _give(self, message: MessageT) -> None:
-        noteworthy = self._traffic.subs.deliver(message)
-        if noteworthy is not None:
-            self._traffic.announce_messages()
-            self._events.add(noteworthy)
-
-    def _hurry(self, now: float) -> None:
-        """One connection is so far behind that waiting for it takes too much memory."""
         if self._state is _State.SETTLING:
             self._part(now)
         elif self._state is _State.JOINING:
             self._fail(NATSTimeoutError(f"server {self._server} is too far behind to be moved to"), now)
-        elif self._state is _State.PARTING and self._overlap.exceeds(2):
+        elif self._state is _State.PARTING and overlap.exceeds(2):
             self._life.leave_link(now)
-
-    def check_overlap(self, now: float) -> None:
-        """After the session's own connection has delivered."""
-        if self._overlap.exceeds(1) and self._state < _State.LINGERING:
-            self._hurry(now)
 
     # --- leaving the old one -----------------------------------------------------------------------------------------
 
@@ -503,9 +430,8 @@ class Successor(Generic[MessageT]):
             return
         self._state = _State.PARTING
         self._due = now + LAME_DUCK_GRACE
-        encoder = self._traffic.encoder
-        goodbyes = [encoder.unsubscribe(sub.sid) for sub in self._traffic.subs if not sub.draining]
-        old.say(b"".join([*goodbyes, PING]), LAST_TOKEN)
+        self._handover.committed = True
+        old.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN)
 
     def old_said_all(self) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
@@ -514,7 +440,7 @@ class Successor(Generic[MessageT]):
 
     def written(self) -> None:
         """Bytes were accepted by one of the transports: perhaps the old connection has nothing more to do."""
-        if self._state is not _State.PARTING or not self._old_is_done or self._unreported or self._out:
+        if self._state is not _State.PARTING or not self._old_is_done or self._unreported or self._handover.out:
             return
         if self._traffic.outbox.reported:  # the PONG may be quicker than the report of what it answers
             self._state = _State.PARTED
@@ -523,7 +449,7 @@ class Successor(Generic[MessageT]):
 
     def old_lost(self) -> None:
         """The old connection is gone: the new one takes its place now."""
-        self._lost = True
+        self._lost = self._handover.committed = True
         self._state = _State.PARTED
         self._due = None
         self._link.commands.append(AdoptSuccessor())
@@ -534,35 +460,17 @@ class Successor(Generic[MessageT]):
         """The adapter has its transport as the transport. `LocalProtocolError` when it was not told to."""
         if self._state is not _State.PARTED or self._connection is None or self._attempt is None or self._info is None:
             raise LocalProtocolError("transport_adopted: no successor was to be adopted")
-        if self._unreported or self._out:
+        if self._unreported or self._handover.out:
             raise LocalProtocolError("transport_adopted: what the successor gave to be written comes first")
         return self._connection, self._attempt, self._info
 
     def operations(self) -> list[bytes]:
-        """What the new server has to be told about subscriptions before anything else, now that it is the only one."""
-        subs, encoder, told = self._traffic.subs, self._traffic.encoder, self._told
-        if not self._lost:
-            told |= {sid for sid, subscribed in self._later.items() if subscribed}
-            told -= {sid for sid, subscribed in self._later.items() if not subscribed}
-        operations: list[bytes] = []
-        for sub in subs:
-            known = sub.sid in told
-            told.discard(sub.sid)
-            if sub.draining:
-                continue
-            count = self._counts.get(sub.sid, 0) if known else 0
-            sub.received_before = sub.received - count
-            if not known:
-                operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
-            if sub.connection_max is not None:
-                operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
-        return [*(encoder.unsubscribe(sid) for sid in sorted(told)), *operations]
+        """What its server has to be told about subscriptions before anything else."""
+        return self._handover.operations(lost=self._lost)
 
     def linger(self, now: float) -> None:
         """It is the session's connection now. What was held is given."""
         self._state = _State.LINGERING
         self._due = now + LINGER
         self._connection = None
-        for message in self._overlap.release():
-            self._give(message)
-        self._traffic.announce_messages()
+        self._handover.linger()

@@ -26,7 +26,7 @@ from ._subscription_table import SubscriptionTable
 from .errors import ConnectionLostError, NATSError
 
 if TYPE_CHECKING:
-    from ._successor import Successor
+    from ._handover import Handover
 
 __all__ = ["Traffic"]
 
@@ -43,11 +43,11 @@ class Traffic(Generic[MessageT]):
         "_out_msgs",
         "_up",
         "encoder",
+        "handover",
         "inbox",
         "outbox",
         "round_trips",
         "subs",
-        "successor",
     )
 
     def __init__(
@@ -68,7 +68,7 @@ class Traffic(Generic[MessageT]):
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
         self.inbox = RequestInbox(inbox_prefix, rng)
         self.round_trips = RoundTrips()
-        self.successor: Successor[MessageT] | None = None
+        self.handover: Handover[MessageT] | None = None
         """Who hears of every subscription as well, while a lame duck is left."""
 
     @property
@@ -176,8 +176,8 @@ class Traffic(Generic[MessageT]):
             max_pending_bytes=max_pending_bytes,
         )
         self._append_control(operation)
-        if self.successor is not None:
-            self.successor.subscribed(sub)
+        if self.handover is not None:
+            self.handover.subscribed(sub)
         if max_msgs is not None:
             self._append_control(self.encoder.unsubscribe(sub.sid, max_msgs))
         return sub
@@ -223,8 +223,8 @@ class Traffic(Generic[MessageT]):
 
     def _end_interest(self, sub: SubscriptionState[MessageT]) -> None:
         self._append_control(self.encoder.unsubscribe(sub.sid))
-        if self.successor is not None:
-            self.successor.unsubscribed(sub.sid)
+        if self.handover is not None:
+            self.handover.unsubscribed(sub.sid)
 
     def close_subscription(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> None:
         """No more messages for it; those queued can still be read."""
