@@ -135,7 +135,9 @@ def test_subjects_that_are_no_text(wrong: Any) -> None:
     assert snapshot(session) == before
 
 
-@pytest.mark.parametrize("wrong", ["text", b"bytes", bytearray(), memoryview(b"x"), 5, None], **IDS)
+@pytest.mark.parametrize(
+    "wrong", ["text", b"bytes", bytearray(), memoryview(b"x"), 5, None], ids=lambda wrong: type(wrong).__name__
+)
 def test_one_payload_in_place_of_many(wrong: Any) -> None:
     refused(lambda: PublishMany("a", wrong), "publish_many: payloads must be an iterable of payloads, not ")
 
