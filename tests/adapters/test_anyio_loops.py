@@ -177,7 +177,8 @@ async def test_a_message_that_comes_when_the_writer_goes_idle_is_written(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong thread in the one moment in which it is not noticed, and wakes nobody."""
-    async with nats_anyio.connect(url) as nc, nc.subscribe("a") as sub:
+    async with nats_anyio.connect(url) as other, other.subscribe("a") as sub, nats_anyio.connect(url) as nc:
+        await other.flush()
         await nc.publish("a", b"first")
         assert (await sub.next(timeout=PATIENCE)).data == b"first"
         real = nc._transport._send
