@@ -90,7 +90,7 @@ async def test_everybody_is_told_of_a_defect(
         def plant() -> None:
             monkeypatch.setattr(owner, method, fails)
             if method == "receive_eof":
-                monkeypatch.setattr(owner, "transport_lost", fails)  # what was unread makes it a reset
+                monkeypatch.setattr(Session, "transport_lost", fails)  # a reset in place of an end
                 server.kill()
 
         with anyio.fail_after(PATIENCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -170,6 +171,29 @@ async def test_publishing_at_full_speed_beside_a_wrong_thread(url: str) -> None:
         await nc.flush()
         assert len(await sub.next_batch(10_000_000)) == taken + wrong[0]
         assert accelerated or wrong == [0]
+
+
+async def test_a_message_that_comes_when_the_writer_goes_idle_is_written(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong thread in the one moment in which it is not noticed, and wakes nobody."""
+    async with nats_anyio.connect(url) as other, other.subscribe("a") as sub, nats_anyio.connect(url) as nc:
+        await other.flush()
+        await nc.publish("a", b"first")
+        assert (await sub.next(timeout=PATIENCE)).data == b"first"
+        real = nc._transport._send
+        late = [b"late"]
+
+        def send(sock: socket.socket) -> object:
+            state = real(sock)
+            if late and nc._transport.idle_writer is None:
+                assert nc._publish_quickly("a", late.pop(), None, None)
+            return state
+
+        monkeypatch.setattr(nc._transport, "_send", send)
+        await nc.publish("a", b"second")
+        assert (await sub.next(timeout=PATIENCE)).data == b"second"
+        assert (await sub.next(timeout=PATIENCE)).data == b"late"
 
 
 @pytest.mark.parametrize("how", ["run", "not cancelled"])

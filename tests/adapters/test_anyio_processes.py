@@ -117,6 +117,22 @@ async def test_a_child_leaves_alone_what_the_parents_loop_waits_for(anyio_backen
             assert nc.stats.reconnects == 0
 
 
+async def test_what_the_loop_waits_for_is_not_taken_out_in_a_child(
+    anyio_backend: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a finalizer would, when the child collects the garbage that the parent's tasks are there."""
+    if anyio_backend == "trio":
+        return  # which waits anew each time
+    async with nats_anyio.connect(url) as nc:
+        loop = asyncio.get_running_loop()
+        removed: list[object] = []
+        real = loop.remove_reader
+        monkeypatch.setattr(loop, "remove_reader", lambda sock: (removed.append(sock), real(sock)))
+        nc._pump.loop._forgotten = True
+        await nc.close()
+        assert removed == []
+
+
 # --- the end of a process --------------------------------------------------------------------------------------------
 
 ENDS = {
@@ -246,7 +262,7 @@ def run_script(body: str, run: str, url: str) -> subprocess.CompletedProcess[str
         f"async def main():\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}\n    print('end')\n{run}\n"
     )
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", script, url],
+        [sys.executable, "-W", "error", "-c", script, url],
         capture_output=True,
         text=True,
         timeout=30,
