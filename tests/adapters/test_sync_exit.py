@@ -113,9 +113,9 @@ def test_all_clients_share_one_grace(server: LocalServer) -> None:
         "for each in others: threading.Thread(target=fill, args=(each,), daemon=True).start()\n"
         "while any(each._pump.session.writable for each in others): time.sleep(0.01)\n"
         "from nats_sync import _exit\n"
-        "def timed(real=_exit._close_all):\n"
+        "def timed(real=_exit._write_all):\n"
         "    began = time.monotonic()\n    real()\n    print(f'took={time.monotonic() - began}', file=sys.stderr)\n"
-        "import atexit\natexit.unregister(_exit._close_all)\natexit.register(timed)\n"
+        "import atexit\natexit.unregister(_exit._write_all)\natexit.register(timed)\n"
     )
     try:
         ended, said = run(code, server.url)

@@ -49,8 +49,8 @@ class Client:
     Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
     A `KeyboardInterrupt` in a call that waits ends the call and leaves the client usable; one in the midst of a write
     may cost the connection, not what was published before. A client that is neither closed nor drained lives until the
-    interpreter ends: its threads hold it. It is closed then, what was published gets 0.5 s to be written, and a warning
-    in the log says how much was not. In a forked child it is closed.
+    interpreter ends: its threads hold it. What was published gets 0.5 s to be written then, and a warning in the log
+    says how much was not. In a forked child it is closed.
     """
 
     def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:

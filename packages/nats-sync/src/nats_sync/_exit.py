@@ -10,39 +10,40 @@ import atexit
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
-
-from ._waiter import Waiter
 
 if TYPE_CHECKING:
     from ._pump import Pump
 
-__all__ = ["close_at_exit"]
+__all__ = ["write_at_exit"]
 
 logger = logging.getLogger("nats_sync")
 
 GRACE: Final = 0.5
 """Seconds for what was published, as the session gives it when it is closed."""
 
+LOOK: Final = 0.002
+"""Seconds between two looks at what is still to be written: the interpreter ends that much later."""
+
 _open: weakref.WeakSet[Pump] = weakref.WeakSet()
 
 
-def close_at_exit(pump: Pump) -> None:
+def write_at_exit(pump: Pump) -> None:
     """Remember a client."""
     _open.add(pump)
 
 
-def _close_all() -> None:
-    """A forked child's copies of its parent's clients are closed, and so left alone, as are those that have ended."""
+def _write_all() -> None:
+    """A forked child's copies of its parent's clients are closed, and so left alone, as are those that have ended.
+
+    The clients stay open while they write: daemon threads that wait for something are not disturbed at the end.
+    """
     deadline = monotonic() + GRACE
     pumps = [pump for pump in _open if pump.closed is None]
-    for pump in pumps:
-        _within(pump, deadline, lambda pump=pump: pump.session.close(now=deadline - GRACE))  # type: ignore[misc]
-    for pump in pumps:
-        _wait_closed(pump, deadline)
-    unsent = sum(pump.closed.unsent_msgs for pump in pumps if pump.closed is not None)
+    while (unwritten := [pump for pump in pumps if _has_more(pump)]) and monotonic() < deadline:
+        sleep(LOOK)
+    unsent = sum(map(_give_up, unwritten))
     if unsent:
         with contextlib.suppress(Exception):  # handlers of the log are user code
             logger.warning(
@@ -51,33 +52,28 @@ def _close_all() -> None:
             )
 
 
-def _wait_closed(pump: Pump, deadline: float) -> None:
-    """Until the client is closed; when the time is up, it is."""
-    waiter: Waiter[None] = Waiter()
-
-    def wait() -> None:
-        if pump.closed is None:
-            pump.enders.append(waiter)
-        else:
-            waiter.complete()
-
-    if _within(pump, deadline, wait) and not waiter.wait(deadline - monotonic()):
-        # The reader does this, unless a ``reconnect_delay`` holds it up.
-        _within(pump, deadline, lambda: pump.session.handle_timeout(now=monotonic()))
+def _has_more(pump: Pump) -> bool:
+    return pump.closed is None and pump.session.pending_bytes > 0
 
 
-def _within(pump: Pump, deadline: float, mutation: Callable[[], object]) -> bool:
-    """Whether it was done. A thread that has the lock gives it back in a moment, unless it was stopped for good."""
-    if not pump.lock.acquire(timeout=max(0.01, deadline - monotonic())):
-        return False
+def _give_up(pump: Pump) -> int:
+    """Close it without another grace: how many messages were not sent."""
+
+    def close() -> None:
+        now = monotonic()
+        pump.session.close(now=now)
+        pump.session.handle_timeout(now=now + GRACE)
+
+    # A thread that has the lock gives it back in a moment.
+    if not pump.lock.acquire(timeout=GRACE):
+        return 0
     try:
-        pump.call(mutation)
+        pump.call(close)
     except Exception as defect:
         logger.error("closing a client at the end of the interpreter failed", exc_info=defect)
-        return False
     finally:
         pump.lock.release()
-    return True
+    return 0 if pump.closed is None else pump.closed.unsent_msgs
 
 
-atexit.register(_close_all)
+atexit.register(_write_all)

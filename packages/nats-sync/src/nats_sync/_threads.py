@@ -16,7 +16,7 @@ from nats_proto.errors import ConnectionClosedError
 from ._callbacks import Callbacks
 from ._delays import Delays
 from ._dispatch import Dispatcher
-from ._exit import close_at_exit
+from ._exit import write_at_exit
 from ._perform import Performer
 from ._pump import NOBODY, Pump, ended_session
 from ._reader import Reader
@@ -63,7 +63,7 @@ class Threads:
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
-        close_at_exit(pump)
+        write_at_exit(pump)
 
     def start(self) -> None:
         """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
