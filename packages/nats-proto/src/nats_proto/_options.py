@@ -108,6 +108,7 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
     retry_auth_errors: bool = False
     """True: the same authentication error twice in a row does not drop the server."""
     lame_duck_migration: bool = True
+    """Leave a server that says that it will close soon, when another connection is made and subscribed."""
     max_control_line: int = 4096
     """Longest line of a publish, request or subscribe: its subjects and sizes, with the line's end. What servers read
     unless their own ``max_control_line`` says otherwise, and INFO does not tell: for a server that reads longer lines,
