@@ -17,7 +17,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from nats_proto import SubscriptionState, SubscriptionStatus, check_count, check_timeout
+from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from ._handling import Handling, close_coroutine
@@ -122,7 +122,9 @@ class Subscription:
         `LocalProtocolError` when a callback takes the messages; `TypeError` and `ValueError` for a ``timeout`` that is
         no number.
         """
-        message = self.next_until(None if timeout is None else monotonic() + check_timeout("timeout", timeout))
+        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # else a call for each message less
+            timeout = None if timeout is None else check_timeout("timeout", timeout)
+        message = self.next_until(None if timeout is None else monotonic() + timeout)
         if message is None:
             status = self._client.status.name
             raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
