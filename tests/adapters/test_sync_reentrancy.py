@@ -203,7 +203,7 @@ def test_events_are_bounded_while_on_event_blocks(server: LocalServer, monkeypat
         release.set()
     assert seen[0] == "Connected"
     assert seen[-1] == "Closed"
-    assert len(seen) <= 11
+    assert len(seen) <= 21  # the first, ten that waited, and at most ten that were not logged yet; of 32
 
 
 # --- reconnect_delay -------------------------------------------------------------------------------------------------
