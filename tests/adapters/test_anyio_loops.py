@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -16,7 +17,7 @@ import nats_anyio
 from nats_proto import SessionStatus, accelerated
 from nats_proto.errors import LocalProtocolError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import PATIENCE
+from tests.adapters.legs import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +193,10 @@ async def test_a_message_that_comes_when_the_writer_goes_idle_is_written(
 
         monkeypatch.setattr(nc._transport, "_send", send)
         await nc.publish("a", b"second")
+        await eventually(lambda: not late)
+        for _ in range(20):  # turns of the loop; some time later anything that arrives would have it written
+            await anyio.lowlevel.checkpoint()
+        assert nc._session.pending_bytes == 0
         assert (await sub.next(timeout=PATIENCE)).data == b"second"
         assert (await sub.next(timeout=PATIENCE)).data == b"late"
 
