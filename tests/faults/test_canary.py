@@ -188,7 +188,7 @@ LEAKS: dict[str, tuple[str, object, Path]] = {
         a_callback_that_raises_the_secret,
     ),
     "a server is quoted": ("nats_proto._confidence.Confidence.masked", _as_it_is, a_refusal_that_quotes_a_secret),
-    "frames of a write are kept": ("nats_proto._link._chained", _with_traceback, a_write_that_fails),
+    "frames of a write are kept": ("nats_proto._link.chained", _with_traceback, a_write_that_fails),
 }
 
 

@@ -188,7 +188,11 @@ async def test_h6_a_trickle_does_not_prolong_the_handshake(leg: Leg) -> None:
 
 async def test_h18_a_lame_duck_that_greets_is_left_for_another(leg: Leg) -> None:
     log = EventLog()
-    with Peer([handshake(ldm=True), hold()]) as duck, Peer([handshake(), hold()]) as healthy:
+    answers = [expect(b"PING\r\n"), send(b"PONG\r\n"), hold()]  # the one behind the subscriptions, or the last UNSUB
+    with (
+        Peer([handshake(ldm=True), *answers]) as duck,
+        Peer([handshake(server_id="another"), *answers]) as healthy,
+    ):
         async with leg.connect([duck.url, healthy.url], randomize_servers=False, on_event=log, **QUICK) as client:
             await log.wait(Reconnected)
             assert client.connected_url == healthy.url

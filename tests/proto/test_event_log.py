@@ -27,6 +27,7 @@ from nats_proto import (
 from nats_proto._event_log import MAX_LINES, MAX_REASONS
 from nats_proto.errors import (
     AuthorizationError,
+    ConnectionClosedError,
     ConnectionLostError,
     CredentialsError,
     MaxPayloadError,
@@ -125,6 +126,11 @@ TABLE: list[tuple[LifecycleEvent, str]] = [
     (Closed(error=None, unsent_msgs=1), "WARNING closed; 1 published message was not sent"),
     (Closed(error=None, unsent_msgs=2), "WARNING closed; 2 published messages were not sent"),
     (Closed(error=NoServersError("no server")), "WARNING closed: no server"),
+    (Closed(error=ConnectionClosedError("the loop has ended")), "INFO closed: the loop has ended"),
+    (
+        Closed(error=ConnectionClosedError("the loop has ended"), unsent_msgs=1),
+        "WARNING closed: the loop has ended; 1 published message was not sent",
+    ),
     (
         Closed(error=NoServersError("no server"), unsent_msgs=2),
         "WARNING closed: no server; 2 published messages were not sent",

@@ -56,11 +56,13 @@ class Successor:
         self._hand_over = hand_over
         self._given_up = False
         self._adopted = False
-        self._scope = CancelScope()
+        self._scope: CancelScope | None = None
+        """Around its task. Events and scopes are not made before that runs: on asyncio, orders may come outside of any
+        task."""
         self._left: deque[bytes | memoryview] = deque()
         """Taken from the session, and not yet taken by the system."""
         self._effects: deque[Perform] = deque()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
         """There may be something to write or to do, or it is to be adopted."""
         self._looking = False
         """Just now it looks what there is to write."""
@@ -70,7 +72,8 @@ class Successor:
     def give_up(self) -> None:
         """End it, now; what it has or may still have is closed."""
         self._given_up = True
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def adopt(self) -> None:
         """Write what was taken, then give the socket away."""
@@ -79,7 +82,7 @@ class Successor:
 
     def wake(self) -> None:
         """The session may have something for it to write."""
-        if not self._looking:
+        if self._changed is not None and not self._looking:
             self._changed.set()
 
     def perform(self, command: Perform) -> None:
@@ -91,7 +94,9 @@ class Successor:
 
     async def run(self) -> None:
         """Until the attempt has ended, one way or the other."""
-        with self._scope:
+        with CancelScope() as self._scope:
+            if self._given_up:
+                return
             try:
                 sock = await self._dial(*self._command.address)
             except Exception as error:
@@ -129,7 +134,7 @@ class Successor:
     async def _write(self, sock: socket.socket, tasks: TaskGroup) -> None:
         """Returns when all is written and it is adopted, or when the connection is lost."""
         while not self._given_up:
-            self._changed = anyio.Event()
+            changed = self._changed = anyio.Event()
             while self._effects:
                 tasks.start_soon(self._perform, self._effects.popleft(), name="nats credentials")
             if not self._left:
@@ -142,7 +147,7 @@ class Successor:
             elif self._adopted:
                 return
             else:
-                await self._changed.wait()
+                await changed.wait()
 
     async def _send(self, sock: socket.socket) -> bool:
         """One piece, as far as the system takes it: False when the connection is lost."""

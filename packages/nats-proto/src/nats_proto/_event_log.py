@@ -36,7 +36,7 @@ from ._events import (
 )
 from ._subscription import counted
 from ._value import Value
-from .errors import NATSError
+from .errors import ConnectionClosedError, NATSError
 
 __all__ = ["EventLog", "LogLine"]
 
@@ -141,7 +141,10 @@ class EventLog:
             case Closed(error=error, unsent_msgs=msgs):
                 why = f": {error}" if error is not None else ""
                 lost = f"; {counted(msgs, 'published message')} {_were(msgs)} not sent" if msgs else ""
-                return WARNING if why or lost else INFO, f"closed{why}{lost}"
+                # The event loop or the program has ended under it: whoever did that knows, unless something is lost.
+                ended_with_the_loop = isinstance(error, ConnectionClosedError)
+                level = INFO if (error is None or ended_with_the_loop) and not lost else WARNING
+                return level, f"closed{why}{lost}"
             case _:
                 return WARNING, _describe_trouble(event)
 
