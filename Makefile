@@ -53,6 +53,8 @@ SANITIZED = NATS_PROTO_PURE= PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc LD_PRELO
 ROUNDS ?= 50
 
 WORKERS ?= 2
+# Tests with servers and timers wait most of the time.
+WAITING_WORKERS ?= 4
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
@@ -122,7 +124,7 @@ types: $(VENV)/.stamp-dev ## mypy --strict and pyright strict
 check: lint types ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
 	NATS_PROTO_PURE=1 $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-report=json $(CORE)
 	$(BIN)/python tests/branch_coverage.py coverage.json $(COVERAGE)
-	NATS_PROTO_PURE= $(BIN)/python -m pytest -n $(WORKERS) $(TRACED_ALONE:%=--ignore=%)
+	NATS_PROTO_PURE= $(BIN)/python -m pytest -n $(WAITING_WORKERS) $(TRACED_ALONE:%=--ignore=%)
 
 properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HYPOTHESIS_PROFILE=nightly)
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-nightly} $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 tests/properties $(ARGS)

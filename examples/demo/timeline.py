@@ -44,7 +44,7 @@ class Timeline:
     def say(self, who: str, what: str) -> None:
         """One line."""
         for url, name in self._names.items():
-            what = what.replace(url, name)
+            what = what.replace(f"server {url}", name).replace(url, name)
         label = f"{who:<8}"
         if self._colour:
             label = f"\x1b[{_COLOURS.get(who, '0')}m{label}\x1b[0m"
@@ -61,7 +61,7 @@ def _describe(event: LifecycleEvent) -> str:
         case Connected(server=server):
             return f"connected to {server}"
         case Disconnected(server=server, error=error):
-            return f"disconnected from {server}: {error or 'left it by itself'}"
+            return f"disconnected: {error}" if error is not None else f"left {server}"
         case Reconnecting(server=server, attempt=attempt, delay=delay):
             return f"attempt {attempt}: {server} in {delay * 1000:.0f} ms"
         case Reconnected(server=server, attempts=attempts):
