@@ -643,6 +643,24 @@ def test_a_user_in_a_hurry_gets_another_connection_at_once(when: str) -> None:
     assert len(world.events_of(Reconnected)) == 1
 
 
+def test_a_drain_that_begins_between_two_connections_has_none() -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    parting(world, sub)
+    world.feed(msg("s", sub.sid, b"unread"))
+    world.adopts = False
+    world.cut()
+    world.session.drain(now=world.now)
+    world.pump()
+    assert world.session.successor is None
+    assert isinstance(world.commands[-1], CloseSuccessor)
+    assert world.session.status is SessionStatus.DRAINING_SUBS
+    assert read(sub) == [b"unread"]
+    world.session.subscription_progress(now=world.now)
+    world.pump()
+    assert isinstance(world.events()[-1], Closed)
+
+
 # --- misuse ----------------------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,8 @@ class LifeCycle(Generic[MessageT]):
         self.status = SessionStatus.DRAINING_SUBS
         self._settle()
         if not self._link.up:
+            if self.successor is not None:
+                self.successor.cancel()
             self._link.stop()
             self._traffic.outbox.abandon()
             drain.begin_without_link(unsent=self._unsent)
