@@ -17,7 +17,7 @@ import sys
 
 import pytest
 
-for _name in ("multiprocessing", "random", "trio", "anyio", "hypothesis"):
+for _name in ("asyncio", "multiprocessing", "random", "trio", "anyio", "hypothesis"):
     importlib.import_module(_name)
 
 
