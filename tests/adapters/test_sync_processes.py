@@ -15,7 +15,8 @@ import pytest
 import nats_sync
 from nats_proto import Closed, Connected, Reconnected, SessionStatus
 from nats_sync.testing import LocalServer
-from tests.adapters.sync_tools import PATIENCE, connect
+from tests.adapters.sync_tools import PATIENCE, connect, eventually
+from tests.faults.peer import Peer, expect, handshake, hold
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
@@ -39,6 +40,34 @@ def in_child(check: Callable[[], object]) -> str:
         said = pipe.read().decode()
     os.waitpid(pid, 0)
     return said
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_nothing_of_the_next_connection_either() -> None:
+    """The parent is a lame duck's client, and the next server does not say yet that it has the subscriptions."""
+    with (
+        Peer([handshake(ldm=True), hold()]) as duck,
+        Peer([handshake(server_id="next"), expect(b"PING\r\n"), hold()]) as following,
+    ):
+        options = {"randomize_servers": False, "reconnect_jitter": 0.0, "connect_timeout": PATIENCE}
+        with nats_sync.connect([duck.url, following.url], **options) as client:
+            following.wait_for_connection()
+            made = client._pump.successor
+            assert made is not None
+            eventually(lambda: made._transport)
+            assert made._transport is not None
+            of_parent = [made._transport.fileno(), made._wakeup.fileno()]
+
+            def check() -> None:
+                assert client._pump.successor is None
+                assert not [fd for fd in of_parent if Path(f"/proc/self/fd/{fd}").exists()]
+                with pytest.raises(nats_sync.errors.ConnectionClosedError):
+                    client.publish("a")
+                client.close()
+
+            assert in_child(check) == ""
+            assert client._pump.successor is made
+            assert client.connected_url == duck.url
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

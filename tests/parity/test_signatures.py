@@ -33,11 +33,11 @@ PUBLIC = {
 INTERNAL = {
     ("nats_sync", "Client"): {"drain_timeout", "publish_now", "unsent"},
     ("nats_sync", "Subscription"): {
-        "abandon", "forget_parent", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
+        "abandon", "end_with", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
     ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "call_workers", "forget_parent", "handler_finished", "next_turn", "next_until", "wake",
+        "abandon", "call_workers", "end_with", "handler_finished", "next_turn", "next_until", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -192,7 +192,7 @@ class Pump:
             "the client belongs to the process that made it, and this one was forked from it"
         )
         for sub in self.held_subscriptions():
-            sub.forget_parent(self.failed)
+            sub.end_with(self.failed)
         self.subscriptions = {}
         self.closed = Closed(error=None)
         self._end_session(None)

@@ -259,8 +259,8 @@ class Subscription:
                 f"{self._state.left}; the client is {self._client.status.name}"
             )
 
-    def forget_parent(self, error: NATSError) -> None:
-        """In a forked child: it has ended."""
+    def end_with(self, error: NATSError) -> None:
+        """Its session is not asked any more, in a forked child or after a defect: it has ended."""
         self._state.discard()
         self._state.status = SubscriptionStatus.CLOSED
         self._state.error = error

@@ -185,6 +185,8 @@ class Transport:
     def forget_parent(self) -> None:
         """In a forked child: close our copies of the sockets, without a word to the server."""
         self._let_go()
+        if isinstance(self._plan, socket.socket):
+            self._plan.close()
         self._plan = None
         self._finished = True
         for sock in self._open_sockets:

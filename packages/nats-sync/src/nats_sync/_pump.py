@@ -320,7 +320,7 @@ class Pump:
             self.dispatcher.add(closed)
         self._end(closed)
         for sub in self.held_subscriptions():
-            sub.forget_parent(self._closed_error())
+            sub.end_with(self._closed_error())
 
     def _tell_everybody(self) -> None:
         """Nearly always it was done by events."""

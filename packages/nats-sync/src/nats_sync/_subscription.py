@@ -351,8 +351,8 @@ class Subscription:
             self._release_workers()
         return False
 
-    def forget_parent(self, error: NATSError) -> None:
-        """In a forked child: it has ended."""
+    def end_with(self, error: NATSError) -> None:
+        """Its session is not asked any more, in a forked child or after a defect: it has ended."""
         self._state.discard()
         self._state.status = SubscriptionStatus.CLOSED
         self._state.error = error

@@ -131,6 +131,7 @@ class Threads:
         pump.reading.close()
         pump.wakeup.close_copies()
         pump.transport = None
+        pump.successor = None
         pump.write_owner = NOBODY
         pump.writer_called = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
@@ -140,7 +141,7 @@ class Threads:
         for flush in pump.flushes.values():
             flush.complete(error=error)
         for sub in pump.held_subscriptions():
-            sub.forget_parent(error)
+            sub.end_with(error)
         pump.subscriptions = {}
         pump.handled = {}
         pump.abandoned.clear()
