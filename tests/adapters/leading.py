@@ -26,6 +26,7 @@ __all__ = [
     "at",
     "in_background",
     "leads",
+    "nothing_to_read",
     "replies",
     "silent",
     "tireless",
@@ -77,6 +78,12 @@ ECHO = loop(answers(b"@"))
 
 def leads(client: Client) -> bool:
     return client._pump.reading._lead is not None
+
+
+def nothing_to_read(client: Client) -> bool:
+    """The reader has taken all that has arrived, and given it to the session."""
+    watched = client._pump.reading._watched
+    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._pump.reading._reads
 
 
 def in_background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:

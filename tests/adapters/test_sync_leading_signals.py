@@ -22,6 +22,7 @@ from tests.adapters.leading import (
     at,
     in_background,
     leads,
+    nothing_to_read,
     replies,
     tireless,
 )
@@ -65,7 +66,7 @@ def test_an_interrupt_at_each_point_of_a_lead(
 
     def request() -> bytes:
         nonlocal asked
-        eventually(lambda: not client._pump.reading._reads)  # else nobody could lead
+        eventually(lambda: nothing_to_read(client))  # else nobody could lead, or who leads would receive it
         asked += 1
         try:
             return client.request("q", timeout=PATIENCE).data
