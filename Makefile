@@ -21,7 +21,7 @@ PIP := $(BIN)/python $(PIP_INSTALL)
 PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
 PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
 # What the compiled module is made of: installed again, and so built again, when one of them changes.
-SPEEDUPS := $(addprefix packages/nats-proto/,setup.py _build.py src/nats_proto/_speedups.pyx)
+SPEEDUPS := $(addprefix packages/nats-proto/,setup.py _build.py src/nats_proto/_wire/_speedups.pyx)
 # The clients that ours are measured beside, each left out where it cannot be installed; nats.c is Debian's libnats-dev.
 BENCH := trio trustme uvloop
 BENCH_PEERS := nats-py natsrpy
@@ -178,5 +178,5 @@ clean: ## remove the environments and what the tools left
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* coverage.json htmlcov
 	rm -rf benchmarks/peers/build $(BENCH_JS)/node_modules
 	rm -rf build $(PROJECTS:%=%/build) packages/*/src/*.egg-info
-	rm -f packages/nats-proto/src/nats_proto/_speedups.c packages/nats-proto/src/nats_proto/_speedups.*.so
+	rm -f packages/nats-proto/src/nats_proto/_wire/_speedups.c packages/nats-proto/src/nats_proto/_wire/_speedups.*.so
 	find packages tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,8 +12,8 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 
-from nats_proto._pool import ServerPool
-from nats_proto._server import Server
+from nats_proto._servers.pool import ServerPool
+from nats_proto._servers.server import Server
 from nats_proto.errors import TransportError
 
 SIZES = (10, 1_000, 100_000)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import trustme
 
-from nats_proto._tls import RECORD, TLSLayer
+from nats_proto._layers.tls import RECORD, TLSLayer
 
 CHUNK = 64 * 1024
 SIZES = (16, 1024, 64 * 1024)

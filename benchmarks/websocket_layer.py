@@ -18,8 +18,8 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.frames import Frame, Opcode, apply_mask
 from websockets.server import ServerProtocol
 
-from nats_proto._server import Server
-from nats_proto._websocket import WebSocketLayer
+from nats_proto._layers.websocket import WebSocketLayer
+from nats_proto._servers.server import Server
 
 CHUNK = 64 * 1024
 ROUNDS = 5

@@ -9,9 +9,9 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nats_sync import _local_server
-from nats_sync._local_process import ServerProcess, reserve_port
 from nats_sync.testing import LocalCluster, LocalServer
+from nats_sync.testing import server as _local_server
+from nats_sync.testing.process import ServerProcess, reserve_port
 from tests import evidence
 from tests.certificates import certificates
 from tests.leaks import Snapshot

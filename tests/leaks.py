@@ -10,8 +10,8 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from nats_sync import _local_server
 from nats_sync.testing import LocalServer
+from nats_sync.testing import server as _local_server
 
 __all__ = ["GRACE", "Snapshot"]
 

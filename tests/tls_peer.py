@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from nats_proto._tls import TLSLayer
+from nats_proto._layers.tls import TLSLayer
 
 HOST = "nats.example"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -14,10 +14,15 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from nats_proto import Encoder, Parser, Role, _encoder, _fast_path, _fast_publish, _parser, _twin, testing
+from nats_proto import Encoder, Parser, Role, testing
+from nats_proto._wire import encoder as _encoder
+from nats_proto._wire import fast_path as _fast_path
+from nats_proto._wire import parser as _parser
+from nats_proto._wire import tail as _fast_publish
+from nats_proto._wire import twin as _twin
 
 try:
-    from nats_proto import _speedups as compiled_module
+    from nats_proto._wire import _speedups as compiled_module
 except ImportError:
     compiled_module = None  # type: ignore[assignment]
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CYTHON = "Cython>=3.1"
-SOURCE = "src/nats_proto/_speedups.pyx"
+SOURCE = "src/nats_proto/_wire/_speedups.pyx"
 
 Settings = Mapping[str, str | list[str] | None] | None
 

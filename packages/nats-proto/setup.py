@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 PURE = os.environ.get("NATS_PROTO_PURE", "") not in ("", "0")
 IN_SDIST = Path("PKG-INFO").exists()
 
-module = Extension("nats_proto._speedups", ["src/nats_proto/_speedups.pyx"], optional=True)
+module = Extension("nats_proto._wire._speedups", ["src/nats_proto/_wire/_speedups.pyx"], optional=True)
 # A C file in a checkout may be of another day: without Cython it is not trusted.
 buildable = IN_SDIST or importlib.util.find_spec("Cython") is not None
 setup(ext_modules=[module] if buildable and not PURE else [])

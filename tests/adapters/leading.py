@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nats_proto import Session
-from nats_sync import Client, _reading, _transport
-from nats_sync._pump import Pump
-from nats_sync._reading import Lead, ReadingSide
+from nats_sync import Client
+from nats_sync._engine import reading as _reading
+from nats_sync._engine import transport as _transport
+from nats_sync._engine.pump import Pump
+from nats_sync._engine.reading import Lead, ReadingSide
 from tests.faults.peer import Connection, Step, loop
 
 __all__ = [

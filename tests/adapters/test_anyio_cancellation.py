@@ -16,7 +16,8 @@ import anyio.lowlevel
 import pytest
 
 import nats_anyio
-from nats_proto import SessionStatus, _life_cycle
+from nats_proto import SessionStatus
+from nats_proto._session import life_cycle as _life_cycle
 from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError, NoRespondersError
 from nats_sync.testing import LocalServer
 from tests.adapters.cancelling import after_turns, at_suspension, tasks

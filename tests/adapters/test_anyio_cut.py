@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import nats_anyio
-from nats_anyio import _dial
+from nats_anyio._engine import dial as _dial
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSTimeoutError
 from tests.adapters.cancelling import watched

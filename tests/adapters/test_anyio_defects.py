@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 import nats_anyio
-from nats_anyio._dispatch import Dispatcher
-from nats_anyio._pump import Pump
-from nats_anyio._transport import Transport
+from nats_anyio._engine.dispatch import Dispatcher
+from nats_anyio._engine.pump import Pump
+from nats_anyio._engine.transport import Transport
 from nats_proto import Closed, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError
 from nats_sync.testing import LocalServer

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 import nats_anyio
-from nats_anyio import _dial
-from nats_anyio._event_loop import EventLoop
-from nats_anyio._worker_threads import WorkerThreads
+from nats_anyio._engine import dial as _dial
+from nats_anyio._engine.event_loop import EventLoop
+from nats_anyio._engine.worker_threads import WorkerThreads
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSTimeoutError, NoServersError
 from nats_sync.testing import LocalServer

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import nats_anyio
-from nats_anyio import _event_loop
+from nats_anyio._engine import event_loop as _event_loop
 from nats_proto import Credentials
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import PATIENCE, QUICK, eventually

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import nats_anyio
-from nats_anyio._worker_threads import MAX_THREADS
+from nats_anyio._engine.worker_threads import MAX_THREADS
 from nats_proto import Credentials
 from nats_proto.errors import NATSTimeoutError, NoRespondersError, NoServersError
 from nats_sync.testing import LocalServer

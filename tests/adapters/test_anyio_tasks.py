@@ -12,7 +12,8 @@ import pytest
 from anyio import CancelScope
 
 import nats_anyio
-from nats_proto import Closed, Connected, SessionStatus, _life_cycle
+from nats_proto import Closed, Connected, SessionStatus
+from nats_proto._session import life_cycle as _life_cycle
 from nats_proto.errors import (
     ConfigurationError,
     ConnectionClosedError,

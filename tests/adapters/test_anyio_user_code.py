@@ -15,8 +15,8 @@ import trio.testing
 from anyio import CancelScope
 
 import nats_anyio
-from nats_anyio._dispatch import Dispatcher
-from nats_anyio._pump import Pump
+from nats_anyio._engine.dispatch import Dispatcher
+from nats_anyio._engine.pump import Pump
 from nats_proto import Closed, Connected, LifecycleEvent, Reconnected, SessionStatus
 from nats_proto.errors import (
     ConnectionClosedError,

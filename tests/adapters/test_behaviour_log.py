@@ -78,7 +78,7 @@ async def test_who_is_told_of_an_event_finds_it_logged(leg: Leg, server: LocalSe
 
 async def test_dropped_events_are_told(leg: Leg, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     package = "nats_sync" if leg.name == "threads" else "nats_anyio"
-    monkeypatch.setattr(f"{package}._dispatch.MAX_EVENTS", 5)
+    monkeypatch.setattr(f"{package}._engine.dispatch.MAX_EVENTS", 5)
     log, release = EventLog(), Flag()
 
     async def on_event(event: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_anyio._delays import Delays
+from nats_anyio._engine.delays import Delays
 from nats_proto import MAX_SECONDS, Reconnecting
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import QUICK, EventLog, Leg, eventually

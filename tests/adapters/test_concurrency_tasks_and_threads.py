@@ -10,7 +10,7 @@ import pytest
 
 import nats_anyio
 import nats_sync
-from nats_sync import _callbacks
+from nats_sync._engine import callbacks as _callbacks
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import eventually, threads_of
 

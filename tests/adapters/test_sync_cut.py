@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nats_proto import SessionStatus
-from nats_sync._transport import Chunk, Transport, chunked, cut
+from nats_sync._engine.transport import Chunk, Transport, chunked, cut
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import Connection, Peer, close, expect, freeze, handshake, reset, send
 

@@ -12,15 +12,15 @@ import pytest
 from nats_proto import Closed, Credentials, LifecycleEvent, ServersDiscovered, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError, NATSTimeoutError
 from nats_sync import Client, Message
-from nats_sync._dial import Dialler
-from nats_sync._perform import Performer
-from nats_sync._pump import Pump
-from nats_sync._reader import Reader
-from nats_sync._reading import ReadingSide
+from nats_sync._engine.dial import Dialler
+from nats_sync._engine.perform import Performer
+from nats_sync._engine.pump import Pump
+from nats_sync._engine.reader import Reader
+from nats_sync._engine.reading import ReadingSide
+from nats_sync._engine.threads import Threads
+from nats_sync._engine.transport import Transport
+from nats_sync._engine.writer import Writer
 from nats_sync._subscription import Subscription
-from nats_sync._threads import Threads
-from nats_sync._transport import Transport
-from nats_sync._writer import Writer
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import in_background
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, threads_of

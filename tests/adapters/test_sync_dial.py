@@ -14,8 +14,8 @@ import pytest
 import nats_sync
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSTimeoutError, NoServersError
-from nats_sync._dial import Dialler, Interrupted
-from nats_sync._wakeup import Wakeup
+from nats_sync._engine.dial import Dialler, Interrupted
+from nats_sync._engine.wakeup import Wakeup
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, open_fds, threads_of
 

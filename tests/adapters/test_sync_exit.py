@@ -115,7 +115,7 @@ def test_all_clients_share_one_grace(server: LocalServer) -> None:
         "        for _ in range(2000): each.publish('a', b'x' * 100_000)\n"
         "for each in others: threading.Thread(target=fill, args=(each,), daemon=True).start()\n"
         "while any(each._pump.session.writable for each in others): time.sleep(0.01)\n"
-        "from nats_sync import _exit\n"
+        "from nats_sync._engine import exit as _exit\n"
         "def timed(real=_exit._write_all):\n"
         "    began = time.monotonic()\n    real()\n    print(f'took={time.monotonic() - began}', file=sys.stderr)\n"
         "import atexit\natexit.unregister(_exit._write_all)\natexit.register(timed)\n"

@@ -10,7 +10,8 @@ import pytest
 
 from nats_proto import Connected, LifecycleEvent
 from nats_proto.errors import ConnectionLostError, NATSTimeoutError
-from nats_sync import Message, _threads
+from nats_sync import Message
+from nats_sync._engine import threads as _threads
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
 

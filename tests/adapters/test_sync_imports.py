@@ -27,14 +27,31 @@ NEVER = {
     *("asyncio", "anyio", "trio", "ssl", "concurrent.futures", "multiprocessing", "subprocess", "tempfile", "shutil"),
     *("cryptography", "wsproto", "websockets", "zlib", "base64", "hmac", "hashlib", "_hashlib", "http", "email"),
     *("dataclasses", "inspect", "urllib.parse", "json"),
-    *("nats_sync.testing", "nats_sync._local_server", "nats_proto._tls", "nats_proto._websocket", "nats_proto.nkeys"),
-    *("nats_proto._nkey_text", "nats_proto._user_credentials", "nats_proto._proxy_layer", "nats_proto._http"),
+    *(
+        "nats_sync.testing",
+        "nats_sync.testing.server",
+        "nats_proto._layers.tls",
+        "nats_proto._layers.websocket",
+        "nats_proto.nkeys",
+    ),
+    *(
+        "nats_proto._auth.nkey_text",
+        "nats_proto._auth.user_credentials",
+        "nats_proto._layers.proxy_layer",
+        "nats_proto._layers.http",
+    ),
 }
 """Loaded by those whose servers or options need it."""
 
 NOT_BEFORE_A_CONNECTION = {
     *("logging", "random", "ipaddress"),
-    *("nats_proto._session", "nats_proto._connection", "nats_proto._parser", "nats_proto._pool", "nats_sync._threads"),
+    *(
+        "nats_proto._session.session",
+        "nats_proto._connection.connection",
+        "nats_proto._wire.parser",
+        "nats_proto._servers.pool",
+        "nats_sync._engine.threads",
+    ),
 }
 
 

@@ -19,7 +19,8 @@ import nats_proto
 import nats_sync
 from nats_proto import Session, SessionStatus
 from nats_proto.errors import ConnectionDrainingError
-from nats_sync import Client, _pump
+from nats_sync import Client
+from nats_sync._engine import pump as _pump
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
 from tests.faults.peer import Peer, freeze, handshake, hold, swallow

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from nats_proto.errors import NATSTimeoutError, NoRespondersError
-from nats_sync import _reading
-from nats_sync._reading import Lead, ReadingSide
+from nats_sync._engine import reading as _reading
+from nats_sync._engine.reading import Lead, ReadingSide
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import (
     ECHO,

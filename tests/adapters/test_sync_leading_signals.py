@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from nats_proto.errors import ConnectionClosedError, InvalidSubjectError
-from nats_sync import _pump, _reading
+from nats_sync._engine import pump as _pump
+from nats_sync._engine import reading as _reading
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import (
     ECHO,

@@ -98,7 +98,7 @@ def test_a_handler_that_ends_its_thread_ends_none_of_ours(server: LocalServer, l
 def test_events_are_bounded_while_a_handler_blocks(
     server: LocalServer, log_handler: AddHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nats_sync._dispatch.MAX_EVENTS", 5)
+    monkeypatch.setattr("nats_sync._engine.dispatch.MAX_EVENTS", 5)
     began, release = threading.Event(), threading.Event()
     records: list[str] = []
 

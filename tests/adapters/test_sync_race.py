@@ -13,9 +13,9 @@ import pytest
 
 import nats_sync
 from nats_proto.errors import NoServersError, TransportError
-from nats_sync import _dial
-from nats_sync._dial import Dialler, Interrupted
-from nats_sync._wakeup import Wakeup
+from nats_sync._engine import dial as _dial
+from nats_sync._engine.dial import Dialler, Interrupted
+from nats_sync._engine.wakeup import Wakeup
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, open_fds
 from tests.adapters.test_sync_dial import full_listener

@@ -13,7 +13,7 @@ import nats_sync
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSError
 from nats_sync import Client
-from nats_sync._delays import Delays
+from nats_sync._engine.delays import Delays
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, threads_of
 
@@ -169,7 +169,7 @@ def test_two_callbacks_that_close_do_not_wait_for_each_other(server: LocalServer
 def test_user_code_that_blocks_does_not_hold_up_close_for_ever(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nats_sync._threads.USER_CODE_LIMIT", 0.05)
+    monkeypatch.setattr("nats_sync._engine.threads.USER_CODE_LIMIT", 0.05)
     release, began = threading.Event(), threading.Semaphore(0)
 
     def block(*_: object) -> None:
@@ -188,7 +188,7 @@ def test_user_code_that_blocks_does_not_hold_up_close_for_ever(
 
 
 def test_events_are_bounded_while_on_event_blocks(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nats_sync._dispatch.MAX_EVENTS", 10)
+    monkeypatch.setattr("nats_sync._engine.dispatch.MAX_EVENTS", 10)
     release = threading.Event()
     seen: list[str] = []
 
@@ -239,7 +239,7 @@ def test_the_client_used_from_inside_reconnect_delay(server: LocalServer, use: s
 def test_a_reconnect_delay_that_blocks_holds_up_nobody_else(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nats_sync._threads.USER_CODE_LIMIT", 0.05)
+    monkeypatch.setattr("nats_sync._engine.threads.USER_CODE_LIMIT", 0.05)
     release, began = threading.Event(), threading.Event()
 
     def block(_: int) -> float:

@@ -16,7 +16,8 @@ import nats_proto
 import nats_sync
 from nats_proto import Session, SessionStatus
 from nats_proto.errors import AuthorizationError, NoServersError
-from nats_sync import _callbacks, _pump
+from nats_sync._engine import callbacks as _callbacks
+from nats_sync._engine import pump as _pump
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, open_fds, threads_of
 from tests.faults.peer import Peer, close, send

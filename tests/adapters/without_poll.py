@@ -59,8 +59,9 @@ assert not hasattr(socket.socket, "sendmsg")
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what the client under test has really used."""
-    from nats_sync import _transport, _wakeup
-    from nats_sync._polling import SelectorPoll, new_poll
+    from nats_sync._engine import transport as _transport
+    from nats_sync._engine import wakeup as _wakeup
+    from nats_sync._engine.polling import SelectorPoll, new_poll
 
     used = isinstance(new_poll(), SelectorPoll) and not _transport.GATHERS and not _wakeup.PIPES
     terminalreporter.line(f"without poll: {used}")

@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 import nats_sync
-from nats_sync._local_process import LOOPBACK, reserve_port
 from nats_sync.testing import LocalServer
+from nats_sync.testing.process import LOOPBACK, reserve_port
 from tests.faults.http_proxy import HTTPProxy
 
 DOCS = Path(__file__).parents[2] / "docs"

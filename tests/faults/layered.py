@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nats_proto._layers import Layer, Wire
+from nats_proto._layers.wire import Layer, Wire
 
 __all__ = ["Layered", "dialled"]
 

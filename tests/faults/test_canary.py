@@ -181,14 +181,18 @@ def _with_user(server: Server) -> str:
 
 LEAKS: dict[str, tuple[str, object, Path]] = {
     "a secret prints": ("nats_proto._secret.Secret.__repr__", lambda secret: secret.reveal(), a_refused_dial),
-    "a URL has its user": ("nats_proto._server.Server.url", property(_with_user), a_silent_server),
+    "a URL has its user": ("nats_proto._servers.server.Server.url", property(_with_user), a_silent_server),
     "a callback's error is quoted": (
-        "nats_proto._connection._failure",
+        "nats_proto._connection.connection._failure",
         _with_its_text,
         a_callback_that_raises_the_secret,
     ),
-    "a server is quoted": ("nats_proto._confidence.Confidence.masked", _as_it_is, a_refusal_that_quotes_a_secret),
-    "frames of a write are kept": ("nats_proto._link.chained", _with_traceback, a_write_that_fails),
+    "a server is quoted": (
+        "nats_proto._connection.confidence.Confidence.masked",
+        _as_it_is,
+        a_refusal_that_quotes_a_secret,
+    ),
+    "frames of a write are kept": ("nats_proto._session.link.chained", _with_traceback, a_write_that_fails),
 }
 
 

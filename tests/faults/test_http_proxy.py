@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from nats_proto._proxy import Proxy
-from nats_proto._proxy_layer import ProxyLayer
-from nats_proto._server import Server
-from nats_proto._websocket import WebSocketLayer
+from nats_proto._layers.proxy_layer import ProxyLayer
+from nats_proto._layers.websocket import WebSocketLayer
+from nats_proto._servers.proxy import Proxy
+from nats_proto._servers.server import Server
 from nats_proto.errors import ProxyError
 from nats_sync.testing import LocalServer
 from tests.faults.http_proxy import HTTPProxy

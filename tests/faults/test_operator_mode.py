@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from nats_proto._auth.user_credentials import parse_credentials
 from nats_proto._secret import Secret
-from nats_proto._user_credentials import parse_credentials
 from nats_proto.nkeys import KeyPair
 from nats_sync.testing import LocalServer
 from tests.faults.bare_client import PATIENCE, BareClient

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from nats_proto import _websocket
-from nats_proto._server import Server
-from nats_proto._websocket import WebSocketLayer
-from nats_proto._websocket_frames import FrameReader
+from nats_proto._layers import websocket as _websocket
+from nats_proto._layers.websocket import WebSocketLayer
+from nats_proto._layers.websocket_frames import FrameReader
+from nats_proto._servers.server import Server
 from nats_proto.errors import WebSocketError
 from nats_sync.testing import LocalServer
 from tests.faults.layered import Layered, dialled

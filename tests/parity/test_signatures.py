@@ -64,7 +64,7 @@ def anyio_name(class_name: str, name: str) -> str:
 def written(annotation: Any) -> str:
     """An annotation as text, without the packages' names and without what only differs by `async`."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
-    text = re.sub(r"\b(?:nats_sync|nats_anyio|nats_proto|typing|collections\.abc)\.(?:_\w+\.)?", "", text)
+    text = re.sub(r"\b(?:nats_sync|nats_anyio|nats_proto|typing|collections\.abc)\.(?:\w+\.)*", "", text)
     return text.replace("Connecting", "Client")
 
 

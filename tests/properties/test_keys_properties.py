@@ -9,9 +9,9 @@ from typing import TypeVar
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nats_proto._nkey_text import _encode
+from nats_proto._auth.nkey_text import _encode
+from nats_proto._auth.user_credentials import UserCredentials, parse_credentials
 from nats_proto._secret import Secret
-from nats_proto._user_credentials import UserCredentials, parse_credentials
 from nats_proto.errors import CredentialsError
 from nats_proto.nkeys import (
     KeyPair,

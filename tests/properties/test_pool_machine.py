@@ -11,8 +11,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nats_proto._pool import ServerPool
-from nats_proto._server import Server, parse_servers
+from nats_proto._servers.pool import ServerPool
+from nats_proto._servers.server import Server, parse_servers
 from nats_proto.errors import (
     AuthenticationExpiredError,
     AuthorizationError,

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto import Frame, Message, Parser, Role, SubscriptionState
-from nats_proto._run import SHORTEST_RUN, Run
-from nats_proto._subscription_table import SubscriptionTable
+from nats_proto._session.subscription_table import SubscriptionTable
+from nats_proto._wire.run import SHORTEST_RUN, Run
 from nats_proto.testing import chunked
 from tests.properties.streams import LIMITS, good, hostile
 from tests.twins import Twin

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto._secret import Secret
-from nats_proto._server import Server, parse_address, parse_servers
+from nats_proto._servers.server import Server, parse_address, parse_servers
 from nats_proto.errors import InvalidURLError
 
 T = TypeVar("T")

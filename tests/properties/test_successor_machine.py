@@ -27,7 +27,7 @@ from nats_proto import (
     UnsubscribeFrame,
 )
 from nats_proto import Parser as CoreParser
-from nats_proto._successor import LINGER, SETTLE
+from nats_proto._session.successor import LINGER, SETTLE
 from tests.proto.driver import PONG, World, info, msg
 
 SUBJECTS = ("a", "b", "c")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto import Frame, Message, Role
-from nats_proto._run import Run
+from nats_proto._wire.run import Run
 from nats_proto.testing import chunked, subjects
 from tests import fuzz
 from tests.properties.streams import LIMITS, good, hostile

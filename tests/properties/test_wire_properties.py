@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto import ErrFrame, Frame, Headers, InfoFrame, Message, Parser, PingFrame, PublishFrame, Role, Status
-from nats_proto._headers import encode_header_block, encode_status_block, parse_header_block
-from nats_proto._subjects import subject_matches, validate_subject, validate_subscription_subject
+from nats_proto._wire.headers import encode_header_block, encode_status_block, parse_header_block
+from nats_proto._wire.subjects import subject_matches, validate_subject, validate_subscription_subject
 from nats_proto.errors import HeaderError, InvalidHeaderError, InvalidSubjectError, RemoteProtocolError
 from nats_proto.testing import (
     chunked,

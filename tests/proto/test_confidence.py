@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nats_proto import ConnectionEnded, Secret, ServerErrorReceived
-from nats_proto._confidence import Confidence
+from nats_proto._connection.confidence import Confidence
 from nats_proto.errors import PermissionsError
 from nats_proto.nkeys import KeyPair, Prefix
 from tests.proto.driver import PONG, Wire, err, info

@@ -19,8 +19,8 @@ from nats_proto import (
     ServerErrorReceived,
     __version__,
 )
-from nats_proto._layers import Wire as Layers
-from nats_proto._server_errors import Reaction
+from nats_proto._connection.server_errors import Reaction
+from nats_proto._layers.wire import Wire as Layers
 from nats_proto.errors import (
     AuthenticationError,
     ConnectionLostError,
@@ -381,7 +381,7 @@ def test_an_end_right_after_tls_may_mean_that_a_certificate_was_wanted(
         wire.secure = True
         yield from ()
 
-    monkeypatch.setattr("nats_proto._handshake._secure", upgraded)
+    monkeypatch.setattr("nats_proto._connection.handshake._secure", upgraded)
     wire = Wire()
     wire.feed(info(tls_required=True, tls_verify=verifies))
     assert words_of(wire.written()) == ["CONNECT", "PING"]

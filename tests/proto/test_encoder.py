@@ -23,8 +23,8 @@ from nats_proto import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
-from nats_proto._encoder import CACHED_SUBJECTS, OK, PING, PONG
-from nats_proto._headers import encode_status_block
+from nats_proto._wire.encoder import CACHED_SUBJECTS, OK, PING, PONG
+from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConfigurationError,
     HeadersNotSupportedError,

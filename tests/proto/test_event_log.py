@@ -24,7 +24,7 @@ from nats_proto import (
     ServersDiscovered,
     SlowConsumer,
 )
-from nats_proto._event_log import MAX_LINES, MAX_REASONS
+from nats_proto._interface.event_log import MAX_LINES, MAX_REASONS
 from nats_proto.errors import (
     AuthorizationError,
     ConnectionClosedError,

@@ -13,7 +13,7 @@ from nats_proto import (
     ServerErrorReceived,
     SessionEvent,
 )
-from nats_proto._event_queue import MAX_REPORTS
+from nats_proto._session.event_queue import MAX_REPORTS
 from nats_proto.errors import MaxSubscriptionsError, RemoteProtocolError, ServerError
 
 

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from nats_proto import Headers, HeadersLike, Message, Status
-from nats_proto._headers import encode_header_block, encode_status_block, parse_header_block
+from nats_proto._wire.headers import encode_header_block, encode_status_block, parse_header_block
 from nats_proto.errors import HeaderError, InvalidHeaderError
 
 KiB = 1024

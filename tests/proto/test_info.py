@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nats_proto import InfoFrame, Parser, Role, ServerInfo
-from nats_proto._info import parse_info
+from nats_proto._wire.info import parse_info
 from nats_proto.errors import RemoteProtocolError
 
 FIELDS = {

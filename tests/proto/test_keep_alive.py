@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nats_proto import ConnectionEnded, ConnectionState, Message, PongReceived
-from nats_proto._connection import MAX_PONGS_AT_ONCE
+from nats_proto._connection.connection import MAX_PONGS_AT_ONCE
 from nats_proto.errors import StaleConnectionError
 from tests.proto.driver import PING, PONG, START, Wire, info, msg
 

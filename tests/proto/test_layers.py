@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto._layers import Ledger, Wire
+from nats_proto._layers.wire import Ledger, Wire
 from nats_proto.errors import LocalProtocolError, NATSError, ProxyError, TLSError
 
 # --- the ledger ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nats_proto import Headers, Session
-from nats_proto._publish_many import PublishMany
+from nats_proto._calls.publish_many import PublishMany
 from tests.proto.driver import World
 from tests.proto.test_session_misuse import snapshot
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nats_proto import Closed, Disconnected, Perform, Reconnecting
-from nats_proto._server import Server
-from nats_proto._server_errors import name_server
+from nats_proto._connection.server_errors import name_server
+from nats_proto._servers.server import Server
 from nats_proto.errors import ConfigurationError, NATSError, NoServersError, RemoteProtocolError
 from tests.proto.driver import PING, PONG, World, err, info, msg
 from tests.proto.websocket_peer import accept

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from nats_proto import nkeys
-from nats_proto._nkey_text import wipe
+from nats_proto._auth.nkey_text import wipe
 from nats_proto._secret import Secret
 from nats_proto.errors import CredentialsError
 from nats_proto.nkeys import (

@@ -26,9 +26,9 @@ FORBIDDEN = {
     *("time", "datetime", "io", "os", "pathlib", "shutil", "tempfile", "urllib.request", "http", "secrets", "uuid"),
 }
 ALLOWED_IN = {
-    ("_tls.py", "ssl"),  # for MemoryBIO alone
+    ("tls.py", "ssl"),  # for MemoryBIO alone
     ("testing.py", "hypothesis"),
-    ("_twin.py", "os"),  # for one variable of the environment
+    ("twin.py", "os"),  # for one variable of the environment
 }
 THIRD_PARTY = {"msgspec", "hypothesis", "cryptography", "websockets"}
 CLOCKS_AND_FILES = {"open", "input", "print", "breakpoint", "exec", "eval", "compile", "__import__"}
@@ -88,11 +88,11 @@ def test_a_module_does_no_io(path: Path) -> None:
 def test_every_module_imports_by_itself_and_brings_no_event_loop() -> None:
     """In one fresh interpreter, in turn. Loops and sockets may not even come in by a third party.
 
-    But for `ssl`, which imports `socket`: `_tls` is imported when TLS is used, and by no other module before that.
+    But for `ssl`, which imports `socket`: `tls` is imported when TLS is used, and by no other module before that.
     """
     modules = sorted(found.name for found in pkgutil.walk_packages(nats_proto.__path__, "nats_proto."))
     assert len(modules) >= 8
-    tested = [module for module in modules if module not in ("nats_proto.testing", "nats_proto._tls")]
+    tested = [module for module in modules if module not in ("nats_proto.testing", "nats_proto._layers.tls")]
     code = (
         "import importlib, sys\n"
         f"for name in {tested!r}: importlib.import_module(name)\n"
@@ -137,14 +137,14 @@ def test_the_search_finds(source: str, found: str) -> None:
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("import ssl", "_tls.py"),
-        ("from ssl import MemoryBIO", "_tls.py"),
+        ("import ssl", "tls.py"),
+        ("from ssl import MemoryBIO", "tls.py"),
         ("from hypothesis import strategies as st", "testing.py"),
         ("import random\ndef f(rng: random.Random): rng.random()", "_session.py"),
         ("from random import Random\nRandom(1)", "_session.py"),
         ("from urllib.parse import urlsplit", "_session.py"),
         ("import msgspec\nfrom msgspec import json", "_session.py"),
-        ("from nats_proto._headers import Headers\nfrom . import errors", "_session.py"),
+        ("from nats_proto._wire.headers import Headers\nfrom . import errors", "_session.py"),
         ("import math, re, json, dataclasses, collections.abc", "_session.py"),
     ],
 )

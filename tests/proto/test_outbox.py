@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nats_proto._encoder import PING, Encoder
-from nats_proto._outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Operation, Outbox, _Chunk, operation_size
+from nats_proto._session.outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Operation, Outbox, _Chunk, operation_size
+from nats_proto._wire.encoder import PING, Encoder
 from nats_proto.errors import LocalProtocolError
 
 encoder = Encoder()

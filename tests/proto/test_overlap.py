@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_proto import Message
-from nats_proto import _overlap as overlap_module
-from nats_proto._overlap import Overlap
+from nats_proto._session import overlap as overlap_module
+from nats_proto._session.overlap import Overlap
 
 
 def message(data: bytes) -> Message:

@@ -12,9 +12,9 @@ from types import FunctionType, ModuleType
 
 import pytest
 
-from nats_proto._pool import GROWTH, MAX_DISCOVERED, MAX_GROWTH, MAX_LISTED, Attempt, ServerPool
 from nats_proto._secret import Secret
-from nats_proto._server import Server, parse_servers
+from nats_proto._servers.pool import GROWTH, MAX_DISCOVERED, MAX_GROWTH, MAX_LISTED, Attempt, ServerPool
+from nats_proto._servers.server import Server, parse_servers
 from nats_proto.errors import (
     AuthenticationError,
     AuthenticationExpiredError,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto._http import MAX_HEAD
-from nats_proto._layers import Layer, Wire
-from nats_proto._proxy import Proxy
-from nats_proto._proxy_layer import ProxyLayer
+from nats_proto._layers.http import MAX_HEAD
+from nats_proto._layers.proxy_layer import ProxyLayer
+from nats_proto._layers.wire import Layer, Wire
+from nats_proto._servers.proxy import Proxy
 from nats_proto.errors import ConfigurationError, InvalidURLError, LocalProtocolError, ProxyError
 from tests.proto.splits import feed, splits
 

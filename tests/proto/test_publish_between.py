@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from nats_proto import Closed, PublishesDropped, PublishFrame, _outbox
-from nats_proto._outbox import CHUNK_SIZE
+from nats_proto import Closed, PublishesDropped, PublishFrame
+from nats_proto._session import outbox as _outbox
+from nats_proto._session.outbox import CHUNK_SIZE
 from tests.proto.driver import PONG, World, frames_of, info
 from tests.twins import Twin
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nats_proto import RequestFailed, ServerErrorReceived, SessionStatus
-from nats_proto._connection_events import RefusalReceived
-from nats_proto._quoted_text import unquote_at
-from nats_proto._server_errors import classify_server_error
+from nats_proto._connection.events import RefusalReceived
+from nats_proto._connection.quoted_text import unquote_at
+from nats_proto._connection.server_errors import classify_server_error
 from nats_proto.errors import PermissionsError
 from tests.proto.driver import Wire, World, err
 

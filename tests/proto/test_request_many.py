@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from nats_proto import Message, RequestMany
-from nats_proto._headers import encode_status_block
+from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import NoRespondersError
 
 NOW = 50.0

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from nats_proto._proxy import Proxy
 from nats_proto._secret import Secret
-from nats_proto._server import MAX_URL, Server, parse_address, parse_servers, peer_of
+from nats_proto._servers.proxy import Proxy
+from nats_proto._servers.server import MAX_URL, Server, parse_address, parse_servers, peer_of
 from nats_proto.errors import ConfigurationError, InvalidURLError
 from tests.proto.secrecy import assert_silent, error_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nats_proto import ConnectionEnded, ConnectionState, Message, ServerErrorReceived
-from nats_proto._server_errors import MAX_ERROR_TEXT, Reaction, classify_server_error
+from nats_proto._connection.server_errors import MAX_ERROR_TEXT, Reaction, classify_server_error
 from nats_proto.errors import (
     AccountAuthenticationExpiredError,
     AuthenticationError,

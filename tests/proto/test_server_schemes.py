@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_proto._proxy import Proxy
-from nats_proto._server import Server, parse_servers
+from nats_proto._servers.proxy import Proxy
+from nats_proto._servers.server import Server, parse_servers
 from nats_proto.errors import InvalidURLError
 
 SCHEMES = ["nats", "tls", "ws", "wss", "NATS", "Tls"]

@@ -14,7 +14,7 @@ from nats_proto import (
     SessionStatus,
     SubscriptionClosed,
 )
-from nats_proto._life_cycle import CLOSE_GRACE
+from nats_proto._session.life_cycle import CLOSE_GRACE
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,

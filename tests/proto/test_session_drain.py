@@ -13,7 +13,7 @@ from nats_proto import (
     SessionStatus,
     SubscriptionClosed,
 )
-from nats_proto._drain import FINAL_FLUSH
+from nats_proto._session.drain import FINAL_FLUSH
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,

@@ -12,7 +12,7 @@ from nats_proto import (
     ServerErrorReceived,
     StatsSnapshot,
 )
-from nats_proto._event_queue import MAX_REPORTS
+from nats_proto._session.event_queue import MAX_REPORTS
 from nats_proto.errors import HeaderError, MaxSubscriptionsError, RemoteProtocolError
 from tests.proto.driver import PONG, World, err, frames_of, info, msg
 

@@ -23,10 +23,10 @@ from nats_proto import (
     Role,
     SessionStatus,
 )
+from nats_proto._connection.handshake import Step, Wait
 from nats_proto._effects import Call
-from nats_proto._handshake import Step, Wait
-from nats_proto._layers import Wire
-from nats_proto._life_cycle import CLOSE_GRACE
+from nats_proto._layers.wire import Wire
+from nats_proto._session.life_cycle import CLOSE_GRACE
 from nats_proto.errors import (
     ConnectionLostError,
     CredentialsError,
@@ -53,7 +53,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
                 wire.push(make())
                 yield Wait.LAYER
 
-        monkeypatch.setattr("nats_proto._connection.lower_layers", lower_layers)
+        monkeypatch.setattr("nats_proto._connection.connection.lower_layers", lower_layers)
 
     return use
 

@@ -14,9 +14,9 @@ from nats_proto import (
     PublishesDropped,
     SessionStatus,
 )
-from nats_proto._connection import LONG_LINE, LONGER_LINES
-from nats_proto._info import LARGEST_SIZE
-from nats_proto._websocket import MESSAGE, MIN_LIMIT
+from nats_proto._connection.connection import LONG_LINE, LONGER_LINES
+from nats_proto._layers.websocket import MESSAGE, MIN_LIMIT
+from nats_proto._wire.info import LARGEST_SIZE
 from nats_proto.errors import HeaderError, MaxControlLineError, MaxPayloadError, RemoteProtocolError
 from tests.proto.driver import PING, PONG, Wire, World, info, msg
 from tests.proto.websocket_peer import AGREED, accept, frame, frames, inflate
@@ -116,7 +116,7 @@ def test_a_server_without_a_limit_for_payloads() -> None:
 
 @pytest.mark.parametrize("said", [-1, 10**9, 2**40])
 def test_no_publish_is_larger_than_its_size_can_be_written(said: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nats_proto._info.LARGEST_SIZE", 1000)  # nobody wants to make a gigabyte
+    monkeypatch.setattr("nats_proto._wire.info.LARGEST_SIZE", 1000)  # nobody wants to make a gigabyte
     world = World().ready(max_payload=said)
     world.session.publish("a", b"x" * 1000)
     for headers in (None, {"A": "1"}):

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from nats_proto import Closed, FlushCompleted, PublishesDropped, Reconnected, RequestFailed
-from nats_proto._outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER
+from nats_proto._session.outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER
 from nats_proto.errors import (
     HeadersNotSupportedError,
     LocalProtocolError,

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from nats_proto import ReplyReceived, RequestFailed, ServerErrorReceived, Session
-from nats_proto._headers import encode_status_block
+from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConnectionLostError,
     InvalidSubjectError,

@@ -18,7 +18,7 @@ import pytest
 
 import nats_proto
 from nats_proto import Encoder, Frame, Message, Parser, Role
-from nats_proto._frames import PING
+from nats_proto._wire.frames import PING
 from tests.twins import Twin, compiled_module
 
 ROOT = Path(__file__).parents[2]
@@ -63,23 +63,23 @@ def test_accelerated_tells() -> None:
 @WITH_MODULE
 @pytest.mark.parametrize(("value", "accelerated"), [("1", False), ("yes", False), ("0", True), ("", True)])
 def test_the_environment_turns_it_off(value: str, accelerated: bool) -> None:
-    code = "import nats_proto, sys; print(nats_proto.accelerated, 'nats_proto._speedups' in sys.modules)"
+    code = "import nats_proto, sys; print(nats_proto.accelerated, 'nats_proto._wire._speedups' in sys.modules)"
     assert told_in_a_new_process(code, NATS_PROTO_PURE=value) == f"{accelerated} {accelerated}"
 
 
 def test_without_the_module_nothing_is_said() -> None:
     code = (
-        "import sys; sys.modules['nats_proto._speedups'] = None\n"  # how Python marks what cannot be imported
+        "import sys; sys.modules['nats_proto._wire._speedups'] = None\n"  # how Python marks what cannot be imported
         "import nats_proto; print(nats_proto.accelerated, nats_proto.Encoder().publish('a', b'x'))"
     )
     assert told_in_a_new_process(code, NATS_PROTO_PURE="0") == r"False b'PUB a 1\r\nx\r\n'"
 
 
 def test_its_source_imports_c_and_some_constants() -> None:
-    source = (ROOT / "packages/nats-proto/src/nats_proto/_speedups.pyx").read_text(encoding="utf-8")
+    source = (ROOT / "packages/nats-proto/src/nats_proto/_wire/_speedups.pyx").read_text(encoding="utf-8")
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("from ", "import ", "cimport "))}
     c = {f"cpython.{name}" for name in ("bytes", "mem", "object", "tuple")} | {"libc.stdint", "libc.string"}
-    assert imported == {"cython", "._frames", "._run"} | c
+    assert imported == {"cython", ".frames", ".run"} | c
 
 
 # --- what nobody should do -------------------------------------------------------------------------------------------
@@ -289,5 +289,5 @@ def test_two_threads_on_one_parser_cannot_crash_the_process(twin: Twin) -> None:
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="an interpreter with its lock")
 def test_importing_it_does_not_switch_the_lock_on() -> None:
-    code = "import sys; import nats_proto._speedups; print(sys._is_gil_enabled())"
+    code = "import sys; import nats_proto._wire._speedups; print(sys._is_gil_enabled())"
     assert told_in_a_new_process(code) == "False"

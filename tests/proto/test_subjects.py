@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_proto._subjects import (
+from nats_proto._wire.subjects import (
     encode_literal,
     subject_matches,
     validate_inbox_prefix,

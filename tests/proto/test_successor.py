@@ -20,8 +20,8 @@ from nats_proto import (
     SubscriptionState,
 )
 from nats_proto import Message as CoreMessage
-from nats_proto._link import LAME_DUCK_GRACE
-from nats_proto._successor import LINGER, SETTLE
+from nats_proto._session.link import LAME_DUCK_GRACE
+from nats_proto._session.successor import LINGER, SETTLE
 from nats_proto.errors import ConnectionLostError, LocalProtocolError, NATSTimeoutError, PermissionsError
 from tests.proto.driver import PING, PONG, World, err, info, msg
 
@@ -234,7 +234,7 @@ def test_a_reply_is_taken_from_whichever_has_it_first() -> None:
 
 
 def test_too_much_of_which_there_is_no_copy_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nats_proto._overlap.MAX_HELD_MSGS", 10)
+    monkeypatch.setattr("nats_proto._session.overlap.MAX_HELD_MSGS", 10)
     world = pair()
     sub = world.session.subscribe("s")
     settling(world, sub)
@@ -247,7 +247,7 @@ def test_too_much_of_which_there_is_no_copy_ends_the_wait(monkeypatch: pytest.Mo
 
 
 def test_too_much_before_it_has_joined_gives_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nats_proto._overlap.MAX_HELD_MSGS", 10)
+    monkeypatch.setattr("nats_proto._session.overlap.MAX_HELD_MSGS", 10)
     world = pair()
     sub = world.session.subscribe("s")
     joined(world, sub)
@@ -258,7 +258,7 @@ def test_too_much_before_it_has_joined_gives_it_up(monkeypatch: pytest.MonkeyPat
 
 
 def test_too_much_while_parting_ends_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nats_proto._overlap.MAX_HELD_MSGS", 10)
+    monkeypatch.setattr("nats_proto._session.overlap.MAX_HELD_MSGS", 10)
     world = pair()
     sub = world.session.subscribe("s")
     parting(world, sub)

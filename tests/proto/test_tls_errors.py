@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nats_proto._tls import TLSLayer
+from nats_proto._layers.tls import TLSLayer
 from nats_proto.errors import ConfigurationError, LocalProtocolError, NATSError, TLSCertificateError, TLSError
 from tests.tls_peer import (
     HOST,

@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
-from nats_proto import _tls
-from nats_proto._layers import Layer, Wire
-from nats_proto._tls import RECORD, TLSLayer, default_context
+from nats_proto._layers import tls as _tls
+from nats_proto._layers.tls import RECORD, TLSLayer, default_context
+from nats_proto._layers.wire import Layer, Wire
 from nats_proto.errors import LocalProtocolError, TLSError
 from tests.tls_peer import (
     HOST,

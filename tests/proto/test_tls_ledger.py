@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto._tls import RECORD, TLSLayer
+from nats_proto._layers.tls import RECORD, TLSLayer
 from tests.tls_peer import VERSIONS, MemoryServer, client_context, converse, openssl, server_context, started
 
 CLIENT = cache(client_context)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from nats_proto._auth.user_credentials import MAX_CREDENTIALS, UserCredentials, parse_credentials
 from nats_proto._secret import Secret
-from nats_proto._user_credentials import MAX_CREDENTIALS, UserCredentials, parse_credentials
 from nats_proto.errors import CredentialsError
 from nats_proto.nkeys import Prefix, encode_seed
 from tests.proto.secrecy import assert_silent, error_of

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from nats_proto._websocket import WebSocketLayer
-from nats_proto._websocket_frames import FrameReader
+from nats_proto._layers.websocket import WebSocketLayer
+from nats_proto._layers.websocket_frames import FrameReader
 from nats_proto.errors import WebSocketError
 from tests.proto.splits import feed, splits
 from tests.proto.websocket_peer import deflate, frame, frames, opened

@@ -16,9 +16,9 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from nats_proto._layers import Layer, Wire
-from nats_proto._server import Server
-from nats_proto._websocket import MAX_UNCOMPRESSED, MESSAGE, MIN_LIMIT, WebSocketLayer
+from nats_proto._layers.websocket import MAX_UNCOMPRESSED, MESSAGE, MIN_LIMIT, WebSocketLayer
+from nats_proto._layers.wire import Layer, Wire
+from nats_proto._servers.server import Server
 from nats_proto.errors import ConfigurationError, LocalProtocolError
 from tests.proto.splits import feed
 from tests.proto.websocket_peer import accept, asked, frame, frames, inflate, lines_of, opened
@@ -317,8 +317,8 @@ def test_without_the_library_the_error_says_what_to_install() -> None:
     assert run(
         "import sys\n"
         "sys.modules['websockets'] = None\n"
-        "from nats_proto._server import Server\n"
-        "from nats_proto._websocket import WebSocketLayer\n"
+        "from nats_proto._servers.server import Server\n"
+        "from nats_proto._layers.websocket import WebSocketLayer\n"
         "from nats_proto.errors import ConfigurationError\n"
         "try: WebSocketLayer(Server.parse('ws://h'), max_message=1)\n"
         "except ConfigurationError as error: print(error)"
@@ -328,8 +328,8 @@ def test_without_the_library_the_error_says_what_to_install() -> None:
 def test_the_library_comes_with_the_first_layer_and_brings_no_event_loop() -> None:
     assert run(
         "import sys\n"
-        "from nats_proto._server import Server\n"
-        "from nats_proto._websocket import WebSocketLayer, check_headers\n"
+        "from nats_proto._servers.server import Server\n"
+        "from nats_proto._layers.websocket import WebSocketLayer, check_headers\n"
         "check_headers({'A': 'b'})\n"
         "print('websockets' in sys.modules, 'socket' in sys.modules)\n"
         "layer = WebSocketLayer(Server.parse('ws://h'), max_message=1, compression=True)\n"
@@ -340,7 +340,7 @@ def test_the_library_comes_with_the_first_layer_and_brings_no_event_loop() -> No
 
 
 def test_nothing_is_logged_and_nothing_that_prints_has_a_secret(caplog: pytest.LogCaptureFixture) -> None:
-    for name in (None, "websockets", "websockets.client", "nats_proto._websocket_library"):
+    for name in (None, "websockets", "websockets.client", "nats_proto._layers.websocket_library"):
         caplog.set_level(logging.DEBUG, name)
     server = Server.parse("ws://h/path?key=m4rker")
     layer = WebSocketLayer(server, max_message=100, headers={"Authorization": "m4rker"})

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto._http import MAX_HEAD
+from nats_proto._layers.http import MAX_HEAD
+from nats_proto._layers.websocket import WebSocketLayer, check_headers
 from nats_proto._secret import Secret
-from nats_proto._server import Server
-from nats_proto._websocket import WebSocketLayer, check_headers
+from nats_proto._servers.server import Server
 from nats_proto.errors import ConfigurationError, WebSocketError
 from tests.proto.splits import feed, splits
 from tests.proto.websocket_peer import AGREED, accept, asked, frame, lines_of

@@ -8,8 +8,8 @@ import re
 import zlib
 from collections.abc import Iterable
 
-from nats_proto._server import Server
-from nats_proto._websocket import WebSocketLayer
+from nats_proto._layers.websocket import WebSocketLayer
+from nats_proto._servers.server import Server
 
 __all__ = ["AGREED", "accept", "asked", "deflate", "frame", "frames", "inflate", "lines_of", "opened"]
 

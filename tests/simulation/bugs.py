@@ -89,13 +89,13 @@ def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
 bug(
     "buffer cleared too late",
     "a Python client took the buffer out after the await of its write: what came meanwhile was gone",
-    ("_outbox:Outbox.cut", "for operation in waiting:", "for operation in waiting[:0]:"),
+    ("_session.outbox:Outbox.cut", "for operation in waiting:", "for operation in waiting[:0]:"),
 )
 bug(
     "half an operation replayed",
     "a Go client sent the rest of an operation on the next connection",
     (
-        "_outbox:Outbox.begin",
+        "_session.outbox:Outbox.begin",
         "self._aside.clear()",
         "done = self._sent_of_flight\n"
         "    if self._sealed and self._aside and done:\n"
@@ -110,13 +110,13 @@ bug(
 bug(
     "written twice",
     "what was handed over is kept as if it had not been",
-    ("_outbox:Outbox.cut", "self._sent_late(sent)", "self._sent_late(0)"),
+    ("_session.outbox:Outbox.cut", "self._sent_late(sent)", "self._sent_late(0)"),
 )
 bug(
     "partly written counts as written",
     "an operation of which the transport took a part is forgotten",
     (
-        "_outbox:Outbox._sent_late",
+        "_session.outbox:Outbox._sent_late",
         ">= (size := operation_size(aside[0]))",
         "+ operation_size(aside[0]) - 1 >= (size := operation_size(aside[0]))",
     ),
@@ -124,18 +124,18 @@ bug(
 bug(
     "queue reordered on reconnect",
     "a Java client filtered its queue and put what was in flight behind what waited",
-    ("_outbox:Outbox.begin", "self._sealed.extendleft(reversed(", "self._sealed.extend(("),
+    ("_session.outbox:Outbox.begin", "self._sealed.extendleft(reversed(", "self._sealed.extend(("),
 )
 bug(
     "stale bytes in flight",
     "bytes of a failed handshake stay in flight: reports of the next connection are counted for them",
-    ("_outbox:Outbox.abandon", "if self._open:", "if False:"),
+    ("_session.outbox:Outbox.abandon", "if self._open:", "if False:"),
 )
 bug(
     "publishes before subscriptions",
     "what was buffered goes out before the subscriptions are restored",
     (
-        "_traffic:Traffic.link_up",
+        "_session.traffic:Traffic.link_up",
         "self.outbox.prepend(self.subs.restore(self.encoder))",
         "[self.outbox.append(operation) for operation in self.subs.restore(self.encoder)]",
     ),
@@ -143,32 +143,32 @@ bug(
 bug(
     "publishes in the handshake",
     "buffered publishes leave with CONNECT",
-    ("_session:Session.data_to_send", "BATCH_SIZE if takes else 0", "BATCH_SIZE"),
+    ("_session.session:Session.data_to_send", "BATCH_SIZE if takes else 0", "BATCH_SIZE"),
 )
 bug(
     "buffer without a limit",
     "a Python client buffers without end while there is no connection",
-    ("_life_cycle:LifeCycle.check_publish", "if waiting >= limit:", "if False:"),
+    ("_session.life_cycle:LifeCycle.check_publish", "if waiting >= limit:", "if False:"),
 )
 bug(
     "never writable again",
     "the high-water mark is not taken back",
-    ("_outbox:Outbox.sent", "self.full = False", "pass"),
+    ("_session.outbox:Outbox.sent", "self.full = False", "pass"),
 )
 bug(
     "too large for the next server",
     "a publish that was taken when more was allowed costs one connection after the other",
-    ("_traffic:Traffic.link_up", "self.drop_refused()", "pass"),
+    ("_session.traffic:Traffic.link_up", "self.drop_refused()", "pass"),
 )
 bug(
     "refused while it was written",
     "a publish is written again to the server that refused it in the middle",
-    ("_traffic:Traffic.link_lost", "self.drop_refused()", "pass"),
+    ("_session.traffic:Traffic.link_lost", "self.drop_refused()", "pass"),
 )
 bug(
     "dropped request waits",
     "a request whose publish was dropped waits for its time to be up",
-    ("_traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+    ("_session.traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
 )
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
@@ -176,23 +176,27 @@ bug(
 bug(
     "full maximum after reconnect",
     "the server is told the whole maximum again, not what remains of it",
-    ("_subscription:SubscriptionState.connection_max", " - self.received_before", ""),
+    ("_session.subscription:SubscriptionState.connection_max", " - self.received_before", ""),
 )
 bug(
     "dead subscription restored",
     "a subscription that has ended stays in the table",
-    ("_subscription_table:SubscriptionTable.close", "self._by_sid.pop(sub.sid, None)", "self._by_sid.get(sub.sid)"),
+    (
+        "_session.subscription_table:SubscriptionTable.close",
+        "self._by_sid.pop(sub.sid, None)",
+        "self._by_sid.get(sub.sid)",
+    ),
 )
 bug(
     "queue group forgotten",
     "after a reconnect a member of a queue group gets everything",
-    ("_subscription_table:SubscriptionTable.restore", "sub.queue, sub.sid", "None, sub.sid"),
+    ("_session.subscription_table:SubscriptionTable.restore", "sub.queue, sub.sid", "None, sub.sid"),
 )
 bug(
     "drain drops late messages",
     "a Zig client closes the queue before the messages between UNSUB and PONG are there",
     (
-        "_traffic:Traffic.drain_subscription",
+        "_session.traffic:Traffic.drain_subscription",
         "self.round_trip(lambda _now: self.close_subscription(sub))",
         "self.close_subscription(sub)",
     ),
@@ -200,12 +204,12 @@ bug(
 bug(
     "slow consumer for every drop",
     "a Python client reports each dropped message",
-    ("_subscription_table:SubscriptionTable._drop", "if sub.slow:", "if False:"),
+    ("_session.subscription_table:SubscriptionTable._drop", "if sub.slow:", "if False:"),
 )
 bug(
     "pending bytes leak",
     "what was read from a queue still counts against its limit",
-    ("_subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
+    ("_session.subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
 )
 
 # --- requests and flushes --------------------------------------------------------------------------------------------
@@ -213,13 +217,13 @@ bug(
 bug(
     "reply slot kept",
     "a request that was given up leaves its slot behind",
-    ("_inbox:RequestInbox.cancel", "self._waiting.pop(key, None)", "pass"),
+    ("_session.inbox:RequestInbox.cancel", "self._waiting.pop(key, None)", "pass"),
 )
 bug(
     "answer to another request",
     "a late reply resolves whatever request is the only one waiting",
     (
-        "_inbox:RequestInbox.receive",
+        "_session.inbox:RequestInbox.receive",
         "self._waiting.pop(message.subject[self._start :], None)",
         "self._waiting.pop(message.subject[self._start :], None) or "
         "(self._waiting.popitem()[1] if len(self._waiting) == 1 else None)",
@@ -228,17 +232,17 @@ bug(
 bug(
     "flush waits for another connection",
     "a .NET client failed flushes too early to catch those of the new connection; here they are not failed at all",
-    ("_traffic:Traffic.link_lost", "self.fail_flushes(lost)", "pass"),
+    ("_session.traffic:Traffic.link_lost", "self.fail_flushes(lost)", "pass"),
 )
 bug(
     "flush answered by any PONG",
     "the newest flush takes the oldest PONG",
-    ("_connection:Connection._handle_pong", "self._pings.popleft()", "self._pings.pop()"),
+    ("_connection.connection:Connection._handle_pong", "self._pings.popleft()", "self._pings.pop()"),
 )
 bug(
     "keep-alive PONG completes a flush",
     "PINGs of the keep-alive are not in the row of those awaited",
-    ("_connection:Connection.handle_timeout", "self._pings.append(None)", "pass"),
+    ("_connection.connection:Connection.handle_timeout", "self._pings.append(None)", "pass"),
 )
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -246,29 +250,29 @@ bug(
 bug(
     "old socket still read",
     "a JavaScript client went on reading the socket that it had replaced",
-    ("_link:Link._drop_connection", "self.connection.close()\n        self.connection = None", "pass"),
+    ("_session.link:Link._drop_connection", "self.connection.close()\n        self.connection = None", "pass"),
 )
 bug(
     "parser kept across connections",
     "half a message of the old connection swallows the INFO of the new one",
     (
-        "_link:Link.transport_connected",
+        "_session.link:Link.transport_connected",
         "self._deadline = None",
         "self._deadline = None\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
         "    self.connection._parser = _kept.setdefault(id(self._pool), self.connection._parser)",
     ),
-    ("_link:Link.start", "self._pool.begin", "globals().pop('_KEPT_PARSERS', None); self._pool.begin"),
+    ("_session.link:Link.start", "self._pool.begin", "globals().pop('_KEPT_PARSERS', None); self._pool.begin"),
 )
 bug(
     "PONGs drive the ping counter",
     "a Python client counted flush PONGs down, and a dead link was noticed too late",
-    ("_connection:Connection._handle_pong", "self._pings_out = 0", "self._pings_out -= 1"),
+    ("_connection.connection:Connection._handle_pong", "self._pings_out = 0", "self._pings_out -= 1"),
 )
 bug(
     "data is taken for a PONG",
     "a Python client took any byte for a sign of life: a half-open link is never noticed",
     (
-        "_connection:Connection._read",
+        "_connection.connection:Connection._read",
         "frames = self._parser.receive_runs(data)",
         "frames = self._parser.receive_runs(data)\n    if self._next_ping is not None:\n"
         "        self._next_ping = now + self._options.ping_interval",
@@ -278,7 +282,7 @@ bug(
     "handshake without end",
     "each byte of a slow INFO gives the handshake its whole time again",
     (
-        "_connection:Connection._read",
+        "_connection.connection:Connection._read",
         "frames = self._parser.receive_runs(data)",
         "frames = self._parser.receive_runs(data)\n    if self._deadline is not None:\n"
         "        self._deadline = now + self._options.connect_timeout",
@@ -287,17 +291,17 @@ bug(
 bug(
     "timer in the past",
     "the keep-alive deadline is not moved on",
-    ("_connection:Connection.handle_timeout", "self._next_ping = now + self._options.ping_interval", "pass"),
+    ("_connection.connection:Connection.handle_timeout", "self._next_ping = now + self._options.ping_interval", "pass"),
 )
 bug(
     "PINGs unanswered",
     "a server's PING in the handshake is forgotten",
-    ("_connection:Connection._handle_open", "self._pongs_owed += 1", "pass"),
+    ("_connection.connection:Connection._handle_open", "self._pongs_owed += 1", "pass"),
 )
 bug(
     "unknown error ends all",
     "a Go client closes for good over an -ERR that it does not know",
-    ("_server_errors:classify_server_error", "text=shown), Reaction.KEEP", "text=shown), Reaction.CLOSE"),
+    ("_connection.server_errors:classify_server_error", "text=shown), Reaction.KEEP", "text=shown), Reaction.CLOSE"),
 )
 
 # --- the pool --------------------------------------------------------------------------------------------------------
@@ -305,19 +309,19 @@ bug(
 bug(
     "middle servers starved",
     "a Zig client took the last server for the one it removed: the middle was never tried",
-    ("_pool:ServerPool.next_attempt", "self._ahead.popleft()", "self._ahead.pop()"),
+    ("_servers.pool:ServerPool.next_attempt", "self._ahead.popleft()", "self._ahead.pop()"),
 )
 bug(
     "no rest between dials",
     "with one server the wait is skipped: a tight loop",
-    ("_pool:ServerPool._earliest", "if self._hurry or self._rounds is not None:", "if True:"),
-    ("_pool:ServerPool._wait_after", "chosen = self._chosen_wait(rounds)", "return 0.0\n    chosen = None"),
+    ("_servers.pool:ServerPool._earliest", "if self._hurry or self._rounds is not None:", "if True:"),
+    ("_servers.pool:ServerPool._wait_after", "chosen = self._chosen_wait(rounds)", "return 0.0\n    chosen = None"),
 )
 bug(
     "lost server dialled first",
     "the server that was just lost, a lame duck maybe, is tried before the others",
     (
-        "_pool:ServerPool.record_success",
+        "_servers.pool:ServerPool.record_success",
         "self._behind = deque([entry])",
         "self._behind = deque()\n    self._ahead.appendleft(entry)",
     ),
@@ -325,17 +329,17 @@ bug(
 bug(
     "refusals never forgotten",
     "a success in between does not reset the authentication error",
-    ("_pool:ServerPool.record_success", "entry.refusal = None", "pass"),
+    ("_servers.pool:ServerPool.record_success", "entry.refusal = None", "pass"),
 )
 bug(
     "gossip drops a named server",
     "a server that the user named leaves with the gossip",
-    ("_pool:ServerPool.discover", "entry.server.explicit or ", ""),
+    ("_servers.pool:ServerPool.discover", "entry.server.explicit or ", ""),
 )
 bug(
     "attempts never end",
     "each attempt counts twice",
-    ("_pool:ServerPool.next_attempt", "self._number += 1", "self._number += 2"),
+    ("_servers.pool:ServerPool.next_attempt", "self._number += 1", "self._number += 2"),
 )
 
 # --- the life cycle --------------------------------------------------------------------------------------------------
@@ -343,13 +347,13 @@ bug(
 bug(
     "second loop",
     "reconnect() while reconnecting begins anew beside what is under way",
-    ("_life_cycle:LifeCycle.reconnect", "self._link.hurry(now=now)", "self._link.retry(None, now=now)"),
+    ("_session.life_cycle:LifeCycle.reconnect", "self._link.hurry(now=now)", "self._link.retry(None, now=now)"),
 )
 bug(
     "Closed before the last event",
     "the last event is not the last",
     (
-        "_life_cycle:LifeCycle._end",
+        "_session.life_cycle:LifeCycle._end",
         "if self._link.up:",
         "self._events.add(Closed(error=self._close_error))\n    if self._link.up:",
     ),
@@ -357,13 +361,13 @@ bug(
 bug(
     "drain leaves a lame duck behind",
     "moving away from a lame duck goes on in the middle of a drain",
-    ("_link:Link.settle", "self._migrate_by = None", "pass"),
+    ("_session.link:Link.settle", "self._migrate_by = None", "pass"),
 )
 bug(
     "drain forgets to write",
     "the drain ends when the queues are read, not when what was published is written",
     (
-        "_life_cycle:LifeCycle.drain_progress",
+        "_session.life_cycle:LifeCycle.drain_progress",
         "self._traffic.round_trip(lambda when: self._finish(None, when))",
         "self._traffic.outbox.clear(); self._finish(None, now)",
     ),
@@ -372,7 +376,7 @@ bug(
     "quiet moment missed",
     "the moment to leave a lame duck is noticed at the next call, whatever that is for",
     (
-        "_life_cycle:LifeCycle.next_timeout",
+        "_session.life_cycle:LifeCycle.next_timeout",
         "self._link.migrating_since if self._traffic.quiet else None",
         "None",
     ),
@@ -380,15 +384,15 @@ bug(
 bug(
     "heard after the end",
     "what stands behind the last PONG of a drain in the same chunk makes events after Closed",
-    ("_session:Session._handle", "if self._link.connection is not connection:", "if False:"),
+    ("_session.session:Session._handle", "if self._link.connection is not connection:", "if False:"),
 )
 bug(
     "drain waits for a call",
     "a drain goes on only when somebody tells that messages were read",
-    ("_life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
+    ("_session.life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
 )
 bug(
     "published into the void",
     "a drain that has lost its connection takes publishes that nobody will send",
-    ("_life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
+    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
 )

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from nats_proto import ConnectOptions, _encoder, _life_cycle, _link, _outbox, _session
+from nats_proto import ConnectOptions
+from nats_proto._session import life_cycle as _life_cycle
+from nats_proto._session import link as _link
+from nats_proto._session import outbox as _outbox
+from nats_proto._session import session as _session
+from nats_proto._wire import encoder as _encoder
 from tests.simulation.links import SPLITS, Profile
 
 __all__ = ["Knobs", "draw", "limits"]

@@ -26,9 +26,9 @@ from nats_proto import (
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._handling import Handler, Handling
+from ._engine.handling import Handler, Handling
+from ._engine.pump import Answer, Pump
 from ._message import Message
-from ._pump import Answer, Pump
 from ._request_many import Answers
 from ._subscription import Subscription
 

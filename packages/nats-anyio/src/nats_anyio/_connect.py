@@ -16,11 +16,11 @@ from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_option
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client
-from ._delays import Delays
-from ._dispatch import Dispatcher
-from ._interrupt import Interrupt, the_one
+from ._engine.delays import Delays
+from ._engine.dispatch import Dispatcher
+from ._engine.interrupt import Interrupt, the_one
+from ._engine.pump import Pump
 from ._message import Message
-from ._pump import Pump
 
 __all__ = ["Connecting", "connect"]
 

@@ -13,9 +13,9 @@ from nats_proto.errors import LocalProtocolError
 
 from ._client import CLOSE_LIMIT, Client
 from ._connect import begin, make_client, prepare
-from ._interrupt import Interrupt, the_one
+from ._engine.interrupt import Interrupt, the_one
+from ._engine.pump import Pump
 from ._message import Message
-from ._pump import Pump
 
 __all__ = ["open"]
 

@@ -14,12 +14,12 @@ import anyio.lowlevel
 from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
-from ._handling import Handling
+from ._engine.handling import Handling
 from ._message import Message
 
 if TYPE_CHECKING:
     from ._client import Client
-    from ._pump import Pump
+    from ._engine.pump import Pump
 
 __all__ = ["Subscription"]
 

@@ -8,10 +8,12 @@ whether the compiled module reads and writes messages; ``NATS_PROTO_PURE=1`` in 
 from typing import TYPE_CHECKING
 
 from . import errors as errors
-from ._authentication import Challenge, Credentials
+from ._auth.credentials import Challenge, Credentials
 from ._callables import explained, unusable_callback
+from ._calls.publish_many import PublishMany
+from ._calls.request_many import RequestMany
 from ._effects import Call, Effect, ReadFile
-from ._events import (
+from ._interface.events import (
     AdoptSuccessor,
     AuthenticationFailed,
     Closed,
@@ -40,7 +42,16 @@ from ._events import (
     SlowConsumer,
     SubscriptionClosed,
 )
-from ._frames import (
+from ._interface.options import ConnectOptionFields, ConnectOptions, read_options
+from ._interface.stats import StatsSnapshot
+from ._interface.status import SessionStatus
+from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
+from ._secret import Secret
+from ._servers.proxy import Proxy
+from ._servers.server import Server, parse_servers
+from ._session.subscription import SubscriptionState, SubscriptionStatus
+from ._version import VERSION as __version__
+from ._wire.frames import (
     ConnectFrame,
     ErrFrame,
     Frame,
@@ -53,23 +64,12 @@ from ._frames import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
-from ._headers import Headers, HeadersLike, Status
-from ._info import ServerInfo
-from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
-from ._options import ConnectOptionFields, ConnectOptions, read_options
-from ._proxy import Proxy
-from ._publish_many import PublishMany
-from ._request_many import RequestMany
-from ._secret import Secret
-from ._server import Server, parse_servers
-from ._stats import StatsSnapshot
-from ._status import SessionStatus
-from ._subscription import SubscriptionState, SubscriptionStatus
-from ._version import VERSION as __version__
+from ._wire.headers import Headers, HeadersLike, Status
+from ._wire.info import ServerInfo
 
 if TYPE_CHECKING:
-    from ._connection import Connection
-    from ._connection_events import (
+    from ._connection.connection import Connection
+    from ._connection.events import (
         ConnectionEnded,
         ConnectionEvent,
         ConnectionState,
@@ -78,22 +78,22 @@ if TYPE_CHECKING:
         InfoReceived,
         PongReceived,
     )
-    from ._encoder import Encoder
-    from ._event_log import EventLog, LogLine
-    from ._event_queue import EventQueue
-    from ._outbox import CHUNK_SIZE
-    from ._parser import Parser, Role
-    from ._pool import Attempt, ServerPool
-    from ._session import Session
-    from ._successor import Successor
-    from ._twin import accelerated
+    from ._interface.event_log import EventLog, LogLine
+    from ._servers.pool import Attempt, ServerPool
+    from ._session.event_queue import EventQueue
+    from ._session.outbox import CHUNK_SIZE
+    from ._session.session import Session
+    from ._session.successor import Successor
+    from ._wire.encoder import Encoder
+    from ._wire.parser import Parser, Role
+    from ._wire.twin import accelerated
 else:
 
     def __getattr__(name):
         """The machines are loaded when the first is used: a program that only prints its help does without them."""
         match name:
             case "Connection":
-                from . import _connection as home
+                from ._connection import connection as home
             case (
                 "ConnectionEnded"
                 | "ConnectionEvent"
@@ -103,25 +103,25 @@ else:
                 | "InfoReceived"
                 | "PongReceived"
             ):
-                from . import _connection_events as home
+                from ._connection import events as home
             case "Encoder":
-                from . import _encoder as home
+                from ._wire import encoder as home
             case "EventLog" | "LogLine":
-                from . import _event_log as home
+                from ._interface import event_log as home
             case "EventQueue":
-                from . import _event_queue as home
+                from ._session import event_queue as home
             case "CHUNK_SIZE":
-                from . import _outbox as home
+                from ._session import outbox as home
             case "Parser" | "Role":
-                from . import _parser as home
+                from ._wire import parser as home
             case "Attempt" | "ServerPool":
-                from . import _pool as home
+                from ._servers import pool as home
             case "Session":
-                from . import _session as home
+                from ._session import session as home
             case "Successor":
-                from . import _successor as home
+                from ._session import successor as home
             case "accelerated":
-                from . import _twin as home
+                from ._wire import twin as home
             case "nkeys":
                 import nats_proto.nkeys as home
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, Self, final
 
-from ._nkey_text import Prefix, checked, public_key_text, read_public_key, read_seed, seed_text, wipe
+from ._auth.nkey_text import Prefix, checked, public_key_text, read_public_key, read_seed, seed_text, wipe
 from ._secret import Secret
 from .errors import CredentialsError
 

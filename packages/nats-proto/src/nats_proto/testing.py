@@ -12,8 +12,8 @@ from typing import assert_never
 
 from hypothesis import strategies as st
 
-from ._encoder import OK, PING, PONG, Encoder
-from ._frames import (
+from ._wire.encoder import OK, PING, PONG, Encoder
+from ._wire.frames import (
     ConnectFrame,
     ErrFrame,
     Frame,
@@ -26,8 +26,8 @@ from ._frames import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
-from ._headers import Headers, encode_header_block, encode_status_block
-from ._info import ServerInfo
+from ._wire.headers import Headers, encode_header_block, encode_status_block
+from ._wire.info import ServerInfo
 
 __all__ = [
     "chunked",

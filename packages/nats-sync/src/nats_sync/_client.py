@@ -24,19 +24,19 @@ from nats_proto import (
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._handling import Handler, Handling
+from ._engine.handling import Handler, Handling
+from ._engine.pump import Pump
+from ._engine.reading import Lead
+from ._engine.waiter import Waiter
 from ._message import Message
-from ._pump import Pump
-from ._reading import Lead
 from ._request_many import Answers
 from ._subscription import Subscription
-from ._waiter import Waiter
 
 if TYPE_CHECKING:
     from nats_proto import Session
 
-    from ._threads import Threads
-    from ._writer import Writer
+    from ._engine.threads import Threads
+    from ._engine.writer import Writer
 
 __all__ = ["Client"]
 

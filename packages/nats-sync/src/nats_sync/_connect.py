@@ -10,14 +10,14 @@ from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusab
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
+from ._engine.pump import Pump
+from ._engine.waiter import Waiter
 from ._message import Message
-from ._pump import Pump
-from ._waiter import Waiter
 
 if TYPE_CHECKING:
     from nats_proto import Session
 
-    from ._delays import Delays
+    from ._engine.delays import Delays
 
 __all__ = ["connect"]
 
@@ -39,8 +39,8 @@ def connect(
     what each server said, when none could be used. Nothing is left then.
     """
     # A program that only imports the package, to print its help, does not pay for what keeps a connection.
-    from ._threads import Threads
-    from ._writer import Writer
+    from ._engine.threads import Threads
+    from ._engine.writer import Writer
 
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
@@ -86,7 +86,7 @@ def _prepare(
             return ConfigurationError(f"on_event: {wrong}")
         delays: Delays | None = None
         if checked.reconnect_delay is not None:
-            from ._delays import Delays
+            from ._engine.delays import Delays
 
             delays = Delays(checked.reconnect_delay)
             from dataclasses import replace

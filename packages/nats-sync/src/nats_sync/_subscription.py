@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
-from ._handling import Handling, close_coroutine
+from ._engine.handling import Handling, close_coroutine
+from ._engine.waiter import Waiter, complete_all, remaining
 from ._message import Message
-from ._waiter import Waiter, complete_all, remaining
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     from ._client import Client
-    from ._pump import Pump
+    from ._engine.pump import Pump
 
 __all__ = ["Subscription"]
 

@@ -1,0 +1,1 @@
+"""What runs a client: its tasks, its streams, and who waits for what."""

@@ -1,0 +1,1 @@
+"""One transport connection: handshake, keep-alive, what the server reports."""

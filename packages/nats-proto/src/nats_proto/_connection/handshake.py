@@ -1,0 +1,202 @@
+"""What happens on a new connection before the first PONG, as operations that the connection drives.
+
+    lower_layers   proxy's tunnel ─▶ TLS, when it comes first ─▶ WebSocket ─▶ INFO is awaited
+    greeting       INFO ─▶ TLS, when it is wanted and not there ─▶ credentials ─▶ CONNECT and PING
+
+They yield an effect where something is needed from outside, and `Wait.LAYER` where a layer's own handshake has to be
+done. Errors they raise end the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from .._auth.credentials import Identity, authenticate
+from .._effects import Call, Effect
+from .._interface.options import ConnectOptions
+from .._layers.wire import Layer, Wire
+from .._servers.proxy import Proxy
+from .._servers.server import Server
+from .._version import VERSION
+from .._wire.encoder import Encoder
+from .._wire.info import ServerInfo
+from ..errors import (
+    ConfigurationError,
+    NATSError,
+    NoEchoNotSupportedError,
+    RemoteProtocolError,
+    SecureConnectionRequiredError,
+)
+from .confidence import Confidence
+
+if TYPE_CHECKING:
+    from .._layers.tls import SSLContext
+
+__all__ = ["Step", "Wait", "greeting", "limit_messages", "load_default_context", "lower_layers"]
+
+MAX_CONNECT_LINE: Final = 64 * 1024
+"""Longest CONNECT we make. Servers read 4096 bytes unless told otherwise, but only they know what they were told."""
+
+MAX_NONCE: Final = 1024
+"""Bytes. Real ones have 15 to 50; signing a large one is work that a liar makes us do."""
+
+
+MAX_PENDING: Final = 64 * 1024 * 1024
+"""Bytes that a server keeps for a client unless told otherwise (``max_pending``). All of them may come as one WebSocket
+message; those in it are bounded one by one."""
+
+
+class Wait(Enum):
+    """What an operation waits for, besides effects."""
+
+    LAYER = auto()
+    """The topmost layer of the wire to be ready."""
+
+
+Step = Wait | Effect
+
+
+def lower_layers(
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+) -> Generator[Step, object, None]:
+    """All that has to be there before INFO. ``confidence`` hears what is told to anybody."""
+    if isinstance(options.proxy, Proxy):
+        from .._layers.proxy_layer import ProxyLayer  # only who needs it pays for loading it
+
+        confidence.tell(options.proxy.credentials, options.proxy.authorization)
+        wire.push(ProxyLayer(options.proxy, server.address))
+        yield Wait.LAYER
+    if server.secure and (server.websocket or options.tls_first):
+        yield from _secure(wire, server, options)
+    if server.websocket:
+        yield from _upgrade(wire, server, options, confidence)
+
+
+def greeting(
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence, info: ServerInfo, *, more: bool
+) -> Generator[Step, object, bytes]:
+    """From INFO to the CONNECT line. ``more``: the server has sent something behind INFO already."""
+    if not (wire.secure or server.websocket) and (server.secure or info.tls_required):
+        if not (info.tls_required or info.tls_available):
+            raise SecureConnectionRequiredError(f"server {server}: TLS was asked for, and the server does not offer it")
+        if more:
+            raise RemoteProtocolError(f"server {server} sent more behind INFO, in clear, where TLS has to begin")
+        yield from _secure(wire, server, options)
+    if not options.echo and info.proto < 1:
+        raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
+    if len(info.nonce) > MAX_NONCE:
+        raise RemoteProtocolError(f"server {server} sent a nonce of {len(info.nonce)} characters, at most {MAX_NONCE}")
+    identity = yield from authenticate(options, server, info)
+    confidence.tell(identity.password, identity.token, identity.jwt, identity.signature)
+    line = _connect_line(options, info, identity, secure=wire.secure)
+    if isinstance(line, NATSError):
+        raise line
+    return line
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+def load_default_context() -> None:
+    """Read the system's authorities: that takes a while, and later on others may wait for it."""
+    from .._layers.tls import default_context
+
+    default_context()
+
+
+def _secure(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
+    from .._layers.tls import TLSLayer, default_context  # only who needs it pays for loading it
+
+    context: SSLContext
+    if options.tls is None:
+        context = default_context()
+    elif callable(options.tls):
+        provided = yield Call(options.tls, (server.url,), "tls callback")
+        if not _is_context(provided):
+            raise ConfigurationError(f"the tls callback returned {type(provided).__name__}, not ssl.SSLContext")
+        context = provided
+    else:
+        context = options.tls
+    name = options.tls_hostname or server.tls_name or server.host
+    wire.push(TLSLayer(context, server_hostname=name, server=server.url), secure=True)
+    yield Wait.LAYER
+
+
+def _is_context(value: object) -> TypeGuard[SSLContext]:
+    return hasattr(value, "wrap_bio")
+
+
+def _upgrade(
+    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+) -> Generator[Step, object, None]:
+    headers: object = options.websocket_headers or ()
+    if callable(headers):
+        headers = yield Call(headers, (server.url,), "websocket_headers callback")
+    layer = _websocket_layer(server, options, confidence, headers)
+    if isinstance(layer, NATSError):
+        raise layer
+    wire.push(layer)
+    yield Wait.LAYER
+
+
+def limit_messages(wire: Wire, info: ServerInfo) -> None:
+    """Every INFO may have another limit: that of the account comes behind CONNECT."""
+    from .._layers.websocket import WebSocketLayer
+
+    for layer in wire.layers:
+        if isinstance(layer, WebSocketLayer):
+            layer.limit_messages(info.payload_limit)
+
+
+# --- what needs secrets in clear: raises nothing, so that no traceback has them --------------------------------------
+
+
+def _websocket_layer(
+    server: Server, options: ConnectOptions, confidence: Confidence, headers: object
+) -> Layer | NATSError:
+    from .._layers.websocket import WebSocketLayer, check_headers  # only who uses WebSocket pays for loading it
+
+    try:
+        checked = check_headers(headers)
+        confidence.tell(server.query, *(value for _, value in checked))
+        return WebSocketLayer(
+            server,
+            max_message=max(options.max_message_size, MAX_PENDING),
+            headers=checked,
+            compression=options.websocket_compression,
+        )
+    except NATSError as error:
+        return error.with_traceback(None)
+
+
+def _connect_line(options: ConnectOptions, info: ServerInfo, identity: Identity, *, secure: bool) -> bytes | NATSError:
+    """CONNECT. A server takes a missing ``verbose`` or ``pedantic`` for true, so both are always sent."""
+    fields: dict[str, object] = {
+        "verbose": options.verbose,
+        "pedantic": options.pedantic,
+        "tls_required": secure,
+        "name": options.name or "",
+        "lang": "python3",
+        "version": VERSION,
+        "protocol": 1,
+        "echo": options.echo,
+        "headers": info.headers,
+        "no_responders": info.headers,
+    }
+    if identity.user is not None:
+        fields["user"] = identity.user.reveal()
+        fields["pass"] = identity.password.reveal() if identity.password is not None else ""
+    if identity.token is not None:
+        fields["auth_token"] = identity.token.reveal()
+    if identity.jwt is not None:
+        fields["jwt"] = identity.jwt.reveal()
+    if identity.nkey is not None:
+        fields["nkey"] = identity.nkey
+    if identity.signature is not None:
+        fields["sig"] = identity.signature.reveal()
+    try:
+        return Encoder(max_control_line=MAX_CONNECT_LINE).connect(fields)
+    except NATSError as error:
+        return error.with_traceback(None)

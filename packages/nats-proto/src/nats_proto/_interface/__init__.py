@@ -1,0 +1,1 @@
+"""What crosses the border to whoever runs a session: options, events, their log lines, statistics."""

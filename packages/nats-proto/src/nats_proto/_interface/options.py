@@ -1,0 +1,343 @@
+"""Everything a user can set, checked once, when it is set."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
+
+from .._auth.credentials import AuthCallback, CredentialsSource, holds_credentials, is_path
+from .._limits import MAX_COUNT, MAX_SECONDS, is_number, shown
+from .._secret import Secret, discreet
+from .._servers.proxy import Proxy
+from .._value import PrivateValue, set_once
+from .._wire.subjects import validate_inbox_prefix
+from ..errors import ConfigurationError, InvalidSubjectError
+from .events import LifecycleEvent
+
+if TYPE_CHECKING:
+    from .._layers.tls import SSLContext
+
+    TLSSource = SSLContext | Callable[[str], SSLContext | Awaitable[SSLContext]]
+else:
+    TLSSource = object  # `ssl` is loaded by those who use it
+
+WebSocketHeaders = Mapping[str, str] | Iterable[tuple[str, str | Secret]]
+WebSocketHeadersSource = WebSocketHeaders | Callable[[str], WebSocketHeaders | Awaitable[WebSocketHeaders]]
+
+__all__ = ["ConnectOptionFields", "ConnectOptions", "read_options"]
+
+MiB = 1024 * 1024
+
+
+class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
+    """Options of one client. All times are seconds, 100 years at most, all sizes bytes.
+
+    Wrong values raise `ConfigurationError`.
+
+    User information in a server's URL goes before ``user``, ``password`` and ``token`` for that server. Secrets are
+    kept as `Secret`, whatever they were given as.
+    """
+
+    _hidden = frozenset(
+        {
+            *("user", "password", "token", "nkey_seed", "credentials", "auth"),
+            *("tls", "websocket_headers", "proxy"),
+        }
+    )
+
+    name: str | None = None
+    """Shown in the server's monitoring."""
+    user: str | Secret | None = None
+    password: str | Secret | None = None
+    token: str | Secret | None = None
+    nkey_seed: str | Secret | None = None
+    """The seed (``SU…``) of a user's NKey, which signs the server's nonce. Needs ``nats-proto[nkeys]``."""
+    credentials: CredentialsSource | None = None
+    """A ``.creds`` file: its path, its content (bytes, or text with its ``BEGIN`` lines), or a function that returns
+    either, maybe an ``async`` one where the client can await. Read, or called, anew for each attempt."""
+    auth: AuthCallback | None = None
+    """Called for each attempt with a `Challenge`; returns `Credentials`, all of them. ``connect_timeout`` bounds it."""
+    tls: TLSSource | None = None
+    """TLS for every server, with this `ssl.SSLContext`; or a function of the server's URL that returns one, called for
+    each attempt. Without it ``tls://``, ``wss://`` and servers that require TLS get Python's default context."""
+    tls_hostname: str | None = None
+    """The name that certificates must prove, instead of the URL's host."""
+    tls_first: bool = False
+    """TLS before INFO, for servers with ``handshake_first``; asks for TLS as ``tls`` does."""
+    websocket_headers: WebSocketHeadersSource | None = None
+    """More headers for the upgrade of ``ws://`` and ``wss://``; or a function of the server's URL that returns them,
+    called for each attempt."""
+    websocket_compression: bool = False
+    """Offer permessage-deflate; used when the server agrees."""
+    proxy: str | Proxy | None = None
+    """``http://[user:password@]host:port`` of a proxy that opens a tunnel (CONNECT) to the servers."""
+    echo: bool = True
+    """False: messages published by this client are not delivered to its own subscriptions."""
+    verbose: bool = False
+    pedantic: bool = False
+    inbox_prefix: str = "_INBOX"
+    connect_timeout: float = 2.0
+    """For one attempt: dial and handshake together."""
+    ping_interval: float = 120.0
+    """Between keep-alive PINGs; 0 turns them off."""
+    max_pings_out: int = 2
+    """The connection is stale when one more PING would be unanswered than this."""
+    allow_reconnect: bool = True
+    max_reconnect_attempts: int = -1
+    """Failed attempts in a row after which a server leaves the pool; -1: never."""
+    reconnect_wait: float = 2.0
+    """Before the second round through the pool; grows by half each round up to 8 times this. Also the shortest time
+    between two dials of the same server."""
+    reconnect_jitter: float = 0.1
+    reconnect_jitter_tls: float = 1.0
+    reconnect_delay: Callable[[int], float] | None = None
+    """Called with the number of rounds made (1, 2, …); its result (seconds) replaces wait and jitter. No server is
+    dialled twice within ``reconnect_wait`` all the same: lower that as well to come back sooner."""
+    randomize_servers: bool = True
+    ignore_discovered_servers: bool = False
+    retry_on_failed_connect: bool = False
+    """True: the first connect is retried in the background by the rules of a reconnect."""
+    pending_size: int = 8 * MiB
+    """Publishes kept while there is no connection; 0: none, each raises."""
+    drain_timeout: float = 30.0
+    max_pending_msgs: int = 65536
+    """Per subscription; 0: no limit."""
+    max_pending_bytes: int = 64 * MiB
+    """Per subscription, headers and payload; 0: no limit."""
+    fail_requests_on_disconnect: bool = False
+    retry_auth_errors: bool = False
+    """True: the same authentication error twice in a row does not drop the server."""
+    lame_duck_migration: bool = True
+    """Leave a server that says that it will close soon, when another connection is made and subscribed."""
+    max_control_line: int = 4096
+    """Longest line of a publish, request or subscribe: its subjects and sizes, with the line's end. What servers read
+    unless their own ``max_control_line`` says otherwise, and INFO does not tell: for a server that reads longer lines,
+    its number is to be given here; one that does not ends the connection over the first. Of a server, lines of 32 KiB
+    are accepted, or of eight times this if that is more (INFO excepted): it may quote ours with all of it escaped."""
+    max_message_size: int = 64 * MiB
+    """Largest header block and payload together accepted from a server."""
+    on_event: Callable[[LifecycleEvent], object] | None = None
+
+    @discreet
+    def __post_init__(self) -> None:
+        for name in ("name", "tls_hostname"):
+            text: object = getattr(self, name)
+            if text is not None and not _is_text(text):
+                raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")
+        for name in ("user", "password", "token", "nkey_seed"):
+            self._hide(name)
+        for name in _FLAGS:
+            flag: object = getattr(self, name)
+            if not isinstance(flag, bool):
+                raise ConfigurationError(f"{name} must be True or False: {flag!r}")
+        for name in _SECONDS:
+            seconds: object = getattr(self, name)
+            if not (_is_number(seconds) and 0 <= seconds <= MAX_SECONDS):
+                raise ConfigurationError(
+                    f"{name} must be a number of seconds from 0 to {MAX_SECONDS:.0f} (100 years): {shown(seconds)}"
+                )
+        if self.connect_timeout == 0:
+            raise ConfigurationError("connect_timeout must be greater than 0 seconds")
+        for name, least in _LEAST.items():
+            number: object = getattr(self, name)
+            if type(number) is not int or not least <= number <= MAX_COUNT:
+                raise ConfigurationError(f"{name} must be a whole number from {least} to 2**63 - 1: {shown(number)}")
+        for name in ("reconnect_delay", "on_event", "auth"):
+            callback: object = getattr(self, name)
+            if callback is not None and not callable(callback):
+                raise ConfigurationError(f"{name} must be callable or None, not {type(callback).__name__}")
+        self._check_authentication()
+        self._check_transport()
+        try:
+            validate_inbox_prefix(self.inbox_prefix)
+        except (InvalidSubjectError, TypeError) as error:
+            raise ConfigurationError(f"inbox_prefix: {error}") from None
+
+    def _hide(self, name: str) -> None:
+        """Keep a text as a secret."""
+        value: object = getattr(self, name)
+        if value is None or isinstance(value, Secret):
+            return
+        wrong = not isinstance(value, str) or not _encodes(value)
+        set_once(self, name, Secret(value) if isinstance(value, str) and not wrong else None)
+        del value
+        if wrong:
+            raise ConfigurationError(f"{name} must be text that UTF-8 can express, or None")  # its value is private
+
+    def _check_authentication(self) -> None:
+        if self.password is not None and self.user is None:
+            raise ConfigurationError("password was given without user")
+        if self.token is not None and self.user is not None:
+            raise ConfigurationError("token and user were both given; a server takes one of them")
+        if self.auth is not None:
+            given = [name for name in _REPLACED_BY_AUTH if getattr(self, name) is not None]
+            if given:
+                raise ConfigurationError(f"auth answers for everything; it was given together with {', '.join(given)}")
+        if self.nkey_seed is not None:
+            if self.credentials is not None:
+                raise ConfigurationError("nkey_seed and credentials were both given; credentials have a seed")
+            from ..nkeys import Prefix, decode_seed  # only who has keys pays for loading it
+
+            decode_seed(self.nkey_seed, Prefix.USER)
+        source = self.credentials
+        if isinstance(source, bytes) or (isinstance(source, str) and holds_credentials(source)):
+            set_once(self, "credentials", Secret(source))
+            source = self.credentials
+        if isinstance(source, Secret):
+            from .._auth.user_credentials import parse_credentials  # only who has them pays for loading it
+
+            parse_credentials(source)
+        elif source is not None and not isinstance(source, str) and not is_path(source) and not callable(source):
+            raise ConfigurationError("credentials must be bytes, text, a path, or a function that returns one of them")
+
+    def _check_transport(self) -> None:
+        tls: object = self.tls
+        if tls is not None and not callable(tls) and not hasattr(tls, "wrap_bio"):
+            raise ConfigurationError("tls must be an ssl.SSLContext, or a function that returns one")
+        if self.tls_hostname == "":
+            raise ConfigurationError("tls_hostname is empty; None means the host of the URL")
+        if self.websocket_headers is not None and not callable(self.websocket_headers):
+            from .._layers.websocket import check_headers  # only who uses WebSocket pays for loading it
+
+            set_once(self, "websocket_headers", check_headers(self.websocket_headers))
+        if isinstance(self.proxy, str):
+            set_once(self, "proxy", Proxy.parse(self.proxy))
+        elif not _is_one_of(self.proxy, Proxy, type(None)):
+            raise ConfigurationError("proxy must be a URL (http://host:port)")
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, object]], ConnectOptions], tuple[dict[str, object]]]:
+        private = [name for name in _PRIVATE if getattr(self, name) is not None]
+        if private:
+            raise TypeError(
+                f"ConnectOptions with {', '.join(private)} are not pickled: a pickle is no place for secrets"
+            )
+        return _restored, ({name: getattr(self, name) for name in self.__struct_fields__},)
+
+    def __copy__(self) -> ConnectOptions:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ConnectOptions:
+        return self
+
+
+def _restored(values: dict[str, object]) -> ConnectOptions:
+    return ConnectOptions(**values)  # type: ignore[arg-type]  # checked again by the class itself
+
+
+def read_options(options: object, fields: ConnectOptionFields) -> ConnectOptions:
+    """What a client's ``connect`` was given: ready options, or their fields by name.
+
+    Raises `ConfigurationError`; `TypeError` for a name that is none of them, with the one that was probably meant.
+    """
+    if options is None:
+        unknown = [name for name in fields if name not in ConnectOptions.__struct_fields__]
+        if unknown:
+            from .._misuse import unknown_options  # only who needs to be told pays for loading it
+
+            raise unknown_options(unknown, ConnectOptions.__struct_fields__)
+        return ConnectOptions(**fields)
+    if fields:
+        raise ConfigurationError(f"give either options or its fields by name, not both: {', '.join(fields)}")
+    if not isinstance(options, ConnectOptions):
+        raise ConfigurationError(f"options must be ConnectOptions, not {type(options).__name__}")
+    return options
+
+
+_REPLACED_BY_AUTH: Final = ("user", "password", "token", "nkey_seed", "credentials")
+_PRIVATE: Final = (*_REPLACED_BY_AUTH, "auth", "tls", "websocket_headers", "proxy")
+
+_FLAGS: Final = (
+    "tls_first",
+    "websocket_compression",
+    "echo",
+    "verbose",
+    "pedantic",
+    "allow_reconnect",
+    "randomize_servers",
+    "ignore_discovered_servers",
+    "retry_on_failed_connect",
+    "fail_requests_on_disconnect",
+    "retry_auth_errors",
+    "lame_duck_migration",
+)
+_SECONDS: Final = (
+    "connect_timeout",
+    "ping_interval",
+    "reconnect_wait",
+    "reconnect_jitter",
+    "reconnect_jitter_tls",
+    "drain_timeout",
+)
+_LEAST: Final = {
+    "max_pings_out": 1,
+    "max_reconnect_attempts": -1,
+    "pending_size": 0,
+    "max_pending_msgs": 0,
+    "max_pending_bytes": 0,
+    "max_control_line": 512,
+    "max_message_size": 1,
+}
+
+
+def _is_one_of(value: object, *types: type) -> bool:
+    return isinstance(value, types)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _encodes(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return is_number(value)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class ConnectOptionFields(TypedDict, total=False):
+    """The fields of `ConnectOptions` as keyword arguments."""
+
+    name: str | None
+    user: str | Secret | None
+    password: str | Secret | None
+    token: str | Secret | None
+    nkey_seed: str | Secret | None
+    credentials: CredentialsSource | None
+    auth: AuthCallback | None
+    tls: TLSSource | None
+    tls_hostname: str | None
+    tls_first: bool
+    websocket_headers: WebSocketHeadersSource | None
+    websocket_compression: bool
+    proxy: str | Proxy | None
+    echo: bool
+    verbose: bool
+    pedantic: bool
+    inbox_prefix: str
+    connect_timeout: float
+    ping_interval: float
+    max_pings_out: int
+    allow_reconnect: bool
+    max_reconnect_attempts: int
+    reconnect_wait: float
+    reconnect_jitter: float
+    reconnect_jitter_tls: float
+    reconnect_delay: Callable[[int], float] | None
+    randomize_servers: bool
+    ignore_discovered_servers: bool
+    retry_on_failed_connect: bool
+    pending_size: int
+    drain_timeout: float
+    max_pending_msgs: int
+    max_pending_bytes: int
+    fail_requests_on_disconnect: bool
+    retry_auth_errors: bool
+    lame_duck_migration: bool
+    max_control_line: int
+    max_message_size: int
+    on_event: Callable[[LifecycleEvent], object] | None

@@ -1,0 +1,26 @@
+"""Counters of a session."""
+
+from __future__ import annotations
+
+from .._value import Value
+
+__all__ = ["StatsSnapshot"]
+
+
+class StatsSnapshot(Value, frozen=True, kw_only=True):
+    """What a session has done since it was made. Bytes count payloads alone."""
+
+    in_msgs: int = 0
+    in_bytes: int = 0
+    out_msgs: int = 0
+    """Publishes accepted, requests included; whether they were written yet is another matter."""
+    out_bytes: int = 0
+    reconnects: int = 0
+    dropped_msgs: int = 0
+    """Messages dropped because a subscription was at its pending limits."""
+    dropped_unknown_sid: int = 0
+    """Messages for a subscription that does not exist (any more)."""
+    dropped_replies: int = 0
+    """Replies that nobody waits for (any more)."""
+    dropped_publishes: int = 0
+    """Publishes accepted that the server connected later would have refused: see `PublishesDropped`."""

@@ -1,0 +1,1 @@
+"""Servers: their names and URLs, and which is tried next."""

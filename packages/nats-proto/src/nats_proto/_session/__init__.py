@@ -1,0 +1,1 @@
+"""What outlives a connection: subscriptions, what waits to be written, requests, the way to the next server."""

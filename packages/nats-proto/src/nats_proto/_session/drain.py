@@ -1,0 +1,91 @@
+"""A session's drain: what it waits for, until when, and what to say if that does not come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Generic
+
+from .._limits import check_timeout, shown
+from .._wording import counted
+from ..errors import ConnectionLostError, NATSError, NATSTimeoutError
+from .subscription import MessageT, SubscriptionState
+
+__all__ = ["Drain"]
+
+FINAL_FLUSH: Final = 5.0
+"""Seconds, at most, of the last round trip, when more are left."""
+
+
+class Drain(Generic[MessageT]):
+    """One drain. ``subs`` are those that have to finish: closed, queues read, handlers returned."""
+
+    __slots__ = ("_seconds", "_unfinished", "began", "deadline", "error", "flushing", "subs")
+
+    def __init__(self, subs: Sequence[SubscriptionState[MessageT]], *, now: float, seconds: float) -> None:
+        allowed = check_timeout("timeout", seconds)
+        if seconds < 0:
+            raise ValueError(f"timeout must be 0 seconds or more: {shown(seconds)}")
+        self.subs = tuple(subs)
+        self._unfinished = deque(subs)
+        self.began = now
+        self.deadline = now + allowed
+        """Infinite for a time above `MAX_SECONDS`."""
+        self._seconds = allowed
+        self.flushing = False
+        """The subscriptions have finished; the last round trip is under way."""
+        self.error: NATSError | None = None
+        """What the drain will end with."""
+
+    @property
+    def subscriptions_finished(self) -> bool:
+        """Nothing is left to be read."""
+        unfinished = self._unfinished
+        while unfinished and unfinished[0].finished:
+            unfinished.popleft()
+        return not unfinished
+
+    def start_final_flush(self, *, now: float) -> None:
+        """The subscriptions have finished."""
+        self.flushing = True
+        self.deadline = min(self.deadline, now + FINAL_FLUSH)
+
+    def begin_without_link(self, *, unsent: int) -> None:
+        """There is no connection: what is queued can still be read, what is unsent cannot be sent.
+
+        It is no error when there is neither: nothing is lost then.
+        """
+        if unsent or any(sub.pending_msgs for sub in self.subs):
+            self._fail(f"there is no connection; {self._left(unsent)}", None)
+
+    def lose_link(self, cause: NATSError | None, *, unsent: int) -> None:
+        """The connection is lost on the way: what the server had still to send, or did not read, is lost with it."""
+        left = self._left(unsent) or "the server did not confirm that it had sent everything"
+        self._fail(f"the connection was lost; {left}", cause)
+
+    def _fail(self, why: str, cause: NATSError | None) -> None:
+        self.error = ConnectionLostError(f"drain: {why}")
+        self.error.__cause__ = cause
+
+    def overrun(self) -> NATSError:
+        """The time is up."""
+        if self.error is not None:
+            return self.error
+        return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {self._left()}")
+
+    def _left(self, unsent: int = 0) -> str:
+        """What the drain still waits for, and what it cannot send."""
+        unread = [len(sub.messages) for sub in self.subs if sub.messages]
+        running = sum(sub.running_handlers for sub in self.subs)
+        parts: list[str] = []
+        if unread:
+            parts.append(f"{counted(sum(unread), 'message')} unread in {counted(len(unread), 'subscription')}")
+        if running:
+            parts.append(f"{counted(running, 'callback')} still running")
+        if unsent:
+            parts.append(f"{counted(unsent, 'published message')} unsent")
+        if self.flushing:
+            parts.append("the server did not confirm the last flush")
+        elif not parts and (active := sum(1 for sub in self.subs if not sub.closed)):
+            parts.append(f"the server did not confirm the end of {counted(active, 'subscription')}")
+        return ", ".join(parts)

@@ -1,0 +1,102 @@
+"""Events waiting for whoever reads them, in order and bounded.
+
+Reports of what a peer did wrong (`ServerErrorReceived`, `ContentErrorReceived`) are the only events a peer can make at
+will. Equal ones that wait are one event with a count, and past `MAX_REPORTS` different ones the oldest stands for the
+rest. With ``max_events`` set the other events are bounded as well: past it the oldest is dropped and counted. That is
+for a queue in front of user code, which may block for as long as it likes; `Closed` is never dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Generic, TypeVar
+
+from msgspec import structs
+
+from .._interface.events import Closed, ContentErrorReceived, ServerErrorReceived, SessionEvent
+
+__all__ = ["EventQueue"]
+
+MAX_REPORTS: Final = 64
+"""Different reports kept at once: more would not be read, and each may hold 512 characters of a hostile server's."""
+
+EventT = TypeVar("EventT", bound=SessionEvent)
+
+_Key = tuple[type, str]
+
+
+class _Entry(Generic[EventT]):
+    """A place in the queue; a report's event is replaced in it while it waits."""
+
+    __slots__ = ("event", "key")
+
+    def __init__(self, event: EventT, key: _Key | None) -> None:
+        self.event: EventT = event
+        self.key = key
+
+
+class EventQueue(Generic[EventT]):
+    """First in, first out."""
+
+    __slots__ = ("_entries", "_max_events", "_reports", "dropped")
+
+    def __init__(self, max_events: int | None = None) -> None:
+        self._max_events = max_events
+        self._entries: deque[_Entry[EventT]] = deque()
+        self._reports: dict[_Key, _Entry[EventT]] = {}
+        self.dropped = 0
+        """Events lost to ``max_events``."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, event: EventT) -> None:
+        """Put an event behind all others; a report equal to one that waits is counted there."""
+        key: _Key | None = None
+        if isinstance(event, (ServerErrorReceived, ContentErrorReceived)):
+            key = (type(event), str(event.error))
+            waiting = self._reports.get(key)
+            if waiting is None and len(self._reports) >= MAX_REPORTS:
+                waiting = next(iter(self._reports.values()))
+            if waiting is not None:
+                _count_more(waiting, event.count)
+                return
+        entry = _Entry(event, key)
+        self._entries.append(entry)
+        if key is not None:
+            self._reports[key] = entry
+        if self._max_events is not None and len(self._entries) > self._max_events:
+            self._drop_oldest()
+
+    def pop(self) -> EventT | None:
+        """The oldest event, or None."""
+        if not self._entries:
+            return None
+        entry = self._entries.popleft()
+        if entry.key is not None:
+            del self._reports[entry.key]
+        return entry.event
+
+    def drain(self) -> list[EventT]:
+        """All events, oldest first."""
+        if not self._entries:
+            return []
+        events = [entry.event for entry in self._entries]
+        self._entries.clear()
+        self._reports.clear()
+        return events
+
+    def _drop_oldest(self) -> None:
+        for entry in self._entries:
+            if not isinstance(entry.event, Closed):
+                self._entries.remove(entry)
+                if entry.key is not None:
+                    del self._reports[entry.key]
+                self.dropped += 1
+                return
+
+
+def _count_more(entry: _Entry[EventT], more: int) -> None:
+    event = entry.event
+    if isinstance(event, (ServerErrorReceived, ContentErrorReceived)):
+        entry.event = structs.replace(event, count=event.count + more)

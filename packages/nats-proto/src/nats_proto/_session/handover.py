@@ -1,0 +1,146 @@
+"""What two connections of one session have to do with each other while one takes the other's place.
+
+Which subscriptions the new server knows, which of the messages that both deliver are given, and what the new server has
+to be told when it is the only one. The successor says when that is (`successor`); of copies see `overlap`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic
+
+from .overlap import Overlap
+from .subscription import MessageT, SubscriptionState
+
+if TYPE_CHECKING:
+    from .._interface.events import SessionEvent, SlowConsumer, SubscriptionClosed
+    from .event_queue import EventQueue
+    from .traffic import Traffic
+
+__all__ = ["Handover"]
+
+
+class Handover(Generic[MessageT]):
+    """Of one attempt: forgotten with it. It begins when the new server has accepted us."""
+
+    __slots__ = ("_counts", "_events", "_later", "_told", "_traffic", "committed", "lingering", "out", "overlap")
+
+    def __init__(self, traffic: Traffic[MessageT], events: EventQueue[SessionEvent]) -> None:
+        self._traffic = traffic
+        self._events = events
+        self.out: list[bytes] = []
+        """Subscriptions, on their way to the new server."""
+        self.overlap: Overlap[MessageT] = Overlap()
+        self.committed = False
+        """The old connection was told goodbye: what comes now waits for the new one, behind all else that waits."""
+        self.lingering = False
+        """The new connection is the session's: only late copies still come."""
+        self._told: set[int] = set()
+        """The sids that the new server knows, or will when it has read all of `out`."""
+        self._later: dict[int, bool] = {}
+        """Those subscribed (True) and unsubscribed (False) since it is committed."""
+        self._counts: dict[int, int] = {}
+        """Messages that the new server has sent, by sid: its maxima count from its SUB on."""
+
+    # --- subscriptions -----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Tell the new server of every subscription, also of those that the old one has refused."""
+        traffic = self._traffic
+        traffic.handover = self
+        traffic.inbox.subscribed = traffic.inbox.sid is not None
+        for sub in traffic.subs:
+            sub.denied = None
+            self.subscribed(sub)
+
+    def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
+        """There is a subscription that the new server has to know."""
+        if self.committed:
+            self._later[sub.sid] = True
+        elif not sub.draining:
+            self.out.append(self._traffic.encoder.subscribe(sub.subject, sub.queue, sub.sid))
+            self._told.add(sub.sid)
+
+    def unsubscribed(self, sid: int) -> None:
+        """It need not know this one any more."""
+        if self.committed:
+            self._later[sid] = False
+        elif sid in self._told:
+            self._told.discard(sid)
+            self.out.append(self._traffic.encoder.unsubscribe(sid))
+
+    def goodbyes(self) -> list[bytes]:
+        """What ends the interest of the old server."""
+        encoder = self._traffic.encoder
+        return [encoder.unsubscribe(sub.sid) for sub in self._traffic.subs if not sub.draining]
+
+    def operations(self, *, lost: bool) -> list[bytes]:
+        """What the new server has to be told first, now that it is the only one.
+
+        ``lost``: so was the old connection, and with it all that waited but publishes.
+        """
+        encoder, told = self._traffic.encoder, self._told
+        if not lost:
+            told |= {sid for sid, subscribed in self._later.items() if subscribed}
+            told -= {sid for sid, subscribed in self._later.items() if not subscribed}
+        operations: list[bytes] = []
+        for sub in self._traffic.subs:
+            known = sub.sid in told
+            told.discard(sub.sid)
+            if sub.draining:
+                continue
+            count = self._counts.get(sub.sid, 0) if known else 0
+            sub.received_before = sub.received - count
+            if not known:
+                operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
+            if sub.connection_max is not None:
+                operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
+        return [*(encoder.unsubscribe(sid) for sid in sorted(told)), *operations]
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def receive(self, message: MessageT) -> None:
+        """A message of the new connection, before it is the session's."""
+        sid = message.sid
+        self._counts[sid] = self._counts.get(sid, 0) + 1
+        sub = self._traffic.subs.get(sid)
+        if sub is None:
+            return
+        if sid == self._traffic.inbox.sid:
+            self._take_reply(message)
+        elif sub.queue is not None:
+            self._give(message)  # a group's message goes to one member, so there is no copy
+        else:
+            self.overlap.of_new(message)
+
+    def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
+        """As the table's: for a message of the session's own connection, the old one and later the new one."""
+        if message.sid == self._traffic.inbox.sid:
+            self._take_reply(message)
+            return None
+        sub = self._traffic.subs.get(message.sid)
+        if sub is not None and sub.queue is None:
+            if not self.lingering:
+                self.overlap.of_old(message)
+            elif self.overlap.is_copy(message):
+                sub.received_before -= 1  # its server has counted it
+                return None
+        return self._traffic.subs.deliver(message)
+
+    def linger(self) -> None:
+        """The new connection is the session's. What was held is given."""
+        self.lingering = True
+        self._traffic.handover = None
+        for message in self.overlap.release():
+            self._give(message)
+        self._traffic.announce_messages()
+
+    def _take_reply(self, message: MessageT) -> None:
+        """Both connections have it; the second one is no reply that nobody has asked for."""
+        if self._traffic.inbox.awaits(message):
+            self._traffic.receive_reply(message)
+
+    def _give(self, message: MessageT) -> None:
+        noteworthy = self._traffic.subs.deliver(message)
+        if noteworthy is not None:
+            self._traffic.announce_messages()
+            self._events.add(noteworthy)

@@ -1,0 +1,157 @@
+"""The request inbox: one wildcard subscription for all requests of a session, each reply found by its token.
+
+The inbox has 22 random characters and every token 64 random bits, both from the session's random source, so that nobody
+can answer, or listen to, another's request by guessing. A token is used once: the first reply resolves it, a second one
+or a late one is counted and dropped. Answers are matched by token alone, never by being the only ones awaited.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from .._interface.events import ReplyReceived, RequestFailed
+from .._wire.frames import Message
+from ..errors import NATSError, NoRespondersError
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["RequestInbox"]
+
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+INBOX_LENGTH: Final = 22
+"""Characters of base 62: 131 bits, the length of a NUID, so inboxes look alike in all clients."""
+KEY_LENGTH: Final = 16
+"""Hexadecimal digits of what tells one reply subject from another."""
+KEYS_AT_ONCE: Final = 32
+"""Drawn together: asking the system for random bits costs as much as all the rest of opening a request."""
+NO_RESPONDERS: Final = 503
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    token: int
+    subject: str
+
+
+class RequestInbox:
+    """The replies a session waits for."""
+
+    __slots__ = (
+        "_keys",
+        "_next_token",
+        "_prefix",
+        "_rng",
+        "_start",
+        "_tokens",
+        "_waiting",
+        "dropped",
+        "sid",
+        "subject",
+        "subscribed",
+    )
+
+    def __init__(self, prefix: str, rng: random.Random) -> None:
+        self._rng = rng
+        self._prefix = prefix
+        self.subject = f"{new_inbox(prefix, rng)}.*"
+        self.sid: int | None = None
+        """Of the wildcard subscription; None until the first request."""
+        self.subscribed = False
+        """The server was asked for it, or will be with the next connection, and has not refused."""
+        self._start = len(self.subject) - 1
+        self._keys: list[str] = []
+        """Drawn and not used yet."""
+        self._waiting: dict[str, _Waiting] = {}
+        self._tokens: dict[int, str] = {}
+        self._next_token = 1
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def open(self) -> tuple[int, str]:
+        """A new request: its token and its reply subject. Nothing is remembered until `wait`."""
+        if not self._keys:
+            self._keys = new_keys(self._rng)
+        return self._next_token, self.subject[:-1] + self._keys.pop()
+
+    def wait(self, token: int, reply: str, subject: str) -> None:
+        """The request was accepted for sending: its reply is awaited from now on."""
+        self._next_token = token + 1
+        key = reply[self._start :]
+        self._waiting[key] = _Waiting(token, subject)
+        self._tokens[token] = key
+
+    def receive(self, message: Message) -> ReplyReceived | RequestFailed | None:
+        """A message on the inbox: the completion it stands for, or None when nobody waits for it."""
+        waiting = self._waiting.pop(message.subject[self._start :], None)
+        if waiting is None:
+            self.dropped += 1
+            return None
+        self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
+        if not message.data and message.header_block is not None:
+            status = message.status
+            if status is not None and status.code == NO_RESPONDERS:
+                return RequestFailed(waiting.token, no_responders(waiting.subject))
+        return ReplyReceived(waiting.token, message)
+
+    def awaits(self, message: Message) -> bool:
+        """Whether it is the reply to a request that is still waited for."""
+        return message.subject[self._start :] in self._waiting
+
+    def is_reply(self, message: Message, token: int) -> bool:
+        """Whether `receive` would complete this request with it."""
+        return message.sid == self.sid and message.subject[self._start :] == self._tokens.get(token)
+
+    def cancel(self, token: int) -> None:
+        """The caller waits no longer; unknown tokens are ignored (the reply may just have come)."""
+        key = self._tokens.pop(token, None)
+        if key is not None:
+            self._waiting.pop(key, None)
+
+    def fail_all(self, error: NATSError) -> list[RequestFailed]:
+        """Every request fails with ``error``."""
+        failed = [RequestFailed(waiting.token, error) for waiting in self._waiting.values()]
+        self._waiting.clear()
+        self._tokens.clear()
+        return failed
+
+    def fail_reply(self, reply: str, error: NATSError) -> RequestFailed | None:
+        """The request with this reply subject fails, if it is one of ours and is still waited for."""
+        waiting = self._waiting.get(reply[self._start :]) if reply.startswith(self.subject[:-1]) else None
+        if waiting is None:
+            return None
+        self.cancel(waiting.token)
+        return RequestFailed(waiting.token, error)
+
+    def fail_subject(self, subject: str, error: NATSError) -> list[RequestFailed]:
+        """Every request to ``subject``, or the one with this reply subject, fails: the server refused the publish."""
+        reply = subject[self._start :] if subject.startswith(self.subject[:-1]) else None
+        tokens = [w.token for key, w in self._waiting.items() if w.subject == subject or key == reply]
+        for token in tokens:
+            self.cancel(token)
+        return [RequestFailed(token, error) for token in tokens]
+
+
+def new_inbox(prefix: str, rng: random.Random) -> str:
+    """A subject nobody else has: ``<prefix>.<22 random characters>``."""
+    number = rng.getrandbits(INBOX_LENGTH * 6)
+    characters: list[str] = []
+    for _ in range(INBOX_LENGTH):
+        number, index = divmod(number, 62)
+        characters.append(_ALPHABET[index])
+    return f"{prefix}.{''.join(characters)}"
+
+
+def new_keys(rng: random.Random) -> list[str]:
+    """What tells `KEYS_AT_ONCE` reply subjects from one another and from all others."""
+    digits = KEY_LENGTH * KEYS_AT_ONCE
+    drawn = f"{rng.getrandbits(4 * digits):0{digits}x}"
+    return [drawn[start : start + KEY_LENGTH] for start in range(0, digits, KEY_LENGTH)]
+
+
+def no_responders(subject: str) -> NoRespondersError:
+    """The error of a request that the server answered with status 503 and no payload (ADR-22)."""
+    return NoRespondersError(f"no responders: nobody is subscribed to {subject!r}", subject)

@@ -1,0 +1,387 @@
+"""What waits to be written, and what has been taken for writing but not yet accepted by the transport.
+
+Theory of operation
+-------------------
+Operations (whole protocol operations, never parts) are written to the *tail*, one behind the other. When it holds
+`CHUNK_SIZE` bytes it is sealed: the bytes are one piece from then on, with the length of each operation beside it. So
+taking a batch moves a few chunks instead of looking at every operation, and nothing is joined.
+
+    append → tail → sealed chunks → take() → in flight → sent(n) → gone
+
+Nearly all publishes do not even come by here: what is certainly right `Tail.publish` takes by itself, as long as its
+limit says that there is nothing else to be looked at. Compiled, a call of the tail is one step, and another thread may
+publish between any two of them. So what is in the tail, or how much, is asked for once for each decision, and what
+needs to know all that waits closes the tail first.
+
+At a `cut` operations whose bytes were all accepted by the transport are gone: core NATS is at most once, and writing
+them again could double them. Of the rest publishes are kept, in order; SUB, UNSUB, PING and PONG belong to the
+connection that died, the session makes them anew. An operation that was accepted in part was not handed over; it is
+written whole on the next connection.
+
+Whoever writes may learn of the end of a connection before it can report its last write. So what was in flight is set
+aside at a cut, and reports still count until `begin` says that there is another transport:
+
+    in flight → cut() → set aside → sent(n) → gone
+                             └────→ begin() → in front of all that waits
+
+What was accepted when more was allowed than the connected server allows is given up with `drop`. An operation of that
+kind that was set aside stays there, as bytes that may still be reported, and is no publish any more.
+
+A chunk carries the tokens of the flushes whose PINGs are in it. So the connection learns the tokens in the order the
+PINGs leave, which is the order the PONGs come back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice, pairwise
+from operator import methodcaller
+from typing import Final, cast
+
+from .._wire.encoder import PING, Refusal
+from .._wire.twin import Tail
+from ..errors import LocalProtocolError
+
+__all__ = ["CHUNK_SIZE", "HIGH_WATER", "Operation", "Outbox", "operation_size"]
+
+Operation = bytes | tuple[bytes, bytes, bytes]
+"""One protocol operation; a large payload stays a piece of its own so that it is not copied."""
+
+CHUNK_SIZE: Final = 96 * 1024
+"""Bytes after which a chunk is sealed. A write of this size already costs little more than its bytes; from 128 KiB on
+the C library asks the system for the memory of each, and gives it back."""
+HIGH_WATER: Final = 1024 * 1024
+"""Bytes waiting at which the outbox is `full`: a publisher with a connection waits, it gains nothing by going on."""
+LOW_WATER: Final = HIGH_WATER // 2
+"""Bytes at which it no longer is; lower, so that a waiting publisher is not woken for every message written."""
+
+_take: Final = methodcaller("take")
+
+_PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
+
+
+class _Chunk:
+    """Whole operations that are written together: one piece of bytes, or a large payload between two small ones."""
+
+    __slots__ = ("_content", "_lengths", "_operations", "pings", "size")
+
+    def __init__(self, operations: list[Operation] | None = None, content: bytes = b"", lengths: Sequence[int] = ()):
+        self._operations = operations
+        self._content = content
+        self._lengths = lengths
+        self.size = len(content) if operations is None else sum(map(operation_size, operations))
+        self.pings: tuple[int, ...] = ()
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Hardly ever asked for: at a cut."""
+        if self._operations is not None:
+            return self._operations
+        ends = [0, *accumulate(self._lengths)]
+        return [self._content[begin:end] for begin, end in pairwise(ends)]
+
+    def pieces(self) -> list[bytes]:
+        """What is to be written."""
+        if self._operations is None:
+            return [self._content]
+        flat: list[bytes] = []
+        for operation in self._operations:
+            if isinstance(operation, bytes):
+                flat.append(operation)
+            else:
+                flat.extend(operation)
+        return flat
+
+
+def _chunks_of(operations: Iterable[Operation]) -> Iterator[_Chunk]:
+    gathered: list[Operation] = []
+    size = 0
+    for operation in operations:
+        gathered.append(operation)
+        size += operation_size(operation)
+        if size >= CHUNK_SIZE:
+            yield _Chunk(gathered)
+            gathered = []
+            size = 0
+    if gathered:
+        yield _Chunk(gathered)
+
+
+class Outbox:
+    """Operations on their way out, in order. Belongs to the session: it lives through reconnects."""
+
+    __slots__ = (
+        "_aside",
+        "_full",
+        "_in_flight",
+        "_landed",
+        "_open",
+        "_pending",
+        "_pings",
+        "_quick",
+        "_sealed",
+        "_sent_of_flight",
+        "_unaccepted",
+        "tail",
+    )
+
+    def __init__(self, heads: dict[str, bytes] | None = None) -> None:
+        self.tail = Tail({} if heads is None else heads)
+        self._pings: tuple[int, ...] = ()
+        """In the tail."""
+        self._landed: list[_Chunk | tuple[bytes, Sequence[int]]] = []
+        """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
+        self._sealed: deque[_Chunk] = deque()
+        self._in_flight: deque[_Chunk] = deque()
+        self._aside: deque[Operation] = deque()
+        """What was in flight at the cut, until `begin`."""
+        self._sent_of_flight = 0
+        """Bytes accepted of the first chunk in flight, or of the first operation set aside."""
+        self._unaccepted = 0
+        self._open = False
+        """There is a transport: between `begin` and `cut`."""
+        self._pending = 0
+        """`pending_bytes` without those in the tail."""
+        self._full = False
+        self._quick = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes appended or taken and not yet accepted by the transport; after a cut those of publishes alone."""
+        return self._pending + self.tail.size
+
+    @property
+    def full(self) -> bool:
+        """Whether a publisher with a connection should wait."""
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
+        return self._full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self._full = full
+        self.tail.limit = CHUNK_SIZE if self._quick and not full else 0
+
+    def allow_quick(self, allowed: bool) -> None:
+        """Whether a publish needs nothing but room: `Tail.publish` may take it."""
+        self._quick = allowed
+        self.full = self._full
+
+    @property
+    def reported(self) -> bool:
+        """Everything that was taken was accepted by the transport."""
+        return not self._unaccepted
+
+    def append(self, operation: Operation) -> None:
+        """Add one operation behind all others."""
+        if not isinstance(operation, bytes):
+            self._seal()
+            self._add(_Chunk([operation]))
+            return
+        self.tail.append(operation)
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
+
+    def append_ping(self, token: int) -> None:
+        """Add the PING of a flush behind all others."""
+        self._pings = (*self._pings, token)
+        self.append(PING)
+
+    def prepend(self, operations: Iterable[bytes]) -> None:
+        """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
+        chunks = list(_chunks_of(operations))
+        self._sealed.extendleft(reversed(chunks))
+        self._pending += sum(chunk.size for chunk in chunks)
+
+    def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
+        """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
+        if self._landed:
+            self._settle()
+        if not (control or self._sealed or self.tail.size):
+            return [], []
+        pieces: list[bytes] = []
+        pings: list[int] = []
+        if control:
+            chunk = _Chunk([*control])
+            self._pending += chunk.size
+            self._unaccepted += chunk.size
+            self._in_flight.append(chunk)
+            pieces.extend(control)
+        taken = 0
+        while taken < limit:
+            if not self._sealed:
+                if not self.tail.size:
+                    break
+                self._seal()
+            self._in_flight.extend(islice(iter(self._sealed.popleft, None), 1))  # by one C call, as in `_seal`
+            chunk = self._in_flight[-1]
+            taken += chunk.size
+            pieces.extend(chunk.pieces())
+            pings.extend(chunk.pings)
+        self._unaccepted += taken
+        return pieces, pings
+
+    def sent(self, nbytes: int) -> None:
+        """The transport accepted the next ``nbytes`` of what was taken. `LocalProtocolError` when that is more."""
+        if not self._open:
+            self._sent_late(nbytes)
+            return
+        if not 0 <= nbytes <= self._unaccepted:
+            raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
+        self._unaccepted -= nbytes
+        self._pending -= nbytes
+        sent = self._sent_of_flight + nbytes
+        in_flight = self._in_flight
+        while in_flight and sent >= in_flight[0].size:
+            sent -= in_flight.popleft().size
+        self._sent_of_flight = sent
+        if self._full and self.pending_bytes <= LOW_WATER:
+            self.full = False
+
+    def cut(self) -> None:
+        """The transport is gone: keep, in order, the publishes that it has not accepted whole; forget all else.
+
+        Nothing is published quickly from now on, until it is allowed again.
+        """
+        self.allow_quick(False)
+        in_flight = [operation for chunk in self._in_flight for operation in chunk.operations]
+        waiting = [operation for operation in self._waiting() if _is_publish(operation)]
+        sent = self._sent_of_flight
+        self.clear()
+        for operation in waiting:
+            self.append(operation)
+        self._aside.extend(in_flight)
+        self._pending += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
+        self._sent_late(sent)
+
+    def drop(self, refusal: Callable[[Operation], Refusal | None]) -> tuple[list[Refusal], int]:
+        """Forget the publishes that are refused, but for those in flight on a connection: why, in order, and bytes."""
+        dropped: list[Refusal] = []
+
+        def stays(operation: Operation) -> bool:
+            refused = refusal(operation) if _is_publish(operation) else None
+            if refused is None:
+                return True
+            dropped.append(refused)
+            self._pending -= operation_size(operation)
+            return False
+
+        self._seal()
+        pending = self._pending
+        self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
+        for index, chunk in enumerate(self._sealed):
+            before = len(dropped)
+            operations = [operation for operation in chunk.operations if stays(operation)]
+            if len(dropped) > before:
+                self._sealed[index] = _Chunk(operations)
+                self._sealed[index].pings = chunk.pings
+        nbytes = pending - self._pending
+        if self.pending_bytes <= LOW_WATER:
+            self.full = False
+        return dropped, nbytes
+
+    def abandon(self) -> None:
+        """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
+        if self._open:
+            self._open = False
+            self._pending -= self._unaccepted
+            self._aside.extend(operation for chunk in self._in_flight for operation in chunk.operations)
+            self._in_flight.clear()
+            self._unaccepted = 0
+
+    def begin(self) -> None:
+        """There is a transport: what the one before did not accept whole goes first, and its reports are over."""
+        self.abandon()
+        kept = list(_chunks_of(operation for operation in self._aside if _is_publish(operation)))
+        self._sealed.extendleft(reversed(kept))
+        self._aside.clear()
+        self._sent_of_flight = self._unaccepted = 0
+        self._open = True
+        self.full = self.pending_bytes >= HIGH_WATER
+
+    def _sent_late(self, nbytes: int) -> None:
+        self._sent_of_flight += nbytes
+        aside = self._aside
+        while aside and self._sent_of_flight >= (size := operation_size(aside[0])):
+            self._sent_of_flight -= size
+            if _is_publish(aside.popleft()):
+                self._pending -= size
+
+    def unsent_publishes(self) -> Iterator[Operation]:
+        """The publishes that were not handed over whole, in order."""
+        sent = self._sent_of_flight
+        for chunk in self._in_flight:
+            for operation in chunk.operations:
+                if sent > 0:
+                    sent -= operation_size(operation)
+                    if sent >= 0:
+                        continue
+                if _is_publish(operation):
+                    yield operation
+        yield from (operation for operation in (*self._aside, *self._waiting()) if _is_publish(operation))
+
+    def _waiting(self) -> Iterator[Operation]:
+        self._seal()
+        for chunk in self._sealed:
+            yield from chunk.operations
+
+    def clear(self) -> None:
+        """Forget everything, the transport included. Not while publishes are allowed to be quick."""
+        self._open = False
+        self._sealed.clear()
+        self._in_flight.clear()
+        self._aside.clear()
+        self.tail.take()
+        self._landed.clear()
+        self._pings = ()
+        self._sent_of_flight = self._unaccepted = 0
+        self._pending = 0
+        self.full = False
+
+    def _seal(self) -> None:
+        if self._landed:
+            self._settle()
+        if self.tail.size:
+            # Taken and kept by one C call, and moved by one more: a `KeyboardInterrupt` likes to come with their ends.
+            self._landed.extend(map(_take, (self.tail,)))
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put what has landed behind the sealed chunks. An interrupt leaves it to the next call."""
+        landed = self._landed
+        chunk = landed[0]
+        if not isinstance(chunk, _Chunk):
+            content, lengths = chunk
+            landed[0] = chunk = _Chunk(None, content, lengths)
+            chunk.pings = self._pings
+            self._pings = ()
+        self._count(chunk.size)
+        self._sealed.extend(map(cast("list[_Chunk]", landed).pop, (0,)))
+
+    def _add(self, chunk: _Chunk) -> None:
+        self._count(chunk.size)
+        self._sealed.append(chunk)
+
+    def _count(self, nbytes: int) -> None:
+        self._pending += nbytes
+        if not self._full and self.pending_bytes >= HIGH_WATER:
+            self.full = True
+
+
+def operation_size(operation: Operation) -> int:
+    """Bytes on the wire."""
+    return len(operation) if isinstance(operation, bytes) else sum(map(len, operation))
+
+
+def _dead(operation: Operation) -> Operation:
+    """No publish any more, and yet as many bytes: reports of what was handed over go on counting."""
+    if isinstance(operation, bytes):
+        return b"", operation, b""
+    head, payload, end = operation
+    return b"", payload, head + end
+
+
+def _is_publish(operation: Operation) -> bool:
+    head = operation if isinstance(operation, bytes) else operation[0]
+    return head.startswith(_PUBLISH_VERBS)

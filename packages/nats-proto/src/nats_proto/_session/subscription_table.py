@@ -1,0 +1,198 @@
+"""The subscriptions of a session: who gets a message, what a new connection must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic
+from weakref import WeakSet
+
+from .._interface.events import MessagesAvailable, SlowConsumer, SubscriptionClosed
+from .._wire.encoder import Encoder
+from .._wire.run import Run
+from ..errors import NATSError, PermissionsError
+from .subscription import MessageT, SubscriptionState, SubscriptionStatus
+
+__all__ = ["SubscriptionTable"]
+
+
+class SubscriptionTable(Generic[MessageT]):
+    """Subscriptions by sid, in sid order. Sids count up for the life of the session, also across reconnects."""
+
+    __slots__ = (
+        "_by_sid",
+        "_closed",
+        "_ready",
+        "dropped_msgs",
+        "dropped_unknown_sid",
+        "in_bytes",
+        "in_msgs",
+        "next_sid",
+    )
+
+    def __init__(self) -> None:
+        self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
+        self._closed: WeakSet[SubscriptionState[MessageT]] = WeakSet()
+        """Closed with messages unread: kept by whoever may still read them, a drain waits for those."""
+        self.next_sid = 1
+        self._ready: list[SubscriptionState[MessageT]] = []
+        self.in_msgs = 0
+        self.in_bytes = 0
+        self.dropped_msgs = 0
+        self.dropped_unknown_sid = 0
+
+    def __iter__(self) -> Iterator[SubscriptionState[MessageT]]:
+        return iter(list(self._by_sid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_sid)
+
+    def __contains__(self, sub: SubscriptionState[MessageT]) -> bool:
+        return self._by_sid.get(sub.sid) is sub
+
+    def get(self, sid: int) -> SubscriptionState[MessageT] | None:
+        """The subscription with this number, unless it has closed."""
+        return self._by_sid.get(sid)
+
+    def add(
+        self,
+        subject: str,
+        *,
+        queue: str | None = None,
+        max_msgs: int | None = None,
+        max_pending_msgs: int = 0,
+        max_pending_bytes: int = 0,
+    ) -> SubscriptionState[MessageT]:
+        """A new subscription with the next sid."""
+        sub: SubscriptionState[MessageT] = SubscriptionState(
+            sid=self.next_sid,
+            subject=subject,
+            queue=queue,
+            max_msgs=max_msgs,
+            max_pending_msgs=max_pending_msgs,
+            max_pending_bytes=max_pending_bytes,
+        )
+        self.next_sid += 1
+        self._by_sid[sub.sid] = sub
+        return sub
+
+    def close(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> SubscriptionClosed | None:
+        """The subscription takes no more messages. None when it had closed before."""
+        self._by_sid.pop(sub.sid, None)
+        if sub.closed:
+            return None
+        sub.status = SubscriptionStatus.CLOSED
+        sub.error = error
+        if not sub.finished:
+            self._closed.add(sub)
+        return SubscriptionClosed(sub.sid, error)
+
+    def unfinished(self) -> list[SubscriptionState[MessageT]]:
+        """Those that are closed, and somebody can still read what is in their queues or does so now."""
+        return sorted((sub for sub in self._closed if not sub.finished), key=lambda sub: sub.sid)
+
+    def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
+        """Put a message into its subscription's queue, or drop it and count it."""
+        size = len(message.data)
+        self.in_msgs += 1
+        self.in_bytes += size
+        sub = self._by_sid.get(message.sid)
+        if sub is None:
+            self.dropped_unknown_sid += 1
+            return None
+        if message.header_block is not None:
+            size += len(message.header_block)
+        sub.received += 1
+        event: SlowConsumer | SubscriptionClosed | None = None
+        if len(sub.messages) >= sub.max_pending_msgs > 0 or (
+            sub.queued_bytes + size > sub.max_pending_bytes > 0 and not sub.fits(1, size)
+        ):
+            event = self._drop(sub)
+        else:
+            sub.slow = False
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+                sub.open_queue()
+            sub.messages.append(message)
+            sub.queued_msgs += 1
+            sub.queued_bytes += size
+            sub.sizes.append((1, size))
+        if sub.max_msgs is not None and sub.received >= sub.max_msgs:
+            # The end outranks the slow consumer report: the drop is in its counts, the end is seen only here.
+            return self.close(sub) or event
+        return event
+
+    def deliver_run(self, run: Run) -> bool:
+        """Put messages into their subscription's queue, or count them when there is none: as `deliver` for each.
+
+        False, and nothing has changed, where it may be another thing for each of them.
+        """
+        count = len(run.messages)
+        sub = self._by_sid.get(run.sid)
+        if sub is None:
+            self.dropped_unknown_sid += count
+        elif sub.max_msgs is not None or not sub.fits(count, run.size):
+            return False
+        else:
+            sub.received += count
+            sub.slow = False
+            if not sub.notified:
+                sub.notified = True
+                self._ready.append(sub)
+                sub.open_queue()
+            sub.messages.extend(run.messages)  # type: ignore[arg-type]  # the parser makes them of the session's type
+            sub.queued_msgs += count
+            sub.queued_bytes += run.size
+            sub.sizes.extend(run.sizes)
+        self.in_msgs += count
+        self.in_bytes += run.data_bytes
+        return True
+
+    def count(self, message: MessageT) -> None:
+        """Count a message that goes elsewhere: a reply."""
+        self.in_msgs += 1
+        self.in_bytes += len(message.data)
+
+    def _drop(self, sub: SubscriptionState[MessageT]) -> SlowConsumer | None:
+        sub.dropped += 1
+        self.dropped_msgs += 1
+        if sub.slow:
+            return None
+        sub.slow = True
+        return SlowConsumer(
+            subject=sub.subject,
+            sid=sub.sid,
+            pending_msgs=sub.pending_msgs,
+            pending_bytes=sub.pending_bytes,
+            dropped=sub.dropped,
+        )
+
+    def ready(self) -> list[MessagesAvailable]:
+        """One event for each subscription that got messages since the last call."""
+        events: list[MessagesAvailable] = []
+        for sub in self._ready:
+            sub.notified = False
+            sub.settle()
+            events.append(MessagesAvailable(sub.sid))
+        self._ready.clear()
+        return events
+
+    def restore(self, encoder: Encoder) -> list[bytes]:
+        """What tells a new connection about every subscription: SUB, and what remains of a maximum."""
+        operations: list[bytes] = []
+        for sub in self._by_sid.values():
+            sub.denied = None
+            sub.received_before = sub.received
+            operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
+            if sub.connection_max is not None:
+                operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
+        return operations
+
+    def deny(self, error: PermissionsError, subject: str, queue: str | None) -> list[MessagesAvailable]:
+        """The server refused a subscription: mark those it means, and wake who waits for their messages."""
+        # Where servers tell the number, older ones do not tell the queue.
+        same = [sub for sub in self if sub.subject == subject]
+        denied = [sub for sub in same if (sub.queue == queue if error.sid is None else sub.sid == error.sid)]
+        for sub in denied:
+            sub.denied = error
+        return [MessagesAvailable(sub.sid) for sub in denied]

@@ -1,0 +1,476 @@
+"""A connection that is made while the last one is still up: the way from a lame duck to another server.
+
+Theory of operation
+-------------------
+A lame duck closes its connections one by one, some time after it has said so. Until then it is as good as any other.
+Whoever leaves it before there is another connection loses what is published meanwhile. So that one is made first:
+
+    WAITING ─its time─▶ DIALLING ─▶ GREETING ─accepted─▶ JOINING ─PONG─▶ SETTLING ─┐
+       ▲                   │            │                   │               │      │
+       └──the pool's next──┴────────────┴───────────────────┴───────────────┘      │ `SETTLE`
+                                                                                   ▼
+    (gone) ◀─`LINGER`─ LINGERING ◀─the adapter has it─ PARTED ◀─PONG of the old─ PARTING
+
+    JOINING    every subscription is sent to the new server, and a PING behind them
+    SETTLING   the other servers of the cluster hear of it; both connections deliver (`handover` says what is given)
+    PARTING    the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
+               published waits, for one round trip
+    PARTED     the old connection is gone; the transport of the new one becomes the transport
+    LINGERING  copies of what the old connection has delivered may still come
+
+A server that is the lame duck itself under another name (known by ``server_id``), or that is one as well, is left at
+once and counts as a failed attempt; the pool says who is next and when. There is no end to that: as long as there is
+nowhere to go the old connection is kept. When it is lost on the way, a successor that has joined takes its place, and
+one that has not is given up for an ordinary reconnect.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, Final, Generic
+
+from .._connection.connection import Connection
+from .._connection.events import (
+    ConnectionEnded,
+    ConnectionEvent,
+    EffectWanted,
+    HandshakeCompleted,
+    InfoReceived,
+    PongReceived,
+    RefusalReceived,
+)
+from .._connection.server_errors import name_server
+from .._interface.events import (
+    AdoptSuccessor,
+    CloseSuccessor,
+    ContentErrorReceived,
+    OpenSuccessor,
+    Perform,
+    ServerErrorReceived,
+)
+from .._interface.options import ConnectOptions
+from .._servers.pool import Attempt
+from .._servers.server import Server
+from .._wire.encoder import PING
+from .._wire.frames import Message
+from .._wire.info import ServerInfo
+from .._wire.run import Run
+from ..errors import (
+    ConnectionLostError,
+    LocalProtocolError,
+    NATSError,
+    NATSTimeoutError,
+    TransportError,
+)
+from .handover import Handover
+from .link import LAME_DUCK_GRACE, Link, chained
+from .round_trips import LAST_TOKEN
+from .subscription import MessageT
+
+if TYPE_CHECKING:
+    from .._interface.events import SessionEvent
+    from .event_queue import EventQueue
+    from .life_cycle import LifeCycle
+    from .traffic import Traffic
+
+__all__ = ["Successor"]
+
+SETTLE: Final = 0.5
+"""Seconds that other servers have to hear of the subscriptions. Within a cluster they need milliseconds; a lame duck
+stays for ten seconds at least, unless it was told otherwise."""
+LINGER: Final = 1.0
+"""Seconds in which the copy of a message may come later than the message."""
+
+
+class _State(IntEnum):
+    WAITING = auto()
+    DIALLING = auto()
+    GREETING = auto()
+    JOINING = auto()
+    SETTLING = auto()
+    PARTING = auto()
+    PARTED = auto()
+    LINGERING = auto()
+    OVER = auto()
+
+
+class Successor(Generic[MessageT]):
+    """The successor of one connection. Its adapter moves its bytes as it moves those of the session.
+
+    An adapter drains the session after each of these calls, as after any other.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_connection",
+        "_due",
+        "_events",
+        "_handover",
+        "_info",
+        "_life",
+        "_link",
+        "_lost",
+        "_message_type",
+        "_old_is_done",
+        "_options",
+        "_state",
+        "_traffic",
+        "_unreported",
+    )
+
+    def __init__(
+        self,
+        life: LifeCycle[MessageT],
+        link: Link,
+        traffic: Traffic[MessageT],
+        events: EventQueue[SessionEvent],
+        options: ConnectOptions,
+        *,
+        message_type: type[MessageT],
+        now: float,
+    ) -> None:
+        self._life = life
+        self._link = link
+        self._traffic = traffic
+        self._events = events
+        self._options = options
+        self._message_type = message_type
+        self._state = _State.WAITING
+        self._due: float | None = None
+        self._attempt: Attempt | None = None
+        self._connection: Connection | None = None
+        self._info: ServerInfo | None = None
+        self._reset()
+        link.begin_succession(now=now)
+        self._plan_next(now)
+
+    def _reset(self) -> None:
+        """For another attempt."""
+        self._unreported = 0
+        """Bytes given to its transport, and not yet accepted as far as we know."""
+        self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
+        self._traffic.handover = None
+        self._old_is_done = False
+        """The old connection has answered the PING behind its last UNSUB."""
+        self._lost = False
+        """It was lost before that, and what waited to be written was cut."""
+
+    # --- what others want to know ------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """It has come to an end, or never began: there is nobody to try."""
+        return self._state is _State.OVER
+
+    @property
+    def joined(self) -> bool:
+        """The new server has every subscription: it can take over at any time, and has not yet."""
+        return _State.SETTLING <= self._state <= _State.PARTED
+
+    @property
+    def parting(self) -> bool:
+        """Nothing of the user is written to the old connection any more."""
+        return self._state is _State.PARTING
+
+    @property
+    def committed(self) -> bool:
+        """There is no way back to the old connection."""
+        return _State.PARTING <= self._state <= _State.PARTED
+
+    @property
+    def overlap(self) -> Handover[MessageT] | None:
+        """Through what the session's own connection has to deliver, because another delivers, or did, the same."""
+        return self._handover if _State.JOINING <= self._state <= _State.LINGERING else None
+
+    # --- the pump ----------------------------------------------------------------------------------------------------
+
+    def transport_connected(self, *, now: float) -> None:
+        """The dial that `OpenSuccessor` asked for succeeded. `LocalProtocolError` when none was asked for."""
+        attempt = self._pending_attempt("transport_connected")
+        assert self._due is not None  # DIALLING always has one
+        self._state = _State.GREETING
+        connection = Connection(attempt.server, self._options, deadline=self._due, message_type=self._message_type)
+        self._connection = connection
+        self._due = None
+        self._handle(now)
+
+    def transport_failed(self, error: Exception, *, now: float) -> None:
+        """The dial failed. `LocalProtocolError` when none was asked for."""
+        attempt = self._pending_attempt("transport_failed")
+        self._fail(chained(TransportError, f"cannot connect to server {attempt.server}", error), now)
+
+    def transport_lost(self, error: Exception, *, now: float) -> None:
+        """Reading or writing failed. Nothing happens when the connection was given up before."""
+        if self._connection is not None and self._state < _State.LINGERING:
+            self._fail(chained(ConnectionLostError, f"connection to server {self._server} was lost", error), now)
+
+    def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
+        """Bytes from its transport. Never raises for anything the peer did."""
+        if self._connection is not None and self._state < _State.LINGERING:
+            self._connection.receive_data(data, now=now)
+            self._handle(now)
+
+    def receive_eof(self, *, now: float) -> None:
+        """Its transport's other side was closed."""
+        if self._connection is not None and self._state < _State.LINGERING:
+            self._connection.receive_eof(now=now)
+            self._handle(now)
+
+    def data_to_send(self) -> list[bytes]:
+        """What is to be written to its transport now. Call it again when this was written; empty when there is none."""
+        connection = self._connection
+        if connection is None or self._state > _State.PARTED:
+            return []
+        out, self._handover.out = self._handover.out, []
+        own = connection.own_data() if self._state < _State.PARTED else []
+        pieces = connection.wrap([*own, *out])
+        self._unreported += sum(map(len, pieces))
+        return pieces
+
+    def data_sent(self, nbytes: int) -> None:
+        """Its transport accepted the next ``nbytes``. `LocalProtocolError` when more is reported than was given."""
+        if not 0 <= nbytes <= self._unreported:
+            raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unreported} were given and not yet reported")
+        self._unreported -= nbytes
+        if self._connection is not None:
+            self._connection.data_sent(nbytes)
+        self.written()
+
+    def performed(self, command: Perform, result: object, now: float) -> None:
+        """An effect's result, if it was this connection that wanted it."""
+        if self._connection is not None and self._state is _State.GREETING:
+            self._connection.performed(command.effect, result)
+            self._handle(now)
+
+    def perform_failed(self, command: Perform, error: BaseException, now: float) -> None:
+        """An effect could not be had, if it was this connection that wanted it."""
+        if self._connection is not None and self._state is _State.GREETING:
+            self._connection.perform_failed(command.effect, error)
+            self._handle(now)
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do."""
+        of_connection = None
+        if self._connection is not None and self._state < _State.LINGERING:
+            of_connection = self._connection.next_timeout()
+        if self._due is None or of_connection is None:
+            return of_connection if self._due is None else self._due
+        return min(self._due, of_connection)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+        connection = self._connection
+        if connection is not None and self._state < _State.LINGERING:
+            connection.handle_timeout(now=now)
+            self._handle(now)
+        if self._due is None or now < self._due:
+            return
+        seconds = f"{self._options.connect_timeout:g} s"
+        match self._state:
+            case _State.WAITING:
+                self._dial(now)
+            case _State.DIALLING:
+                self._fail(NATSTimeoutError(f"dialling server {self._server} took longer than {seconds}"), now)
+            case _State.JOINING:
+                self._fail(NATSTimeoutError(f"server {self._server} did not answer a PING within {seconds}"), now)
+            case _State.SETTLING:
+                self._part(now)
+            case _State.PARTING:
+                self._life.leave_link(now)  # the old server does not answer any more
+            case _State.LINGERING:
+                self._end()
+            case _:
+                self._due = None
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def _plan_next(self, now: float) -> None:
+        attempt = self._attempt = self._link.next_successor(now=now)
+        if attempt is None:
+            self._end()
+            return
+        self._state = _State.WAITING
+        self._due = attempt.at
+        if attempt.at <= now:
+            self._dial(now)
+
+    def _dial(self, now: float) -> None:
+        assert self._attempt is not None  # WAITING always has one
+        self._state = _State.DIALLING
+        self._due = now + self._options.connect_timeout
+        address = self._link.address_of(self._attempt.server)
+        self._link.commands.append(OpenSuccessor(self._attempt.server, address, self._due))
+
+    def _pending_attempt(self, call: str) -> Attempt:
+        if self._state is not _State.DIALLING or self._attempt is None:
+            raise LocalProtocolError(f"{call}: no dial of a successor is under way")
+        return self._attempt
+
+    @property
+    def _server(self) -> Server | None:
+        return None if self._attempt is None else self._attempt.server
+
+    def _fail(self, error: NATSError, now: float) -> None:
+        """This attempt came to nothing. The old connection is kept, if there still is one."""
+        parted = self._state is _State.PARTED
+        self._drop()
+        if self._attempt is not None:
+            name_server(error, self._attempt.server)
+        self._link.successor_failed(error, now=now)
+        if parted:
+            self._end()
+            self._life.successor_lost(error, now)
+            return
+        if self._state is _State.PARTING:
+            # The old server was told that it is not needed any more; it is told anew on the next connection.
+            self._end()
+            self._life.leave_link(now)
+            return
+        self._reset()
+        self._plan_next(now)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._state is not _State.WAITING:
+            self._link.commands.append(CloseSuccessor())
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        if self._state < _State.LINGERING:
+            self._drop()
+        self._end()
+
+    def _end(self) -> None:
+        self._state = _State.OVER
+        self._due = None
+        self._life.forget_successor(self)
+
+    # --- what the new connection says --------------------------------------------------------------------------------
+
+    def _handle(self, now: float) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        for event in connection.runs_received():
+            self._take(event, now)
+            if self._connection is not connection:
+                break
+        self.check_overlap(now)
+        self._traffic.announce_messages()
+
+    def _take(self, event: ConnectionEvent | Run, now: float) -> None:
+        match event:
+            case Run():
+                for message in event.messages:
+                    self._take(message, now)
+            case Message():
+                if isinstance(event, self._message_type):
+                    self._handover.receive(event)
+            case EffectWanted(effect=effect):
+                self._link.commands.append(Perform(effect, successor=True))
+            case InfoReceived(info=info):
+                self._take_info(info, now)
+            case HandshakeCompleted():
+                self._join(now)
+            case PongReceived():
+                self._state = _State.SETTLING
+                self._due = now + SETTLE
+            case RefusalReceived():
+                self._events.add(event.plain)
+                self._traffic.refuse(event)
+            case ServerErrorReceived() | ContentErrorReceived():
+                self._events.add(event)
+            case ConnectionEnded(error=error):
+                self._fail(error, now)
+
+    def _take_info(self, info: ServerInfo, now: float) -> None:
+        self._info = info
+        if self._state >= _State.PARTING:
+            return  # it is too late to change our mind
+        left = self._link.info
+        if info.server_id and left is not None and info.server_id == left.server_id:
+            what = f"server {self._server} is the lame duck itself, by another name ({info.server_id})"
+        elif info.ldm:
+            what = f"server {self._server} is a lame duck as well"
+        else:
+            return
+        self._fail(ConnectionLostError(what), now)
+
+    # --- both connections are up -------------------------------------------------------------------------------------
+
+    def _join(self, now: float) -> None:
+        assert self._connection is not None  # it has just said something
+        self._state = _State.JOINING
+        self._due = now + self._options.connect_timeout
+        self._handover.begin()
+        self._handover.out.append(PING)
+        self._connection.pings_taken([LAST_TOKEN])
+
+    def check_overlap(self, now: float) -> None:
+        """After either connection has delivered: one that is so far behind the other costs too much memory."""
+        overlap = self._handover.overlap
+        if not overlap.exceeds(1):
+            return
+        if self._state is _State.SETTLING:
+            self._part(now)
+        elif self._state is _State.JOINING:
+            self._fail(NATSTimeoutError(f"server {self._server} is too far behind to be moved to"), now)
+        elif self._state is _State.PARTING and overlap.exceeds(2):
+            self._life.leave_link(now)
+
+    # --- leaving the old one -----------------------------------------------------------------------------------------
+
+    def _part(self, now: float) -> None:
+        old = self._link.connection
+        if old is None:
+            return
+        self._state = _State.PARTING
+        self._due = now + LAME_DUCK_GRACE
+        self._handover.committed = True
+        old.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN)
+
+    def old_said_all(self) -> None:
+        """The old connection has answered the PING behind its last UNSUB."""
+        self._old_is_done = True
+        self.written()
+
+    def written(self) -> None:
+        """Bytes were accepted by one of the transports: perhaps the old connection has nothing more to do."""
+        if self._state is not _State.PARTING or not self._old_is_done or self._unreported or self._handover.out:
+            return
+        if self._traffic.outbox.reported:  # the PONG may be quicker than the report of what it answers
+            self._state = _State.PARTED
+            self._due = None
+            self._link.hand_over()
+
+    def old_lost(self) -> None:
+        """The old connection is gone: the new one takes its place now."""
+        self._lost = self._handover.committed = True
+        self._state = _State.PARTED
+        self._due = None
+        self._link.commands.append(AdoptSuccessor())
+
+    # --- taking its place --------------------------------------------------------------------------------------------
+
+    def adopted(self) -> tuple[Connection, Attempt, ServerInfo]:
+        """The adapter has its transport as the transport. `LocalProtocolError` when it was not told to."""
+        if self._state is not _State.PARTED or self._connection is None or self._attempt is None or self._info is None:
+            raise LocalProtocolError("transport_adopted: no successor was to be adopted")
+        if self._unreported or self._handover.out:
+            raise LocalProtocolError("transport_adopted: what the successor gave to be written comes first")
+        return self._connection, self._attempt, self._info
+
+    def operations(self) -> list[bytes]:
+        """What its server has to be told about subscriptions before anything else."""
+        return self._handover.operations(lost=self._lost)
+
+    def linger(self, now: float) -> None:
+        """It is the session's connection now. What was held is given."""
+        self._state = _State.LINGERING
+        self._due = now + LINGER
+        self._connection = None
+        self._handover.linger()

@@ -1,0 +1,332 @@
+"""What flows through a session: publishes and requests out, messages and replies in, and the round trips between.
+
+All of it outlives connections. The session says when there is one (`link_up`, `link_lost`); until then publishes wait
+in the outbox, and subscriptions are only written down: the next connection is told about them from the table.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic
+
+from .._connection.events import PongReceived, RefusalReceived
+from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
+from .._interface.stats import StatsSnapshot
+from .._limits import check_count
+from .._wire.encoder import Encoder
+from .._wire.headers import HeadersLike
+from .._wire.subjects import validate_queue, validate_subscription_subject
+from ..errors import ConnectionLostError, NATSError
+from .event_queue import EventQueue
+from .inbox import RequestInbox
+from .outbox import Operation, Outbox
+from .round_trips import RoundTrips
+from .subscription import MessageT, SubscriptionState, SubscriptionStatus
+from .subscription_table import SubscriptionTable
+
+if TYPE_CHECKING:
+    from .handover import Handover
+
+__all__ = ["Traffic"]
+
+Payload = bytes | bytearray | memoryview
+
+
+class Traffic(Generic[MessageT]):
+    """Outbox, subscriptions, inbox and round trips of one session. What is allowed when is for the session to say."""
+
+    __slots__ = (
+        "_dropped_publishes",
+        "_events",
+        "_out_bytes",
+        "_out_msgs",
+        "_up",
+        "encoder",
+        "handover",
+        "inbox",
+        "outbox",
+        "round_trips",
+        "subs",
+    )
+
+    def __init__(
+        self,
+        events: EventQueue[SessionEvent],
+        *,
+        inbox_prefix: str,
+        max_control_line: int,
+        rng: random.Random,
+    ) -> None:
+        self._events = events
+        self._up = False
+        self._out_msgs = 0
+        self._out_bytes = 0
+        self._dropped_publishes = 0
+        self.encoder = Encoder(max_control_line=max_control_line)
+        self.outbox = Outbox(self.encoder.heads)
+        self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
+        self.inbox = RequestInbox(inbox_prefix, rng)
+        self.round_trips = RoundTrips()
+        self.handover: Handover[MessageT] | None = None
+        """Who hears of every subscription as well, while a lame duck is left."""
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits to be written, no reply and no PONG is awaited."""
+        return not (self.outbox.pending_bytes or len(self.inbox) or len(self.round_trips))
+
+    @property
+    def user_subscriptions(self) -> list[SubscriptionState[MessageT]]:
+        """All but the inbox."""
+        return [sub for sub in self.subs if sub.sid != self.inbox.sid]
+
+    def stats(self, reconnects: int) -> StatsSnapshot:
+        """The counters now."""
+        return StatsSnapshot(
+            in_msgs=self.subs.in_msgs,
+            in_bytes=self.subs.in_bytes,
+            out_msgs=self._out_msgs + self.outbox.tail.msgs,
+            out_bytes=self._out_bytes + self.outbox.tail.payload_bytes,
+            reconnects=reconnects,
+            dropped_msgs=self.subs.dropped_msgs,
+            dropped_unknown_sid=self.subs.dropped_unknown_sid,
+            dropped_replies=self.inbox.dropped,
+            dropped_publishes=self._dropped_publishes,
+        )
+
+    # --- out ---------------------------------------------------------------------------------------------------------
+
+    def server_allows(self, *, max_payload: int, headers: bool) -> bool:
+        """What the connected server's INFO says: whether that is less than before."""
+        less = self.encoder.server_allows(max_payload=max_payload, headers=headers)
+        self.outbox.tail.restrict(*self.encoder.certain)
+        return less
+
+    def publish(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
+        """Take a message for sending. Raises what the encoder raises, before anything is changed."""
+        self._append(self.encoder.publish(subject, data, reply, headers), data)
+
+    def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
+        """Publish with a reply subject of the inbox; the request's token."""
+        token, reply = self.inbox.open()
+        if not self.inbox.subscribed or not self.outbox.tail.publish(subject, data, reply, headers):
+            operation = self.encoder.publish(subject, data, reply, headers)
+            if not self.inbox.subscribed:
+                self._subscribe_inbox()
+            self._append(operation, data)
+        self.inbox.wait(token, reply, subject)
+        return token
+
+    def _subscribe_inbox(self) -> None:
+        """For the first request, and for the next one after a refusal: the permission may have come back meanwhile.
+
+        If not, the server says so once more, and that fails all requests that wait, this one too.
+        """
+        inbox = self.inbox
+        if inbox.sid is None:
+            inbox.sid = self._add(inbox.subject, None, None, 0, 0).sid
+        else:
+            self._append_control(self.encoder.subscribe(inbox.subject, None, inbox.sid))
+        inbox.subscribed = True
+
+    def flush(self) -> int:
+        """Send a PING; the flush's token."""
+        token = self.round_trips.open_flush()
+        self.outbox.append_ping(token)
+        return token
+
+    def round_trip(self, completed: Callable[[float], None]) -> None:
+        """Send a PING of our own; ``completed`` is called with the time of its PONG."""
+        self.outbox.append_ping(self.round_trips.open_own(completed))
+
+    def _append(self, operation: Operation, data: Payload) -> None:
+        self.outbox.append(operation)
+        self._out_msgs += 1
+        self._out_bytes += data.nbytes if isinstance(data, memoryview) else len(data)
+
+    def _append_control(self, operation: bytes) -> None:
+        if self._up:
+            self.outbox.append(operation)
+
+    # --- subscriptions -----------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+    ) -> SubscriptionState[MessageT]:
+        """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
+        validate_subscription_subject(subject)
+        if queue is not None:
+            validate_queue(queue)
+        if max_msgs is not None:
+            check_count("max_msgs", max_msgs)
+        check_count("max_pending_msgs", max_pending_msgs, least=0)
+        check_count("max_pending_bytes", max_pending_bytes, least=0)
+        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes)
+
+    def _add(
+        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+    ) -> SubscriptionState[MessageT]:
+        operation = self.encoder.subscribe(subject, queue, self.subs.next_sid)  # raises before anything is changed
+        sub = self.subs.add(
+            subject,
+            queue=queue,
+            max_msgs=max_msgs,
+            max_pending_msgs=max_pending_msgs,
+            max_pending_bytes=max_pending_bytes,
+        )
+        self._append_control(operation)
+        if self.handover is not None:
+            self.handover.subscribed(sub)
+        if max_msgs is not None:
+            self._append_control(self.encoder.unsubscribe(sub.sid, max_msgs))
+        return sub
+
+    def unsubscribe(self, sub: SubscriptionState[MessageT], max_msgs: int | None) -> None:
+        """End a subscription now, dropping its queue, or after ``max_msgs`` in all, dropping what is more."""
+        if max_msgs is not None:
+            check_count("max_msgs", max_msgs)
+        live = sub in self.subs
+        if max_msgs is None:
+            sub.discard()
+        elif live and sub.max_msgs is not None and max_msgs > sub.max_msgs:
+            raise ValueError(
+                f"max_msgs is {sub.max_msgs} and cannot be raised: the server may have counted to it by now"
+            )
+        else:
+            sub.keep(max_msgs)
+        if not live:
+            return
+        if max_msgs is not None and sub.received < max_msgs:
+            sub.max_msgs = max_msgs
+            self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
+            return
+        if not sub.draining:
+            self._end_interest(sub)
+        self.close_subscription(sub)
+
+    def drain_subscription(self, sub: SubscriptionState[MessageT]) -> None:
+        """No new messages, but all that the server sent before it read the UNSUB."""
+        if sub not in self.subs or sub.draining:
+            return
+        if self._up:
+            self.start_drain(sub)
+            self.round_trip(lambda _now: self.close_subscription(sub))
+        else:
+            self.close_subscription(sub)
+
+    def start_drain(self, sub: SubscriptionState[MessageT]) -> None:
+        """UNSUB leaves; the subscription closes with the PONG of a later round trip."""
+        if not sub.draining:
+            sub.status = SubscriptionStatus.DRAINING
+            self._end_interest(sub)
+
+    def _end_interest(self, sub: SubscriptionState[MessageT]) -> None:
+        self._append_control(self.encoder.unsubscribe(sub.sid))
+        if self.handover is not None:
+            self.handover.unsubscribed(sub.sid)
+
+    def close_subscription(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> None:
+        """No more messages for it; those queued can still be read."""
+        closed = self.subs.close(sub, error)
+        if closed is not None:
+            self._events.add(closed)
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+
+    def receive_reply(self, message: MessageT) -> None:
+        """A message on the inbox."""
+        self.subs.count(message)
+        completion = self.inbox.receive(message)
+        if completion is not None:
+            self._events.add(completion)
+
+    def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
+        """The completion of this request, if that is its reply."""
+        if not self.inbox.is_reply(message, token):
+            return None
+        self.subs.count(message)
+        return self.inbox.receive(message)
+
+    def receive_pong(self, pong: PongReceived, now: float) -> None:
+        """The PONG of a flush, or of a round trip of our own."""
+        completed = self.round_trips.pong(pong.token, now)
+        if completed is not None:
+            self._events.add(completed)
+
+    def announce_messages(self) -> None:
+        """Once per chunk: which subscriptions have something new."""
+        for event in self.subs.ready():
+            self._events.add(event)
+
+    def refuse(self, refusal: RefusalReceived) -> None:
+        """The server refused a publish or a subscription: tell whom it concerns.
+
+        What is known to be the user's own is named in the error as the user wrote it, whatever is masked elsewhere.
+        """
+        error = refusal.error
+        subject = refusal.subject
+        if error.operation == "subscribe" and subject == self.inbox.subject:
+            error.subject = subject
+            self.inbox.subscribed = False
+            self.fail_requests(error)
+            return
+        found: list[MessagesAvailable] | list[RequestFailed]
+        if error.operation == "subscribe":
+            found = self.subs.deny(error, subject, refusal.queue)
+        else:
+            found = self.inbox.fail_subject(subject, error)
+        if found:
+            error.subject, error.queue = subject, refusal.queue
+        for event in found:
+            self._events.add(event)
+
+    # --- connections come and go -------------------------------------------------------------------------------------
+
+    def link_up(self) -> None:
+        """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
+        self._up = True
+        self.outbox.prepend(self.subs.restore(self.encoder))
+        self.drop_refused()
+
+    def adopt(self, operations: list[bytes]) -> None:
+        """The successor's connection takes operations, first what it has to hear about subscriptions."""
+        self._up = True
+        self.outbox.prepend(operations)
+        self.drop_refused()
+
+    def drop_refused(self) -> None:
+        """Give up what waits and the server would refuse: it would end this connection over it, and so would others."""
+        outbox = self.outbox
+        if not self.encoder.may_refuse(outbox.pending_bytes):
+            return
+        refusals, size = outbox.drop(self.encoder.refusal)
+        if not refusals:
+            return
+        self._dropped_publishes += len(refusals)
+        self._events.add(PublishesDropped(error=refusals[0].error, dropped_msgs=len(refusals), dropped_bytes=size))
+        for refusal in refusals:
+            failed = None if refusal.reply is None else self.inbox.fail_reply(refusal.reply, refusal.error)
+            if failed is not None:
+                self._events.add(failed)
+
+    def link_lost(self, lost: ConnectionLostError) -> None:
+        """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
+        self._up = False
+        self.inbox.subscribed = self.inbox.sid is not None  # as the next connection is told
+        self.fail_flushes(lost)
+        self.outbox.cut()
+        self.drop_refused()
+        for sub in self.subs:
+            if sub.draining:
+                self.close_subscription(sub)
+
+    def fail_flushes(self, error: NATSError) -> None:
+        """Every flush fails with ``error``."""
+        for failed in self.round_trips.fail_all(error):
+            self._events.add(failed)
+
+    def fail_requests(self, error: NATSError) -> None:
+        """Every request fails with ``error``."""
+        for failed in self.inbox.fail_all(error):
+            self._events.add(failed)

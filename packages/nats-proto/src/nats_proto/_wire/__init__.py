@@ -1,0 +1,1 @@
+"""Bytes on the wire: frames read and written, and the values they carry."""

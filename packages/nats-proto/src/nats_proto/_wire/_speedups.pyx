@@ -1,0 +1,577 @@
+# cython: language_level=3, cdivision=True, binding=False, auto_pickle=False, freethreading_compatible=True
+"""The compiled twins of what is in `fast_path` and `tail`: the same contract, the same results.
+
+Theory of operation
+-------------------
+Nothing is decided here. An operation that is certainly right is taken; at everything else, faults included, the work is
+left to the strict path in Python, which is the reference. So no error is made here, and there is no second set of rules
+to keep in step: what is in doubt may always be left.
+
+* A place in the buffer is an index, compared with the buffer's end before its byte is read.
+* A number has at most 19 digits, which always fit in 64 bits without a sign. It becomes a length only within a limit
+  that is one, and is used only after it was compared with what is left of the buffer. Lengths are subtracted only from
+  what is known to be no smaller, and added only when all of them are those of objects in memory.
+* The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, writers
+  hold two words, the module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own.
+  So threads have nothing to quarrel about.
+* A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from .frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
+from .frames import OK as _OK
+from .frames import PING as _PING
+from .frames import PONG as _PONG
+from .run import SHORTEST_RUN as _SHORTEST_RUN
+from .run import Run as _Run
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    object PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
+    object PyLong_FromUnsignedLongLong(unsigned long long value)
+    Py_ssize_t PyList_GET_SIZE(object frames)
+    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+    bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    const unsigned char* PyUnicode_1BYTE_DATA(object text)
+
+ctypedef const unsigned char* Bytes
+
+cdef enum:
+    MAX_WORDS = 5  # of HMSG: subject, sid, reply, size of the header block, size of everything
+    MAX_DIGITS = 19
+    # A publish with a longer line is Python's. So the lengths added up for one are far from what a word can hold.
+    LONGEST_LINE = 1 << 20
+    LARGEST_PAYLOAD = 1 << 20
+    LONGEST_TAIL = 1 << 28
+    # Lengths from which on they are not made objects of their own.
+    MANY = 16
+
+cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
+cdef Py_ssize_t SHORTEST_RUN = _SHORTEST_RUN
+cdef object OK = _OK
+cdef object PING = _PING
+cdef object PONG = _PONG
+cdef object Run = _Run
+
+
+# --- bytes into frames -----------------------------------------------------------------------------------------------
+
+
+cdef struct Words:
+    Py_ssize_t count
+    Py_ssize_t begin[MAX_WORDS]
+    Py_ssize_t end[MAX_WORDS]
+
+
+cdef struct Line:
+    # Of a message. What is a place is one in the buffer.
+    Py_ssize_t begin
+    Py_ssize_t length
+    Py_ssize_t subject
+    Py_ssize_t subject_end
+    Py_ssize_t reply
+    Py_ssize_t reply_end  # the same place when there is no reply
+    uint64_t sid
+    Py_ssize_t block_size
+    Py_ssize_t size
+
+
+cdef struct Row:
+    # The messages for one sid at the end of the frames. All sums are of lengths that lie side by side in one buffer.
+    Py_ssize_t begin
+    Py_ssize_t count
+    Py_ssize_t size  # of the last one
+    Py_ssize_t same  # in a row of that size
+    Py_ssize_t bytes
+    Py_ssize_t header_bytes
+
+
+@cython.final
+cdef class FastPath:
+    """Reads operations that lie whole in one chunk, within the parser's limits (bytes)."""
+
+    cdef Py_ssize_t max_control_line
+    cdef Py_ssize_t max_header_bytes
+    cdef Py_ssize_t max_payload
+    cdef object message_type
+
+    def __cinit__(self, *, max_control_line, max_header_bytes, max_payload, message_type):
+        self.max_control_line = min(max_control_line, PY_SSIZE_T_MAX)
+        self.max_header_bytes = min(max_header_bytes, PY_SSIZE_T_MAX)
+        self.max_payload = min(max_payload, PY_SSIZE_T_MAX)
+        self.message_type = message_type
+
+    def read(self, bytes data not None, Py_ssize_t position, list frames not None, bint runs=False):
+        """Take whole operations from ``position`` on and append their frames. See the Python twin."""
+        cdef Bytes text = <Bytes>PyBytes_AS_STRING(data)
+        cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t begin, length = 0
+        cdef Line line, last
+        cdef Row row
+        cdef object subject = None, sid = None, reply = None, frame
+        cdef list sizes = None
+        memset(&last, 0, sizeof(last))
+        memset(&row, 0, sizeof(row))
+        while 0 <= position < end:
+            # Many messages in a row often have the very same line, or at least the same subject and sid.
+            if not last.length or not starts(text, position, end, <const char*>text + last.begin, last.length):
+                if not self.read_line(text, position, end, &line):
+                    frame = read_word(text, position, end, &length)
+                    if frame is None:
+                        break
+                    if row.count:
+                        end_row(frames, &row, sid, sizes)
+                        sizes = None
+                    frames.append(frame)
+                    position += length
+                    continue
+                if not ends(text, position + line.length, line.size, end):
+                    break
+                if sid is None or line.sid != last.sid:
+                    if row.count:
+                        end_row(frames, &row, sid, sizes)
+                        sizes = None
+                    sid = PyLong_FromUnsignedLongLong(line.sid)
+                length = line.subject_end - line.subject
+                if subject is None or last.subject_end - last.subject != length or (
+                    memcmp(text + line.subject, text + last.subject, length) != 0
+                ):
+                    subject = decode(text, line.subject, line.subject_end)
+                reply = None if line.reply == line.reply_end else decode(text, line.reply, line.reply_end)
+                last = line
+                begin = position + last.length
+            else:
+                begin = position + last.length
+                if not ends(text, begin, last.size, end):
+                    break
+            frame = self.message(subject, sid, reply, text + begin, last.block_size, last.size)
+            if runs:
+                if row.count == 0:
+                    row.begin = PyList_GET_SIZE(frames)
+                elif row.size != last.size:
+                    if sizes is None:
+                        sizes = []
+                    sizes.append((row.same, row.size))
+                    row.same = 0
+                row.size = last.size
+                row.same += 1
+                row.count += 1
+                row.bytes += last.size
+                row.header_bytes += last.block_size
+            frames.append(frame)
+            position = begin + last.size + 2
+        end_row(frames, &row, sid, sizes)
+        return position
+
+    cdef bint read_line(self, Bytes text, Py_ssize_t position, Py_ssize_t end, Line* line) noexcept nogil:
+        """Read the line of a MSG or HMSG; False to leave it to the strict path."""
+        cdef Py_ssize_t stop = position + self.max_control_line if end - position > self.max_control_line else end
+        cdef bint headers
+        cdef uint64_t block_size = 0, size = 0
+        cdef Words words
+        if starts(text, position, stop, b"MSG ", 4):
+            headers = False
+        elif starts(text, position, stop, b"HMSG ", 5):
+            headers = True
+        else:
+            return False
+        stop = split(text, position + 4 + headers, stop, &words)
+        if stop == 0 or not 3 <= words.count - headers <= 4:
+            return False
+        if not read_number(text, &words, 1, &line.sid) or not read_number(text, &words, words.count - 1, &size):
+            return False
+        if headers and not read_number(text, &words, words.count - 2, &block_size):
+            return False
+        if headers and not (<uint64_t>MIN_HEADER_BLOCK <= block_size and within(block_size, self.max_header_bytes)):
+            return False
+        if not (block_size <= size and within(size, self.max_payload)):
+            return False
+        line.begin = position
+        line.length = stop - position
+        line.subject = words.begin[0]
+        line.subject_end = words.end[0]
+        line.reply = words.begin[2]
+        line.reply_end = words.end[2] if words.count - headers == 4 else words.begin[2]
+        line.block_size = <Py_ssize_t>block_size
+        line.size = <Py_ssize_t>size
+        return True
+
+    cdef inline object message(
+        self, object subject, object sid, object reply, Bytes content, Py_ssize_t block_size, Py_ssize_t size
+    ):
+        """A message of the wanted type, made as any call would make it: nothing is known here of its inside."""
+        cdef bytes data = PyBytes_FromStringAndSize(<const char*>content + block_size, size - block_size)
+        cdef bytes block = None
+        cdef PyObject* arguments[6]
+        cdef size_t count = 4
+        arguments[0] = NULL  # the callee's, while it runs
+        arguments[1] = <PyObject*>subject
+        arguments[2] = <PyObject*>sid
+        arguments[3] = <PyObject*>reply
+        arguments[4] = <PyObject*>data
+        if block_size:
+            block = PyBytes_FromStringAndSize(<const char*>content, block_size)
+            arguments[5] = <PyObject*>block
+            count = 5
+        return PyObject_Vectorcall(self.message_type, &arguments[1], count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+
+cdef int end_row(list frames, Row* row, object sid, list sizes) except -1:
+    """Make the messages a `Run` if there are enough: what comes next does not belong to them."""
+    cdef list messages
+    if row.count >= SHORTEST_RUN:
+        if sizes is None:
+            sizes = []
+        sizes.append((row.same, row.size))
+        messages = frames[row.begin :]
+        frames[row.begin :] = [
+            Run(sid, messages, row.bytes - row.header_bytes, row.bytes, sizes, row.header_bytes > 0)
+        ]
+    memset(row, 0, sizeof(Row))
+    return 0
+
+
+cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_t* length):
+    """The frame of an operation that is one word, and its length; None when there is none."""
+    length[0] = 6
+    if starts(text, position, end, b"PING\r\n", 6):
+        return PING
+    if starts(text, position, end, b"PONG\r\n", 6):
+        return PONG
+    length[0] = 5
+    if starts(text, position, end, b"+OK\r\n", 5):
+        return OK
+    return None
+
+
+cdef inline bint starts(Bytes text, Py_ssize_t at, Py_ssize_t end, const char* what, Py_ssize_t size) noexcept nogil:
+    """Whether these bytes lie between ``at`` and ``end``."""
+    return end - at >= size and memcmp(text + at, what, size) == 0
+
+
+cdef inline bint ends(Bytes text, Py_ssize_t at, Py_ssize_t size, Py_ssize_t end) noexcept nogil:
+    """Whether ``size`` bytes and CR LF lie between ``at`` and ``end``."""
+    return end - at >= 2 and size <= end - at - 2 and text[at + size] == 13 and text[at + size + 1] == 10
+
+
+cdef inline Py_ssize_t split(Bytes text, Py_ssize_t at, Py_ssize_t end, Words* words) noexcept nogil:
+    """Printable words, one blank between them, then CR LF. Returns the place behind it; 0 when it is anything else."""
+    cdef Py_ssize_t begin
+    words.count = 0
+    while words.count < MAX_WORDS:
+        begin = at
+        while at < end and text[at] > 32 and text[at] != 127:
+            at += 1
+        if at == begin or at == end:
+            return 0
+        words.begin[words.count] = begin
+        words.end[words.count] = at
+        words.count += 1
+        if text[at] == 13:
+            return at + 2 if end - at >= 2 and text[at + 1] == 10 else 0
+        if text[at] != 32:
+            return 0
+        at += 1
+    return 0
+
+
+cdef inline bint read_number(Bytes text, const Words* words, Py_ssize_t index, uint64_t* number) noexcept nogil:
+    """Read a word as decimal digits; False when it is none, or has more than always fit."""
+    cdef Py_ssize_t at = words.begin[index]
+    cdef uint64_t value = 0
+    if words.end[index] - at > MAX_DIGITS:
+        return False
+    while at < words.end[index]:
+        if not 48 <= text[at] <= 57:
+            return False
+        value = value * 10 + (text[at] - 48)
+        at += 1
+    number[0] = value
+    return True
+
+
+cdef inline bint within(uint64_t number, Py_ssize_t limit) noexcept nogil:
+    """Whether it is a length, and no larger than the limit. Nothing is within one below 0, which as a word is large."""
+    return 0 <= limit and number <= <uint64_t>limit
+
+
+cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
+    return PyUnicode_DecodeUTF8(<const char*>text + begin, end - begin, "surrogateescape")
+
+
+# --- publishes into bytes --------------------------------------------------------------------------------------------
+
+
+cdef class FastPublish:
+    """Writes publishes whose subject, reply and payload are what nearly all programs give. See the Python twin."""
+
+    cdef Py_ssize_t longest_line
+    cdef Py_ssize_t largest_payload
+    cdef readonly dict _heads
+
+    def __cinit__(self, *arguments, **options):
+        self.longest_line = 0
+        self.largest_payload = -1
+        self._heads = {}
+
+    def _limit(self, longest_line, largest_payload):
+        self.longest_line = max(0, min(longest_line, LONGEST_LINE))
+        self.largest_payload = max(-1, min(largest_payload, PY_SSIZE_T_MAX // 2))
+
+    def publish(self, subject, data, reply=None, headers=None):
+        """``PUB`` or ``HPUB``. See the Python twin."""
+        cdef bytes operation
+        if headers is None:
+            operation = self.plain(subject, data, reply)
+            if operation is not None:
+                return operation
+        return self._publish_strictly(subject, data, reply, headers)
+
+    cdef inline bytes plain(self, object subject, object data, object reply):
+        """A ``PUB``, or None to leave it to the strict path."""
+        cdef unsigned char digits[20]
+        cdef Py_ssize_t first_digit, payload_size, subject_size, line_size, reply_size = 0
+        cdef unsigned char* to
+        cdef bytes operation
+        if type(data) is not bytes or not is_plain_subject(subject, self.longest_line):
+            return None
+        if reply is not None:
+            if not is_plain_subject(reply, self.longest_line):
+                return None
+            reply_size = PyUnicode_GET_LENGTH(reply)
+        subject_size = PyUnicode_GET_LENGTH(subject)
+        payload_size = PyBytes_GET_SIZE(data)
+        first_digit = write_digits(payload_size, digits)
+        line_size = 4 + subject_size + 1 + (20 - first_digit) + 2
+        if reply_size:
+            line_size += reply_size + 1
+        if payload_size > self.largest_payload or line_size > self.longest_line:
+            return None
+        operation = PyBytes_FromStringAndSize(NULL, line_size + payload_size + 2)
+        to = <unsigned char*>PyBytes_AS_STRING(operation)
+        to = put(to, b"PUB ", 4)
+        to = put(to, PyUnicode_1BYTE_DATA(subject), subject_size)
+        to = put(to, b" ", 1)
+        if reply_size:
+            to = put(to, PyUnicode_1BYTE_DATA(reply), reply_size)
+            to = put(to, b" ", 1)
+        to = put(to, digits + first_digit, 20 - first_digit)
+        to = put(to, b"\r\n", 2)
+        to = put(to, PyBytes_AS_STRING(data), payload_size)
+        put(to, b"\r\n", 2)
+        return operation
+
+
+@cython.final
+cdef class Tail:
+    """The end of what waits to be written: operations, one behind the other. See the Python twin.
+
+    Threads publish without a lock, so every call is one step: no other thread comes in while it changes anything.
+    """
+
+    cdef unsigned char* bytes
+    cdef Py_ssize_t capacity
+    cdef Py_ssize_t* lengths
+    cdef Py_ssize_t count
+    cdef Py_ssize_t slots
+    cdef Py_ssize_t longest_line
+    cdef Py_ssize_t largest_payload
+    cdef Py_ssize_t least
+    cdef readonly Py_ssize_t size
+    cdef readonly uint64_t msgs
+    cdef readonly uint64_t payload_bytes
+
+    def __cinit__(self, heads):
+        # The checked subjects of the Python twin: here a check costs no more than looking one up.
+        self.bytes = NULL
+        self.lengths = NULL
+        self.capacity = self.count = self.slots = self.size = self.longest_line = self.least = 0
+        self.largest_payload = -1
+        self.msgs = self.payload_bytes = 0
+
+    def __dealloc__(self):
+        PyMem_Free(self.bytes)
+        PyMem_Free(self.lengths)
+
+    @property
+    def limit(self):
+        return self.least
+
+    @limit.setter
+    def limit(self, value):
+        cdef Py_ssize_t least = max(0, min(value, LONGEST_TAIL))
+        with cython.critical_section(self):
+            self.least = least
+
+    def restrict(self, longest_line, largest_payload):
+        cdef Py_ssize_t line = max(0, min(longest_line, LONGEST_LINE))
+        cdef Py_ssize_t payload = max(-1, min(largest_payload, LARGEST_PAYLOAD))
+        with cython.critical_section(self):
+            self.longest_line = line
+            self.largest_payload = payload
+
+    @cython.critical_section
+    def publish(self, subject, data, reply=None, headers=None):
+        cdef Py_ssize_t reply_size = 0
+        cdef Bytes reply_text = NULL
+        if headers is not None or self.size >= self.least or type(data) is not bytes:
+            return False
+        if PyBytes_GET_SIZE(data) > self.largest_payload or not is_plain_subject(subject, self.longest_line):
+            return False
+        if reply is not None:
+            if not is_plain_subject(reply, self.longest_line):
+                return False
+            reply_size = PyUnicode_GET_LENGTH(reply)
+            reply_text = PyUnicode_1BYTE_DATA(reply)
+        return self.write(
+            PyUnicode_1BYTE_DATA(subject),
+            PyUnicode_GET_LENGTH(subject),
+            reply_text,
+            reply_size,
+            <Bytes>PyBytes_AS_STRING(data),
+            PyBytes_GET_SIZE(data),
+        )
+
+    @cython.critical_section
+    def publish_many(self, subject, tuple payloads not None, Py_ssize_t start):
+        cdef Py_ssize_t at = start, end = PyTuple_GET_SIZE(payloads)
+        cdef object data
+        if start < 0 or not is_plain_subject(subject, self.longest_line):
+            return start
+        while at < end and self.size < self.least:
+            data = <object>PyTuple_GET_ITEM(payloads, at)
+            if type(data) is not bytes or PyBytes_GET_SIZE(data) > self.largest_payload:
+                break
+            if not self.write(
+                PyUnicode_1BYTE_DATA(subject),
+                PyUnicode_GET_LENGTH(subject),
+                NULL,
+                0,
+                <Bytes>PyBytes_AS_STRING(data),
+                PyBytes_GET_SIZE(data),
+            ):
+                break
+            at += 1
+        return at
+
+    @cython.critical_section
+    def append(self, bytes operation not None):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(operation)
+        self.reserve(size)
+        put(self.bytes + self.size, PyBytes_AS_STRING(operation), size)
+        self.lengths[self.count] = size
+        self.count += 1
+        self.size += size
+
+    def take(self):
+        # What holds other objects comes last: to make it may collect garbage, and so run code that publishes.
+        cdef bytes content, words
+        with cython.critical_section(self):
+            content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
+            words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
+            self.size = self.count = 0
+        lengths = memoryview(words).cast("n")
+        return content, lengths if len(lengths) > MANY else tuple(lengths)
+
+    cdef bint write(
+        self, Bytes subject, Py_ssize_t subject_size, Bytes reply, Py_ssize_t reply_size, Bytes data, Py_ssize_t size
+    ) except -1:
+        """A PUB, its parts looked at; False when its line is too long. All sizes are far from what a word can hold."""
+        cdef unsigned char digits[20]
+        cdef Py_ssize_t first_digit = write_digits(size, digits)
+        cdef Py_ssize_t line = 4 + subject_size + 1 + (20 - first_digit) + 2
+        cdef unsigned char* to
+        if reply_size:
+            line += reply_size + 1
+        if line > self.longest_line:
+            return False
+        self.reserve(line + size + 2)
+        to = self.bytes + self.size
+        to = put(to, b"PUB ", 4)
+        to = put(to, subject, subject_size)
+        to = put(to, b" ", 1)
+        if reply_size:
+            to = put(to, reply, reply_size)
+            to = put(to, b" ", 1)
+        to = put(to, digits + first_digit, 20 - first_digit)
+        to = put(to, b"\r\n", 2)
+        to = put(to, data, size)
+        put(to, b"\r\n", 2)
+        self.lengths[self.count] = line + size + 2
+        self.count += 1
+        self.size += line + size + 2
+        self.msgs += 1
+        self.payload_bytes += size
+        return True
+
+    cdef int reserve(self, Py_ssize_t size) except -1:
+        """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
+        cdef Py_ssize_t wanted
+        cdef void* memory
+        if size >= self.capacity - self.size:  # never without any, also for nothing
+            if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
+                raise MemoryError
+            wanted = 2 * (self.size + size) + MANY
+            memory = PyMem_Realloc(self.bytes, wanted)
+            if memory == NULL:
+                raise MemoryError
+            self.bytes = <unsigned char*>memory
+            self.capacity = wanted
+        if self.count == self.slots:
+            if self.slots > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Py_ssize_t)):
+                raise MemoryError
+            wanted = 2 * self.slots + MANY
+            memory = PyMem_Realloc(self.lengths, wanted * sizeof(Py_ssize_t))
+            if memory == NULL:
+                raise MemoryError
+            self.lengths = <Py_ssize_t*>memory
+            self.slots = wanted
+        return 0
+
+
+cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t size) noexcept nogil:
+    memcpy(to, source, size)
+    return to + size
+
+
+cdef inline Py_ssize_t write_digits(Py_ssize_t number, unsigned char* digits) noexcept nogil:
+    """Write a number at the end of 20 bytes. Returns the place of its first digit."""
+    cdef Py_ssize_t at = 20
+    while True:
+        at -= 1
+        digits[at] = <unsigned char>(48 + number % 10)
+        number //= 10
+        if number == 0:
+            return at
+
+
+cdef inline bint is_plain_subject(object subject, Py_ssize_t longest) noexcept:
+    """Whether it is a real ``str`` of ASCII tokens without wildcards: a subject for certain. Others may be one too."""
+    cdef Bytes text
+    cdef Py_ssize_t at, size
+    cdef bint in_token = False
+    if type(subject) is not str or not PyUnicode_IS_ASCII(subject):
+        return False
+    size = PyUnicode_GET_LENGTH(subject)
+    if size > longest:
+        return False
+    text = PyUnicode_1BYTE_DATA(subject)
+    for at in range(size):
+        if text[at] == 46:
+            if not in_token:
+                return False
+            in_token = False
+        elif text[at] <= 32 or text[at] == 127 or text[at] == 42 or text[at] == 62:
+            return False
+        else:
+            in_token = True
+    return in_token

@@ -1,0 +1,263 @@
+"""Operations as bytes, for both roles. Everything is checked before the first byte exists.
+
+So no argument can add a second protocol line: subjects and queue groups are checked as the bytes they become, numbers
+must be real ``int``, payloads real buffers whose length is what was measured. What the caller may change later
+(``bytearray``, ``memoryview``) is copied at the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from .._value import Value
+from ..errors import (
+    ConfigurationError,
+    HeadersNotSupportedError,
+    LocalProtocolError,
+    MaxControlLineError,
+    MaxPayloadError,
+)
+from .control_line import quote
+from .headers import HeadersLike, encode_header_block
+from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
+from .twin import FastPublish
+
+__all__ = ["OK", "PING", "PONG", "Encoder", "Refusal"]
+
+PING: Final = b"PING\r\n"
+PONG: Final = b"PONG\r\n"
+OK: Final = b"+OK\r\n"
+
+CRLF: Final = b"\r\n"
+
+LARGE_PAYLOAD: Final = 64 * 1024
+"""Bytes from which a payload stays a piece of its own: copying it would cost more than one more write."""
+
+CACHED_SUBJECTS: Final = 1024
+"""Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
+
+
+class Refusal(Value, frozen=True):
+    """Why a server would not take a publish, and the reply subject of that."""
+
+    error: MaxPayloadError | HeadersNotSupportedError
+    reply: str | None
+
+
+class Encoder(FastPublish):
+    """Makes the bytes of operations. One for each session: it remembers the subjects it has checked.
+
+    ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
+    """
+
+    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload", "certain")
+
+    def __init__(self, *, max_control_line: int = 4096) -> None:
+        super().__init__()
+        self._max_control_line = _integer("max_control_line", max_control_line)
+        self._max_payload: int | None = None
+        self._headers_supported = True
+        self.certain = (max_control_line, LARGE_PAYLOAD - 1)
+        """The longest line and the largest payload (bytes) of which nothing else has to be looked at."""
+        self._limit(*self.certain)
+
+    def server_allows(self, *, max_payload: int, headers: bool) -> bool:
+        """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
+        before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
+        less = before is None or max_payload < before or headers < self._headers_supported
+        self._headers_supported = headers
+        self.certain = (self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
+        self._limit(*self.certain)
+        return less
+
+    @property
+    def heads(self) -> dict[str, bytes]:
+        """The beginnings of PUB for subjects that were checked."""
+        return self._heads
+
+    # --- the client's role -------------------------------------------------------------------------------------------
+
+    def _publish_strictly(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None,
+        headers: HeadersLike | None,
+    ) -> bytes | tuple[bytes, bytes, bytes]:
+        """The reference of `publish`: what it takes, what it makes of it, what it raises, in which order."""
+        head = self._head(subject)
+        if reply is not None:
+            head = b"%b%b " % (head, encode_reply(reply))
+        if type(data) is not bytes:
+            data = _copy(data)
+        size = len(data)
+        if headers is not None and (block := encode_header_block(headers)) is not None:
+            if not self._headers_supported:
+                raise HeadersNotSupportedError("the connected server does not support headers")
+            line = self._checked(b"H%b%d %d\r\n" % (head, len(block), self._allowed(len(block) + size))) + block
+        else:
+            line = self._checked(b"%b%d\r\n" % (head, self._allowed(size)))
+        return (line, data, CRLF) if size >= LARGE_PAYLOAD else b"%b%b\r\n" % (line, data)
+
+    def may_refuse(self, nbytes: int) -> bool:
+        """Whether there can be anything among ``nbytes`` of publishes that the connected server refuses."""
+        return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
+
+    def refusal(self, operation: bytes | tuple[bytes, bytes, bytes]) -> Refusal | None:
+        """Why the connected server would refuse what `publish` made when another was, or none."""
+        pieces = (operation,) if isinstance(operation, bytes) else operation
+        if not self.may_refuse(sum(map(len, pieces))):
+            return None
+        head = pieces[0]
+        verb, raw_subject, *more = head[: head.index(CRLF)].split(b" ")
+        size, with_headers = int(more.pop()), verb == b"HPUB"
+        refused = with_headers and not self._headers_supported
+        if not refused and (self._max_payload is None or size <= self._max_payload):
+            return None
+        reply = more[0].decode() if len(more) > with_headers else None
+        publish = f"publish to {raw_subject.decode()!r}"
+        if refused:
+            error: MaxPayloadError | HeadersNotSupportedError = HeadersNotSupportedError(
+                f"{publish}: it has headers, the connected server does not support them"
+            )
+        else:
+            error = MaxPayloadError(
+                f"{publish}: headers and payload are {size} bytes, the connected server takes {self._max_payload} "
+                "(max_payload)"
+            )
+        return Refusal(error, reply)
+
+    def subscribe(self, subject: str, queue: str | None, sid: int) -> bytes:
+        """``SUB``. Raises `InvalidSubjectError`, `MaxControlLineError`; `ValueError` for a sid below 1."""
+        arguments = encode_subscription_subject(subject)
+        if queue is not None:
+            arguments = b"%b %b" % (arguments, encode_queue(queue))
+        return self._checked(b"SUB %b %d\r\n" % (arguments, _number("sid", sid)))
+
+    def unsubscribe(self, sid: int, max_msgs: int | None = None) -> bytes:
+        """``UNSUB``: at once, or after ``max_msgs`` deliveries counted from the SUB on. `ValueError` below 1."""
+        if max_msgs is None:
+            return b"UNSUB %d\r\n" % _number("sid", sid)
+        return b"UNSUB %d %d\r\n" % (_number("sid", sid), _number("max_msgs", max_msgs))
+
+    def connect(self, options: Mapping[str, object]) -> bytes:
+        """``CONNECT`` with the options as JSON.
+
+        Raises `ConfigurationError` for what JSON cannot express, `MaxControlLineError`.
+        """
+        return self._checked(b"CONNECT %b\r\n" % _json("CONNECT", options))
+
+    # --- the server's role -------------------------------------------------------------------------------------------
+
+    def info(self, fields: Mapping[str, object]) -> bytes:
+        """``INFO`` with the fields as JSON. `ConfigurationError` for what JSON cannot express."""
+        return b"INFO %b\r\n" % _json("INFO", fields)
+
+    def message(
+        self,
+        subject: str,
+        sid: int,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        header_block: bytes | None = None,
+    ) -> bytes:
+        """``MSG``, or ``HMSG`` with a header block. Subject and block may be whatever a client published.
+
+        As a nats-server does it, any bytes are passed on as a block, and an empty one is none. Raises
+        `InvalidSubjectError`, `MaxControlLineError`.
+        """
+        arguments = b"%b %d " % (encode_literal(subject), _number("sid", sid))
+        if reply is not None:
+            arguments = b"%b%b " % (arguments, encode_literal(reply, "reply subject"))
+        payload = data if type(data) is bytes else _copy(data)
+        if header_block is None or not len(header_block):
+            return self._checked(b"MSG %b%d\r\n" % (arguments, len(payload))) + payload + CRLF
+        block = header_block if type(header_block) is bytes else _copy(header_block)
+        line = self._checked(b"HMSG %b%d %d\r\n" % (arguments, len(block), len(block) + len(payload)))
+        return b"%b%b%b\r\n" % (line, block, payload)
+
+    def err(self, text: str) -> bytes:
+        """``-ERR`` with the text in quotes.
+
+        Raises `LocalProtocolError` for CR, LF or a lone surrogate, `MaxControlLineError`.
+        """
+        try:
+            raw = str.encode(text, "utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise LocalProtocolError("the text of -ERR has a lone surrogate, which is no UTF-8") from None
+        if b"\r" in raw or b"\n" in raw:
+            raise LocalProtocolError("the text of -ERR must not contain CR or LF")
+        return self._checked(b"-ERR '%b'\r\n" % raw)
+
+    # --- shared ------------------------------------------------------------------------------------------------------
+
+    def _head(self, subject: str) -> bytes:
+        if type(subject) is not str:  # a subclass may hash and compare as it likes
+            return b"PUB %b " % encode_subject(subject)
+        head = self._heads.get(subject)
+        if head is None:
+            head = b"PUB %b " % encode_subject(subject)
+            if len(self._heads) >= CACHED_SUBJECTS:
+                self._heads.clear()
+            self._heads[subject] = head
+        return head
+
+    def _allowed(self, size: int) -> int:
+        if self._max_payload is not None and size > self._max_payload:
+            raise MaxPayloadError(
+                f"headers and payload are {size} bytes, the server takes {self._max_payload} (max_payload)"
+            )
+        return size
+
+    def _checked(self, line: bytes) -> bytes:
+        if len(line) > self._max_control_line:
+            raise MaxControlLineError(
+                f"a line of {len(line)} bytes, the limit is {self._max_control_line} (max_control_line, an option, "
+                f"to be as large as the server's): {quote(line)}"
+            )
+        return line
+
+
+def _copy(data: bytes | bytearray | memoryview) -> bytes:
+    # Through the buffer, not through bytes(): a subclass may have its own ideas of __len__ and __bytes__.
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(_wrong_payload(data)) from None
+    with view:
+        return view.tobytes()
+
+
+def _wrong_payload(data: object) -> str:
+    if isinstance(data, str):
+        advice = "encode the text, as in data=text.encode()"
+    elif data is None:
+        advice = "an empty one is b''"
+    else:
+        advice = "make bytes of it, as in data=json.dumps(value).encode()"
+    return f"a payload must be bytes, bytearray or memoryview, not {type(data).__name__}: {advice}"
+
+
+def _integer(name: str, value: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{name} must be int, not {type(value).__name__}")
+    return value
+
+
+def _number(name: str, value: int) -> int:
+    if not 1 <= _integer(name, value) < 2**63:
+        raise ValueError(f"{name} must be from 1 to 2**63 - 1, not {value!r:.32}")
+    return value
+
+
+def _json(operation: str, fields: Mapping[str, object]) -> bytes:
+    try:
+        raw = msgspec.json.encode(dict(fields))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{operation} cannot be written as JSON: {error}"[:200]) from None
+    if b"\r" in raw or b"\n" in raw:
+        raise ConfigurationError(f"{operation} must not contain CR or LF")
+    return raw

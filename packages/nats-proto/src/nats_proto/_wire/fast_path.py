@@ -1,0 +1,221 @@
+"""What servers send nearly always, read with as little work as Python allows.
+
+It takes whole operations that are certainly right, exactly as servers write them, and stops at everything else: other
+spellings, faults, what the chunk's end cuts off. The strict path of the parser decides what that is, so nothing is
+accepted here that would not be accepted there.
+
+Messages in a row for the same sid leave as a `Run` when those are wanted. Where the same line comes again and again and
+payloads are small, messages are taken by the block: cut at the places where the payloads must lie, and taken if lines
+and payloads put together again are what is there, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import repeat
+from typing import Final
+
+from .control_line import read_text
+from .frames import MIN_HEADER_BLOCK, OK, PING, PONG, Frame, Message
+from .run import SHORTEST_RUN, Run
+
+__all__ = ["FastPath"]
+
+# One blank between arguments and nothing but printable bytes in them: what servers send. Possessive, since an argument
+# cannot end anywhere else; that saves a fifth of the time.
+_match_msg: Final = re.compile(
+    rb"MSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) )?+([0-9]{1,19}+)\r\n",
+).match
+_match_hmsg: Final = re.compile(
+    rb"HMSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) (?=[0-9]+ ))?+([0-9]{1,19}+) ([0-9]{1,19}+)\r\n",
+).match
+_match_word: Final = re.compile(rb"(PING|PONG|\+OK)\r\n").match
+_WORDS: Final[dict[bytes, Frame]] = {b"PING": PING, b"PONG": PONG, b"+OK": OK}
+_SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
+"""Most sids and sizes; a look-up takes a third of the time of `int`."""
+
+SMALL_PAYLOAD: Final = 256
+"""Bytes up to which messages are taken by the block: above, putting together again costs more than it saves."""
+ALONE: Final = 8
+"""Messages with the very same line that are taken one by one, before the first block and after one that was none.
+As many are in the first block, twice as many in each after it: no more is cut in vain than was taken before."""
+
+
+class FastPath:
+    """Reads operations that lie whole in one chunk, within the parser's limits (bytes)."""
+
+    __slots__ = ("_max_control_line", "_max_header_bytes", "_max_payload", "_message_type")
+
+    def __init__(
+        self, *, max_control_line: int, max_header_bytes: int, max_payload: int, message_type: type[Message]
+    ) -> None:
+        self._max_control_line = max_control_line
+        self._max_header_bytes = max_header_bytes
+        self._max_payload = max_payload
+        self._message_type = message_type
+
+    def read(self, data: bytes, position: int, frames: list[Frame | Run], runs: bool = False) -> int:
+        """Take whole operations from ``position`` on and append their frames. Returns where it stopped.
+
+        With ``runs`` messages in a row for the same sid become a `Run`.
+        """
+        startswith = data.startswith
+        append = frames.append
+        small_number = _SMALL_NUMBERS.get
+        message_type = self._message_type
+        row = _Row(frames, runs)
+        # Many messages in a row often have the very same line. Once a subject came twice, its line is compared first
+        # and read only when it differs.
+        line: bytes | None = None
+        last_subject = b""
+        length = sid = size = alone = 0
+        block = ALONE
+        subject = ""
+        reply: str | None = None
+        while True:
+            if line is not None and startswith(line, position):
+                begin = position + length
+                if alone < ALONE:
+                    alone += 1
+                elif size <= SMALL_PAYLOAD and row.last == sid and row.size == size:
+                    payloads = _cut(data, begin, line, size, block)
+                    if payloads:
+                        frames.extend(map(message_type, repeat(subject), repeat(sid), repeat(None), payloads))
+                        position += len(payloads) * (length + size + 2)
+                        block *= 2
+                        continue
+                    alone, block = 0, ALONE
+            elif (match := _match_msg(data, position)) is not None:
+                raw_subject, raw_sid, raw_reply, raw_size = match.groups()
+                begin = match.end()
+                length = begin - position
+                size = small_number(raw_size) or int(raw_size)
+                if length > self._max_control_line or size > self._max_payload:
+                    break
+                sid = small_number(raw_sid) or int(raw_sid)
+                subject = raw_subject.decode("utf-8", "surrogateescape")
+                line = None
+                if raw_reply is not None:  # hardly ever the same twice
+                    reply = raw_reply.decode("utf-8", "surrogateescape")
+                else:
+                    reply = None
+                    if raw_subject == last_subject:
+                        line = data[position:begin]
+                        alone, block = 0, ALONE
+                    last_subject = raw_subject
+            elif (match := _match_hmsg(data, position)) is not None:
+                end = self._read_with_headers(data, match, row)
+                if end == 0:
+                    break
+                position = end
+                continue
+            elif (match := _match_word(data, position)) is not None:
+                if row.last >= 0:
+                    row.change(-1)
+                append(_WORDS[match[1]])
+                position = match.end()
+                continue
+            else:
+                break
+            end = begin + size
+            if not startswith(b"\r\n", end):
+                break
+            message = message_type(subject, sid, reply, data[begin:end])
+            if sid != row.last:
+                row.change(sid)
+            elif size != row.size:
+                row.go_on(size)
+            append(message)
+            position = end + 2
+        row.change(-1)
+        return position
+
+    def _read_with_headers(self, data: bytes, line: re.Match[bytes], row: _Row) -> int:
+        """Take a message with headers. Returns where it ends, or 0 to leave it to the strict path."""
+        raw_subject, raw_sid, raw_reply, header_size, size = line.groups()
+        block = line.end()
+        begin = block + int(header_size)
+        end = block + int(size)
+        if not (
+            block - line.start() <= self._max_control_line
+            and MIN_HEADER_BLOCK <= begin - block <= self._max_header_bytes
+            and begin <= end <= block + self._max_payload
+            and data.startswith(b"\r\n", end)
+        ):
+            return 0
+        sid = int(raw_sid)
+        reply = None if raw_reply is None else read_text(raw_reply)
+        message = self._message_type(read_text(raw_subject), sid, reply, data[begin:end], data[block:begin])
+        if sid != row.last:
+            row.change(sid)
+        elif end - block != row.size:
+            row.go_on(end - block)
+        row.header_bytes += begin - block
+        row.frames.append(message)
+        return end + 2
+
+
+class _Row:
+    """The messages for one sid at the end of ``frames``: what has to be known to make them a `Run` when it ends."""
+
+    __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "last", "size")
+
+    def __init__(self, frames: list[Frame | Run], runs: bool) -> None:
+        self._runs = runs
+        self.frames = frames
+        self.last = -1
+        """The sid of the last message; -1: there was none, or something else came behind it."""
+        self.size = -1
+        """Of the last message; -1: it is the first of its row, and nobody has asked yet."""
+        self.header_bytes = 0
+        """In the row."""
+        self._begin = self._part = 0
+        self._sizes: list[tuple[int, int]] = []
+        """Of the row, but for those from ``_part`` on, which are all of the last message's size."""
+
+    def change(self, sid: int) -> None:
+        """What comes next does not belong to the row: it has another sid, or is no message (-1)."""
+        if self.size >= 0:
+            self._end()
+        self.size = -1
+        self.header_bytes = 0
+        self.last = sid
+
+    def go_on(self, size: int) -> None:
+        """The next message belongs to it, and is not known to have the size of the last one."""
+        here = len(self.frames)
+        if self.size < 0:
+            first = self.frames[-1]
+            self.size = first.size if isinstance(first, Message) else 0
+            self._begin = self._part = here - 1
+        if size != self.size:
+            self._sizes.append((here - self._part, self.size))
+            self._part = here
+            self.size = size
+
+    def _end(self) -> None:
+        frames = self.frames
+        if self._runs and len(frames) - self._begin >= SHORTEST_RUN:
+            self._sizes.append((len(frames) - self._part, self.size))
+            size = sum(count * each for count, each in self._sizes)
+            headers = self.header_bytes
+            messages = frames[self._begin :]
+            run = Run(self.last, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
+            frames[self._begin :] = [run]
+        if self._sizes:
+            self._sizes = []
+
+
+def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[bytes]:
+    """The payloads of so many messages with this same line, or of as many as can be there; none when they are not."""
+    stride = size + 2 + len(line)
+    count = min(count, (len(data) - begin - size - 2) // stride + 1)
+    if count < ALONE:
+        return []
+    payloads = [data[at : at + size] for at in range(begin, begin + count * stride, stride)]
+    end = begin + (count - 1) * stride + size
+    # Each lies where it must if everything between the first and the last is as it has to be.
+    between = b"\r\n" + line
+    if data.startswith(between.join(payloads), begin) and data.startswith(b"\r\n", end):
+        return payloads
+    return []

@@ -1,0 +1,161 @@
+"""What programs publish nearly always, written with as little work as Python allows.
+
+It takes publishes that are certainly right: a subject that was checked before, a payload that is ``bytes`` and not
+large, no headers. It leaves everything else to the strict path of the encoder, which decides what that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import InvalidSubjectError
+from .headers import HeadersLike
+from .subjects import encode_reply
+
+__all__ = ["FastPublish", "Tail"]
+
+_SIZES = len("H") + 2 * (len(" ") + 19) + len(b"\r\n")
+"""What can be added to the beginning of a PUB at most; shorter ones need no look at the finished line."""
+
+
+class FastPublish:
+    """The base of an encoder, which says what is allowed (`_limit`) and has the strict path (`_publish_strictly`)."""
+
+    __slots__ = ("_heads", "_largest_payload", "_longest_head")
+
+    def __init__(self) -> None:
+        self._heads: dict[str, bytes] = {}
+        """The beginnings of PUB for subjects that were checked. The strict path fills it and keeps it small."""
+        self._limit(0, -1)
+
+    def _limit(self, longest_line: int, largest_payload: int) -> None:
+        """Up to which lengths (bytes, both inclusive) nothing else has to be looked at."""
+        self._longest_head = longest_line - _SIZES
+        self._largest_payload = largest_payload
+
+    def publish(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+    ) -> bytes | tuple[bytes, bytes, bytes]:
+        """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
+
+        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
+        payload together), `HeadersNotSupportedError`; `TypeError` for a payload that is no bytes (text has to be
+        encoded by its owner, who knows how).
+        """
+        if type(subject) is str and type(data) is bytes and headers is None and (head := self._heads.get(subject)):
+            if reply is not None:
+                head = b"%b%b " % (head, encode_reply(reply))
+            size = len(data)
+            if size <= self._largest_payload and len(head) <= self._longest_head:
+                return b"%b%d\r\n%b\r\n" % (head, size, data)
+        return self._publish_strictly(subject, data, reply, headers)
+
+    def _publish_strictly(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None,
+        headers: HeadersLike | None,
+    ) -> bytes | tuple[bytes, bytes, bytes]:
+        raise NotImplementedError
+
+
+class Tail:
+    """The end of what waits to be written: operations, one behind the other.
+
+    ``heads`` are those of the encoder: subjects that it has checked. The compiled twin may be used by several threads,
+    each call is one step there; this one may not.
+    """
+
+    __slots__ = (
+        "_heads",
+        "_largest_payload",
+        "_longest_head",
+        "_operations",
+        "limit",
+        "msgs",
+        "payload_bytes",
+        "size",
+    )
+
+    def __init__(self, heads: dict[str, bytes]) -> None:
+        self._heads = heads
+        self._operations: list[bytes] = []
+        self.size = 0
+        """Bytes in it."""
+        self.limit = 0
+        """Bytes from which on `publish` takes nothing."""
+        self.msgs = 0
+        """Messages that `publish` and `publish_many` took, ever."""
+        self.payload_bytes = 0
+        """And the bytes of their payloads."""
+        self.restrict(0, -1)
+
+    def restrict(self, longest_line: int, largest_payload: int) -> None:
+        """Up to which lengths (bytes, both inclusive) nothing else has to be looked at."""
+        self._longest_head = longest_line - _SIZES
+        self._largest_payload = largest_payload
+
+    def publish(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+    ) -> bool:
+        """Take a message that is certainly right, below the limit; False leaves it to the strict path."""
+        if self.size >= self.limit or type(subject) is not str or type(data) is not bytes or headers is not None:
+            return False
+        head = self._heads.get(subject)
+        if head is None:
+            return False
+        if reply is not None:
+            if type(reply) is not str:
+                return False
+            try:
+                head = b"%b%b " % (head, encode_reply(reply))
+            except InvalidSubjectError:
+                return False
+        size = len(data)
+        if size > self._largest_payload or len(head) > self._longest_head:
+            return False
+        self.append(b"%b%d\r\n%b\r\n" % (head, size, data))
+        self.msgs += 1
+        self.payload_bytes += size
+        return True
+
+    def publish_many(self, subject: str, payloads: tuple[bytes | bytearray | memoryview, ...], start: int) -> int:
+        """Take messages from ``payloads[start]`` on, as `publish` does, up to the first that it leaves: its index."""
+        head = self._heads.get(subject) if type(subject) is str else None
+        if head is None or len(head) > self._longest_head:
+            return start
+        before = size = self.size
+        taken = 0
+        append = self._operations.append
+        for data in payloads[start:] if start else payloads:
+            if size >= self.limit or type(data) is not bytes or len(data) > self._largest_payload:
+                break
+            operation = b"%b%d\r\n%b\r\n" % (head, len(data), data)
+            append(operation)
+            size += len(operation)
+            self.payload_bytes += len(data)
+            taken += 1
+        self.size += size - before
+        self.msgs += taken
+        return start + taken
+
+    def append(self, operation: bytes) -> None:
+        """Add one operation, whatever the limit is."""
+        self._operations.append(operation)
+        self.size += len(operation)
+
+    def take(self) -> tuple[bytes, Sequence[int]]:
+        """All of it, and the length of each operation. Afterwards it is empty."""
+        operations = self._operations
+        self._operations = []
+        self.size = 0
+        return b"".join(operations), tuple(map(len, operations))

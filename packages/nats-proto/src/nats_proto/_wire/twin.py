@@ -1,0 +1,25 @@
+"""Which of the twins is at work: the compiled module where it was built, the Python one elsewhere.
+
+The environment variable ``NATS_PROTO_PURE=1`` turns the compiled one off. It is read once, at the first import.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["FastPath", "FastPublish", "Tail", "accelerated"]
+
+accelerated: bool
+"""Whether the compiled module is at work."""
+
+try:
+    if os.environ.get("NATS_PROTO_PURE", "") not in ("", "0"):
+        raise ImportError
+    from ._speedups import FastPath, FastPublish, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
+
+    accelerated = True
+except ImportError:
+    from .fast_path import FastPath
+    from .tail import FastPublish, Tail
+
+    accelerated = False

@@ -1,0 +1,1 @@
+"""What runs a client: its threads, its sockets, and who waits for what."""

@@ -1,0 +1,79 @@
+"""The end of the interpreter: what clients that nobody closed have published is written, or it is said that it was not.
+
+``atexit`` runs after all threads but daemons have ended, and daemons, which those of a client are, still run then. All
+clients together get the grace that `Client.close` gives one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import weakref
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .pump import Pump
+
+__all__ = ["write_at_exit"]
+
+logger = logging.getLogger("nats_sync")
+
+GRACE: Final = 0.5
+"""Seconds for what was published, as the session gives it when it is closed."""
+
+LOOK: Final = 0.002
+"""Seconds between two looks at what is still to be written: the interpreter ends that much later."""
+
+_open: weakref.WeakSet[Pump] = weakref.WeakSet()
+
+
+def write_at_exit(pump: Pump) -> None:
+    """Remember a client."""
+    _open.add(pump)
+
+
+def _write_all() -> None:
+    """A forked child's copies of its parent's clients are closed, and so left alone, as are those that have ended.
+
+    The clients stay open while they write: daemon threads that wait for something are not disturbed at the end.
+    """
+    deadline = monotonic() + GRACE
+    pumps = [pump for pump in _open if pump.closed is None]
+    while (unwritten := [pump for pump in pumps if _has_more(pump)]) and monotonic() < deadline:
+        sleep(LOOK)
+    unsent = sum(map(_give_up, unwritten))
+    if unsent:
+        with contextlib.suppress(Exception):  # handlers of the log are user code
+            logger.warning(
+                "the interpreter ends and %d published messages were not sent: drain, flush or close the client before",
+                unsent,
+            )
+
+
+def _has_more(pump: Pump) -> bool:
+    return pump.closed is None and pump.session.pending_bytes > 0
+
+
+def _give_up(pump: Pump) -> int:
+    """Close it without another grace: how many messages were not sent."""
+
+    def close() -> None:
+        now = monotonic()
+        pump.session.close(now=now)
+        pump.session.handle_timeout(now=now + GRACE)
+
+    # A thread that has the lock gives it back in a moment.
+    if not pump.lock.acquire(timeout=GRACE):
+        return 0
+    try:
+        pump.call(close)
+    except Exception as defect:
+        logger.error("closing a client at the end of the interpreter failed", exc_info=defect)
+    finally:
+        pump.lock.release()
+    return 0 if pump.closed is None else pump.closed.unsent_msgs
+
+
+atexit.register(_write_all)

@@ -1,0 +1,136 @@
+"""A connected socket that one thread reads, another writes, and whose end nobody waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from .polling import WRITABLE, close_poll, milliseconds, new_poll
+
+__all__ = ["Chunk", "Transport", "chunked", "cut"]
+
+LARGE: Final = 64 * 1024
+"""Bytes from which a piece is written from where it is: copying it would cost more than a second piece in the call."""
+MAX_PIECES: Final = 64
+"""Pieces given to one call; systems allow 16 at least and 1024 commonly, and 64 large ones fill any socket buffer."""
+
+GATHERS: Final = hasattr(socket.socket, "sendmsg")
+"""The system takes several pieces at once; Windows does not."""
+LOOK_AGAIN: Final = None if hasattr(select, "poll") else 0.25
+"""Seconds to wait until more can be sent. Only ``poll`` is known to end when another thread shuts the socket down."""
+
+Chunk = bytes | memoryview
+
+
+class Transport:
+    """Non-blocking. Only the reading thread abandons it; the writing thread may be polling it then.
+
+    A descriptor's number is given to somebody else as soon as it is closed, and polling the wrong one could wait for
+    ever. So `abandon` shuts the connection down, which ends every poll, and the last thread that has it closes it.
+    """
+
+    __slots__ = ("_abandoned", "_lock", "_polled", "_sock", "write_error")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._polled = False
+        self._abandoned = False
+        self.write_error: OSError | None = None
+        """Why nothing can be written any more. What the peer said before may still be read."""
+
+    def fileno(self) -> int:
+        """What to poll for reading."""
+        return self._sock.fileno()
+
+    def receive(self, limit: int) -> bytes:
+        """What has arrived, b"" at the end. Raises `BlockingIOError` when there is nothing, and any other `OSError`."""
+        return self._sock.recv(limit)
+
+    def receiving(self, permit: list[int]) -> Iterator[bytes]:
+        """What receives when it is iterated over, and pops from ``permit`` how many bytes to; both by one C call.
+
+        Raises as `receive` does, and `IndexError` when there is nothing to pop.
+        """
+        return map(self._sock.recv, islice(iter(permit.pop, None), 1))
+
+    def send(self, chunks: list[Chunk], accepted: list[int]) -> None:
+        """Append to ``accepted`` how many bytes the system took. Raises `BlockingIOError`, and any other `OSError`.
+
+        The number is stored by the same C call that learns it, so a `KeyboardInterrupt` cannot come in between.
+        """
+        if len(chunks) == 1 or not GATHERS:
+            accepted.extend(map(self._sock.send, chunks[:1]))
+        else:
+            accepted.extend(map(self._sock.sendmsg, (chunks[:MAX_PIECES],)))
+
+    def wait_writable(self) -> bool:
+        """Block until more can be sent, perhaps, or the transport is abandoned: False."""
+        with self._lock:
+            if self._abandoned:
+                return False
+            self._polled = True
+        poll = new_poll()
+        poll.register(self._sock, WRITABLE)
+        poll.poll(milliseconds(LOOK_AGAIN))
+        close_poll(poll)
+        return self._still_open()
+
+    def _still_open(self) -> bool:
+        with self._lock:
+            self._polled = False
+            if self._abandoned:
+                self._sock.close()
+            return not self._abandoned
+
+    def abandon(self) -> None:
+        """End the connection, now, whatever the peer does. Harmless the second time."""
+        with self._lock:
+            if self._abandoned:
+                return
+            self._abandoned = True
+            with contextlib.suppress(OSError):  # the peer was faster
+                self._sock.shutdown(socket.SHUT_RDWR)
+            if not self._polled:
+                self._sock.close()
+
+    def close_copy(self) -> None:
+        """In a forked child: close what it inherited and leave the parent's connection alone. Takes no lock."""
+        number = self._sock.detach()
+        if number >= 0:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+def chunked(pieces: list[bytes]) -> list[Chunk]:
+    """Small pieces joined, so that the system is called once; large ones as they are."""
+    if len(pieces) < 2:
+        return [*pieces]
+    chunks: list[Chunk] = []
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < LARGE:
+            small.append(piece)
+        else:
+            if small:
+                chunks.append(b"".join(small))
+                small = []
+            chunks.append(piece)
+    if small:
+        chunks.append(b"".join(small))
+    return chunks
+
+
+def cut(chunks: list[Chunk], nbytes: int) -> list[Chunk]:
+    """What remains when the first ``nbytes`` are gone."""
+    for index, chunk in enumerate(chunks):
+        if nbytes < len(chunk):
+            return [memoryview(chunk)[nbytes:] if nbytes else chunk, *chunks[index + 1 :]]
+        nbytes -= len(chunk)
+    return []

@@ -1,0 +1,190 @@
+"""The writing side: bytes from the session to the socket, by its one owner of the moment.
+
+The owner takes a batch from the session, sends it without blocking and reports what the system took, until nothing is
+left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
+nothing stays behind that was appended under it; the pump says what becomes of a quick publish. A caller who took the
+writing side gives what did not fit, and what came after its own, to the writer's thread, which alone waits for the
+socket. While a caller writes one chunk after the other the writer stays called, and looks every `PAUSE`: so the last of
+a burst may be written that much later.
+
+A `KeyboardInterrupt` may come in the midst of taking a batch, or of reporting what was sent. What is in the stream then
+nobody can say, so the connection is given up: the session writes again what was not handed over.
+
+Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
+``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
+without it: a report may come after the connection's end, but never after the beginning of the next.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from queue import Empty
+from threading import get_ident
+from typing import Final
+
+from .pump import NOBODY, WRITER, Pump
+from .transport import Chunk, Transport, chunked, cut
+
+__all__ = ["Writer"]
+
+PAUSE: Final = 0.001
+"""Seconds that the writer leaves to a caller who writes again and again. To be called for each of its chunks, only to
+find that, would take the interpreter from it each time."""
+
+
+class _Now(Enum):
+    """How the writing side is after a step."""
+
+    FREE = auto()
+    """Nothing is left, nobody owns it."""
+    READY = auto()
+    """There is something to send."""
+    BLOCKED = auto()
+    """There is, and the system takes nothing."""
+
+
+class Writer:
+    """What a batch on its way is; only the owner of the writing side touches it."""
+
+    def __init__(self, pump: Pump) -> None:
+        self._pump = pump
+        self._transport: Transport | None = None
+        """Of the batch."""
+        self._chunks: list[Chunk] = []
+        self._in_midst = False
+        """Of taking or reporting: what the session says of the stream and what is written may differ."""
+
+    # --- taking the writing side -------------------------------------------------------------------------------------
+
+    def claim(self) -> bool:
+        """Under the lock: take the writing side, if it is free and there is something to write."""
+        pump = self._pump
+        if pump.write_owner != NOBODY or pump.transport is None:
+            return False
+        pump.write_owner = get_ident()  # first: a signal handler may come in between, and publish
+        try:
+            if self._take_batch():
+                return True
+        except Exception as defect:
+            pump.note(defect)
+        pump.write_owner = NOBODY
+        return False
+
+    @property
+    def is_mine(self) -> bool:
+        """This thread has the writing side: it is in the midst of a call that writes, and a signal handler runs."""
+        return self._pump.write_owner == get_ident()
+
+    def write_now(self) -> None:
+        """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
+        try:
+            if self._send() is not _Now.FREE:
+                self.hand_over()
+        except Exception as defect:
+            self._pump.note(defect)  # who called waits for an answer, and is told
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Give the writing side to the writer's thread, if this thread has it: a `KeyboardInterrupt` came."""
+        pump = self._pump
+        if pump.write_owner == get_ident():
+            if self._in_midst:
+                self._give_up()
+            pump.write_owner = WRITER
+            pump.writer_wakes.put(True)
+
+    def run(self) -> None:
+        """The writer's thread."""
+        pump = self._pump
+        try:
+            seconds: float | None = None
+            while self._called_within(seconds):
+                seconds = None if self._write_all() else PAUSE
+        except BaseException as defect:
+            pump.fail(defect)
+
+    def _called_within(self, seconds: float | None) -> bool:
+        """Sleep until the writer is called, or so many seconds: False at the end."""
+        try:
+            return self._pump.writer_wakes.get(timeout=seconds)
+        except Empty:
+            return True
+
+    def _write_all(self) -> bool:
+        """Until nothing is left; False: a caller has the writing side, and the writer has to look again."""
+        pump = self._pump
+        with pump.lock:
+            if pump.write_owner == NOBODY:
+                pump.write_owner = WRITER
+            elif pump.write_owner != WRITER:
+                return False  # a caller writes, and looks for more at the end
+            pump.writer_called = False
+            now = self._next()
+        while now is not _Now.FREE:
+            transport = self._transport
+            if now is _Now.BLOCKED and transport is not None:
+                transport.wait_writable()
+            now = self._send()
+        return True
+
+    # --- as its owner ------------------------------------------------------------------------------------------------
+
+    def _next(self) -> _Now:
+        """Under the lock: what remains of the batch, or the next one, or nothing."""
+        if self._chunks or self._take_batch():
+            return _Now.READY
+        self._pump.write_owner = NOBODY
+        return _Now.FREE
+
+    def _take_batch(self) -> bool:
+        """Under the lock."""
+        transport = self._transport = self._pump.transport
+        if transport is None or transport.write_error is not None:
+            return False
+        self._in_midst = True
+        self._chunks = chunked(self._pump.session.data_to_send())
+        self._in_midst = False
+        return bool(self._chunks)
+
+    def _send(self) -> _Now:
+        """Send once, without blocking."""
+        pump = self._pump
+        transport = self._transport
+        accepted: list[int] = []
+        blocked = False
+        with pump.send_lock:
+            try:
+                if transport is not None and transport is pump.transport:
+                    transport.send(self._chunks, accepted)
+                else:
+                    self._chunks = []  # of a connection that has ended: the session has it all
+            except BlockingIOError:
+                blocked = True
+            except OSError as error:
+                self._fail(error)
+            finally:
+                if accepted:
+                    self._report(accepted[0])
+        with pump.lock:  # without the other: a signal handler may write as soon as nobody does
+            now = self._next()
+        pump.leave()
+        return _Now.BLOCKED if blocked else now
+
+    def _report(self, nbytes: int) -> None:
+        with self._pump.lock:
+            self._in_midst = True
+            self._pump.session.data_sent(nbytes)
+            self._chunks = cut(self._chunks, nbytes)
+            self._in_midst = False
+            self._pump.drain()
+
+    def _give_up(self) -> None:
+        self._in_midst = False
+        self._fail(OSError("a call that wrote to the connection was interrupted"))
+
+    def _fail(self, error: OSError) -> None:
+        """The reader reports the end, once it has read what the server said before."""
+        self._chunks = []
+        if self._transport is not None:
+            self._transport.write_error = error
+            self._pump.wakeup.set()
