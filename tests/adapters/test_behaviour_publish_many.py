@@ -162,7 +162,14 @@ async def test_a_cut_in_the_midst_loses_only_what_was_handed_over(leg: Leg, serv
                 await client.flush(timeout=PATIENCE)
         await subscriber.flush()
         numbers = [int(message.data) for message in await sub.next_batch(200_000, timeout=PATIENCE)]
-    assert numbers == sorted(set(numbers))
-    assert numbers[-1] == 99_999
-    gaps = [after for before, after in pairwise(numbers) if after != before + 1]
-    assert len(gaps) <= 1
+    # The server may still read what it was sent by the old connection while it reads the new one: each has its order.
+    old = 0
+    by_new = []
+    for number in numbers:
+        if number == old:
+            old += 1
+        else:
+            by_new.append(number)
+    assert all(after == before + 1 for before, after in pairwise(by_new))
+    assert (by_new[-1] if by_new else old - 1) == 99_999
+    assert not by_new or by_new[0] >= old  # nothing is doubled
