@@ -13,7 +13,6 @@ from collections.abc import Generator
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, TypeGuard
 
-from .._auth.credentials import Identity, authenticate
 from .._effects import Call, Effect
 from .._interface.options import ConnectOptions
 from .._layers.wire import Layer, Wire
@@ -29,6 +28,7 @@ from ..errors import (
     RemoteProtocolError,
     SecureConnectionRequiredError,
 )
+from .authenticate import Identity, authenticate
 from .confidence import Confidence
 
 if TYPE_CHECKING:
