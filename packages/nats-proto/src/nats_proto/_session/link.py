@@ -14,38 +14,53 @@ that does not answer. At the end of a connection the transport is abandoned with
 What the first INFO says about other servers is believed only once the handshake is done: before that anybody may have
 written it.
 
-Its events say that it is up, is down, has given up, and what the user should know.
+What happened is one list, in order: what the connection said that concerns others (messages, PONGs, errors), and what
+it and the attempts mean (the link is up, is down, has given up, and what the user should know). The link itself is as
+far as the end of the list that it gave last, and no further: who reads the list may answer its last event by a call to
+the link, and what the connection said behind that is heard only if there still is a connection then.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from .._connection.connection import Connection
-from .._connection.events import ConnectionEnded, EffectWanted, HandshakeCompleted, InfoReceived
+from .._connection.events import (
+    ConnectionEnded,
+    ConnectionEvent,
+    EffectWanted,
+    HandshakeCompleted,
+    InfoReceived,
+    PongReceived,
+)
 from .._connection.server_errors import Reaction, name_server
+from .._connection.transport_error import transport_error
 from .._interface.events import (
     AdoptSuccessor,
     AuthenticationFailed,
     CloseTransport,
     Command,
+    ContentErrorReceived,
     LameDuckMode,
     OpenTransport,
     Perform,
     Reconnecting,
+    ServerErrorReceived,
     ServersDiscovered,
 )
 from .._interface.options import ConnectOptions
+from .._layers.wire import Wire
 from .._servers.pool import Attempt, ServerPool
 from .._servers.proxy import Proxy
 from .._servers.server import Server
 from .._value import Value
 from .._wire.frames import Message
 from .._wire.info import ServerInfo
+from .._wire.run import Run
 from ..errors import (
     AuthenticationError,
-    ConnectionLostError,
     LocalProtocolError,
     NATSError,
     NATSTimeoutError,
@@ -53,7 +68,10 @@ from ..errors import (
     TransportError,
 )
 
-__all__ = ["LAME_DUCK_GRACE", "Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp", "chained"]
+if TYPE_CHECKING:
+    from .outbox import Outbox
+
+__all__ = ["LAME_DUCK_GRACE", "HandshakeFailed", "Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
 
 LAME_DUCK_GRACE: Final = 5.0
 """Seconds that leaving a lame duck waits for its moment; servers stay for longer."""
@@ -86,7 +104,27 @@ class LinkGaveUp(Value, frozen=True):
     error: NATSError
 
 
-LinkEvent = LinkUp | LinkDown | LinkGaveUp | Reconnecting | AuthenticationFailed | ServersDiscovered | LameDuckMode
+class HandshakeFailed(Value, frozen=True):
+    """The connection ended before its handshake was done, and what it gave to be written is gone."""
+
+
+LinkEvent = (
+    Message
+    | Run
+    | PongReceived
+    | ServerErrorReceived
+    | ContentErrorReceived
+    | InfoReceived
+    | LinkUp
+    | LinkDown
+    | LinkGaveUp
+    | HandshakeFailed
+    | Reconnecting
+    | AuthenticationFailed
+    | ServersDiscovered
+    | LameDuckMode
+)
+"""What the link gives: what its connection said and is for others, and what its connections and attempts mean."""
 
 
 class _State(Enum):
@@ -103,6 +141,7 @@ class Link:
     __slots__ = (
         "_attempt",
         "_deadline",
+        "_events",
         "_first_walk",
         "_lame_duck",
         "_leaving",
@@ -116,10 +155,11 @@ class Link:
         "_state",
         "_succeeding",
         "_two_transports",
+        "_unheard",
         "_was_up",
+        "_wire",
         "commands",
         "connection",
-        "events",
         "info",
         "last_error",
         "server",
@@ -151,7 +191,11 @@ class Link:
         self._parting = False
         """What the connection was for is done: however it ends now, nothing is lost."""
         self.commands: list[Command] = []
-        self.events: list[LinkEvent] = []
+        self._events: list[LinkEvent] = []
+        self._unheard: deque[ConnectionEvent | Run] = deque()
+        """What the connection said behind the last event that was given."""
+        self._wire = Wire()
+        """Of the last connection: reports of its transport may still come."""
         self.connection: Connection | None = None
         self.server: Server | None = None
         """Of the current, or else the last, connection."""
@@ -217,7 +261,7 @@ class Link:
             attempt = self._pool.next_attempt(now=now)
         if attempt is None:
             self._state = _State.STOPPED
-            self.events.append(LinkGaveUp(self._no_servers(error)))
+            self._events.append(LinkGaveUp(self._no_servers(error)))
         else:
             self._open(attempt, error, now)
 
@@ -229,7 +273,7 @@ class Link:
         self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline, attempt.round))
         if not self._first_walk:
             delay = max(0.0, attempt.at - now)
-            self.events.append(
+            self._events.append(
                 Reconnecting(server=attempt.server.url, attempt=attempt.number, delay=delay, error=error)
             )
 
@@ -254,7 +298,7 @@ class Link:
     def _report_authentication(self, error: AuthenticationError, now: float, server: Server | None) -> None:
         if server is not None and server in self._pool:
             dropped = self._pool.record_failure(error, now=now, server=server)
-            self.events.append(AuthenticationFailed(server=server.url, error=error, dropped=dropped))
+            self._events.append(AuthenticationFailed(server=server.url, error=error, dropped=dropped))
 
     def _no_servers(self, error: NATSError | None) -> NoServersError:
         attempts = self._pool.failures
@@ -279,6 +323,7 @@ class Link:
         self.connection = Connection(
             attempt.server, self._options, deadline=self._deadline, message_type=self._message_type
         )
+        self._wire = self.connection.wire
         self._deadline = None
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
@@ -287,16 +332,9 @@ class Link:
         proxy = self._options.proxy
         through = f" (proxy {proxy})" if isinstance(proxy, Proxy) else ""
         what = f"cannot connect to server {attempt.server}{through}"
-        failure = chained(TransportError, what, error)
+        failure = transport_error(TransportError, what, error)
         name_server(failure, attempt.server)
         self._attempt_failed(failure, now)
-
-    def transport_lost(self, error: Exception, *, now: float) -> None:
-        """Reading or writing failed; nothing to do when the connection was given up before."""
-        if self.connection is not None and self.server is not None:
-            lost = chained(ConnectionLostError, f"connection to server {self.server} was lost", error)
-            name_server(lost, self.server)
-            self.ended(ConnectionEnded(lost), now)
 
     def _pending_attempt(self, call: str) -> Attempt:
         if self._state is not _State.DIALLING or self._attempt is None:
@@ -313,20 +351,105 @@ class Link:
         if self.connection is not None:
             self.connection.perform_failed(command.effect, error)
 
+    # --- the pump ----------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
+        """Bytes from the transport; ignored without a connection, like all that follows here."""
+        if self.connection is not None:
+            self.connection.receive_data(data, now=now)
+
+    def receive_eof(self, *, now: float) -> None:
+        """The transport's other side was closed."""
+        if self.connection is not None:
+            self.connection.receive_eof(now=now)
+
+    def transport_lost(self, error: Exception) -> None:
+        """Reading or writing failed."""
+        if self.connection is not None:
+            self.connection.transport_lost(error)
+
+    def events_received(self, *, now: float) -> list[LinkEvent]:
+        """What happened, in order. Call it again until a list holds nothing but messages, or nothing at all.
+
+        A list ends behind the first event that the life cycle may answer by a call to the link. What its events mean
+        for the link itself has been done.
+        """
+        if not self._events:
+            unheard, connection = self._unheard, self.connection
+            if not unheard and connection is not None:
+                only_messages = connection.only_messages
+                said = connection.runs_received()
+                if only_messages:
+                    return said  # type: ignore[return-value]  # the flag says that there are no other events in it
+                unheard.extend(said)
+            while unheard:
+                if self._hear(unheard.popleft(), now):
+                    break
+        events, self._events = self._events, []
+        return events
+
+    def data_to_send(self, outbox: Outbox, limit: int) -> list[bytes]:
+        """What is to be written now: the connection's own, and behind it about ``limit`` bytes of the outbox."""
+        connection = self.connection
+        if connection is None:
+            return []
+        pieces, pings = outbox.take(limit, connection.own_data())
+        if pings:
+            connection.pings_taken(pings)
+        return connection.wrap(pieces)
+
+    def data_sent(self, nbytes: int) -> int:
+        """The last transport accepted the next ``nbytes``, also after its end: how many of the protocol these are."""
+        return nbytes if self._wire.plain else self._wire.sent(nbytes)
+
+    @property
+    def plain(self) -> bool:
+        """The last connection has no layers: what comes in is not unwrapped first."""
+        return self._wire.plain
+
+    def whole_message(self, data: bytes) -> Message | None:
+        """The message that ``data`` would be, if that is all it is; nothing has changed then."""
+        return None if self.connection is None else self.connection.whole_message(data)
+
+    def say(self, operations: bytes, token: int) -> bool:
+        """Write these next, the last of them a PING that has this token. False without a connection."""
+        if self.connection is None:
+            return False
+        self.connection.say(operations, token)
+        return True
+
     # --- what the connection says ------------------------------------------------------------------------------------
 
-    def effect_wanted(self, event: EffectWanted) -> None:
-        """The handshake needs something from outside."""
-        self.commands.append(Perform(event.effect))
+    def _hear(self, event: ConnectionEvent | Run, now: float) -> bool:
+        """What it means for the link and for others; True when others may answer it by a call to the link."""
+        match event:
+            case Message() | Run() | ServerErrorReceived() | ContentErrorReceived():
+                self._events.append(event)
+                return False
+            case EffectWanted(effect=effect):
+                self.commands.append(Perform(effect))
+                return False
+            case PongReceived():
+                self._events.append(event)
+            case InfoReceived():
+                self._events.append(event)
+                self._info_received(event, now)
+            case HandshakeCompleted():
+                self._handshake_completed(event, now)
+            case ConnectionEnded():
+                self._ended(event, now)
+            case _:
+                assert_never(event)
+        return True
 
-    def info_received(self, event: InfoReceived, *, now: float) -> None:
+    def _info_received(self, event: InfoReceived, now: float) -> None:
         """A good INFO. The pool learns from it once the handshake is done."""
         self.info = event.info
         self._leaving = self._leaving or event.info.ldm  # said once, in one INFO of many
         if self._state is _State.UP:
             self._learn(event.info, now)
 
-    def handshake_completed(self, event: HandshakeCompleted, *, now: float) -> None:
+    def _handshake_completed(self, event: HandshakeCompleted, now: float) -> None:
         """The server has accepted us."""
         attempts = self._attempt.number if self._attempt is not None else 1
         first = not self._was_up
@@ -335,11 +458,10 @@ class Link:
         self._attempt = None
         self._state = _State.UP
         self._pool.record_success(now=now, server_id=event.info.server_id)
-        self.events.append(LinkUp(first, attempts))
+        self._events.append(LinkUp(first, attempts))
         self._learn(event.info, now, quiet=first)
 
-    def ended(self, event: ConnectionEnded, now: float) -> None:
-        """The connection has ended."""
+    def _ended(self, event: ConnectionEnded, now: float) -> None:
         if self._parting:
             self._lose(None)  # the peer was faster than our goodbye
             return
@@ -347,9 +469,11 @@ class Link:
         final = event.reaction is Reaction.CLOSE
         if self._state is _State.UP:
             self._lose(event.error, final=final)
-        elif final:
+            return
+        self._events.append(HandshakeFailed())
+        if final:
             self.stop()
-            self.events.append(LinkGaveUp(event.error))
+            self._events.append(LinkGaveUp(event.error))
         else:
             self.commands.append(CloseTransport())
             self._drop_connection()
@@ -359,12 +483,13 @@ class Link:
         self.commands.append(CloseTransport())
         self._drop_connection()
         self._state = _State.IDLE
-        self.events.append(LinkDown(error, final))
+        self._events.append(LinkDown(error, final))
 
     def _drop_connection(self) -> None:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+            self._unheard.clear()  # nobody cares any more what it said behind what it was given up for
         self._attempt = None
         self._deadline = None
         self._migrate_by = None
@@ -373,23 +498,28 @@ class Link:
         assert self.server is not None  # UP has a server
         new = self._pool.discover(info.connect_urls, current=self.server, keep=self._succeeding)
         if new and not quiet:
-            self.events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
+            self._events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
         if self._leaving and not self._migrating:
             migrating = self._migrating = self._may_migrate and self._has_refuge()
             if migrating and not self._two_transports:
                 self._migrate_by = now + LAME_DUCK_GRACE
             if migrating or not self._lame_duck:
-                self.events.append(LameDuckMode(server=self.server.url, migrating=migrating))
+                self._events.append(LameDuckMode(server=self.server.url, migrating=migrating))
             if not self._lame_duck:
                 self._lame_duck = True
                 self._pool.lame_duck(self.server)
 
     # --- lame duck ---------------------------------------------------------------------------------------------------
 
-    def migrate(self, *, quiet: bool, now: float) -> None:
-        """Leave a lame duck at a quiet moment (nothing on its way or awaited), or when there was none for too long."""
-        if self._migrate_by is not None and (quiet or now >= self._migrate_by):
-            self.leave()
+    def migrate(self, *, quiet: bool, now: float) -> bool:
+        """Leave a lame duck at a quiet moment (nothing on its way or awaited), or when there was none for too long.
+
+        True when it was left.
+        """
+        if self._migrate_by is None or not (quiet or now >= self._migrate_by):
+            return False
+        self.leave()
+        return True
 
     def settle(self) -> None:
         """The session is ending: from now on not even a lame duck is left for another server."""
@@ -436,6 +566,7 @@ class Link:
         self._leaving = self._lame_duck = self._migrating = False
         self._succeeding = None
         self.connection = connection
+        self._wire = connection.wire
         self.server = attempt.server
         self.info = info
         self._pool.record_success(now=now, server_id=info.server_id)
@@ -452,7 +583,9 @@ class Link:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """A dial that takes too long is abandoned. (The connection's own time is told to it by the session.)"""
+        """Do what is due: a dial that takes too long is abandoned; the connection does the same for its part."""
+        if self.connection is not None:
+            self.connection.handle_timeout(now=now)
         if self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
             attempt = self._pending_attempt("handle_timeout")
             seconds = self._options.connect_timeout
@@ -460,19 +593,3 @@ class Link:
             self._attempt_failed(
                 NATSTimeoutError(f"dialling server {attempt.server} took longer than {seconds:g} s"), now
             )
-
-
-def chained(error_type: type[TransportError], what: str, error: Exception) -> NATSError:
-    """An error of ours for what the operating system said, chained to it.
-
-    Not to where it was said: the frames there may have had a CONNECT line in their hands.
-    """
-    if isinstance(error, NATSError):
-        return error
-    try:
-        text = str(error)
-    except Exception:  # one of the user's resolver, whose text cannot be made
-        text = ""
-    wrapped = error_type(f"{what}: {text or type(error).__name__}")
-    wrapped.__cause__ = error.with_traceback(None)
-    return wrapped

@@ -27,7 +27,7 @@ one that has not is given up for an ordinary reconnect.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Final, Generic
+from typing import TYPE_CHECKING, Final, Generic, assert_never
 
 from .._connection.connection import Connection
 from .._connection.events import (
@@ -40,6 +40,7 @@ from .._connection.events import (
     RefusalReceived,
 )
 from .._connection.server_errors import name_server
+from .._connection.transport_error import transport_error
 from .._interface.events import (
     AdoptSuccessor,
     CloseSuccessor,
@@ -63,7 +64,7 @@ from ..errors import (
     TransportError,
 )
 from .handover import Handover
-from .link import LAME_DUCK_GRACE, Link, chained
+from .link import LAME_DUCK_GRACE, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 
@@ -197,12 +198,13 @@ class Successor(Generic[MessageT]):
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed. `LocalProtocolError` when none was asked for."""
         attempt = self._pending_attempt("transport_failed")
-        self._fail(chained(TransportError, f"cannot connect to server {attempt.server}", error), now)
+        self._fail(transport_error(TransportError, f"cannot connect to server {attempt.server}", error), now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed. Nothing happens when the connection was given up before."""
         if self._connection is not None and self._state < _State.LINGERING:
-            self._fail(chained(ConnectionLostError, f"connection to server {self._server} was lost", error), now)
+            self._connection.transport_lost(error)
+            self._handle(now)
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from its transport. Never raises for anything the peer did."""
@@ -386,6 +388,8 @@ class Successor(Generic[MessageT]):
                 self._events.add(event)
             case ConnectionEnded(error=error):
                 self._fail(error, now)
+            case _:
+                assert_never(event)
 
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
@@ -425,13 +429,11 @@ class Successor(Generic[MessageT]):
     # --- leaving the old one -----------------------------------------------------------------------------------------
 
     def _part(self, now: float) -> None:
-        old = self._link.connection
-        if old is None:
+        if not self._link.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN):
             return
         self._state = _State.PARTING
         self._due = now + LAME_DUCK_GRACE
         self._handover.committed = True
-        old.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN)
 
     def old_said_all(self) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
