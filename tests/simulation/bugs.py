@@ -361,7 +361,7 @@ bug(
 bug(
     "drain leaves a lame duck behind",
     "moving away from a lame duck goes on in the middle of a drain",
-    ("_session.link:Link.settle", "self._migrate_by = None", "pass"),
+    ("_session.link:Link.session_ends", "self._migrate_by = None", "pass"),
 )
 bug(
     "drain forgets to write",

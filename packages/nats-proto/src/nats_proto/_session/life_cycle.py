@@ -137,7 +137,7 @@ class LifeCycle(Generic[MessageT]):
         subs = self.traffic.user_subscriptions
         self._drain = drain = Drain((*self.traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
-        self._settle()
+        self._begin_end()
         if not self.link.up:
             if self.successor is not None:
                 self.successor.cancel()
@@ -243,9 +243,9 @@ class LifeCycle(Generic[MessageT]):
         if not successor.over:
             self.successor = successor
 
-    def _settle(self) -> None:
-        """The session is ending: it stays where it is, unless it is on its way already."""
-        self.link.settle()
+    def _begin_end(self) -> None:
+        """The session is ending: it stays at its server, unless it is on its way to another already."""
+        self.link.session_ends()
         if self.successor is not None and not self.successor.committed:
             self.successor.cancel()
 
@@ -335,7 +335,7 @@ class LifeCycle(Generic[MessageT]):
         if self.status is SessionStatus.CLOSED:
             return
         self.status = SessionStatus.CLOSED
-        self._settle()
+        self._begin_end()
         self._close_error = error
         asked = self._closed_error("request")
         asked.outcome = "unknown"  # unlike one that is refused for the end, it may have reached somebody

@@ -14,6 +14,13 @@ that does not answer. At the end of a connection the transport is abandoned with
 What the first INFO says about other servers is believed only once the handshake is done: before that anybody may have
 written it.
 
+Three more questions have answers of their own, each an enum below: what came of the first walk through the pool,
+whether the server is about to leave, and for how long the session still wants the link.
+
+    first walk   FIRST_WALK ─nobody reached, and by option─▶ IN_BACKGROUND ─handshake─▶ REACHED   (or at once)
+    lame duck    NO ─INFO─▶ SAID ─up─▶ STAYING ◀─a refuge, or none any more─▶ LEAVING    (NO with each new connection)
+    wanted       FOR_GOOD ─drain, close─▶ TO_THE_END ─all is written─▶ NO_LONGER
+
 What happened is one list, in order: what the connection said that concerns others (messages, PONGs, errors), and what
 it and the attempts mean (the link is up, is down, has given up, and what the user should know). The link itself is as
 far as the end of the list that it gave last, and no further: who reads the list may answer its last event by a call to
@@ -128,11 +135,46 @@ LinkEvent = (
 
 
 class _State(Enum):
+    """Where the link is on its way round."""
+
     IDLE = auto()
     DIALLING = auto()
     HANDSHAKE = auto()
     UP = auto()
     STOPPED = auto()
+
+
+class _FirstWalk(Enum):
+    """What came of the first walk through the pool: somebody waits for that one, and hears of no attempt of it."""
+
+    FIRST_WALK = auto()
+    """It is under way, or has not begun."""
+    IN_BACKGROUND = auto()
+    """No server was reached, and it goes on all the same, as after a lost connection."""
+    REACHED = auto()
+    """There was a connection."""
+
+
+class _LameDuck(Enum):
+    """Whether the server of this connection is about to leave, and what we do about it."""
+
+    NO = auto()
+    SAID = auto()
+    """It has said so before the handshake was done: nobody was told yet."""
+    STAYING = auto()
+    """The pool and the user were told. We stay: there is nowhere to go, or we must not."""
+    LEAVING = auto()
+    """There is another server: we go there as soon as may be."""
+
+
+class _Wanted(Enum):
+    """For how long the session wants the link."""
+
+    FOR_GOOD = auto()
+    TO_THE_END = auto()
+    """Of a drain or a close: from now on not even a lame duck is left for another server."""
+    NO_LONGER = auto()
+    """All is written. However the connection ends now, nothing is lost."""
 
 
 class Link:
@@ -144,19 +186,15 @@ class Link:
         "_events",
         "_first_walk",
         "_lame_duck",
-        "_leaving",
-        "_may_migrate",
         "_message_type",
         "_migrate_by",
-        "_migrating",
         "_options",
-        "_parting",
         "_pool",
         "_state",
         "_succeeding",
         "_two_transports",
         "_unheard",
-        "_was_up",
+        "_wanted",
         "_wire",
         "commands",
         "connection",
@@ -174,22 +212,14 @@ class Link:
         self._state = _State.IDLE
         self._attempt: Attempt | None = None
         self._deadline: float | None = None
-        self._first_walk = True
-        self._was_up = False
-        self._leaving = False
-        """The server has said that it is a lame duck."""
-        self._lame_duck = False
-        """That was told to the pool and the user."""
-        self._may_migrate = options.lame_duck_migration and options.allow_reconnect
-        self._migrating = False
-        """It is to be left, now or as soon as may be."""
+        self._first_walk = _FirstWalk.FIRST_WALK
+        self._lame_duck = _LameDuck.NO
+        self._wanted = _Wanted.FOR_GOOD
         self._migrate_by: float | None = None
-        """Without a second transport: when at the latest."""
+        """LEAVING without a second transport: when at the latest."""
         self._two_transports = two_transports
         self._succeeding: Server | None = None
         """Where the successor of this connection is made."""
-        self._parting = False
-        """What the connection was for is done: however it ends now, nothing is lost."""
         self.commands: list[Command] = []
         self._events: list[LinkEvent] = []
         self._unheard: deque[ConnectionEvent | Run] = deque()
@@ -221,7 +251,6 @@ class Link:
 
     def retry(self, error: NATSError | None, *, now: float, immediate: bool = False) -> None:
         """The link is down: begin again, with the next server of the pool."""
-        self._first_walk = False
         self._pool.begin(now=now, immediate=immediate)
         if self._succeeding is not None and self.server is not None and self.server in self._pool:
             self._pool.lame_duck(self.server)  # others had their turn meanwhile, and it would come before them
@@ -249,14 +278,15 @@ class Link:
         """For good, when all else was written: whether a layer has a word for it that was not written yet."""
         if not self.up or self.connection is None:
             return False
-        self._parting = True
+        self._wanted = _Wanted.NO_LONGER
         wire = self.connection.wire
         return wire.close() or not wire.idle
 
     def _open_next(self, error: NATSError | None, now: float) -> None:
         attempt = self._pool.next_attempt(now=now)
-        if attempt is None and self._first_walk and self._options.retry_on_failed_connect and len(self._pool):
-            self._first_walk = False
+        first_walk = self._first_walk is _FirstWalk.FIRST_WALK
+        if attempt is None and first_walk and self._options.retry_on_failed_connect and len(self._pool):
+            self._first_walk = _FirstWalk.IN_BACKGROUND
             self._pool.begin(now=now)
             attempt = self._pool.next_attempt(now=now)
         if attempt is None:
@@ -271,7 +301,7 @@ class Link:
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
         address = self.address_of(attempt.server)
         self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline, attempt.round))
-        if not self._first_walk:
+        if self._first_walk is not _FirstWalk.FIRST_WALK:
             delay = max(0.0, attempt.at - now)
             self._events.append(
                 Reconnecting(server=attempt.server.url, attempt=attempt.number, delay=delay, error=error)
@@ -317,7 +347,7 @@ class Link:
         attempt = self._pending_attempt("transport_connected")
         assert self._deadline is not None  # DIALLING always has one
         self._state = _State.HANDSHAKE
-        self._leaving = self._lame_duck = self._migrating = False
+        self._lame_duck = _LameDuck.NO
         self._succeeding = None
         self.server = attempt.server
         self.connection = Connection(
@@ -445,16 +475,16 @@ class Link:
     def _info_received(self, event: InfoReceived, now: float) -> None:
         """A good INFO. The pool learns from it once the handshake is done."""
         self.info = event.info
-        self._leaving = self._leaving or event.info.ldm  # said once, in one INFO of many
+        if event.info.ldm and self._lame_duck is _LameDuck.NO:
+            self._lame_duck = _LameDuck.SAID  # in one INFO of many: the next one need not repeat it
         if self._state is _State.UP:
             self._learn(event.info, now)
 
     def _handshake_completed(self, event: HandshakeCompleted, now: float) -> None:
         """The server has accepted us."""
         attempts = self._attempt.number if self._attempt is not None else 1
-        first = not self._was_up
-        self._was_up = True
-        self._first_walk = False
+        first = self._first_walk is not _FirstWalk.REACHED
+        self._first_walk = _FirstWalk.REACHED
         self._attempt = None
         self._state = _State.UP
         self._pool.record_success(now=now, server_id=event.info.server_id)
@@ -462,7 +492,7 @@ class Link:
         self._learn(event.info, now, quiet=first)
 
     def _ended(self, event: ConnectionEnded, now: float) -> None:
-        if self._parting:
+        if self._wanted is _Wanted.NO_LONGER:
             self._lose(None)  # the peer was faster than our goodbye
             return
         self.last_error = event.error
@@ -499,15 +529,8 @@ class Link:
         new = self._pool.discover(info.connect_urls, current=self.server, keep=self._succeeding)
         if new and not quiet:
             self._events.append(ServersDiscovered(servers=tuple(server.url for server in new)))
-        if self._leaving and not self._migrating:
-            migrating = self._migrating = self._may_migrate and self._has_refuge()
-            if migrating and not self._two_transports:
-                self._migrate_by = now + LAME_DUCK_GRACE
-            if migrating or not self._lame_duck:
-                self._events.append(LameDuckMode(server=self.server.url, migrating=migrating))
-            if not self._lame_duck:
-                self._lame_duck = True
-                self._pool.lame_duck(self.server)
+        if self._lame_duck in (_LameDuck.SAID, _LameDuck.STAYING):
+            self._answer_lame_duck(self.server, now)
 
     # --- lame duck ---------------------------------------------------------------------------------------------------
 
@@ -521,10 +544,28 @@ class Link:
         self.leave()
         return True
 
-    def settle(self) -> None:
-        """The session is ending: from now on not even a lame duck is left for another server."""
-        self._may_migrate = False
+    def session_ends(self) -> None:
+        """A drain or a close has begun: from now on not even a lame duck is left for another server."""
+        self._wanted = _Wanted.TO_THE_END
         self._migrate_by = None
+
+    def _answer_lame_duck(self, server: Server, now: float) -> None:
+        """Say once that the server is about to leave, and once that we leave it, which may be later."""
+        new = self._lame_duck is _LameDuck.SAID
+        migrating = self._may_migrate and self._has_refuge()
+        self._lame_duck = _LameDuck.LEAVING if migrating else _LameDuck.STAYING
+        if migrating and not self._two_transports:
+            self._migrate_by = now + LAME_DUCK_GRACE
+        if migrating or new:
+            self._events.append(LameDuckMode(server=server.url, migrating=migrating))
+        if new:
+            self._pool.lame_duck(server)
+
+    @property
+    def _may_migrate(self) -> bool:
+        """Whether a lame duck may be left, if there is another server."""
+        options = self._options
+        return options.lame_duck_migration and options.allow_reconnect and self._wanted is _Wanted.FOR_GOOD
 
     def _has_refuge(self) -> bool:
         """Whether there may be another server. What an address leads to is known only to who was there."""
@@ -546,7 +587,7 @@ class Link:
     def next_successor(self, *, now: float) -> Attempt | None:
         """The server to try for it; None when there is none."""
         attempt = self._pool.next_attempt(now=now)
-        self._migrating = attempt is not None
+        self._lame_duck = _LameDuck.STAYING if attempt is None else _LameDuck.LEAVING
         self._succeeding = None if attempt is None else attempt.server
         return attempt
 
@@ -563,7 +604,7 @@ class Link:
     def adopt(self, connection: Connection, attempt: Attempt, info: ServerInfo, *, now: float) -> None:
         """Go on with this connection, whose handshake is done."""
         self._state = _State.UP
-        self._leaving = self._lame_duck = self._migrating = False
+        self._lame_duck = _LameDuck.NO
         self._succeeding = None
         self.connection = connection
         self._wire = connection.wire
