@@ -591,6 +591,25 @@ def test_a_lame_duck_may_be_followed_by_another() -> None:
     assert world.session.connected_url == "nats://10.0.0.1:4222"
 
 
+@pytest.mark.parametrize("old_is_lost", [False, True])
+def test_a_server_that_becomes_a_lame_duck_as_it_is_adopted_is_left_as_well(old_is_lost: bool) -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    parting(world, sub)
+    world.events()
+    for ldm in (True, False):  # said once, and when there is no way back to the old connection any more
+        world.feed_next(info(server_id="B", ldm=ldm, connect_urls=["10.0.0.3:4222"]))
+    if old_is_lost:
+        world.cut()
+    else:
+        world.feed(PONG)
+    assert world.session.connected_url == "nats://10.0.0.2:4222"
+    assert LameDuckMode(server="nats://10.0.0.2:4222", migrating=True) in world.events()
+    world.wait(0.0)
+    assert world.next_dial is not None
+    assert world.next_dial.server.host == "10.0.0.3"
+
+
 @pytest.mark.parametrize("when", ["dialling", "spreading"])
 @pytest.mark.parametrize("how", ["close", "drain"])
 def test_a_session_that_ends_stays_where_it_is(when: str, how: str) -> None:

@@ -270,7 +270,8 @@ class LifeCycle(Generic[MessageT]):
 
     def adopt(self, successor: Successor[MessageT], now: float) -> None:
         """The successor's connection is the connection from now on, and nothing was lost on the way."""
-        connection, attempt, info = successor.adopted()
+        adopted = successor.adopted()
+        attempt, info = adopted.attempt, adopted.info
         lost = not self.link.up
         if not lost:
             self.events.add(Disconnected(server=str(self.link.server), error=None))
@@ -282,7 +283,7 @@ class LifeCycle(Generic[MessageT]):
         if lost:
             self.status = SessionStatus.CONNECTED
         successor.linger(now)
-        self.link.adopt(connection, attempt, info, now=now)
+        self.link.adopt(adopted, now=now)
         dispatch(self, now)
 
     # --- ends --------------------------------------------------------------------------------------------------------

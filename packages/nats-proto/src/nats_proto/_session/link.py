@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from .._connection.connection import Connection
 from .._connection.events import (
@@ -78,7 +78,7 @@ from ..errors import (
 if TYPE_CHECKING:
     from .outbox import Outbox
 
-__all__ = ["LAME_DUCK_GRACE", "HandshakeFailed", "Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
+__all__ = ["LAME_DUCK_GRACE", "Adopted", "HandshakeFailed", "Link", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
 
 LAME_DUCK_GRACE: Final = 5.0
 """Seconds that leaving a lame duck waits for its moment; servers stay for longer."""
@@ -132,6 +132,15 @@ LinkEvent = (
     | LameDuckMode
 )
 """What the link gives: what its connection said and is for others, and what its connections and attempts mean."""
+
+
+class Adopted(NamedTuple):
+    """A connection made beside that of the link, to go on with. ``lame_duck``: its server has said that it leaves."""
+
+    connection: Connection
+    attempt: Attempt
+    info: ServerInfo
+    lame_duck: bool
 
 
 class _State(Enum):
@@ -601,17 +610,17 @@ class Link:
         self.commands.append(AdoptSuccessor())
         self._drop_connection()
 
-    def adopt(self, connection: Connection, attempt: Attempt, info: ServerInfo, *, now: float) -> None:
+    def adopt(self, adopted: Adopted, *, now: float) -> None:
         """Go on with this connection, whose handshake is done."""
         self._state = _State.UP
-        self._lame_duck = _LameDuck.NO
+        self._lame_duck = _LameDuck.SAID if adopted.lame_duck else _LameDuck.NO
         self._succeeding = None
-        self.connection = connection
-        self._wire = connection.wire
-        self.server = attempt.server
-        self.info = info
-        self._pool.record_success(now=now, server_id=info.server_id)
-        self._learn(info, now)
+        self.connection = adopted.connection
+        self._wire = adopted.connection.wire
+        self.server = adopted.attempt.server
+        self.info = adopted.info
+        self._pool.record_success(now=now, server_id=adopted.info.server_id)
+        self._learn(adopted.info, now)
 
     # --- time --------------------------------------------------------------------------------------------------------
 

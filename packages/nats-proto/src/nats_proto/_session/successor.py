@@ -71,7 +71,7 @@ from ..errors import (
     TransportError,
 )
 from .handover import Handover
-from .link import LAME_DUCK_GRACE, Link
+from .link import LAME_DUCK_GRACE, Adopted, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 
@@ -119,6 +119,7 @@ class Successor(Generic[MessageT]):
         "_events",
         "_handover",
         "_info",
+        "_lame_duck",
         "_life",
         "_link",
         "_message_type",
@@ -150,6 +151,8 @@ class Successor(Generic[MessageT]):
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
         self._info: ServerInfo | None = None
+        self._lame_duck = False
+        """The new server is about to leave as well, and has said so when there was no way back any more."""
         self._reset()
         link.begin_succession(now=now)
         self._plan_next(now)
@@ -401,7 +404,9 @@ class Successor(Generic[MessageT]):
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
         if self._state >= _State.PARTING:
-            return  # it is too late to change our mind
+            # It is too late to change our mind. What is said once, in one INFO of many, is answered when it is adopted.
+            self._lame_duck = self._lame_duck or info.ldm
+            return
         left = self._link.info
         if info.server_id and left is not None and info.server_id == left.server_id:
             what = f"server {self._server} is the lame duck itself, by another name ({info.server_id})"
@@ -466,14 +471,14 @@ class Successor(Generic[MessageT]):
 
     # --- taking its place --------------------------------------------------------------------------------------------
 
-    def adopted(self) -> tuple[Connection, Attempt, ServerInfo]:
+    def adopted(self) -> Adopted:
         """The adapter has its transport as the transport. `LocalProtocolError` when it was not told to."""
         adoptable = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
         if not adoptable or self._connection is None or self._attempt is None or self._info is None:
             raise LocalProtocolError("transport_adopted: no successor was to be adopted")
         if self._unreported or self._handover.out:
             raise LocalProtocolError("transport_adopted: what the successor gave to be written comes first")
-        return self._connection, self._attempt, self._info
+        return Adopted(self._connection, self._attempt, self._info, self._lame_duck)
 
     def operations(self) -> list[bytes]:
         """What its server has to be told about subscriptions before anything else."""
