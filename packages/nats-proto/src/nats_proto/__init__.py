@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from . import errors as errors
 from ._auth.credentials import Challenge, Credentials
-from ._callables import explained, unusable_callback
+from ._callables import check_callback, explained, unusable_callback
 from ._calls.publish_many import PublishMany
 from ._calls.request_many import RequestMany
+from ._calls.respond import cannot_respond
 from ._effects import Call, Effect, ReadFile
 from ._interface.events import (
     AdoptSuccessor,
@@ -45,6 +46,7 @@ from ._interface.events import (
 from ._interface.options import ConnectOptionFields, ConnectOptions, read_options
 from ._interface.stats import StatsSnapshot
 from ._interface.status import SessionStatus
+from ._interface.timeouts import no_answer_in_time, no_message_in_time, no_room_in_time, not_drained_in_time
 from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
 from ._secret import Secret
 from ._servers.proxy import Proxy
@@ -79,9 +81,12 @@ if TYPE_CHECKING:
         PongReceived,
     )
     from ._interface.event_log import EventLog, LogLine
+    from ._servers.addresses import ADDRESS_HEAD_START, families_in_turn, not_reached
     from ._servers.pool import Attempt, ServerPool
+    from ._session.ended import ended_session
     from ._session.event_queue import EventQueue
     from ._session.outbox import CHUNK_SIZE
+    from ._session.pieces import join_small_pieces
     from ._session.session import Session
     from ._session.successor import Successor
     from ._wire.encoder import Encoder
@@ -108,10 +113,16 @@ else:
                 from ._wire import encoder as home
             case "EventLog" | "LogLine":
                 from ._interface import event_log as home
+            case "ended_session":
+                from ._session import ended as home
             case "EventQueue":
                 from ._session import event_queue as home
             case "CHUNK_SIZE":
                 from ._session import outbox as home
+            case "join_small_pieces":
+                from ._session import pieces as home
+            case "ADDRESS_HEAD_START" | "families_in_turn" | "not_reached":
+                from ._servers import addresses as home
             case "Parser" | "Role":
                 from ._wire import parser as home
             case "Attempt" | "ServerPool":
@@ -136,6 +147,7 @@ else:
 
 
 __all__ = [
+    "ADDRESS_HEAD_START",
     "CHUNK_SIZE",
     "MAX_CONCURRENCY",
     "MAX_SECONDS",
@@ -217,10 +229,20 @@ __all__ = [
     "UnsubscribeFrame",
     "__version__",
     "accelerated",
+    "cannot_respond",
+    "check_callback",
     "check_concurrency",
     "check_count",
     "check_timeout",
+    "ended_session",
     "explained",
+    "families_in_turn",
+    "join_small_pieces",
+    "no_answer_in_time",
+    "no_message_in_time",
+    "no_room_in_time",
+    "not_drained_in_time",
+    "not_reached",
     "parse_servers",
     "read_options",
     "unusable_callback",

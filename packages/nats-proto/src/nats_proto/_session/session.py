@@ -55,6 +55,7 @@ from .event_queue import EventQueue
 from .inbox import new_inbox
 from .life_cycle import LifeCycle
 from .link import Link
+from .outbox import CHUNK_SIZE
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT, SubscriptionState
 from .traffic import Payload, Traffic
@@ -75,6 +76,8 @@ MAX_RECEIVE_SIZE: Final = 256 * 1024
 MAX_WRAPPED_SIZE: Final = 120 * 1024
 """As many through TLS or WebSocket. What they unwrap is as long once more, and for two pieces of 128 KiB or more the C
 library asks the system at every chunk."""
+
+_STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
 class Session(Generic[MessageT]):
@@ -473,6 +476,14 @@ class Session(Generic[MessageT]):
         return self._life.status
 
     @property
+    def starting(self) -> bool:
+        """The first connect is not over: whoever has called `connect` waits until this is False.
+
+        It is, as soon as there is a connection, or none and it is made in the background, or there will be none.
+        """
+        return self._life.status in _STARTING
+
+    @property
     def stats(self) -> StatsSnapshot:
         """The counters now."""
         return self._traffic.stats(self._life.reconnects)
@@ -510,6 +521,15 @@ class Session(Generic[MessageT]):
     def pending_bytes(self) -> int:
         """Bytes accepted and not yet handed to the transport."""
         return self._outbox.pending_bytes
+
+    @property
+    def chunk_waits(self) -> bool:
+        """A whole chunk waits to be written: whoever has published should write it, if nobody is writing.
+
+        To have another task or thread write less than that costs less than to write each publish by itself. From a
+        chunk on nothing is gained by waiting for more.
+        """
+        return self._outbox.pending_bytes >= CHUNK_SIZE
 
     @property
     def pending_requests(self) -> int:

@@ -267,6 +267,12 @@ class SubscriptionState(Generic[MessageT]):
         """The callback returned or raised."""
         self._handlers -= 1
 
+    def end_with(self, error: NATSError) -> None:
+        """End it although its session is not asked any more, as after a defect or in a forked child."""
+        self.discard()
+        self.status = SubscriptionStatus.CLOSED
+        self.error = error
+
     def discard(self) -> None:
         """Drop what is queued: unsubscribed or closed by the user."""
         discarded = 0
