@@ -12,7 +12,6 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from ._engine.threads import Threads
     from ._engine.writer import Writer
+    from ._host import MachineHost
 
 __all__ = ["Client"]
 
@@ -187,11 +187,28 @@ class Client:
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._pump, self._writer)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.

@@ -146,7 +146,11 @@ class Session(Generic[MessageT]):
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(
-            self._events, inbox_prefix=options.inbox_prefix, max_control_line=options.max_control_line, rng=rng
+            self._events,
+            inbox_prefix=options.inbox_prefix,
+            max_control_line=options.max_control_line,
+            rng=rng,
+            message_type=message_type,
         )
         self._outbox = self._traffic.outbox
         self.publish_quickly = self._outbox.tail.publish
@@ -385,8 +389,12 @@ class Session(Generic[MessageT]):
         max_msgs: int | None = None,
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
+        marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
+
+        ``marks``: its reader wants to know when the connection was replaced, and finds a `ConnectionReplaced` among the
+        messages: a message whose subject is empty stands for what `SubscriptionState.take_mark` gives.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -399,6 +407,7 @@ class Session(Generic[MessageT]):
             max_msgs,
             options.max_pending_msgs if max_pending_msgs is None else max_pending_msgs,
             options.max_pending_bytes if max_pending_bytes is None else max_pending_bytes,
+            marks,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
@@ -423,8 +432,18 @@ class Session(Generic[MessageT]):
         """
         self._life.drain_progress(now)
 
-    def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
+    def request(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        into: SubscriptionState[MessageT] | None = None,
+    ) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
+
+        With ``into`` that comes as a mark in this subscription's queue, and not as an event: see ``marks`` of
+        `subscribe`. If the subscription has ended by then, it is dropped.
 
         Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
         that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
@@ -432,7 +451,7 @@ class Session(Generic[MessageT]):
         tail = self._outbox.tail
         if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
             self._life.check_publish()
-        return self._traffic.request(subject, data, headers)
+        return self._traffic.request(subject, data, headers, into)
 
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
         """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.
@@ -448,7 +467,7 @@ class Session(Generic[MessageT]):
 
     def cancel_request(self, token: int) -> None:
         """Nobody waits for this reply any more. Does nothing when it has come."""
-        self._traffic.inbox.cancel(token)
+        self._traffic.cancel_request(token)
 
     def flush(self) -> int:
         """Send a PING; the token of the `FlushCompleted` or `FlushFailed` to come.
