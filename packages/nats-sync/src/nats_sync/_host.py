@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -82,7 +80,7 @@ class MachineHost:
             nonlocal token
             token = session.request(api.subject, api.payload, into=into)
 
-        return token if self._do_and_write(request, deadline) else None
+        return token if self._writer.do(request, deadline) else None
 
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""
@@ -93,26 +91,3 @@ class MachineHost:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
         if self._pump.wait_closed_for(seconds):
             raise ConnectionClosedError("the client is closed")
-
-    def _do_and_write(self, mutation: Callable[[Session[Message]], None], deadline: float | None) -> bool:
-        """As soon as there is room, written at once, since an answer is waited for. False when there was none."""
-        pump = self._pump
-        mine = self._writer.is_mine
-        claimed = False
-        try:
-            while True:
-                with pump.lock:
-                    session = pump.session
-                    if session.writable:
-                        mutation(session)
-                        claimed = self._writer.claim()
-                        break
-                if deadline is not None and monotonic() >= deadline:
-                    return False
-                pump.wait_writable(deadline)
-            if claimed:
-                self._writer.write_now()
-        finally:
-            if not mine:
-                self._writer.hand_over()
-        return True

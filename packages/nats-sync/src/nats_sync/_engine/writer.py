@@ -75,8 +75,8 @@ class Writer:
     ) -> bool:
         """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
 
-        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer, or without ``needs_room``
-        whether there is room or not. False, and it was not called: there was no room until ``deadline`` (absolute).
+        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
+        whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
         ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
         and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
         raises; what the session has taken is written in both cases.
