@@ -70,9 +70,6 @@ NOBODY: Final = 0
 WRITER: Final = -1
 """The writer's thread, also before it has noticed."""
 
-READER_LATE: Final = 0.25
-"""Seconds after which somebody who waits for the end sees to the session's time in the reader's place."""
-
 _STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
@@ -345,23 +342,14 @@ class Pump:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock.
-
-        The session's time is seen to here as well, a little later: the reader may hang in a ``reconnect_delay``.
-        """
-        while not self._wait_closed():
-            self.call(lambda: self.session.handle_timeout(now=monotonic()))
-
-    def _wait_closed(self) -> bool:
-        """Whether it was before the session's time was up."""
+        """Until `Closed`; not under the lock."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
-                return True
+                return
             self.enders.append(waiter)
-            deadline = self.deadline
         try:
-            return waiter.wait(None if deadline is None else deadline + READER_LATE - monotonic())
+            waiter.wait(None)
         finally:
             if not waiter.done:
                 with self.lock:
