@@ -337,6 +337,17 @@ bug(
     ("_servers.pool:ServerPool.discover", "entry.server.explicit or ", ""),
 )
 bug(
+    "delay awaited for ever",
+    "a user's function that says how long to wait, and never returns, ends all reconnecting",
+    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
+    ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
+)
+bug(
+    "late delay counts",
+    "the answer to an earlier question, which was not waited for, is taken for that to another one",
+    ("_session.delay:DelayQuestion.said", "command.effect is not self._asked", "self._asked is None"),
+)
+bug(
     "attempts never end",
     "each attempt counts twice",
     ("_servers.pool:ServerPool.next_attempt", "self._number += 1", "self._number += 2"),
