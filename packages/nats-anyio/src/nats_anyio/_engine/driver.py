@@ -104,17 +104,18 @@ class Driver(Generic[MessageT, ItemT]):
         self._machine = machine
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
+        self._closed = False
         self._now: Callable[[], float] = host.now
         self._began = host.now()
 
     async def next_until(self, deadline: float | None) -> ItemT | None:
-        """The next item; None at ``deadline`` (absolute; None: never), and when the machine is done.
+        """The next item; None at ``deadline`` (absolute; None: never), and when the machine is done or was closed.
 
-        Raises the error with which the machine ended, once all its items are given, and what stands in the way of what
+        Raises the error with which the machine ended, once and after all its items, and what stands in the way of what
         it wants: whatever publishing and subscribing raise, and what the subscription's end is told by.
         """
         machine, conductor = self._machine, self._conductor
-        while True:
+        while not self._closed:
             if machine.wants and not await self._do(deadline):
                 return None
             if machine.items:
@@ -133,9 +134,11 @@ class Driver(Generic[MessageT, ItemT]):
                 machine.receive(message, now=now)
             else:
                 conductor.marked(self._inbox.take_mark(), now=now)
+        return None
 
     async def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
+        self._closed = True
         inbox, self._inbox = self._inbox, None
         self._machine.wants.clear()
         self._machine.items.clear()

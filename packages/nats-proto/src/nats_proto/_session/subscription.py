@@ -292,7 +292,7 @@ class SubscriptionState(Generic[MessageT]):
 
     def fits(self, count: int, size: int) -> bool:
         """Whether so many more messages, of so many bytes together, are within both limits."""
-        if len(self.messages) + count > self.max_pending_msgs > 0:
+        if self.pending_msgs + count > self.max_pending_msgs > 0:
             return False
         if self.queued_bytes + size > self.max_pending_bytes > 0:
             self.settle()

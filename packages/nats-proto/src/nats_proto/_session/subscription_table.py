@@ -109,9 +109,9 @@ class SubscriptionTable(Generic[MessageT]):
             size += len(message.header_block)
         sub.received += 1
         event: SlowConsumer | SubscriptionClosed | None = None
-        if len(sub.messages) >= sub.max_pending_msgs > 0 or (
-            sub.queued_bytes + size > sub.max_pending_bytes > 0 and not sub.fits(1, size)
-        ):
+        if (
+            len(sub.messages) >= sub.max_pending_msgs > 0 or sub.queued_bytes + size > sub.max_pending_bytes > 0
+        ) and not sub.fits(1, size):
             event = self._drop(sub)
         else:
             sub.slow = False
