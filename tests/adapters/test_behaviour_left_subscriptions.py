@@ -79,7 +79,7 @@ async def leave(client: object, way: str) -> None:
 
 
 def pump_of(client: object) -> object:
-    return client._pump if isinstance(client, nats_anyio.Client) else client.client._pump
+    return client._pump if isinstance(client, nats_anyio.Client) else client.client._hub
 
 
 @pytest.mark.parametrize("way", ["loop", "error", "dropped", "next", "unread", "drained"])
@@ -176,5 +176,5 @@ def test_threads_may_drop_subscriptions_while_others_publish_and_subscribe() -> 
         for thread in threads:
             thread.join()
         gc.collect()
-        while client._pump.subscriptions:
+        while client._hub.subscriptions:
             client.flush()

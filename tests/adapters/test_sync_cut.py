@@ -29,7 +29,7 @@ def test_what_the_system_took_just_before_the_cut_is_not_written_again(
             eventually(lambda: client.status is SessionStatus.RECONNECTING)
             eventually(lambda: len(peer.connections) == 2)
             for _ in range(100):  # the time that the reader has to go on without us, which it must not
-                if client._pump.transport is not None:
+                if client._hub.transport is not None:
                     break
                 time.sleep(0.001)
 
@@ -52,8 +52,8 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
         connection.send(b"PONG\r\n")
 
     with Peer([handshake(), freeze()], [handshake(), take_all], rcvbuf=4096) as peer, connect(peer.url) as client:
-        pump = client._pump
-        transport = pump.transport
+        hub = client._hub
+        transport = hub.transport
         assert transport is not None
         accepted: list[int] = []
         stop = threading.Event()
@@ -65,7 +65,7 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
 
         publisher = threading.Thread(target=publish)
         publisher.start()
-        eventually(lambda: pump.publishers and transport._polled)  # both wait: the system takes nothing
+        eventually(lambda: hub.publishers and transport._polled)  # both wait: the system takes nothing
         stop.set()
         client.reconnect()
         publisher.join()

@@ -24,8 +24,8 @@ from nats_proto import (
 from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._engine.handling import Handler, Handling
-from ._engine.pump import Pump
-from ._engine.reading import Lead
+from ._engine.hub import Hub
+from ._engine.turns import Lead
 from ._engine.waiter import Waiter
 from ._message import Message
 from ._request_many import Answers
@@ -52,8 +52,8 @@ class Client:
     says how much was not. In a forked child it is closed.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
+        self._hub = hub
         self._writer = writer
         self._threads = threads
         self._options = options
@@ -82,11 +82,11 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        pump = self._pump
-        if pump.publish_quickly(subject, data, reply, headers):
-            if not pump.writer_called:
-                with pump.lock:
-                    pump.give_to_writer()
+        hub = self._hub
+        if hub.publish_quickly(subject, data, reply, headers):
+            if not hub.writer_called:
+                with hub.lock:
+                    hub.give_to_writer()
             return
         self._publish_strictly(subject, data, reply, headers)
 
@@ -135,7 +135,7 @@ class Client:
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
         seconds = check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
         deadline = monotonic() + seconds
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
@@ -144,23 +144,23 @@ class Client:
         def ask(session: Session[Message]) -> None:
             nonlocal token, lead
             token = session.request(subject, data, headers=headers)
-            pump.requests[token] = waiter
-            lead = pump.reading.lead()
+            hub.requests[token] = waiter
+            lead = hub.turns.lead()
 
-        pump.reading.prepare()
+        hub.turns.prepare()
         try:
             if not self._writer.do(ask, deadline):
                 raise self.unsent(f"request to {subject!r}", seconds)
-            if lead is None or token is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
+            if lead is None or token is None or not hub.turns.take_reply(lead, token, deadline - monotonic()):
                 waiter.wait(deadline - monotonic())
         except BaseException:
-            pump.reading.give_back()
+            hub.turns.give_back()
             raise
         finally:
             if token is not None and not waiter.done:
-                with pump.lock:
-                    pump.requests.pop(token, None)
-                    pump.session.cancel_request(token)
+                with hub.lock:
+                    hub.requests.pop(token, None)
+                    hub.session.cancel_request(token)
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         message = waiter.result
@@ -200,23 +200,23 @@ class Client:
         `ConnectionClosedError`.
         """
         seconds = check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
         waiter: Waiter[None] = Waiter()
         token: int | None = None
 
         def ask(session: Session[Message]) -> None:
             nonlocal token
             token = session.flush()
-            pump.flushes[token] = waiter
+            hub.flushes[token] = waiter
 
         try:
             self._writer.do(ask, needs_room=False)
             waiter.wait(seconds)
         finally:
             if token is not None and not waiter.done:
-                with pump.lock:
-                    pump.flushes.pop(token, None)
-                    pump.session.cancel_flush(token)
+                with hub.lock:
+                    hub.flushes.pop(token, None)
+                    hub.session.cancel_flush(token)
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         if not waiter.done:
@@ -260,29 +260,29 @@ class Client:
             if wrong is not None:
                 raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
             handling = Handling(callback, concurrency)
-        pump = self._pump
-        with pump.lock:
-            state = pump.session.subscribe(
+        hub = self._hub
+        with hub.lock:
+            state = hub.session.subscribe(
                 subject,
                 queue=queue,
                 max_msgs=max_msgs,
                 max_pending_msgs=max_pending_msgs,
                 max_pending_bytes=max_pending_bytes,
             )
-            sub = Subscription(self, pump, state, handling)
-            pump.subscriptions[state.sid] = ref(sub)
+            sub = Subscription(self, hub, state, handling)
+            hub.subscriptions[state.sid] = ref(sub)
             if handling is not None:
-                pump.handled[state.sid] = sub
-                pump.callbacks.reserve(handling)
-            pump.drain()
-            pump.give_to_writer()
-        pump.leave()
+                hub.handled[state.sid] = sub
+                hub.callbacks.reserve(handling)
+            hub.settle()
+            hub.give_to_writer()
+        hub.leave()
         return sub
 
     def new_inbox(self) -> str:
         """A reply subject nobody else has, under the ``inbox_prefix``."""
-        with self._pump.lock:
-            return self._pump.session.new_inbox()
+        with self._hub.lock:
+            return self._hub.session.new_inbox()
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
@@ -297,15 +297,15 @@ class Client:
         all the same, and the text says what was left. `ConnectionClosedError` when it was closed before.
         """
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
         began = monotonic()
-        pump.call(lambda: pump.session.drain(now=began, timeout=seconds))
+        hub.call(lambda: hub.session.drain(now=began, timeout=seconds))
         if self._threads.runs_user_code(threading.current_thread()):
             return
-        pump.wait_closed()
+        hub.wait_closed()
         self._threads.join(began + seconds)
-        if pump.closed is not None and pump.closed.error is not None:
-            raise pump.closed.error.with_traceback(None)
+        if hub.closed is not None and hub.closed.error is not None:
+            raise hub.closed.error.with_traceback(None)
 
     def close(self) -> None:
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
@@ -313,12 +313,12 @@ class Client:
         Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
         seconds at most, once, and not at all when it is called by one of them. Harmless when closed.
         """
-        pump = self._pump
+        hub = self._hub
         try:
-            pump.call(lambda: pump.session.close(now=monotonic()))
+            hub.call(lambda: hub.session.close(now=monotonic()))
         except Exception as defect:
-            pump.fail(defect)
-        pump.wait_closed()
+            hub.fail(defect)
+        hub.wait_closed()
         self._threads.join()
 
     def reconnect(self) -> None:
@@ -328,8 +328,8 @@ class Client:
         of the two may change places: `flush` before, where that matters. Requests and flushes on their way fail with
         `ConnectionLostError`. Raises `ConnectionClosedError`, `ConnectionDrainingError`.
         """
-        pump = self._pump
-        pump.call(lambda: pump.session.reconnect(now=monotonic()))
+        hub = self._hub
+        hub.call(lambda: hub.session.reconnect(now=monotonic()))
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -341,44 +341,44 @@ class Client:
     @property
     def status(self) -> SessionStatus:
         """Where the client is in its life."""
-        return self._pump.session.status
+        return self._hub.session.status
 
     @property
     def stats(self) -> StatsSnapshot:
         """The counters now."""
-        with self._pump.lock:
-            return self._pump.session.stats
+        with self._hub.lock:
+            return self._hub.session.stats
 
     @property
     def server_info(self) -> ServerInfo | None:
         """The last INFO of the current, or else of the last, connection."""
-        with self._pump.lock:
-            return self._pump.session.server_info
+        with self._hub.lock:
+            return self._hub.session.server_info
 
     @property
     def connected_url(self) -> str | None:
         """The connected server's URL without user information, or None."""
-        with self._pump.lock:
-            return self._pump.session.connected_url
+        with self._hub.lock:
+            return self._hub.session.connected_url
 
     @property
     def servers(self) -> tuple[str, ...]:
         """The URLs of all known servers without user information, the next one to try first."""
-        with self._pump.lock:
-            return self._pump.session.servers
+        with self._hub.lock:
+            return self._hub.session.servers
 
     @property
     def last_error(self) -> NATSError | None:
         """The last thing that went wrong on a connection or an attempt."""
-        with self._pump.lock:
-            closed = self._pump.closed
-            return self._pump.session.last_error or (None if closed is None else closed.error)
+        with self._hub.lock:
+            closed = self._hub.closed
+            return self._hub.session.last_error or (None if closed is None else closed.error)
 
     @property
     def max_payload(self) -> int | None:
         """Bytes of headers and payload together that the server takes; None before the first connection."""
-        with self._pump.lock:
-            return self._pump.session.max_payload
+        with self._hub.lock:
+            return self._hub.session.max_payload
 
     @property
     def drain_timeout(self) -> float:

@@ -10,7 +10,7 @@ from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusab
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
-from ._engine.pump import Pump
+from ._engine.hub import Hub
 from ._engine.waiter import Waiter
 from ._message import Message
 
@@ -47,28 +47,28 @@ def connect(
     if isinstance(prepared, Exception):
         raise prepared
     session, checked, delays = prepared
-    pump = Pump(session)
-    writer = Writer(pump)
-    threads = Threads(pump, writer, checked, delays)
-    client = Client(pump, writer, threads, checked)
+    hub = Hub(session)
+    writer = Writer(hub)
+    threads = Threads(hub, writer, checked, delays)
+    client = Client(hub, writer, threads, checked)
     threads.start()
     try:
         started: Waiter[None] = Waiter()
 
         def start() -> None:
-            if pump.closed is None:  # else a thread has failed already
-                pump.started = started
+            if hub.closed is None:  # else a thread has failed already
+                hub.started = started
                 session.connect(now=monotonic())
 
-        pump.call(start)
-        if pump.closed is None:
+        hub.call(start)
+        if hub.closed is None:
             started.wait(None)
     except BaseException:
         client.close()
         raise
-    if pump.closed is not None:
+    if hub.closed is not None:
         threads.join()
-        raise pump.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
+        raise hub.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ._client import Client
-    from ._engine.pump import Pump
+    from ._engine.hub import Hub
 
 __all__ = ["Subscription"]
 
@@ -48,7 +48,7 @@ class Subscription:
         "_context",
         "_drainers",
         "_handling",
-        "_pump",
+        "_hub",
         "_queue",
         "_queued",
         "_state",
@@ -56,10 +56,10 @@ class Subscription:
     )
 
     def __init__(
-        self, client: Client, pump: Pump, state: SubscriptionState[Message], handling: Handling | None = None
+        self, client: Client, hub: Hub, state: SubscriptionState[Message], handling: Handling | None = None
     ) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self._state = state
         self._handling = handling
         self._context: Context | None = None
@@ -165,7 +165,7 @@ class Subscription:
 
     def _wait(self, deadline: float | None, *, iterating: bool) -> bool:
         """Whether there was a message before the time was up; raises the reason when none will come."""
-        lock = self._pump.lock
+        lock = self._hub.lock
         while not self._queue:
             with lock:
                 if self._queue:
@@ -207,19 +207,19 @@ class Subscription:
         Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
         `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
         """
-        pump = self._pump
-        with pump.lock:
-            pump.session.unsubscribe(self._state, max_msgs=max_msgs)
-            pump.drain()
-            pump.give_to_writer()
+        hub = self._hub
+        with hub.lock:
+            hub.session.unsubscribe(self._state, max_msgs=max_msgs)
+            hub.settle()
+            hub.give_to_writer()
             self._progress()
-        pump.leave()
+        hub.leave()
 
     def abandon(self) -> None:
         """`unsubscribe` soon, by the reader's thread: for finalizers, which may run in the midst of anything."""
-        if self._pump.closed is None:
-            self._pump.abandoned.append(self._state)
-            self._pump.wakeup.set()
+        if self._hub.closed is None:
+            self._hub.abandoned.append(self._state)
+            self._hub.wakeup.set()
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
@@ -232,21 +232,21 @@ class Subscription:
         """
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         waiter: Waiter[None] = Waiter()
-        pump = self._pump
-        with pump.lock:
-            pump.session.drain_subscription(self._state, now=monotonic())
-            pump.drain()
-            pump.give_to_writer()
+        hub = self._hub
+        with hub.lock:
+            hub.session.drain_subscription(self._state, now=monotonic())
+            hub.settle()
+            hub.give_to_writer()
             self._drainers.append(waiter)
             self._tell_drainers()
-        pump.leave()
+        hub.leave()
         if self._handling is not None and get_ident() in self._handling.threads:
             return
         try:
             waiter.wait(seconds)
         finally:
             if not waiter.done:
-                with pump.lock:
+                with hub.lock:
                     if waiter in self._drainers:
                         self._drainers.remove(waiter)
         if self._state.error is not None:
@@ -260,24 +260,24 @@ class Subscription:
     def _emptied(self) -> None:
         """The last message was taken: a drain may have waited for that."""
         if self._state.status is not SubscriptionStatus.ACTIVE:
-            with self._pump.lock:
+            with self._hub.lock:
                 self._progress()
-            self._pump.leave()
+            self._hub.leave()
 
     def _progress(self) -> None:
         """Under the lock: messages were taken, or a callback returned."""
         if self._state.finished:
             self._tell_drainers()
-            pump = self._pump
-            pump.session.subscription_progress(now=monotonic())
-            pump.drain()
-            pump.give_to_writer()
+            hub = self._hub
+            hub.session.subscription_progress(now=monotonic())
+            hub.settle()
+            hub.give_to_writer()
 
     def _tell_drainers(self) -> None:
         if self._state.finished:
             complete_all(self._drainers)
 
-    # --- for the pump and the workers --------------------------------------------------------------------------------
+    # --- for the hub and the workers --------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Under the lock: there are messages, or there is a reason why not."""
@@ -287,7 +287,7 @@ class Subscription:
             for _ in range(min(len(messages), handling.concurrency - handling.turns)):
                 handling.turns += 1
                 self._state.handler_started()
-                self._pump.callbacks.schedule(self)
+                self._hub.callbacks.schedule(self)
             return
         if messages is not self._queue:
             self._queue = messages
@@ -305,7 +305,7 @@ class Subscription:
     def _release_workers(self) -> None:
         handling = self._handling
         if handling is not None and not handling.turns:
-            self._pump.callbacks.release(handling)
+            self._hub.callbacks.release(handling)
 
     def handle_messages(self, limit: int) -> bool:
         """By a worker: give up to so many messages to the callback, one after the other. Whether there may be more."""
@@ -330,7 +330,7 @@ class Subscription:
                         raise unawaited
                 except BaseException as error:
                     what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
-                    self._pump.dispatcher.log_failure(what, error)
+                    self._hub.dispatcher.log_failure(what, error)
         except IndexError:
             return False
         finally:
@@ -375,13 +375,13 @@ class Subscription:
     @property
     def pending(self) -> tuple[int, int]:
         """Messages received and not yet read, and their bytes (headers and payload)."""
-        with self._pump.lock:
+        with self._hub.lock:
             return self._state.pending_msgs, self._state.pending_bytes
 
     @property
     def delivered(self) -> int:
         """Messages given to the user."""
-        with self._pump.lock:
+        with self._hub.lock:
             return self._state.delivered
 
     @property

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .._subscription import Subscription
     from .handling import Handling
-    from .pump import Pump
+    from .hub import Hub
 
 __all__ = ["Callbacks"]
 
@@ -36,8 +36,8 @@ TURN: Final = 64
 class Callbacks:
     """The pool of one client."""
 
-    def __init__(self, pump: Pump, name: str) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
         self._name = name
         self._ready: deque[Subscription] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
@@ -73,7 +73,7 @@ class Callbacks:
     def start_threads(self) -> None:
         """Not under the lock: starting a thread waits for it."""
         while True:
-            with self._pump.lock:
+            with self._hub.lock:
                 if not self.wanted:
                     return
                 self.wanted -= 1
@@ -84,7 +84,7 @@ class Callbacks:
             try:
                 thread.start()
             except RuntimeError:  # the system gives no more threads: those that run have to do
-                with self._pump.lock:
+                with self._hub.lock:
                     self._workers -= 1
                     self.threads.remove(thread)
 
@@ -106,12 +106,12 @@ class Callbacks:
         try:
             self._work()
         except BaseException as defect:
-            self._pump.fail(defect)
+            self._hub.fail(defect)
 
     def _work(self) -> None:
-        pump = self._pump
+        hub = self._hub
         while True:
-            with pump.lock:
+            with hub.lock:
                 sub = self._ready.popleft() if self._ready else None
                 if sub is None:
                     if self._stopping:
@@ -122,7 +122,7 @@ class Callbacks:
                 continue
             while sub.handle_messages(TURN) and not self._ready:
                 pass  # nobody else waits for a turn
-            with pump.lock:
+            with hub.lock:
                 if sub.has_more():
                     self._ready.append(sub)
-            pump.leave()
+            hub.leave()

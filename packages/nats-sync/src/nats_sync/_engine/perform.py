@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from nats_proto import Call, Effect, Perform, ReadFile
 
 if TYPE_CHECKING:
-    from .pump import Pump
+    from .hub import Hub
 
 __all__ = ["Performer"]
 
@@ -30,8 +30,8 @@ MAX_THREADS: Final = 4
 class Performer:
     """Belongs to one client. ``perform`` is called by the reader, ``stop`` at the end."""
 
-    def __init__(self, pump: Pump, name: str) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._hub = hub
         self._name = f"{name}-credentials"
         self._changed = threading.Condition()
         self._wanted: Perform | None = None
@@ -59,9 +59,9 @@ class Performer:
                 self.threads.append(thread)
                 self._idle += 1
                 return
-        pump = self._pump
-        pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
-        pump.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
+        hub = self._hub
+        hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
+        hub.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -80,7 +80,7 @@ class Performer:
                 with self._changed:
                     self._idle += 1
         except BaseException as defect:
-            self._pump.fail(defect)
+            self._hub.fail(defect)
 
     def _next(self) -> Perform | None:
         with self._changed:
@@ -91,14 +91,14 @@ class Performer:
             return None if self._stopped else command
 
     def _answer(self, command: Perform) -> None:
-        pump = self._pump
+        hub = self._hub
         try:
             result = perform(command.effect, self._warned)
         except BaseException as error:
             failure = error.with_traceback(None)  # its frames may hold a secret
-            pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
+            hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
         else:
-            pump.call(lambda: pump.session.performed(command, result, now=monotonic()))
+            hub.call(lambda: hub.session.performed(command, result, now=monotonic()))
 
 
 def perform(effect: Effect, warned: set[str]) -> object:

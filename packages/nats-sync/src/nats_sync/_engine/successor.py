@@ -2,7 +2,7 @@
 
 It lives for one attempt: it dials, moves the bytes of `Session.successor` both ways, and ends when the session gives
 the attempt up, or when the connection is to become the client's: then the reader gets its transport. The session is
-touched under the pump's lock, as by every other thread, and only while the pump says that this attempt counts.
+touched under the hub's lock, as by every other thread, and only while the hub says that this attempt counts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from nats_proto import OpenSuccessor
 
 from .dial import Dialler, Interrupted
+from .hub import Hub
 from .polling import READABLE, WRITABLE, close_poll, new_poll
-from .pump import Pump
 from .transport import Chunk, Transport, chunked, cut
 from .wakeup import Wakeup
 
@@ -31,8 +31,8 @@ __all__ = ["Successor"]
 class Successor:
     """One attempt. Made, started, told to adopt and given up by the reader's thread."""
 
-    def __init__(self, pump: Pump, command: OpenSuccessor, name: str) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, command: OpenSuccessor, name: str) -> None:
+        self._hub = hub
         self._command = command
         self._wakeup = Wakeup()
         self._dialler = Dialler(self._wakeup, lambda: self._given_up, f"{name}-resolver")
@@ -80,37 +80,37 @@ class Successor:
     # --- its thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pump = self._pump
+        hub = self._hub
         try:
             if self._connect():
                 self._move_bytes()
         except BaseException as defect:
-            pump.fail(defect)
+            hub.fail(defect)
         finally:
             self._dialler.close()
             transport, self._transport = self._transport, None
             if transport is not None:
-                with pump.lock:
-                    handed_over = self._adopted and pump.successor is self
+                with hub.lock:
+                    handed_over = self._adopted and hub.successor is self
                     if handed_over:
                         self.transport = transport
                 if handed_over:
-                    pump.wakeup.set()
+                    hub.wakeup.set()
                 else:
                     transport.abandon()
             self._wakeup.close()
 
     def _tell(self, mutation: Callable[[nats_proto.Successor[Message]], object]) -> bool:
         """One mutation of the session's successor, if that is still what this thread makes: whether it is."""
-        pump = self._pump
-        with pump.lock:
-            successor = pump.session.successor if pump.successor is self else None
+        hub = self._hub
+        with hub.lock:
+            successor = hub.session.successor if hub.successor is self else None
             if successor is not None:
                 mutation(successor)
-                pump.drain()
-                pump.give_to_writer()
-            mine = pump.successor is self
-        pump.leave()
+                hub.settle()
+                hub.give_to_writer()
+            mine = hub.successor is self
+        hub.leave()
         return mine
 
     def _connect(self) -> bool:
@@ -168,7 +168,7 @@ class Successor:
     def _read(self, transport: Transport) -> bool:
         """One chunk of what has arrived: whether there may be more."""
         try:
-            data = transport.receive(self._pump.session.receive_size)
+            data = transport.receive(self._hub.session.receive_size)
         except BlockingIOError:
             return True
         except OSError as error:

@@ -17,9 +17,9 @@ from .callbacks import Callbacks
 from .delays import Delays
 from .dispatch import Dispatcher
 from .exit import write_at_exit
+from .hub import NOBODY, Hub, ended_session
+from .manager import Manager
 from .perform import Performer
-from .pump import NOBODY, Pump, ended_session
-from .reader import Reader
 from .writer import Writer
 
 __all__ = ["Threads"]
@@ -37,25 +37,25 @@ class Threads:
     it has published.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
+    def __init__(self, hub: Hub, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
         name = f"nats-{options.name}" if options.name else "nats"
-        self._pump = pump
+        self._hub = hub
         self._options = options
-        pump.options = options
-        pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
-        pump.callbacks = Callbacks(pump, name)
-        self._performer = Performer(pump, name)
-        self._reader = Reader(pump, writer, self._performer, name, delays)
+        hub.options = options
+        hub.dispatcher = Dispatcher(hub, options.on_event, inbox_prefix=options.inbox_prefix)
+        hub.callbacks = Callbacks(hub, name)
+        self._performer = Performer(hub, name)
+        self._manager = Manager(hub, writer, self._performer, name, delays)
         self._core = [
-            threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
+            threading.Thread(target=self._manager.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
         ]
         self._dispatchers = [
-            threading.Thread(target=self._guard, args=(pump.dispatcher.run,), name=f"{name}-events", daemon=True)
+            threading.Thread(target=self._guard, args=(hub.dispatcher.run,), name=f"{name}-events", daemon=True)
         ]
         """They call handlers of the log, and ``on_event``."""
         if options.on_event is not None:
-            target = (pump.dispatcher.run_on_event,)
+            target = (hub.dispatcher.run_on_event,)
             thread = threading.Thread(target=self._guard, args=target, name=f"{name}-on-event", daemon=True)
             self._dispatchers.append(thread)
         self._hanging: set[threading.Thread] = set()
@@ -63,30 +63,30 @@ class Threads:
         self._reader_asks = delays is not None
         """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
-        write_at_exit(pump)
+        write_at_exit(hub)
 
     def start(self) -> None:
         """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
-        pump = self._pump
+        hub = self._hub
         try:
             for thread in (*self._dispatchers, self._core[1], self._core[0]):
                 thread.start()
         except RuntimeError:
-            pump.call(lambda: pump.session.close(now=monotonic()))
-            pump.writer_wakes.put(False)
-            pump.reading.close()
-            pump.wakeup.close()
+            hub.call(lambda: hub.session.close(now=monotonic()))
+            hub.writer_wakes.put(False)
+            hub.turns.close()
+            hub.wakeup.close()
             raise
 
     def _guard(self, run: Callable[[], None]) -> None:
         """A dispatcher's thread."""
-        pump = self._pump
+        hub = self._hub
         try:
             run()
         except BaseException as defect:
-            pump.fail(defect)
+            hub.fail(defect)
             with contextlib.suppress(BaseException):  # nobody is left to log it
-                pump.dispatcher.tell_end(pump.closed)
+                hub.dispatcher.tell_end(hub.closed)
 
     def runs_user_code(self, thread: threading.Thread) -> bool:
         """Whether it is one of those that call the user's functions."""
@@ -94,7 +94,7 @@ class Threads:
 
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
-        threads = [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
+        threads = [*self._dispatchers, *self._performer.threads, *self._hub.callbacks.threads]
         return [*self._core, *threads] if self._reader_asks else threads
 
     def join(self, until: float | None = None) -> None:
@@ -121,33 +121,33 @@ class Threads:
 
     def forget_parent(self) -> None:
         """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
-        pump = self._pump
-        pump.lock = threading.RLock()
-        pump.send_lock = threading.Lock()
+        hub = self._hub
+        hub.lock = threading.RLock()
+        hub.send_lock = threading.Lock()
         self._core = []
-        pump.callbacks.forget_parent()
+        hub.callbacks.forget_parent()
         self._performer.forget_parent()
-        self._reader.close_copies()
-        pump.reading.close()
-        pump.wakeup.close_copies()
-        pump.transport = None
-        pump.successor = None
-        pump.write_owner = NOBODY
-        pump.writer_called = False
+        self._manager.close_copies()
+        hub.turns.close()
+        hub.wakeup.close_copies()
+        hub.transport = None
+        hub.successor = None
+        hub.write_owner = NOBODY
+        hub.writer_called = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
         # There may be a call that this very thread is in the midst of: a signal handler has forked.
-        for request in pump.requests.values():
+        for request in hub.requests.values():
             request.complete(error=error)
-        for flush in pump.flushes.values():
+        for flush in hub.flushes.values():
             flush.complete(error=error)
-        for sub in pump.held_subscriptions():
+        for sub in hub.held_subscriptions():
             sub.end_with(error)
-        pump.subscriptions = {}
-        pump.handled = {}
-        pump.abandoned.clear()
-        pump.closed = Closed(error=None)
-        pump.session = ended_session(self._options, None)
-        pump.publish_quickly = pump.session.publish_quickly
+        hub.subscriptions = {}
+        hub.handled = {}
+        hub.abandoned.clear()
+        hub.closed = Closed(error=None)
+        hub.session = ended_session(self._options, None)
+        hub.publish_quickly = hub.session.publish_quickly
 
 
 _alive: weakref.WeakSet[Threads] = weakref.WeakSet()

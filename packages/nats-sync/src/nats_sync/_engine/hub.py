@@ -7,7 +7,7 @@ into the core and for bookkeeping, never around a socket call, a log call or use
 under the lock and done after it.
 
     a caller's thread ─┐                          ┌─▶ waiters, subscriptions, dispatcher (completed under the lock)
-    the reader         ├─▶ lock ─▶ session ─drain─┼─▶ commands and deadline, for the reader
+    the reader         ├─▶ lock ─▶ session settle─┼─▶ commands and deadline, for the reader
     the writer         ┘                          └─▶ data, for whoever owns the writing side
 
 **The writing side** has one owner at a time. Publishing only appends and, when nobody owns the writing side, gives it
@@ -51,8 +51,8 @@ from nats_proto import (
 from nats_proto.errors import ConnectionClosedError, DefectError
 
 from .._message import Message
-from .reading import ReadingSide
 from .transport import Transport
+from .turns import Turns
 from .waiter import Waiter, complete_all
 from .wakeup import Wakeup
 
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from .dispatch import Dispatcher
     from .successor import Successor
 
-__all__ = ["NOBODY", "WRITER", "Defect", "Pump", "ended_session"]
+__all__ = ["NOBODY", "WRITER", "Defect", "Hub", "ended_session"]
 
 NOBODY: Final = 0
 WRITER: Final = -1
@@ -85,7 +85,7 @@ class Defect:
         self.raised = raised
 
 
-class Pump:
+class Hub:
     """The session, its lock, and who waits for what."""
 
     def __init__(self, session: Session[Message]) -> None:
@@ -97,7 +97,7 @@ class Pump:
         """Held over a send and its report; taken before ``lock``, never within it."""
         self.wakeup = Wakeup()
         """Ends the reader's wait."""
-        self.reading = ReadingSide(self)
+        self.turns = Turns(self)
         self.reader_ident = 0
         self.commands: deque[Command | Defect] = deque()
         self.deadline: float | None = None
@@ -134,12 +134,12 @@ class Pump:
         self.wake_reader = False
         """By the next who calls `leave`."""
 
-    # --- one mutation, then drain ------------------------------------------------------------------------------------
+    # --- one mutation, then settle ------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def settle(self) -> None:
         """After every mutation, under the lock. `leave` follows when it is released.
 
-        Publishing, requesting and flushing make nothing but data; for them the drain after the report of what was
+        Publishing, requesting and flushing make nothing but data; for them the settling after the report of what was
         written is soon enough. Callers are woken last: they need the interpreter, which this thread still has.
         """
         try:
@@ -169,7 +169,7 @@ class Pump:
             raise
 
     def leave(self) -> None:
-        """After the lock was released: what `drain` found to be done without it."""
+        """After the lock was released: what `settle` found to be done without it."""
         if self.wake_reader:
             self.wake_reader = False
             if get_ident() != self.reader_ident:
@@ -182,7 +182,7 @@ class Pump:
         try:
             with self.lock:
                 mutation()
-                self.drain()
+                self.settle()
                 self.give_to_writer()
         finally:
             self.leave()
