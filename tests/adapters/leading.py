@@ -79,13 +79,13 @@ ECHO = loop(answers(b"@"))
 
 
 def leads(client: Client) -> bool:
-    return client._hub.turns._lead is not None
+    return client._turns._lead is not None
 
 
 def nothing_to_read(client: Client) -> bool:
     """The reader has taken all that has arrived, and given it to the session."""
-    watched = client._hub.turns._watched
-    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._hub.turns._reads
+    watched = client._turns._watched
+    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._turns._reads
 
 
 def in_background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:

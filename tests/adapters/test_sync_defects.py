@@ -12,6 +12,7 @@ import pytest
 from nats_proto import Closed, Credentials, LifecycleEvent, ServersDiscovered, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError, NATSTimeoutError
 from nats_sync import Client, Message
+from nats_sync._engine.assembly import assemble
 from nats_sync._engine.dial import Dialler
 from nats_sync._engine.hub import Hub
 from nats_sync._engine.manager import Manager
@@ -209,7 +210,7 @@ def test_a_defect_whose_text_cannot_be_made(
     client = connect(server, name="defect")
     sub = client.subscribe("a")
     with planted(monkeypatch, (Manager, "_step"), defect=Mute()):
-        client._hub.wakeup.set()
+        client._hub.agenda.wakeup.set()
         with pytest.raises(ConnectionClosedError) as told:
             sub.next(timeout=PATIENCE)
         assert isinstance(told.value.__cause__, DefectError)
@@ -240,7 +241,7 @@ def test_what_was_received_can_still_be_read(
     client.publish_many("a", [b"1", b"2"])
     client.flush()
     with planted(monkeypatch, (Manager, "_step"), defect=defect):
-        client._hub.wakeup.set()
+        client._hub.agenda.wakeup.set()
         eventually(lambda: client._hub.closed)
     assert [next(sub).data, next(sub).data] == [b"1", b"2"]
     with pytest.raises(ConnectionClosedError) as told:
@@ -375,7 +376,7 @@ def test_a_log_handler_may_close_the_client_that_has_failed(
     log_handler(close)
     sub = client.subscribe("a")
     with planted(monkeypatch, (Manager, "_step"), defect=ZeroDivisionError("planted")):
-        client._hub.wakeup.set()
+        client._hub.agenda.wakeup.set()
         with pytest.raises(ConnectionClosedError) as told:
             next(sub)
     assert isinstance(told.value.__cause__, DefectError)
@@ -396,4 +397,5 @@ def test_close_ends_a_client_whose_session_cannot_be_closed(
 
 def test_the_threads_are_all_looked_at() -> None:
     """Whoever adds a thread adds a test of what a defect in it does."""
-    assert set(Threads.__init__.__code__.co_names) >= {"_guard", "run", "run_on_event", "Callbacks", "Performer"}
+    names = {*Threads.__init__.__code__.co_names, *assemble.__code__.co_names}
+    assert names >= {"_guarded", "run", "run_on_event", "Hub", "Performer"}

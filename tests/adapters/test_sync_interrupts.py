@@ -20,7 +20,7 @@ import nats_sync
 from nats_proto import Session, SessionStatus
 from nats_proto.errors import ConnectionDrainingError
 from nats_sync import Client
-from nats_sync._engine import hub as _hub
+from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
 from tests.faults.peer import Peer, freeze, handshake, hold, swallow
@@ -82,9 +82,7 @@ def test_interrupted_request(quiet: Client) -> None:
 def test_interrupted_request_many(quiet: Client) -> None:
     hub = quiet._hub
     answers = quiet.request_many("a", max_wait=60)
-    interrupted(
-        lambda: hub.subscriptions and next(iter(hub.subscriptions.values()))()._waiters, lambda: next(answers)
-    )
+    interrupted(lambda: hub.subscriptions and next(iter(hub.subscriptions.values()))()._waiters, lambda: next(answers))
     answers.close()
     assert hub.subscriptions == {}
 
@@ -178,7 +176,7 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
                         call()
         assert client.request("echo", b"still here", timeout=PATIENCE).data == b"still here"
         client.flush()
-        eventually(lambda: client._hub.write_owner == _hub.NOBODY)
+        eventually(lambda: client._hub.writing.owner == NOBODY)
         # One in the midst of a write costs the connection, and nothing else does.
         assert client.stats.reconnects == 0 or "interrupted" in str(client.last_error)
         assert (client._hub.requests, client._hub.flushes, client._hub.session.pending_requests) == ({}, {}, 0)
@@ -201,7 +199,7 @@ def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
                             published.append(number)
             eventually(lambda: client.status is SessionStatus.CONNECTED)
             client.flush()
-            eventually(lambda: client._hub.write_owner == _hub.NOBODY)
+            eventually(lambda: client._hub.writing.owner == NOBODY)
         for connection in peer.connections:
             assert connection.ended.wait(PATIENCE)
             received += connection.received

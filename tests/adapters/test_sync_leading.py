@@ -44,9 +44,8 @@ def test_a_lone_request_wakes_nobody(server: LocalServer, monkeypatch: pytest.Mo
         other.flush()
         for n in range(20):
             client.request("echo", b"%d" % n, timeout=PATIENCE)
-        hub = client._hub
         monkeypatch.setattr(
-            Turns, "begin", lambda self: (woken.append(1) if self is hub.turns else None, begin(self))[1]
+            Turns, "begin", lambda self: (woken.append(1) if self is client._turns else None, begin(self))[1]
         )
         for n in range(200):
             assert client.request("echo", b"%d" % n, timeout=PATIENCE).data == b"%d" % n
@@ -167,7 +166,7 @@ def test_leading_is_left_alone_where_it_goes_wrong(monkeypatch: pytest.MonkeyPat
         connection.send((b"MSG n 2 1\r\n1\r\n" if busy.is_set() else b"") + b"MSG %b 1 2\r\nOK\r\n" % reply)
 
     with Peer([handshake(), loop(step)]) as peer, connect(peer.url, ping_interval=0) as client:
-        turns = client._hub.turns
+        turns = client._turns
         took: list[bool] = []
         lead = turns.lead
 
@@ -294,7 +293,7 @@ def test_a_leader_that_does_not_come_back_is_replaced(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for n in range(3):
-            eventually(lambda: not client._hub.turns._reads and not client._hub.turns._look)
+            eventually(lambda: not client._turns._reads and not client._turns._look)
             with at(monkeypatch, point, when, interrupt) as called, pytest.raises(KeyboardInterrupt):
                 client.request("q", timeout=PATIENCE)
             assert called == [1]
@@ -309,7 +308,7 @@ def test_a_leader_that_has_been_replaced_and_still_sleeps(always: None) -> None:
     def step(connection: Connection) -> None:
         reply = replies(connection).encode()
         eventually(lambda: leads(client))
-        eventually(lambda: not leads(client) and not client._hub.turns._patrols)
+        eventually(lambda: not leads(client) and not client._turns._patrols)
         connection.send(b"MSG n 2 1\r\n1\r\n")
         assert sub.next(timeout=PATIENCE).data == b"1"
         connection.send(b"MSG %b 1 2\r\nOK\r\n" % reply)
@@ -335,7 +334,7 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
         first = replies(connection).encode()
         connection.send(b"MSG n 2 1\r\n1\r\n")
         second = replies(connection).encode()
-        eventually(lambda: not client._hub.turns.lead())
+        eventually(lambda: not client._turns.lead())
         go.set()
         connection.send(b"MSG %b 1 1\r\n2\r\nMSG %b 1 1\r\n1\r\n" % (second, first))
 
@@ -344,7 +343,7 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
         sub = client.subscribe("n")
         monkeypatch.setattr(Turns, "begin", held_up)
         first, first_outcome = in_background(lambda: client.request("q", timeout=PATIENCE).data)
-        eventually(lambda: client._hub.turns._look)
+        eventually(lambda: client._turns._look)
         assert client.request("q", timeout=PATIENCE).data == b"2"
         first.join()
         assert first_outcome == [b"1"]
@@ -361,7 +360,7 @@ def test_the_reader_that_stood_aside_is_told_at_the_end(always: None, monkeypatc
         connection.send(b"MSG n 2 1\r\n1\r\n")
 
     with Peer([handshake(), answers(b"@"), step]) as peer, connect(peer.url, ping_interval=0) as client:
-        turns = client._hub.turns
+        turns = client._turns
         client.request("q", timeout=PATIENCE)
         sub = client.subscribe("n")
         with at(monkeypatch, "receive", "before", lambda: eventually(lambda: turns._stands_aside)) as called:

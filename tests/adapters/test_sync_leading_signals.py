@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from nats_proto.errors import ConnectionClosedError, InvalidSubjectError
-from nats_sync._engine import hub as _hub
 from nats_sync._engine import turns as _turns
+from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import (
     ECHO,
@@ -147,7 +147,7 @@ def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
         }
         for when in ("before", "after"):
             for n in range(3):
-                eventually(lambda: not client._hub.turns._reads)  # else nobody could lead
+                eventually(lambda: not client._turns._reads)  # else nobody could lead
                 with at(monkeypatch, point, when, lambda: got.append(uses[use]())) as called:
                     assert client.request("echo", b"outer %d" % n, timeout=PATIENCE).data == b"outer %d" % n
                 assert called == [1]
@@ -171,7 +171,7 @@ def test_a_signal_handler_whose_request_is_refused_in_the_midst_of_a_lead(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for _ in range(3):
-            eventually(lambda: not client._hub.turns._reads and not client._hub.turns._look)
+            eventually(lambda: not client._turns._reads and not client._turns._look)
             with at(monkeypatch, point, when, misuse) as called:
                 assert client.request("q", timeout=PATIENCE).data == b"OK"
             assert called == [1]
@@ -190,7 +190,7 @@ def test_a_real_signal_while_a_caller_leads(tireless: None, monkeypatch: pytest.
         connection.send(b"MSG %b 1 4\r\nlate\r\n" % reply.encode())
 
     def send_signal() -> None:
-        eventually(lambda: asked.is_set() and leads(client) and client._hub.write_owner == _hub.NOBODY)
+        eventually(lambda: asked.is_set() and leads(client) and client._hub.writing.owner == NOBODY)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def handle(*_: object) -> None:

@@ -54,9 +54,9 @@ def test_a_forked_child_has_nothing_of_the_next_connection_either() -> None:
             following.wait_for_connection()
             made = client._hub.successor
             assert made is not None
-            eventually(lambda: made._transport)
-            assert made._transport is not None
-            of_parent = [made._transport.fileno(), made._wakeup.fileno()]
+            eventually(lambda: made.unfinished)
+            assert made.unfinished is not None
+            of_parent = [made.unfinished.fileno(), made.wakeup.fileno()]
 
             def check() -> None:
                 assert client._hub.successor is None
@@ -109,8 +109,8 @@ def test_a_forked_child_has_a_closed_client(server: LocalServer) -> None:
 
         transport = client._hub.transport
         assert transport is not None
-        of_parent = [transport.fileno(), client._hub.wakeup.fileno()]
-        of_parent += [epoll.fileno() for epoll in (client._hub.turns._epoll, client._hub.turns._leaders) if epoll]
+        of_parent = [transport.fileno(), client._hub.agenda.wakeup.fileno()]
+        of_parent += [epoll.fileno() for epoll in (client._turns._epoll, client._turns._leaders) if epoll]
         for _ in range(20):
             assert in_child(check) == ""
         stop.set()

@@ -164,13 +164,13 @@ def test_a_busy_callback_does_not_starve_the_rest(server: LocalServer, monkeypat
     with connect(server) as client:
         client.subscribe("busy", callback=busy)
         client.subscribe("other", callback=lambda _: order.append("other"))
-        for _ in range(_callbacks.TURN * 3):
+        for _ in range(_callbacks.MAX_BATCH * 3):
             client.publish("busy")
         client.publish("other")
         client.flush()
         first.set()
-        eventually(lambda: len(order) == _callbacks.TURN * 3 + 1)
-        assert order.index("other") == _callbacks.TURN
+        eventually(lambda: len(order) == _callbacks.MAX_BATCH * 3 + 1)
+        assert order.index("other") == _callbacks.MAX_BATCH
 
 
 def test_what_a_callback_raises_is_logged_once(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Self
-from weakref import ref
 
 from nats_proto import (
     ConnectOptions,
@@ -23,19 +22,18 @@ from nats_proto import (
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._engine.handling import Handler, Handling
-from ._engine.hub import Hub
-from ._engine.turns import Lead
+from ._engine.handling import Handling
 from ._engine.waiter import Waiter
 from ._message import Message
 from ._request_many import Answers
-from ._subscription import Subscription
+from ._subscription import Handler, Subscription
 
 if TYPE_CHECKING:
+    import nats_proto
     from nats_proto import Session
 
-    from ._engine.threads import Threads
-    from ._engine.writer import Writer
+    from ._engine.assembly import Engine
+    from ._engine.turns import Lead
 
 __all__ = ["Client"]
 
@@ -52,10 +50,12 @@ class Client:
     says how much was not. In a forked child it is closed.
     """
 
-    def __init__(self, hub: Hub, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
-        self._hub = hub
-        self._writer = writer
-        self._threads = threads
+    def __init__(self, engine: Engine, options: ConnectOptions) -> None:
+        self._hub = engine.hub
+        self._writing = engine.hub.writing
+        self._writer = engine.writer
+        self._turns = engine.turns
+        self._threads = engine.threads
         self._options = options
 
     def __repr__(self) -> str:
@@ -82,11 +82,12 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        hub = self._hub
-        if hub.publish_quickly(subject, data, reply, headers):
-            if not hub.writer_called:
+        writing = self._writing
+        if writing.publish_quickly(subject, data, reply, headers):
+            if not writing.called:
+                hub = self._hub
                 with hub.lock:
-                    hub.give_to_writer()
+                    hub.see_to_writing()
             return
         self._publish_strictly(subject, data, reply, headers)
 
@@ -103,7 +104,7 @@ class Client:
 
     def _publish_strictly(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
         # Apart from `publish`: what a function of its own refers to is set up at each call, needed or not.
-        def publish(session: Session[Message]) -> None:
+        def publish(session: Session[nats_proto.Message]) -> None:
             session.publish(subject, data, reply=reply, headers=headers)
 
         self._writer.do(publish, at_once=False)
@@ -136,25 +137,26 @@ class Client:
         """
         seconds = check_timeout("timeout", timeout)
         hub = self._hub
+        turns = self._turns
         deadline = monotonic() + seconds
-        waiter: Waiter[Message] = Waiter()
+        waiter: Waiter[nats_proto.Message] = Waiter()
         token: int | None = None
         lead: Lead | None = None
 
-        def ask(session: Session[Message]) -> None:
+        def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token, lead
             token = session.request(subject, data, headers=headers)
             hub.requests[token] = waiter
-            lead = hub.turns.lead()
+            lead = turns.lead()
 
-        hub.turns.prepare()
+        turns.prepare()
         try:
             if not self._writer.do(ask, deadline):
                 raise self.unsent(f"request to {subject!r}", seconds)
-            if lead is None or token is None or not hub.turns.take_reply(lead, token, deadline - monotonic()):
+            if lead is None or token is None or not turns.take_reply(lead, token, deadline - monotonic()):
                 waiter.wait(deadline - monotonic())
         except BaseException:
-            hub.turns.give_back()
+            turns.give_back()
             raise
         finally:
             if token is not None and not waiter.done:
@@ -164,7 +166,7 @@ class Client:
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         message = waiter.result
-        if message is None:
+        if not isinstance(message, Message):  # the session makes no others: there was none
             raise self._timed_out(f"request to {subject!r}", seconds)
         message.client = self
         return message
@@ -204,7 +206,7 @@ class Client:
         waiter: Waiter[None] = Waiter()
         token: int | None = None
 
-        def ask(session: Session[Message]) -> None:
+        def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token
             token = session.flush()
             hub.flushes[token] = waiter
@@ -254,7 +256,7 @@ class Client:
         `ConnectionDrainingError`, `ConnectionClosedError`.
         """
         check_concurrency(concurrency, has_callback=callback is not None)
-        handling: Handling | None = None
+        handling: Handling[Message] | None = None
         if callback is not None:
             wrong = unusable_callback(callback, awaits=False)
             if wrong is not None:
@@ -270,12 +272,11 @@ class Client:
                 max_pending_bytes=max_pending_bytes,
             )
             sub = Subscription(self, hub, state, handling)
-            hub.subscriptions[state.sid] = ref(sub)
+            hub.add_subscription(state.sid, sub, hold=handling is not None)
             if handling is not None:
-                hub.handled[state.sid] = sub
                 hub.callbacks.reserve(handling)
             hub.settle()
-            hub.give_to_writer()
+            hub.see_to_writing()
         hub.leave()
         return sub
 

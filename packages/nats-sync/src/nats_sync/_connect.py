@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
 from ._client import Client
-from ._engine.hub import Hub
-from ._engine.waiter import Waiter
 from ._message import Message
 
 if TYPE_CHECKING:
+    import nats_proto
     from nats_proto import Session
 
     from ._engine.delays import Delays
@@ -39,42 +37,31 @@ def connect(
     what each server said, when none could be used. Nothing is left then.
     """
     # A program that only imports the package, to print its help, does not pay for what keeps a connection.
-    from ._engine.threads import Threads
-    from ._engine.writer import Writer
+    from ._engine.assembly import assemble
 
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
         raise prepared
     session, checked, delays = prepared
-    hub = Hub(session)
-    writer = Writer(hub)
-    threads = Threads(hub, writer, checked, delays)
-    client = Client(hub, writer, threads, checked)
-    threads.start()
+    engine = assemble(session, checked, delays)
+    hub = engine.hub
+    client = Client(engine, checked)
+    engine.start()
     try:
-        started: Waiter[None] = Waiter()
-
-        def start() -> None:
-            if hub.closed is None:  # else a thread has failed already
-                hub.started = started
-                session.connect(now=monotonic())
-
-        hub.call(start)
-        if hub.closed is None:
-            started.wait(None)
+        hub.connect()
     except BaseException:
         client.close()
         raise
     if hub.closed is not None:
-        threads.join()
+        engine.threads.join()
         raise hub.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 
 def _prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
-) -> tuple[Session[Message], ConnectOptions, Delays | None] | Exception:
+) -> tuple[Session[nats_proto.Message], ConnectOptions, Delays | None] | Exception:
     """The session, its options, what calls ``reconnect_delay``; or what is wrong, without the frames that hold it."""
     import random
 
@@ -92,7 +79,10 @@ def _prepare(
             from dataclasses import replace
 
             checked = replace(checked, reconnect_delay=delays)
-        session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        # For what runs the client a message is a message, whatever it can do for its user.
+        session: Session[nats_proto.Message] = Session(
+            checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True
+        )
         return session, checked, delays
     except Exception as error:
         return error.with_traceback(None)

@@ -9,7 +9,8 @@ A ``for`` over `taken_from` takes it, so that an interrupt finds each message ei
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from sys import maxsize
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Self
@@ -25,10 +26,15 @@ from ._message import Message
 if TYPE_CHECKING:
     from contextvars import Context
 
+    import nats_proto
+
     from ._client import Client
     from ._engine.hub import Hub
 
-__all__ = ["Subscription"]
+__all__ = ["Handler", "Subscription"]
+
+Handler = Callable[[Message], object]
+"""A callback of a subscription."""
 
 
 class Subscription:
@@ -56,7 +62,11 @@ class Subscription:
     )
 
     def __init__(
-        self, client: Client, hub: Hub, state: SubscriptionState[Message], handling: Handling | None = None
+        self,
+        client: Client,
+        hub: Hub,
+        state: SubscriptionState[nats_proto.Message],
+        handling: Handling[Message] | None = None,
     ) -> None:
         self._client = client
         self._hub = hub
@@ -68,7 +78,7 @@ class Subscription:
             from contextvars import copy_context  # not needed by those who iterate
 
             self._context = copy_context()
-        self._queue: deque[Message] = _NO_QUEUE
+        self._queue: deque[nats_proto.Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
         self._queued = _NONE_QUEUED
         self._waiters: list[Waiter[None]] = []
@@ -140,7 +150,7 @@ class Subscription:
         messages = [first]
         client = self._client
         try:
-            for message in taken_from(self._queue, max_msgs - 1):
+            for message in _taken_from(self._queue, max_msgs - 1):
                 message.client = client
                 messages.append(message)
         except IndexError:
@@ -211,15 +221,14 @@ class Subscription:
         with hub.lock:
             hub.session.unsubscribe(self._state, max_msgs=max_msgs)
             hub.settle()
-            hub.give_to_writer()
+            hub.see_to_writing()
             self._progress()
         hub.leave()
 
     def abandon(self) -> None:
         """`unsubscribe` soon, by the reader's thread: for finalizers, which may run in the midst of anything."""
         if self._hub.closed is None:
-            self._hub.abandoned.append(self._state)
-            self._hub.wakeup.set()
+            self._hub.agenda.abandon(self._state)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
@@ -236,7 +245,7 @@ class Subscription:
         with hub.lock:
             hub.session.drain_subscription(self._state, now=monotonic())
             hub.settle()
-            hub.give_to_writer()
+            hub.see_to_writing()
             self._drainers.append(waiter)
             self._tell_drainers()
         hub.leave()
@@ -271,7 +280,7 @@ class Subscription:
             hub = self._hub
             hub.session.subscription_progress(now=monotonic())
             hub.settle()
-            hub.give_to_writer()
+            hub.see_to_writing()
 
     def _tell_drainers(self) -> None:
         if self._state.finished:
@@ -284,14 +293,14 @@ class Subscription:
         messages = self._state.messages
         handling = self._handling
         if handling is not None:
-            for _ in range(min(len(messages), handling.concurrency - handling.turns)):
-                handling.turns += 1
+            for _ in range(min(len(messages), handling.concurrency - handling.workers)):
+                handling.workers += 1
                 self._state.handler_started()
                 self._hub.callbacks.schedule(self)
             return
         if messages is not self._queue:
             self._queue = messages
-            self._queued = taken_from(messages)
+            self._queued = _taken_from(messages)
         for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
             self._waiters.pop(0).complete()
 
@@ -304,7 +313,7 @@ class Subscription:
 
     def _release_workers(self) -> None:
         handling = self._handling
-        if handling is not None and not handling.turns:
+        if handling is not None and not handling.workers:
             self._hub.callbacks.release(handling)
 
     def handle_messages(self, limit: int) -> bool:
@@ -316,12 +325,12 @@ class Subscription:
             context = context.copy()  # one can be entered by one thread only
         return context.run(self._handle_messages, handling, limit)
 
-    def _handle_messages(self, handling: Handling, limit: int) -> bool:
+    def _handle_messages(self, handling: Handling[Message], limit: int) -> bool:
         handler = handling.handler
         client = self._client
         handling.threads.add(get_ident())
         try:
-            for message in taken_from(self._state.messages, limit):
+            for message in _taken_from(self._state.messages, limit):
                 message.client = client
                 try:
                     result = handler(message)
@@ -342,7 +351,7 @@ class Subscription:
         if self._state.messages:
             return True
         assert self._handling is not None  # it has a worker
-        self._handling.turns -= 1
+        self._handling.workers -= 1
         self._state.handler_finished()
         self._progress()
         if self._state.closed:
@@ -390,9 +399,14 @@ class Subscription:
         return self._state.dropped + self._state.discarded
 
 
-_NO_QUEUE: Final[deque[Message]] = deque(maxlen=0)
+_NO_QUEUE: Final[deque[nats_proto.Message]] = deque(maxlen=0)
 _NONE_QUEUED: Final[Iterator[Message]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""
+
+
+def _taken_from(queue: deque[nats_proto.Message], limit: int = maxsize) -> Iterator[Message]:
+    """`taken_from`, and what it takes is our own kind of message."""
+    return taken_from(queue, limit)  # type: ignore[arg-type]  # the session was told to make no other
 
 
 def _raise(error: NATSError) -> NoReturn:

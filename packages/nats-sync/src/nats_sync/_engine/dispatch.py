@@ -16,14 +16,11 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine
 
 from .handling import close_coroutine
-
-if TYPE_CHECKING:
-    from .hub import Hub
 
 __all__ = ["Dispatcher"]
 
@@ -36,10 +33,12 @@ MAX_EVENTS: Final = 1024
 class Dispatcher:
     """The serial dispatcher of one client's events, and its log."""
 
-    def __init__(self, hub: Hub, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str) -> None:
+    def __init__(
+        self, lock: threading.RLock, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str
+    ) -> None:
         self._on_event = on_event
-        self._to_log = _Events(hub)
-        self._to_tell = _Events(hub)
+        self._to_log = _Events(lock)
+        self._to_tell = _Events(lock)
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
         """Around what the log counts, not around writing."""
@@ -116,8 +115,9 @@ class Dispatcher:
 class _Events:
     """Those that wait for one thread."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        """The client's."""
         self._queue: EventQueue[LifecycleEvent] = EventQueue(MAX_EVENTS)
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = True
@@ -132,13 +132,13 @@ class _Events:
 
     def pass_on(self, event: LifecycleEvent) -> None:
         """Not under the lock: the same."""
-        with self._hub.lock:
+        with self._lock:
             self.add(event)
 
     def next(self) -> LifecycleEvent:
         """By the thread: the oldest, once there is one."""
         while True:
-            with self._hub.lock:
+            with self._lock:
                 event = self._queue.pop()
                 if event is not None:
                     return event
@@ -147,6 +147,6 @@ class _Events:
 
     def dropped(self) -> int:
         """How many were dropped since the last call."""
-        with self._hub.lock:
+        with self._lock:
             dropped, self._dropped = self._queue.dropped - self._dropped, self._queue.dropped
             return dropped

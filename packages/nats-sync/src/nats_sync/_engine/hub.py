@@ -1,191 +1,193 @@
-"""The one place where the session is touched: one mutation, then drain events, commands, data and deadline.
+"""The hub of a client: the session, the lock around it, and everybody who waits for something from it.
 
 Theory of operation
 -------------------
-Any thread may come in. ``lock`` guards the session and everything that is registered beside it. It is held for calls
-into the core and for bookkeeping, never around a socket call, a log call or user code. What such calls need is noted
-under the lock and done after it.
+Any thread may come in. `Hub.lock` guards the session and everything that is registered beside it. It is held for calls
+into the core and for bookkeeping, never around a socket call, a log call or user code.
 
-    a caller's thread ─┐                          ┌─▶ waiters, subscriptions, dispatcher (completed under the lock)
-    the reader         ├─▶ lock ─▶ session settle─┼─▶ commands and deadline, for the reader
-    the writer         ┘                          └─▶ data, for whoever owns the writing side
+    a caller's thread  ─┐                            ┌─▶ who waits, subscriptions, events: told under the lock
+    the manager        ─┼─▶ lock ─▶ session ─settle──┼─▶ commands and deadline: on the manager's agenda
+    the writer         ─┘                            └─▶ bytes: for whoever owns the writing side
 
-**The writing side** has one owner at a time. Publishing only appends and, when nobody owns the writing side, gives it
-to the writer's thread. Who waits for an answer takes it and writes at once.
+A change of the session is always followed by the same three steps, which `Hub.call` does in a row:
 
-**A publish** hardly ever needs the lock, which would cost it more than all the rest. Compiled, `publish_quickly` may be
-called at any moment. After it the caller looks at ``writer_called``. True: the writer, which says False before it takes
-what there is, will take this too. False: the caller asks for the lock and calls the writer, unless somebody owns the
-writing side; who does looks once more, under the lock, before leaving it.
+1. `Hub.settle`, under the lock: what the session says is passed on.
+2. `Hub.see_to_writing`, under the lock: somebody will write what the session has to send.
+3. `Hub.leave`, when the lock has been released: threads that have something to do now are woken or started.
+
+Publishing, requesting and flushing make nothing but bytes to send. They go without `Hub.settle`, since the writer
+settles when it reports what was written; and what made the bytes writes them, or calls the writer (`Writer.do`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 from weakref import ref
 
 from nats_proto import (
     AdoptSuccessor,
+    AuthenticationFailed,
     Closed,
     CloseSuccessor,
     CloseTransport,
-    Command,
-    ConnectOptions,
+    Connected,
+    ContentErrorReceived,
+    Disconnected,
     FlushCompleted,
     FlushFailed,
+    LameDuckMode,
     MessagesAvailable,
+    PublishesDropped,
+    Reconnected,
+    Reconnecting,
     ReplyReceived,
     RequestFailed,
+    ServerErrorReceived,
+    ServersDiscovered,
     SessionEvent,
     SessionStatus,
+    SlowConsumer,
     SubscriptionClosed,
-    accelerated,
 )
-from nats_proto.errors import ConnectionClosedError, DefectError
+from nats_proto.errors import ConnectionClosedError, DefectError, NATSError
 
-from .._message import Message
-from .transport import Transport
-from .turns import Turns
+from .agenda import Agenda
+from .callbacks import Callbacks
+from .dispatch import Dispatcher
+from .ended_session import ended_session
 from .waiter import Waiter, complete_all
-from .wakeup import Wakeup
+from .writing_side import NOBODY, WritingSide
 
 if TYPE_CHECKING:
-    from nats_proto import HeadersLike, Session, SubscriptionState
+    from nats_proto import ConnectOptions, Message, Session
 
-    from .._subscription import Subscription
-    from .callbacks import Callbacks
-    from .dispatch import Dispatcher
-    from .successor import Successor
+    from .transport import Transport
 
-__all__ = ["NOBODY", "WRITER", "Defect", "Hub", "ended_session"]
+__all__ = ["Hub", "NextConnection", "Subscriber"]
 
-NOBODY: Final = 0
-WRITER: Final = -1
-"""The writer's thread, also before it has noticed."""
-
-READER_LATE: Final = 0.25
-"""Seconds after which somebody who waits for the end sees to the session's time in the reader's place."""
+MANAGER_LATE: Final = 0.25
+"""Seconds after which somebody who waits for the end sees to the session's time in the manager's place."""
 
 _STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
-class Defect:
-    """Something in this client raised what it must not, in a thread that is not ours: the reader ends the client."""
+class Subscriber(Protocol):
+    """A subscription, as the hub knows it. All is called under the lock."""
 
-    __slots__ = ("raised",)
+    def notify(self) -> None:
+        """There are messages, or there is a reason why not."""
 
-    def __init__(self, raised: Exception) -> None:
-        self.raised = raised
+    def notify_closed(self) -> None:
+        """No more messages will arrive."""
+
+    def end_with(self, error: NATSError) -> None:
+        """Its session is not asked any more: it has ended."""
+
+
+class NextConnection(Protocol):
+    """Who makes the next connection while the one to a lame duck is up."""
+
+    def wake(self) -> None:
+        """Under the lock: the session may have something for it to write."""
 
 
 class Hub:
-    """The session, its lock, and who waits for what."""
+    """Of one client; for all its threads."""
 
-    def __init__(self, session: Session[Message]) -> None:
-        self.session = session
-        self.publish_quickly = session.publish_quickly if accelerated else self._publish_guarded
-        """`Session.publish_quickly`; not under the lock."""
+    def __init__(self, session: Session[Message], options: ConnectOptions, name: str) -> None:
+        self._options = options
         self.lock = threading.RLock()
-        self.send_lock = threading.Lock()
-        """Held over a send and its report; taken before ``lock``, never within it."""
-        self.wakeup = Wakeup()
-        """Ends the reader's wait."""
-        self.turns = Turns(self)
-        self.reader_ident = 0
-        self.commands: deque[Command | Defect] = deque()
-        self.deadline: float | None = None
-        """When the session's time is up; the reader sees to it."""
+        self.session = session
+        self.agenda = Agenda()
+        """What the manager has to do."""
+        self.writing = WritingSide(session, self.lock)
+        self.callbacks = Callbacks(name)
+        """The threads that call the callbacks of subscriptions."""
+        self.dispatcher = Dispatcher(self.lock, options.on_event, inbox_prefix=options.inbox_prefix)
+        """Who logs the events, and calls ``on_event``."""
         self.transport: Transport | None = None
         """The current connection's; None as soon as the session has given it up."""
-        self.successor: Successor | None = None
-        """Who makes the next connection, while the one to a lame duck is up; None as soon as it is given up."""
-        self.write_owner = NOBODY
-        """Whose the writing side is: a thread's identity, `WRITER` or `NOBODY`."""
-        self.writer_wakes: SimpleQueue[bool] = SimpleQueue()
-        """True: look whether there is something to write; False: end."""
-        self.writer_called = False
-        """It was told to look, and will. Until then the writing side is free for a caller who has much."""
+        self.successor: NextConnection | None = None
+        """None as soon as the session has given it up."""
         self.requests: dict[int, Waiter[Message]] = {}
+        """Who waits for the answer to which request, by its token."""
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers: list[Waiter[None]] = []
-        self.subscriptions: dict[int, ref[Subscription]] = {}
-        """Those that have not ended. Whoever reads one holds it."""
-        self.handled: dict[int, Subscription] = {}
+        """Who waits for room in the outgoing buffer."""
+        self.subscriptions: dict[int, ref[Subscriber]] = {}
+        """Those that have not ended, by sid. Whoever reads one holds it."""
+        self.held: dict[int, Subscriber] = {}
         """Those of them with a callback, which nobody else needs to hold."""
-        self.abandoned: deque[SubscriptionState[Message]] = deque()
-        """To be unsubscribed by the reader. Finalizers add to it."""
-        self.started: Waiter[None] | None = None
+        self._starters: list[Waiter[None]] = []
         """Who waits for the end of the first connect."""
         self.enders: list[Waiter[None]] = []
         """Who waits for `Closed`."""
         self.closed: Closed | None = None
-        self.dispatcher: Dispatcher
-        self.callbacks: Callbacks
-        self.options: ConnectOptions
-        self.failed = False
+        self._failed = False
         """A defect was met, and logged."""
-        self.wake_reader = False
-        """By the next who calls `leave`."""
 
-    # --- one mutation, then settle ------------------------------------------------------------------------------------
+    # --- what follows a change of the session ------------------------------------------------------------------------
+
+    def call(self, mutation: Callable[[], object]) -> None:
+        """One change of the session and all that follows. Raises what it raises."""
+        try:
+            with self.lock:
+                mutation()
+                self.settle()
+                self.see_to_writing()
+        finally:
+            self.leave()
 
     def settle(self) -> None:
-        """After every mutation, under the lock. `leave` follows when it is released.
+        """Under the lock, after a change of the session: pass on what it says.
 
-        Publishing, requesting and flushing make nothing but data; for them the settling after the report of what was
-        written is soon enough. Callers are woken last: they need the interpreter, which this thread still has.
+        Events come last. They wake threads that need the interpreter, which this thread still has.
         """
         try:
             session = self.session
+            agenda = self.agenda
             for command in session.commands_to_run():
-                self.commands.append(command)
-                self.wake_reader = True
+                agenda.add(command)
                 if isinstance(command, (CloseTransport, AdoptSuccessor)):
                     self.transport = None
                 elif isinstance(command, CloseSuccessor):
                     self.successor = None
             if self.successor is not None:
                 self.successor.wake()
-            deadline, before = session.next_timeout(), self.deadline
-            self.deadline = deadline
+            deadline, before = session.next_timeout(), agenda.deadline
+            agenda.deadline = deadline
+            # A later one urges nobody: who wakes at the earlier one looks at the time, and sleeps again.
             if deadline is not None and (before is None or deadline < before):
-                self.wake_reader = True
+                agenda.urgent = True
             if self.publishers and session.writable:
                 complete_all(self.publishers)
             for event in session.events_received():
                 self._route(event)
-            if self.started is not None and session.status not in _STARTING:
-                self.started.complete()
-                self.started = None
+            if self._starters and session.status not in _STARTING:
+                complete_all(self._starters)
         except Exception as defect:
-            self.note(defect)
+            self.agenda.report(defect)
             raise
 
-    def leave(self) -> None:
-        """After the lock was released: what `settle` found to be done without it."""
-        if self.wake_reader:
-            self.wake_reader = False
-            if get_ident() != self.reader_ident:
-                self.wakeup.set()
-        if self.callbacks.wanted:
-            self.callbacks.start_threads()
+    def see_to_writing(self) -> None:
+        """Under the lock, after something was appended to the outgoing buffer: call the writer, unless somebody writes.
 
-    def call(self, mutation: Callable[[], object]) -> None:
-        """One mutation and all that follows. Raises what it raises."""
-        try:
-            with self.lock:
-                mutation()
-                self.settle()
-                self.give_to_writer()
-        finally:
-            self.leave()
+        Without a connection nobody can; who brings the next one calls this again.
+        """
+        writing = self.writing
+        if writing.owner == NOBODY and not writing.called and self.transport is not None:
+            writing.call()
+
+    def leave(self) -> None:
+        """When the lock has been released after `settle`: what was found to be done without it."""
+        if self.agenda.urgent:
+            self.agenda.wake()
+        if self.callbacks.wanted:
+            self.callbacks.start_threads(self)
 
     def _route(self, event: SessionEvent) -> None:
         match event:
@@ -197,7 +199,7 @@ class Hub:
             case SubscriptionClosed(sid=sid):
                 held = self.subscriptions.pop(sid, None)
                 sub = None if held is None else held()
-                self.handled.pop(sid, None)
+                self.held.pop(sid, None)
                 if sub is not None:
                     sub.notify_closed()
             case ReplyReceived() | RequestFailed():
@@ -210,20 +212,25 @@ class Hub:
                 flusher = self.flushes.pop(token, None)
                 if flusher is not None:
                     flusher.complete(error=error)
-            case _:
+            case Closed():
                 self.dispatcher.add(event)
-                if isinstance(event, Closed):
-                    self._end(event)
-
-    def end_abandoned(self) -> None:
-        """By the reader, not under the lock: unsubscribe what nobody can reach any more."""
-
-        def unsubscribe() -> None:
-            while self.abandoned:
-                self.session.unsubscribe(self.abandoned.popleft())
-            self.session.subscription_progress(now=monotonic())
-
-        self.call(unsubscribe)
+                self._end(event)
+            case (
+                Connected()
+                | Disconnected()
+                | Reconnecting()
+                | Reconnected()
+                | ServersDiscovered()
+                | LameDuckMode()
+                | SlowConsumer()
+                | ServerErrorReceived()
+                | ContentErrorReceived()
+                | AuthenticationFailed()
+                | PublishesDropped()
+            ):
+                self.dispatcher.add(event)
+            case _:
+                assert_never(event)
 
     def complete(self, completion: ReplyReceived | RequestFailed) -> None:
         """Under the lock: the end of a request."""
@@ -232,37 +239,43 @@ class Hub:
             return
         if isinstance(completion, RequestFailed):
             waiter.complete(error=completion.error)
-        elif isinstance(completion.message, Message):
+        else:
             waiter.complete(completion.message)
 
     def _end(self, closed: Closed) -> None:
         self.closed = closed
-        self.wake_reader = True
-        self.writer_wakes.put(False)
+        self.agenda.urgent = True
+        self.writing.end()
         complete_all(self.enders)
         self.callbacks.stop()
 
-    # --- writing -----------------------------------------------------------------------------------------------------
+    # --- subscriptions -----------------------------------------------------------------------------------------------
 
-    def _publish_guarded(
-        self,
-        subject: str,
-        data: bytes | bytearray | memoryview,
-        reply: str | None = None,
-        headers: HeadersLike | None = None,
-    ) -> bool:
-        """For the Python twin, which threads have to take turns at."""
-        with self.lock:
-            return self.session.publish_quickly(subject, data, reply, headers)
+    def add_subscription(self, sid: int, sub: Subscriber, *, hold: bool) -> None:
+        """Under the lock. Without ``hold`` it ends when its user lets it go."""
+        self.subscriptions[sid] = ref(sub)
+        if hold:
+            self.held[sid] = sub
 
-    def give_to_writer(self) -> None:
-        """Under the lock, after something was appended: see that it gets written."""
-        if self.write_owner == NOBODY and not self.writer_called and self.transport is not None:
-            self.writer_wakes.put(True)
-            self.writer_called = True
+    def end_abandoned(self) -> None:
+        """By the manager, not under the lock: unsubscribe what nobody can reach any more."""
+
+        def unsubscribe() -> None:
+            abandoned = self.agenda.abandoned
+            while abandoned:
+                self.session.unsubscribe(abandoned.popleft())
+            self.session.subscription_progress(now=monotonic())
+
+        self.call(unsubscribe)
+
+    def reachable_subscriptions(self) -> list[Subscriber]:
+        """Under the lock: those that somebody can still reach."""
+        return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]
+
+    # --- who waits ---------------------------------------------------------------------------------------------------
 
     def wait_writable(self, deadline: float | None = None) -> None:
-        """Until a publisher may go on, or the time is up; not under the lock."""
+        """Until there is room in the outgoing buffer, or the time is up; not under the lock."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.session.writable:
@@ -276,12 +289,44 @@ class Hub:
                     if waiter in self.publishers:
                         self.publishers.remove(waiter)
 
-    # --- a defect of this client -------------------------------------------------------------------------------------
+    def connect(self) -> None:
+        """Begin the first connect, and wait until it is over, well or not; not under the lock."""
+        waiter: Waiter[None] = Waiter()
 
-    def note(self, defect: Exception) -> None:
-        """In a caller's thread, where nothing more can be done: the reader will `fail`."""
-        self.commands.append(Defect(defect))
-        self.wakeup.set()
+        def start() -> None:
+            if self.closed is None:  # else a thread has failed already
+                self._starters.append(waiter)
+                self.session.connect(now=monotonic())
+
+        self.call(start)
+        if self.closed is None:
+            waiter.wait(None)
+
+    def wait_closed(self) -> None:
+        """Until `Closed`; not under the lock.
+
+        The session's time is seen to here as well, a little later: the manager may hang in a ``reconnect_delay``.
+        """
+        while not self._wait_closed():
+            self.call(lambda: self.session.handle_timeout(now=monotonic()))
+
+    def _wait_closed(self) -> bool:
+        """Whether it was before the session's time was up."""
+        waiter: Waiter[None] = Waiter()
+        with self.lock:
+            if self.closed is not None:
+                return True
+            self.enders.append(waiter)
+            deadline = self.agenda.deadline
+        try:
+            return waiter.wait(None if deadline is None else deadline + MANAGER_LATE - monotonic())
+        finally:
+            if not waiter.done:
+                with self.lock:
+                    if waiter in self.enders:
+                        self.enders.remove(waiter)
+
+    # --- the end by a defect of this client --------------------------------------------------------------------------
 
     def fail(self, defect: BaseException) -> None:
         """Not under the lock: end, as well as can be done without relying on anything, and log it.
@@ -294,23 +339,19 @@ class Hub:
             if self.closed is None:
                 self._replace_session(defect)
             self._tell_everybody()
-            first, self.failed = not self.failed, True
+            first, self._failed = not self._failed, True
         with contextlib.suppress(BaseException):
             self.leave()
         if first:
             _log(defect)
 
-    def held_subscriptions(self) -> list[Subscription]:
-        """Under the lock: those that somebody can still reach."""
-        return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]
-
     def _replace_session(self, defect: BaseException) -> None:
         """By one that has failed over the same; what the broken one holds is lost."""
-        session = ended_session(self.options, defect)
+        session = ended_session(self._options, defect)
         self.session = session
-        self.publish_quickly = session.publish_quickly
+        self.writing.serve(session, self.lock)
         self.transport = None
-        self.deadline = None
+        self.agenda.deadline = None
         error = session.last_error
         if error is None:
             error = DefectError(f"the client has failed and is closed, by a defect in it ({type(defect).__name__})")
@@ -319,7 +360,7 @@ class Hub:
         with contextlib.suppress(BaseException):
             self.dispatcher.add(closed)
         self._end(closed)
-        for sub in self.held_subscriptions():
+        for sub in self.reachable_subscriptions():
             sub.end_with(self._closed_error())
 
     def _tell_everybody(self) -> None:
@@ -329,62 +370,17 @@ class Hub:
             request.complete(error=error)
         for flush in self.flushes.values():
             flush.complete(error=error)
-        for sub in self.held_subscriptions():
+        for sub in self.reachable_subscriptions():
             sub.notify_closed()
         complete_all(self.publishers)
         complete_all(self.enders)
-        if self.started is not None:
-            self.started.complete()
+        complete_all(self._starters)
 
     def _closed_error(self) -> ConnectionClosedError:
         why = None if self.closed is None else self.closed.error
         error = ConnectionClosedError(f"the client is closed{'' if why is None else f' ({why})'}")
         error.__cause__ = why
         return error
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock.
-
-        The session's time is seen to here as well, a little later: the reader may hang in a ``reconnect_delay``.
-        """
-        while not self._wait_closed():
-            self.call(lambda: self.session.handle_timeout(now=monotonic()))
-
-    def _wait_closed(self) -> bool:
-        """Whether it was before the session's time was up."""
-        waiter: Waiter[None] = Waiter()
-        with self.lock:
-            if self.closed is not None:
-                return True
-            self.enders.append(waiter)
-            deadline = self.deadline
-        try:
-            return waiter.wait(None if deadline is None else deadline + READER_LATE - monotonic())
-        finally:
-            if not waiter.done:
-                with self.lock:
-                    if waiter in self.enders:
-                        self.enders.remove(waiter)
-
-
-def ended_session(options: ConnectOptions, defect: BaseException | None) -> Session[Message]:
-    """One that is closed, by a defect or by its user, and has said everything."""
-    import random
-
-    from nats_proto import Session
-
-    session = Session(options, "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
-    with contextlib.suppress(BaseException):  # what is broken may be broken in every session
-        if defect is not None:
-            session.fail(defect, now=0.0)
-    with contextlib.suppress(BaseException):
-        session.close(now=0.0)  # does nothing when it has failed
-    with contextlib.suppress(BaseException):
-        session.events_received()
-        session.commands_to_run()
-    return session
 
 
 def _log(defect: BaseException) -> None:

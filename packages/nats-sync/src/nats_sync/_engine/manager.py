@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -19,9 +18,10 @@ from nats_proto import (
     SessionStatus,
 )
 
+from .agenda import Defect
 from .delays import Delays
 from .dial import Dialler, Interrupted
-from .hub import Defect, Hub
+from .hub import Hub
 from .perform import Performer
 from .transport import Transport
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from .successor import Successor
+    from .turns import Turns
     from .writer import Writer
 
 __all__ = ["Manager"]
@@ -44,23 +45,27 @@ MAX_READS: Final = 16
 class Manager:
     """One thread for the whole life of a client: a reconnect is another round of its loop."""
 
-    def __init__(self, hub: Hub, writer: Writer, performer: Performer, name: str, delays: Delays | None) -> None:
+    def __init__(
+        self, hub: Hub, writer: Writer, turns: Turns, performer: Performer, name: str, delays: Delays | None
+    ) -> None:
         self._hub = hub
+        self._agenda = agenda = hub.agenda
         self._writer = writer
-        self._dialler = Dialler(hub.wakeup, lambda: bool(hub.commands), f"{name}-resolver")
+        self._turns = turns
+        self.dialler = Dialler(agenda.wakeup, lambda: bool(agenda.commands), f"{name}-resolver")
         self._performer = performer
         self._delays = delays
         self._name = name
         self._opening: OpenTransport | None = None
-        self._successor: Successor | None = None
+        self.successor: Successor | None = None
         """Who makes the next connection while a lame duck's is still up."""
-        self._transport: Transport | None = None
+        self.transport: Transport | None = None
         """The one that is open; the hub's is None as soon as the session has given it up."""
 
     def run(self) -> None:
         """The reader's thread."""
         hub = self._hub
-        hub.reader_ident = get_ident()
+        self._agenda.begin()
         try:
             while self._step():
                 pass
@@ -70,55 +75,46 @@ class Manager:
             self._give_up_successor,
             self._close_transport,
             self._performer.stop,
-            self._dialler.close,
-            hub.turns.close,
+            self.dialler.close,
+            self._turns.close,
         ):
             try:
                 end()
             except BaseException as defect:
                 hub.fail(defect)
-        hub.writer_wakes.put(False)
-        hub.wakeup.close()
-
-    def close_copies(self) -> None:
-        """In a forked child: close the descriptors it inherited."""
-        if self._transport is not None:
-            self._transport.close_copy()
-        if self._successor is not None:
-            self._successor.close_copies()
-        self._dialler.close_copies()
+        hub.writing.end()
+        self._agenda.wakeup.close()
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
     def _step(self) -> bool:
         """Do what is next: whether there will be more."""
-        hub = self._hub
-        if hub.commands or hub.closed is not None:
+        hub, agenda = self._hub, self._agenda
+        if agenda.commands or hub.closed is not None:
             with hub.lock:
-                commands = list(hub.commands)
-                hub.commands.clear()
+                commands = agenda.take()
                 closed = hub.closed is not None
             for command in commands:
                 self._run_command(command)
             if closed:
                 return False
-        if self._successor is not None and self._successor.transport is not None:
-            self._adopt(self._successor, self._successor.transport)
-        if hub.abandoned:
+        if self.successor is not None and self.successor.transport is not None:
+            self._adopt(self.successor, self.successor.transport)
+        if agenda.abandoned:
             hub.end_abandoned()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
-        deadline = hub.deadline
+        deadline = agenda.deadline
         now = monotonic()
         if deadline is not None and now >= deadline:
             # A process that was stopped for a while finds the PONG here; a caller who leads lets us look in a moment.
-            if self._transport is not None and not self._read(self._transport):
+            if self.transport is not None and not self._read(self.transport):
                 self._wait(LEADER_PAUSE)
                 return True
             hub.call(lambda: hub.session.handle_timeout(now=now))
         elif self._opening is not None:
             self._open(self._opening, now, deadline)
-        elif self._wait(None if deadline is None else deadline - now) and self._transport is not None:
-            self._read(self._transport)
+        elif self._wait(None if deadline is None else deadline - now) and self.transport is not None:
+            self._read(self.transport)
         return True
 
     def _run_command(self, command: Command | Defect) -> None:
@@ -133,8 +129,8 @@ class Manager:
                 self._give_up_successor()
             case AdoptSuccessor():
                 self._close_transport()
-                if self._successor is not None:
-                    self._successor.adopt()
+                if self.successor is not None:
+                    self.successor.adopt()
             case Perform():
                 self._performer.perform(command)
             case Defect():
@@ -144,15 +140,15 @@ class Manager:
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
-        arrived = self._hub.turns.wait(seconds)
-        return arrived or (self._transport is not None and self._transport.write_error is not None)
+        arrived = self._turns.wait(seconds)
+        return arrived or (self.transport is not None and self.transport.write_error is not None)
 
     def _close_transport(self) -> None:
         self._opening = None
-        transport, self._transport = self._transport, None
+        transport, self.transport = self.transport, None
         if transport is not None:
             try:
-                self._hub.turns.unwatch()
+                self._turns.unwatch()
             finally:
                 with self._nobody_sends():
                     transport.abandon()
@@ -160,12 +156,12 @@ class Manager:
     @contextmanager
     def _nobody_sends(self) -> Generator[None]:
         """Hold ``send_lock``. Sends do not block; who has it for long is interrupted by a signal handler that waits."""
-        held = self._hub.send_lock.acquire(timeout=SEND_LIMIT)
+        held = self._hub.writing.send_lock.acquire(timeout=SEND_LIMIT)
         try:
             yield
         finally:
             if held:
-                self._hub.send_lock.release()
+                self._hub.writing.send_lock.release()
 
     # --- the successor of a connection -------------------------------------------------------------------------------
 
@@ -176,10 +172,10 @@ class Manager:
         hub = self._hub
         successor = Successor(hub, command, f"{self._name}-successor")
         with hub.lock:
-            if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in hub.commands):
+            if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in self._agenda.commands):
                 return
             hub.successor = successor
-        self._successor = successor
+        self.successor = successor
         try:
             successor.start()
         except RuntimeError as error:  # the system gives no more threads: that attempt has failed, not the client
@@ -192,14 +188,14 @@ class Manager:
             of_session.transport_failed(failure, now=monotonic())
 
     def _give_up_successor(self) -> None:
-        if self._successor is not None:
-            self._successor.give_up()
-            self._successor = None
+        if self.successor is not None:
+            self.successor.give_up()
+            self.successor = None
 
     def _adopt(self, successor: Successor, transport: Transport) -> None:
         """The successor's thread has ended and left its transport: it is the client's now."""
         hub = self._hub
-        self._successor = None
+        self.successor = None
         wanted = False
         try:
             with self._nobody_sends(), hub.lock:
@@ -209,13 +205,13 @@ class Manager:
                     hub.transport = transport
                     hub.session.transport_adopted(now=monotonic())
                     hub.settle()
-                    hub.give_to_writer()
+                    hub.see_to_writing()
             hub.leave()
             if wanted:
-                hub.turns.watch(transport)
-                self._transport = transport
+                self._turns.watch(transport)
+                self.transport = transport
         finally:
-            if self._transport is not transport:  # it was given up meanwhile, or there was a defect
+            if self.transport is not transport:  # it was given up meanwhile, or there was a defect
                 transport.abandon()
 
     # --- dialling ----------------------------------------------------------------------------------------------------
@@ -229,7 +225,7 @@ class Manager:
         failure: Exception | None = None
         sock: socket | None = None
         try:
-            sock = self._dialler.dial(*command.address, command.deadline)
+            sock = self.dialler.dial(*command.address, command.deadline)
         except Interrupted:
             return
         except Exception as error:  # a resolver may raise anything
@@ -244,7 +240,7 @@ class Manager:
         wanted = False
         try:
             with self._nobody_sends(), hub.lock:
-                wanted = not hub.commands
+                wanted = not self._agenda.commands
                 if wanted:
                     self._opening = None
                     if transport is not None:
@@ -253,11 +249,11 @@ class Manager:
                     elif failure is not None:
                         hub.session.transport_failed(failure, now=monotonic())
                     hub.settle()
-                    hub.give_to_writer()  # with TLS first, or a proxy, we speak first
+                    hub.see_to_writing()  # with TLS first, or a proxy, we speak first
             hub.leave()
             if transport is not None and wanted:
-                hub.turns.watch(transport)
-                self._transport, transport = transport, None
+                self._turns.watch(transport)
+                self.transport, transport = transport, None
         finally:
             if transport is not None:  # nobody wants it, or there was a defect
                 transport.abandon()
@@ -273,7 +269,7 @@ class Manager:
 
     def _read(self, transport: Transport) -> bool:
         """Take what has arrived, unless a caller leads: False."""
-        turns = self._hub.turns
+        turns = self._turns
         if not turns.begin():
             return False
         try:
@@ -285,7 +281,7 @@ class Manager:
     def _take_all(self, transport: Transport) -> None:
         """Again when the buffer was full, since there is probably more; and after what a caller has left to us."""
         hub = self._hub
-        left = hub.turns.left()
+        left = self._turns.left()
         for _ in range(MAX_READS):
             if transport is not hub.transport:
                 return

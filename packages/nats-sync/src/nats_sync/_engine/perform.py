@@ -61,7 +61,7 @@ class Performer:
                 return
         hub = self._hub
         hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
-        hub.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
+        hub.agenda.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -69,8 +69,8 @@ class Performer:
             self._stopped = True
             self._changed.notify_all()
 
-    def forget_parent(self) -> None:
-        """In a forked child: the threads are not here."""
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child."""
         self.threads = []
 
     def _run(self) -> None:

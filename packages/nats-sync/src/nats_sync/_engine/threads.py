@@ -1,26 +1,23 @@
-"""The threads of one client: started once, ended with it, and not there in a forked child."""
+"""The threads of one client: started once, and ended with it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nats_proto import Closed, ConnectOptions
-from nats_proto.errors import ConnectionClosedError
+from .fork import Inheritance
 
-from .callbacks import Callbacks
-from .delays import Delays
-from .dispatch import Dispatcher
-from .exit import write_at_exit
-from .hub import NOBODY, Hub, ended_session
-from .manager import Manager
-from .perform import Performer
-from .writer import Writer
+if TYPE_CHECKING:
+    from nats_proto import ConnectOptions
+
+    from .hub import Hub
+    from .manager import Manager
+    from .perform import Performer
+    from .turns import Turns
+    from .writer import Writer
 
 __all__ = ["Threads"]
 
@@ -31,52 +28,50 @@ LAST_MOMENT: Final = 0.1
 
 
 class Threads:
-    """Reader, writer, and what tells events to the log and ``on_event``; and the workers, which the callbacks start.
+    """The manager's, the writer's, and those that tell events to the log and to ``on_event``.
 
-    All are daemons: an interpreter that ends does not wait for a client that nobody closed, but half a second for what
-    it has published.
+    Callbacks, user functions that a handshake calls, and the resolver have threads of their own, started when they are
+    needed first. All are daemons: an interpreter that ends does not wait for a client that nobody closed, but half a
+    second for what it has published.
     """
 
-    def __init__(self, hub: Hub, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
-        name = f"nats-{options.name}" if options.name else "nats"
+    def __init__(
+        self,
+        hub: Hub,
+        writer: Writer,
+        turns: Turns,
+        manager: Manager,
+        performer: Performer,
+        options: ConnectOptions,
+        name: str,
+        *,
+        manager_asks: bool,
+    ) -> None:
         self._hub = hub
-        self._options = options
-        hub.options = options
-        hub.dispatcher = Dispatcher(hub, options.on_event, inbox_prefix=options.inbox_prefix)
-        hub.callbacks = Callbacks(hub, name)
-        self._performer = Performer(hub, name)
-        self._manager = Manager(hub, writer, self._performer, name, delays)
+        self._performer = performer
         self._core = [
-            threading.Thread(target=self._manager.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
+            threading.Thread(target=manager.run, name=f"{name}-reader", daemon=True),
         ]
-        self._dispatchers = [
-            threading.Thread(target=self._guard, args=(hub.dispatcher.run,), name=f"{name}-events", daemon=True)
-        ]
+        dispatcher = hub.dispatcher
+        self._dispatchers = [self._guarded(dispatcher.run, f"{name}-events")]
         """They call handlers of the log, and ``on_event``."""
         if options.on_event is not None:
-            target = (hub.dispatcher.run_on_event,)
-            thread = threading.Thread(target=self._guard, args=target, name=f"{name}-on-event", daemon=True)
-            self._dispatchers.append(thread)
+            self._dispatchers.append(self._guarded(dispatcher.run_on_event, f"{name}-on-event"))
         self._hanging: set[threading.Thread] = set()
         """Those that were waited for in vain."""
-        self._reader_asks = delays is not None
-        """The reader calls user code, and the writer ends after the reader."""
-        _alive.add(self)
-        write_at_exit(hub)
+        self._manager_asks = manager_asks
+        """The manager calls user code; and the writer ends after the manager."""
+        self._inheritance = Inheritance(hub, turns, performer, manager, self._core, options)
+        """Held here, since these threads live on when nobody holds the client any more."""
 
     def start(self) -> None:
-        """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
-        hub = self._hub
-        try:
-            for thread in (*self._dispatchers, self._core[1], self._core[0]):
-                thread.start()
-        except RuntimeError:
-            hub.call(lambda: hub.session.close(now=monotonic()))
-            hub.writer_wakes.put(False)
-            hub.turns.close()
-            hub.wakeup.close()
-            raise
+        """Start them. Raises `RuntimeError` when the system gives no more threads; those that run end then."""
+        for thread in (*self._dispatchers, *self._core):
+            thread.start()
+
+    def _guarded(self, run: Callable[[], None], name: str) -> threading.Thread:
+        return threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
 
     def _guard(self, run: Callable[[], None]) -> None:
         """A dispatcher's thread."""
@@ -95,7 +90,7 @@ class Threads:
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
         threads = [*self._dispatchers, *self._performer.threads, *self._hub.callbacks.threads]
-        return [*self._core, *threads] if self._reader_asks else threads
+        return [*self._core, *threads] if self._manager_asks else threads
 
     def join(self, until: float | None = None) -> None:
         """After the end: wait for them, without waiting for oneself or for user code that waits for us.
@@ -118,46 +113,3 @@ class Threads:
                     thread.join(max(0.0, deadline - monotonic()))
                     if thread.is_alive():
                         self._hanging.add(thread)
-
-    def forget_parent(self) -> None:
-        """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
-        hub = self._hub
-        hub.lock = threading.RLock()
-        hub.send_lock = threading.Lock()
-        self._core = []
-        hub.callbacks.forget_parent()
-        self._performer.forget_parent()
-        self._manager.close_copies()
-        hub.turns.close()
-        hub.wakeup.close_copies()
-        hub.transport = None
-        hub.successor = None
-        hub.write_owner = NOBODY
-        hub.writer_called = False
-        error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
-        # There may be a call that this very thread is in the midst of: a signal handler has forked.
-        for request in hub.requests.values():
-            request.complete(error=error)
-        for flush in hub.flushes.values():
-            flush.complete(error=error)
-        for sub in hub.held_subscriptions():
-            sub.end_with(error)
-        hub.subscriptions = {}
-        hub.handled = {}
-        hub.abandoned.clear()
-        hub.closed = Closed(error=None)
-        hub.session = ended_session(self._options, None)
-        hub.publish_quickly = hub.session.publish_quickly
-
-
-_alive: weakref.WeakSet[Threads] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for threads in list(_alive):
-        with contextlib.suppress(Exception):
-            threads.forget_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
@@ -100,12 +99,9 @@ class Transport:
             if not self._polled:
                 self._sock.close()
 
-    def close_copy(self) -> None:
-        """In a forked child: close what it inherited and leave the parent's connection alone. Takes no lock."""
-        number = self._sock.detach()
-        if number >= 0:
-            with contextlib.suppress(OSError):
-                os.close(number)
+    def detach(self) -> int:
+        """Give its descriptor away, to be closed without a word to the peer; -1: it has none. Takes no lock."""
+        return self._sock.detach()
 
 
 def chunked(pieces: list[bytes]) -> list[Chunk]:

@@ -110,8 +110,8 @@ class Turns:
         self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
         self._aside = new_poll()
         """What the reader sleeps in while it would only find out again that a caller leads."""
-        self._poll.register(hub.wakeup, READABLE)
-        self._aside.register(hub.wakeup, READABLE)
+        self._poll.register(hub.agenda.wakeup, READABLE)
+        self._aside.register(hub.agenda.wakeup, READABLE)
         self._watched: Transport | None = None
         self._reads = False
         """The reader is awake and takes what there is."""
@@ -176,9 +176,9 @@ class Turns:
             self._revoke(before)
             return self._look or self._patrols
         self._led |= self._patrols  # it was no whole sleep
-        number = hub.wakeup.fileno()
+        number = hub.agenda.wakeup.fileno()
         if ready[0][0] == number or ready[-1][0] == number:
-            hub.wakeup.clear()
+            hub.agenda.wakeup.clear()
             return self._look or len(ready) > 1
         return True
 
@@ -226,7 +226,7 @@ class Turns:
         """Before the lock is taken to `lead`: see that the reader looks after those who do."""
         if not self._patrols and self._leaders is not None:
             self._led = self._called = True
-            self._hub.wakeup.set()
+            self._hub.agenda.wakeup.set()
 
     def lead(self) -> Lead | None:
         """Under the lock, before a request is sent: take the reading side for `take_reply`, if it is free."""
@@ -252,9 +252,9 @@ class Turns:
                 try:
                     completed = self._complete(lead, token)
                 except Exception as defect:
-                    hub.note(defect)  # who called waits for an answer, and is told
+                    hub.agenda.report(defect)  # who called waits for an answer, and is told
             elif lead.transport is self._watched:
-                self._look = hub.wake_reader = True  # this thread may be the one that was told
+                self._look = hub.agenda.urgent = True  # this thread may be the one that was told
         hub.leave()
         return completed
 
@@ -294,7 +294,7 @@ class Turns:
         self._lead = None
         if not empty or self._stands_aside:
             self._stands_aside = False
-            self._hub.wake_reader = True
+            self._hub.agenda.urgent = True
 
 
 def _exclusive(epoll: select.epoll, transport: Transport) -> bool:

@@ -19,20 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from queue import Empty
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from nats_proto import CHUNK_SIZE
 
-from .hub import NOBODY, WRITER, Hub
+from .hub import Hub
 from .transport import Chunk, Transport, chunked, cut
+from .writing_side import NOBODY, WRITER
 
 if TYPE_CHECKING:
-    from nats_proto import Session
-
-    from .._message import Message
+    from nats_proto import Message, Session
 
 __all__ = ["Writer"]
 
@@ -57,6 +55,7 @@ class Writer:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._side = hub.writing
         self._transport: Transport | None = None
         """Of the batch."""
         self._chunks: list[Chunk] = []
@@ -75,16 +74,16 @@ class Writer:
     ) -> bool:
         """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
 
-        ``mutation`` is called under the lock, once there is room in the outgoing buffer; without ``needs_room`` always and
-        at once. False, and it was not called: there was no room until ``deadline`` (absolute).
-        ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
-        and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
-        raises; what the session has taken is written in both cases.
+        ``mutation`` is called under the lock, once there is room in the outgoing buffer, or at once without
+        ``needs_room``. False, and it was not called: there was no room until ``deadline`` (absolute). ``at_once``: an
+        answer is waited for. Without it this thread writes only when a whole chunk waits to be written, and leaves
+        anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler raises; what
+        the session has taken is written in both cases.
         """
         hub = self._hub
         # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
         # writing side is this thread's, but it belongs to the write below, which goes on after the handler.
-        mine = hub.write_owner == get_ident()
+        mine = self._side.owner == get_ident()
         claimed = False  # known before the lock is taken: an interrupt may come before `claim` is asked
         try:
             while True:
@@ -96,7 +95,7 @@ class Writer:
                         if at_once or session.pending_bytes >= CHUNK_SIZE:
                             claimed = self.claim()
                         else:
-                            hub.give_to_writer()
+                            hub.see_to_writing()
                         break
                 if deadline is not None and monotonic() >= deadline:
                     return False
@@ -107,7 +106,7 @@ class Writer:
             if not mine:
                 self.hand_over()
             with hub.lock:  # an interrupt right after the mutation: nobody else would write what it appended
-                hub.give_to_writer()
+                hub.see_to_writing()
             raise
         return True
 
@@ -116,15 +115,16 @@ class Writer:
     def claim(self) -> bool:
         """Under the lock: take the writing side, if it is free and there is something to write."""
         hub = self._hub
-        if hub.write_owner != NOBODY or hub.transport is None:
+        side = self._side
+        if side.owner != NOBODY or hub.transport is None:
             return False
-        hub.write_owner = get_ident()  # first: a signal handler may come in between, and publish
+        side.owner = get_ident()  # first: a signal handler may come in between, and publish
         try:
             if self._take_batch():
                 return True
         except Exception as defect:
-            hub.note(defect)
-        hub.write_owner = NOBODY
+            hub.agenda.report(defect)
+        side.owner = NOBODY
         return False
 
     def write_now(self) -> None:
@@ -133,44 +133,35 @@ class Writer:
             if self._send() is not _Now.FREE:
                 self.hand_over()
         except Exception as defect:
-            self._hub.note(defect)  # who called waits for an answer, and is told
+            self._hub.agenda.report(defect)  # who called waits for an answer, and is told
             self.hand_over()
 
     def hand_over(self) -> None:
         """Give the writing side to the writer's thread, if this thread has it: a `KeyboardInterrupt` came."""
-        hub = self._hub
-        if hub.write_owner == get_ident():
+        if self._side.owner == get_ident():
             if self._in_midst:
                 self._give_up()
-            hub.write_owner = WRITER
-            hub.writer_wakes.put(True)
+            self._side.give_to_writer()
 
     def run(self) -> None:
         """The writer's thread."""
         hub = self._hub
         try:
             seconds: float | None = None
-            while self._called_within(seconds):
+            while self._side.called_within(seconds):
                 seconds = None if self._write_all() else PAUSE
         except BaseException as defect:
             hub.fail(defect)
 
-    def _called_within(self, seconds: float | None) -> bool:
-        """Sleep until the writer is called, or so many seconds: False at the end."""
-        try:
-            return self._hub.writer_wakes.get(timeout=seconds)
-        except Empty:
-            return True
-
     def _write_all(self) -> bool:
         """Until nothing is left; False: a caller has the writing side, and the writer has to look again."""
-        hub = self._hub
-        with hub.lock:
-            if hub.write_owner == NOBODY:
-                hub.write_owner = WRITER
-            elif hub.write_owner != WRITER:
+        side = self._side
+        with self._hub.lock:
+            if side.owner == NOBODY:
+                side.owner = WRITER
+            elif side.owner != WRITER:
                 return False  # a caller writes, and looks for more at the end
-            hub.writer_called = False
+            side.called = False
             now = self._next()
         while now is not _Now.FREE:
             transport = self._transport
@@ -185,7 +176,7 @@ class Writer:
         """Under the lock: what remains of the batch, or the next one, or nothing."""
         if self._chunks or self._take_batch():
             return _Now.READY
-        self._hub.write_owner = NOBODY
+        self._side.owner = NOBODY
         return _Now.FREE
 
     def _take_batch(self) -> bool:
@@ -204,7 +195,7 @@ class Writer:
         transport = self._transport
         accepted: list[int] = []
         blocked = False
-        with hub.send_lock:
+        with self._side.send_lock:
             try:
                 if transport is not None and transport is hub.transport:
                     transport.send(self._chunks, accepted)
@@ -239,4 +230,4 @@ class Writer:
         self._chunks = []
         if self._transport is not None:
             self._transport.write_error = error
-            self._hub.wakeup.set()
+            self._hub.agenda.wakeup.set()
