@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nats_proto import SessionStatus
-from nats_sync._engine.transport import Chunk, Transport, chunked, cut
+from nats_sync._engine.transport import Chunk, Transport, cut
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import Connection, Peer, close, expect, freeze, handshake, reset, send
 
@@ -77,16 +77,6 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
         count = written.count(b"PUB large")
         assert 4 <= count <= len(accepted)
         assert written == whole * count + b"PUB last 1\r\nx\r\n" + b"PING\r\n"
-
-
-def test_small_pieces_are_joined_and_large_ones_are_not_copied() -> None:
-    large = b"x" * 65536
-    assert chunked([]) == []
-    assert chunked([b"a"]) == [b"a"]
-    assert chunked([b"a", b"b"]) == [b"ab"]
-    chunks = chunked([b"a", b"b", large, b"c", b"d", large])
-    assert chunks == [b"ab", large, b"cd", large]
-    assert chunks[1] is large
 
 
 @pytest.mark.parametrize("nbytes", range(8))

@@ -11,13 +11,14 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
     check_concurrency,
     check_timeout,
     explained,
+    no_answer_in_time,
+    no_room_in_time,
     unusable_callback,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from ._engine.assembly import Engine
     from ._engine.turns import Lead
+    from ._host import MachineHost
 
 __all__ = ["Client"]
 
@@ -167,7 +169,7 @@ class Client:
             raise waiter.error.with_traceback(None)
         message = waiter.result
         if not isinstance(message, Message):  # the session makes no others: there was none
-            raise self._timed_out(f"request to {subject!r}", seconds)
+            raise no_answer_in_time(f"request to {subject!r}", seconds, self.status)
         message.client = self
         return message
 
@@ -189,11 +191,28 @@ class Client:
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._hub, self._writer)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -222,7 +241,7 @@ class Client:
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         if not waiter.done:
-            raise self._timed_out("flush", seconds)
+            raise no_answer_in_time("flush", seconds, self.status)
 
     def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -388,11 +407,4 @@ class Client:
 
     def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
         """The time was up before there was room for it in the outgoing buffer."""
-        return NATSTimeoutError(
-            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
-            f"the client is {self.status.name}",
-            outcome="failed",
-        )
-
-    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
-        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
+        return no_room_in_time(operation, seconds, self.status)

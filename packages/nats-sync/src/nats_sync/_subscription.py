@@ -15,8 +15,16 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
-from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto import (
+    MAX_SECONDS,
+    SubscriptionState,
+    SubscriptionStatus,
+    check_count,
+    check_timeout,
+    no_message_in_time,
+    not_drained_in_time,
+)
+from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
 from ._engine.handling import Handling, close_coroutine
 from ._engine.uninterrupted import taken_from
@@ -134,8 +142,8 @@ class Subscription:
             timeout = None if timeout is None else check_timeout("timeout", timeout)
         message = self.next_until(None if timeout is None else monotonic() + timeout)
         if message is None:
-            status = self._client.status.name
-            raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
+            assert timeout is not None  # else it waits for ever
+            raise no_message_in_time(self.subject, timeout, self._client.status)
         return message
 
     def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
@@ -261,10 +269,7 @@ class Subscription:
         if self._state.error is not None:
             _raise(self._state.error)
         if not waiter.done:
-            raise NATSTimeoutError(
-                f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
-                f"{self._state.left}; the client is {self._client.status.name}"
-            )
+            raise not_drained_in_time(self.subject, seconds, self._state.left, self._client.status)
 
     def _emptied(self) -> None:
         """The last message was taken: a drain may have waited for that."""

@@ -49,7 +49,6 @@ from nats_proto import (
     ServerErrorReceived,
     ServersDiscovered,
     SessionEvent,
-    SessionStatus,
     SlowConsumer,
     SubscriptionClosed,
 )
@@ -71,8 +70,6 @@ __all__ = ["Hub", "NextConnection", "Subscriber"]
 
 MANAGER_LATE: Final = 0.25
 """Seconds after which somebody who waits for the end sees to the session's time in the manager's place."""
-
-_STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
 class Subscriber(Protocol):
@@ -167,7 +164,7 @@ class Hub:
                 complete_all(self.publishers)
             for event in session.events_received():
                 self._route(event)
-            if self._starters and session.status not in _STARTING:
+            if self._starters and not session.starting:
                 complete_all(self._starters)
         except Exception as defect:
             self.agenda.report(defect)
@@ -309,6 +306,21 @@ class Hub:
         """
         while not self._wait_closed():
             self.call(lambda: self.session.handle_timeout(now=monotonic()))
+
+    def wait_closed_for(self, seconds: float) -> bool:
+        """For so many seconds at most; not under the lock. Whether it is closed."""
+        waiter: Waiter[None] = Waiter()
+        with self.lock:
+            if self.closed is not None:
+                return True
+            self.enders.append(waiter)
+        try:
+            return waiter.wait(seconds)
+        finally:
+            if not waiter.done:
+                with self.lock:
+                    if waiter in self.enders:
+                        self.enders.remove(waiter)
 
     def _wait_closed(self) -> bool:
         """Whether it was before the session's time was up."""

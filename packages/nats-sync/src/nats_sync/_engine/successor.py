@@ -12,12 +12,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from nats_proto import OpenSuccessor
+from nats_proto import OpenSuccessor, join_small_pieces
 
 from .dial import Dialler, Interrupted
 from .hub import Hub
 from .polling import READABLE, WRITABLE, close_poll, new_poll
-from .transport import Chunk, Transport, chunked, cut
+from .transport import Chunk, Transport, cut
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Successor:
         self._tell(lambda successor: successor.data_sent(nbytes))
 
     def _take(self) -> bool:
-        self._tell(lambda successor: self._chunks.extend(chunked(successor.data_to_send())))
+        self._tell(lambda successor: self._chunks.extend(join_small_pieces(successor.data_to_send())))
         return bool(self._chunks)
 
     def _read(self, transport: Transport) -> bool:

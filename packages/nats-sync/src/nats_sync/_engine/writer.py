@@ -23,10 +23,10 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import CHUNK_SIZE
+from nats_proto import join_small_pieces
 
 from .hub import Hub
-from .transport import Chunk, Transport, chunked, cut
+from .transport import Chunk, Transport, cut
 from .writing_side import NOBODY, WRITER
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ class Writer:
     ) -> bool:
         """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
 
-        ``mutation`` is called under the lock, once there is room in the outgoing buffer, or at once without
-        ``needs_room``. False, and it was not called: there was no room until ``deadline`` (absolute). ``at_once``: an
-        answer is waited for. Without it this thread writes only when a whole chunk waits to be written, and leaves
-        anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler raises; what
-        the session has taken is written in both cases.
+        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
+        whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
+        ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
+        and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
+        raises; what the session has taken is written in both cases.
         """
         hub = self._hub
         # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
@@ -92,7 +92,7 @@ class Writer:
                     if session.writable or not needs_room:
                         mutation(session)
                         # Under the same lock: nobody else can be first, and write what was taken here in our place.
-                        if at_once or session.pending_bytes >= CHUNK_SIZE:
+                        if at_once or session.chunk_waits:
                             claimed = self.claim()
                         else:
                             hub.see_to_writing()
@@ -185,7 +185,7 @@ class Writer:
         if transport is None or transport.write_error is not None:
             return False
         self._in_midst = True
-        self._chunks = chunked(self._hub.session.data_to_send())
+        self._chunks = [*join_small_pieces(self._hub.session.data_to_send())]
         self._in_midst = False
         return bool(self._chunks)
 
