@@ -92,5 +92,5 @@ class MachineHost:
 
     def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
-        if self._hub.wait_closed_for(seconds):
+        if self._hub.wait_closed(seconds):
             raise ConnectionClosedError("the client is closed")

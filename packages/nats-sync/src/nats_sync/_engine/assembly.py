@@ -19,8 +19,6 @@ from .writer import Writer
 if TYPE_CHECKING:
     from nats_proto import ConnectOptions, Message, Session
 
-    from .delays import Delays
-
 __all__ = ["Engine", "assemble"]
 
 
@@ -45,14 +43,14 @@ class Engine(NamedTuple):
             raise
 
 
-def assemble(session: Session[Message], options: ConnectOptions, delays: Delays | None) -> Engine:
+def assemble(session: Session[Message], options: ConnectOptions) -> Engine:
     """Everything but the connection. Nothing runs yet."""
     name = f"nats-{options.name}" if options.name else "nats"
     hub = Hub(session, options, name)
     writer = Writer(hub)
     turns = Turns(hub)
     performer = Performer(hub, name)
-    manager = Manager(hub, writer, turns, performer, name, delays)
-    threads = Threads(hub, writer, turns, manager, performer, options, name, manager_asks=delays is not None)
+    manager = Manager(hub, writer, turns, performer, name)
+    threads = Threads(hub, writer, turns, manager, performer, options, name)
     write_at_exit(hub)
     return Engine(hub, writer, turns, threads)

@@ -25,7 +25,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 from weakref import ref
 
 from nats_proto import (
@@ -42,6 +42,7 @@ from nats_proto import (
     LameDuckMode,
     MessagesAvailable,
     PublishesDropped,
+    ReconnectDelayFailed,
     Reconnected,
     Reconnecting,
     ReplyReceived,
@@ -67,9 +68,6 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 __all__ = ["Hub", "NextConnection", "Subscriber"]
-
-MANAGER_LATE: Final = 0.25
-"""Seconds after which somebody who waits for the end sees to the session's time in the manager's place."""
 
 
 class Subscriber(Protocol):
@@ -224,6 +222,7 @@ class Hub:
                 | ContentErrorReceived()
                 | AuthenticationFailed()
                 | PublishesDropped()
+                | ReconnectDelayFailed()
             ):
                 self.dispatcher.add(event)
             case _:
@@ -299,16 +298,8 @@ class Hub:
         if self.closed is None:
             waiter.wait(None)
 
-    def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock.
-
-        The session's time is seen to here as well, a little later: the manager may hang in a ``reconnect_delay``.
-        """
-        while not self._wait_closed():
-            self.call(lambda: self.session.handle_timeout(now=monotonic()))
-
-    def wait_closed_for(self, seconds: float) -> bool:
-        """For so many seconds at most; not under the lock. Whether it is closed."""
+    def wait_closed(self, seconds: float | None = None) -> bool:
+        """Until `Closed`, or for so many seconds; not under the lock. Whether it is closed."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
@@ -316,22 +307,6 @@ class Hub:
             self.enders.append(waiter)
         try:
             return waiter.wait(seconds)
-        finally:
-            if not waiter.done:
-                with self.lock:
-                    if waiter in self.enders:
-                        self.enders.remove(waiter)
-
-    def _wait_closed(self) -> bool:
-        """Whether it was before the session's time was up."""
-        waiter: Waiter[None] = Waiter()
-        with self.lock:
-            if self.closed is not None:
-                return True
-            self.enders.append(waiter)
-            deadline = self.agenda.deadline
-        try:
-            return waiter.wait(None if deadline is None else deadline + MANAGER_LATE - monotonic())
         finally:
             if not waiter.done:
                 with self.lock:

@@ -15,11 +15,9 @@ from nats_proto import (
     OpenSuccessor,
     OpenTransport,
     Perform,
-    SessionStatus,
 )
 
 from .agenda import Defect
-from .delays import Delays
 from .dial import Dialler, Interrupted
 from .hub import Hub
 from .perform import Performer
@@ -45,16 +43,13 @@ MAX_READS: Final = 16
 class Manager:
     """One thread for the whole life of a client: a reconnect is another round of its loop."""
 
-    def __init__(
-        self, hub: Hub, writer: Writer, turns: Turns, performer: Performer, name: str, delays: Delays | None
-    ) -> None:
+    def __init__(self, hub: Hub, writer: Writer, turns: Turns, performer: Performer, name: str) -> None:
         self._hub = hub
         self._agenda = agenda = hub.agenda
         self._writer = writer
         self._turns = turns
         self.dialler = Dialler(agenda.wakeup, lambda: bool(agenda.commands), f"{name}-resolver")
         self._performer = performer
-        self._delays = delays
         self._name = name
         self._opening: OpenTransport | None = None
         self.successor: Successor | None = None
@@ -217,8 +212,6 @@ class Manager:
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     def _open(self, command: OpenTransport, now: float, deadline: float | None) -> None:
-        if self._ask_for_delay(command.round):
-            return
         if command.at > now:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
@@ -257,13 +250,6 @@ class Manager:
         finally:
             if transport is not None:  # nobody wants it, or there was a defect
                 transport.abandon()
-
-    def _ask_for_delay(self, rounds: int) -> bool:
-        """Before a dial of a reconnect: whether user code ran, after which everything may be different."""
-        session = self._hub.session
-        if self._delays is None or session.status is not SessionStatus.RECONNECTING:
-            return False
-        return self._delays.prepare(session.stats.reconnects, rounds)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -44,8 +44,6 @@ class Threads:
         performer: Performer,
         options: ConnectOptions,
         name: str,
-        *,
-        manager_asks: bool,
     ) -> None:
         self._hub = hub
         self._performer = performer
@@ -60,8 +58,6 @@ class Threads:
             self._dispatchers.append(self._guarded(dispatcher.run_on_event, f"{name}-on-event"))
         self._hanging: set[threading.Thread] = set()
         """Those that were waited for in vain."""
-        self._manager_asks = manager_asks
-        """The manager calls user code; and the writer ends after the manager."""
         self._inheritance = Inheritance(hub, turns, performer, manager, self._core, options)
         """Held here, since these threads live on when nobody holds the client any more."""
 
@@ -89,8 +85,7 @@ class Threads:
 
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
-        threads = [*self._dispatchers, *self._performer.threads, *self._hub.callbacks.threads]
-        return [*self._core, *threads] if self._manager_asks else threads
+        return [*self._dispatchers, *self._performer.threads, *self._hub.callbacks.threads]
 
     def join(self, until: float | None = None) -> None:
         """After the end: wait for them, without waiting for oneself or for user code that waits for us.
@@ -101,7 +96,7 @@ class Threads:
         me = threading.current_thread()
         blockable = self._blockable()
         for thread in self._core:
-            if thread is not me and thread not in blockable:
+            if thread is not me:
                 thread.join()
         if me not in blockable:
             now = monotonic()
