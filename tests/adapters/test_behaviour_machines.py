@@ -268,5 +268,5 @@ async def _fails(client: Any, operation: Operation[None], error: type[Exception]
 
 
 def _waits(client: Any) -> bool:
-    pump = client._pump
-    return bool(pump.enders) if hasattr(pump, "enders") else bool(pump.ended.statistics().tasks_waiting)
+    hub = client._hub if hasattr(client, "_hub") else client._pump
+    return bool(hub.enders) if hasattr(hub, "enders") else bool(hub.ended.statistics().tasks_waiting)

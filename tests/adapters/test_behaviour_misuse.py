@@ -38,7 +38,7 @@ async def test_subscribe_says_what_to_write(
         with pytest.raises(TypeError, match=text):
             real.subscribe("a", *args, **options)
         await client.flush()
-        pump = real._pump
+        pump = real._hub if hasattr(real, "_hub") else real._pump
         assert not pump.subscriptions
 
 

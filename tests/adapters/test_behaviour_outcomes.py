@@ -30,7 +30,8 @@ async def full(leg: Leg) -> Any:
             async with anyio.create_task_group() as group:
                 group.start_soon(publish)
                 await stands_still(lambda: client.stats.out_msgs)
-                session = getattr(client, "client", client)._pump.session
+                inner = getattr(client, "client", client)
+                session = (inner._hub if hasattr(inner, "_hub") else inner._pump).session
                 assert not session.writable
                 yield client
                 group.cancel_scope.cancel()

@@ -99,7 +99,7 @@ class Stage:
     def look_at(self, client: Any) -> None:
         inner = client.client if isinstance(client, ThreadsClient) else client
         self.look(inner, f"client of {self.role.name}")
-        self.look(inner._pump.session, f"session of {self.role.name}")
+        self.look((inner._hub if hasattr(inner, "_hub") else inner._pump).session, f"session of {self.role.name}")
         self.look.names([*self.leg.running(), *anyio.get_running_tasks()])
 
 
