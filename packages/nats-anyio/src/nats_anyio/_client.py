@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from weakref import ref
 
 import anyio
@@ -15,14 +15,15 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
+    check_callback,
     check_concurrency,
     check_timeout,
     explained,
-    unusable_callback,
+    no_answer_in_time,
+    no_room_in_time,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -31,6 +32,9 @@ from ._engine.pump import Answer, Pump
 from ._message import Message
 from ._request_many import Answers
 from ._subscription import Subscription
+
+if TYPE_CHECKING:
+    from ._host import MachineHost
 
 __all__ = ["Client"]
 
@@ -139,18 +143,11 @@ class Client:
 
     def _write_soon(self) -> None:
         """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
-        if self._session.pending_bytes >= CHUNK_SIZE:
+        if self._session.chunk_waits:
             self._chunks += 1
             self._transport.write_now()
         else:
             self._transport.wake_writer()
-
-    async def publish_now(
-        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
-    ) -> None:
-        """`publish`, written at once: an answer is waited for."""
-        await self.publish(subject, data, reply=reply, headers=headers)
-        self._transport.write_now()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -190,7 +187,7 @@ class Client:
         if message is not None:
             message.client = self
             return message
-        raise error or self._timed_out(f"request to {subject!r}", seconds)
+        raise error or no_answer_in_time(f"request to {subject!r}", seconds, self.status)
 
     def request_many(
         self,
@@ -210,12 +207,29 @@ class Client:
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
         self._pump.check_caller()
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._pump)
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -241,7 +255,7 @@ class Client:
                 self._session.cancel_flush(token)
         _, error = answer.take()
         if error is not None or not answer.given:
-            raise error or self._timed_out("flush", seconds)
+            raise error or no_answer_in_time("flush", seconds, self.status)
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -277,9 +291,7 @@ class Client:
         check_concurrency(concurrency, has_callback=callback is not None)
         handling: Handling | None = None
         if callback is not None:
-            wrong = unusable_callback(callback, awaits=True)
-            if wrong is not None:
-                raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+            check_callback(callback, awaits=True)
             handling = Handling(callback, concurrency)
         state = self._session.subscribe(
             subject,
@@ -422,11 +434,4 @@ class Client:
 
     def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
         """The time was up before there was room for it in the outgoing buffer."""
-        return NATSTimeoutError(
-            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
-            f"the client is {self.status.name}",
-            outcome="failed",
-        )
-
-    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
-        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
+        return no_room_in_time(operation, seconds, self.status)

@@ -352,6 +352,21 @@ class Pump:
         while not self._wait_closed():
             self.call(lambda: self.session.handle_timeout(now=monotonic()))
 
+    def wait_closed_for(self, seconds: float) -> bool:
+        """For so many seconds at most; not under the lock. Whether it is closed."""
+        waiter: Waiter[None] = Waiter()
+        with self.lock:
+            if self.closed is not None:
+                return True
+            self.enders.append(waiter)
+        try:
+            return waiter.wait(seconds)
+        finally:
+            if not waiter.done:
+                with self.lock:
+                    if waiter in self.enders:
+                        self.enders.remove(waiter)
+
     def _wait_closed(self) -> bool:
         """Whether it was before the session's time was up."""
         waiter: Waiter[None] = Waiter()
