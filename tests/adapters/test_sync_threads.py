@@ -287,7 +287,9 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
         list(client.request_many("echo", b"x", max_msgs=1))
         client.reconnect()
         eventually(lambda: client.stats.reconnects == 1)
-        server.restart()
+        server.kill()
+        eventually(lambda: "delay" in seen)  # a round is over
+        server.start()
         eventually(lambda: client.stats.reconnects == 2)
         sub.drain(timeout=PATIENCE) if not sub.pending[0] else sub.unsubscribe()
         client.drain(timeout=PATIENCE)

@@ -168,7 +168,7 @@ bug(
 bug(
     "dropped request waits",
     "a request whose publish was dropped waits for its time to be up",
-    ("_session.traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+    ("_session.traffic:Traffic.drop_refused", "self._complete(failed)", "pass"),
 )
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
@@ -335,6 +335,17 @@ bug(
     "gossip drops a named server",
     "a server that the user named leaves with the gossip",
     ("_servers.pool:ServerPool.discover", "entry.server.explicit or ", ""),
+)
+bug(
+    "delay awaited for ever",
+    "a user's function that says how long to wait, and never returns, ends all reconnecting",
+    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
+    ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
+)
+bug(
+    "late delay counts",
+    "the answer to an earlier question, which was not waited for, is taken for that to another one",
+    ("_session.delay:DelayQuestion.said", "command.effect is not self._asked", "self._asked is None"),
 )
 bug(
     "attempts never end",

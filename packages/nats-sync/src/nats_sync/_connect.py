@@ -17,8 +17,6 @@ from ._message import Message
 if TYPE_CHECKING:
     from nats_proto import Session
 
-    from ._engine.delays import Delays
-
 __all__ = ["connect"]
 
 
@@ -32,8 +30,7 @@ def connect(
 
     ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
     together as ``options``. With ``retry_on_failed_connect`` the client may still be trying when it is returned.
-    ``reconnect_delay`` is called by a thread of the client when a round through the servers begins, before it is known
-    whether there will be another; it may use the client, but for what waits for a connection.
+    ``reconnect_delay`` is called by a thread of the client; it may use the client, but for what waits for a connection.
 
     Raises `InvalidURLError`, `ConfigurationError`, `TypeError` for a name that is no option; `NoServersError`, with
     what each server said, when none could be used. Nothing is left then.
@@ -46,10 +43,10 @@ def connect(
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
         raise prepared
-    session, checked, delays = prepared
+    session, checked = prepared
     pump = Pump(session)
     writer = Writer(pump)
-    threads = Threads(pump, writer, checked, delays)
+    threads = Threads(pump, writer, checked)
     client = Client(pump, writer, threads, checked)
     threads.start()
     try:
@@ -74,25 +71,18 @@ def connect(
 
 def _prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
-) -> tuple[Session[Message], ConnectOptions, Delays | None] | Exception:
-    """The session, its options, what calls ``reconnect_delay``; or what is wrong, without the frames that hold it."""
+) -> tuple[Session[Message], ConnectOptions] | Exception:
+    """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     import random
 
     from nats_proto import Session
 
     try:
         checked = read_options(options, fields)
-        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=False)) is not None:
-            return ConfigurationError(f"on_event: {wrong}")
-        delays: Delays | None = None
-        if checked.reconnect_delay is not None:
-            from ._engine.delays import Delays
-
-            delays = Delays(checked.reconnect_delay)
-            from dataclasses import replace
-
-            checked = replace(checked, reconnect_delay=delays)
+        for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
+            if callback is not None and (wrong := unusable_callback(callback, awaits=False)) is not None:
+                return ConfigurationError(f"{name}: {wrong}")
         session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
-        return session, checked, delays
+        return session, checked
     except Exception as error:
         return error.with_traceback(None)

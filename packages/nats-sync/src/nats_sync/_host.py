@@ -89,5 +89,5 @@ class MachineHost:
 
     def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
-        if self._pump.wait_closed_for(seconds):
+        if self._pump.wait_closed(seconds):
             raise ConnectionClosedError("the client is closed")

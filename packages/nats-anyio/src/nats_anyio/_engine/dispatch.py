@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine
+from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine, ReconnectDelayFailed
 
 if TYPE_CHECKING:
     from .._subscription import Subscription
@@ -43,8 +43,11 @@ class Dispatcher:
         self.finished = anyio.Event()
         """`Closed` was given to ``on_event``, or there is none."""
 
-    def add(self, event: LifecycleEvent) -> None:
+    def add(self, event: LifecycleEvent | ReconnectDelayFailed) -> None:
         """Log an event and put it behind those that wait for ``on_event``."""
+        if isinstance(event, ReconnectDelayFailed):
+            self._write(self._log.line_of_delay(event), event.error)
+            return
         self._write(self._log.line_of(event))
         if self._on_event is not None:
             self._queue.add(event)
@@ -105,7 +108,7 @@ class Dispatcher:
     def _log_failure(self, text: str, error: Exception) -> None:
         self._write(self._log.line_of_failure(text), error)
 
-    def _write(self, line: LogLine, error: Exception | None = None) -> None:
+    def _write(self, line: LogLine, error: BaseException | None = None) -> None:
         # Filters and handlers of the log are user code as well; what they raise must not reach the pump.
         with contextlib.suppress(Exception):
             if not logger.isEnabledFor(line.level):

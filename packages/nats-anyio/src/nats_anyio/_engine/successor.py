@@ -195,7 +195,7 @@ class Successor:
 
     async def _perform(self, command: Perform) -> None:
         try:
-            result = await interruptible(self._performer.perform(command.effect))
+            result = await interruptible(self._performer.perform(command))
         except Interrupt:
             raise
         except Exception as error:

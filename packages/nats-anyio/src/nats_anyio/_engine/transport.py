@@ -99,8 +99,8 @@ class Transport:
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
         """And joined, and not yet taken by the system."""
-        self._plan: OpenTransport | socket.socket | None = None
-        """The dial that was ordered, or the connection that is to be adopted."""
+        self._plan: OpenTransport | Perform | socket.socket | None = None
+        """The dial that was ordered, or what comes before it, or the connection that is to be adopted."""
         self._awaited = False
         """The successor's connection is to be adopted when it is handed over."""
         self.successor: Successor | None = None
@@ -108,7 +108,7 @@ class Transport:
         self._idle: anyio.Event | None = None
         self._connection: CancelScope | None = None
         self._tasks: TaskGroup | None = None
-        """What runs as long as the connection."""
+        """What runs as long as the connection, or what is performed before there is one."""
         self._group: TaskGroup | None = None
         """What runs as long as there are connections."""
         self._effects: deque[Perform | Successor] = deque()
@@ -116,7 +116,7 @@ class Transport:
         self._wanted: anyio.Event | None = None
         """Set when there is one."""
         self._finished = False
-        self._performer = Performer(WorkerThreads(loop, "nats-credentials"))
+        self._performer = Performer(loop)
         self._resolvers = WorkerThreads(loop, "nats-resolver")
         self._open_sockets: set[socket.socket] = set()
         """The connection's, and those that are being connected."""
@@ -126,7 +126,7 @@ class Transport:
     def run_command(self, command: Command) -> None:
         """What the session wants done."""
         match command:
-            case OpenTransport():
+            case OpenTransport() | Perform(before_dial=True):
                 self._abandon()
                 self._plan = command
             case CloseTransport():
@@ -261,11 +261,22 @@ class Transport:
         finally:
             self._abandon()
 
-    async def _follow(self, plan: OpenTransport | socket.socket, scope: CancelScope) -> None:
-        if isinstance(plan, OpenTransport):
-            await self._connect(plan, scope)
-        else:
-            await self._keep(plan, scope, self._session.transport_adopted)
+    async def _follow(self, plan: OpenTransport | Perform | socket.socket, scope: CancelScope) -> None:
+        match plan:
+            case OpenTransport():
+                await self._connect(plan, scope)
+            case Perform():
+                await self._ask(plan)
+            case _:
+                await self._keep(plan, scope, self._session.transport_adopted)
+
+    async def _ask(self, plan: Perform) -> None:
+        """Perform what comes before a dial, in a task of its own: a user's function may cancel the one it runs in."""
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(self._perform, plan, name="nats delay")
+        finally:
+            self._tasks = None
 
     async def _connect(self, plan: OpenTransport, scope: CancelScope) -> None:
         """Wait, dial, and keep the connection. The session gives up a dial by its time."""
@@ -322,13 +333,16 @@ class Transport:
 
     async def _perform(self, command: Perform) -> None:
         try:
-            result = await interruptible(self._performer.perform(command.effect))
+            result = await interruptible(self._performer.perform(command))
         except anyio.get_cancelled_exc_class() as error:
             if self._tasks is None or self._tasks.cancel_scope.cancel_called or self._is_abandoned():
                 raise
             self._session.perform_failed(command, error, now=self._now())  # cancelled from within
-        except Interrupt:
-            raise
+        except Interrupt as interrupt:
+            # The client can do without a delay. So of what its function raises only Ctrl-C is not survived.
+            if not command.before_dial or isinstance(interrupt.error, KeyboardInterrupt):
+                raise
+            self._session.perform_failed(command, interrupt.error, now=self._now())
         except Exception as error:
             self._session.perform_failed(command, error, now=self._now())
         else:

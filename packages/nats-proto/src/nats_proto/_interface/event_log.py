@@ -31,6 +31,7 @@ from .events import (
     LameDuckMode,
     LifecycleEvent,
     PublishesDropped,
+    ReconnectDelayFailed,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -86,6 +87,10 @@ class EventLog:
     def line_of_failure(self, what: str) -> LogLine:
         """The line of what user code raised; ``what`` says where. The adapter adds the traceback."""
         return LogLine(ERROR, self._masked(what), True)
+
+    def line_of_delay(self, event: ReconnectDelayFailed) -> LogLine:
+        """The line of a ``reconnect_delay`` that gave none. The adapter adds the traceback, if there is an error."""
+        return LogLine(ERROR, self._masked(f"reconnect_delay {event.why}; the usual wait is used (told once)"))
 
     def line_of_dropped(self, count: int, who: str) -> LogLine:
         """The line of events that were dropped because too many waited for ``who``: ``on_event``, or the log."""

@@ -24,6 +24,8 @@ else:
 WebSocketHeaders = Mapping[str, str] | Iterable[tuple[str, str | Secret]]
 WebSocketHeadersSource = WebSocketHeaders | Callable[[str], WebSocketHeaders | Awaitable[WebSocketHeaders]]
 
+DelayCallback = Callable[[int], float | Awaitable[float]]
+
 __all__ = ["ConnectOptionFields", "ConnectOptions", "read_options"]
 
 MiB = 1024 * 1024
@@ -121,9 +123,12 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
     reconnect_jitter_tls: float = 1.0
     """Used in place of ``reconnect_jitter`` when TLS is asked for (by ``tls``, ``tls_first``, or the URL of any server
     given): a TLS handshake costs a server much more, so clients are spread over a longer time."""
-    reconnect_delay: Callable[[int], float] | None = None
-    """Called with the number of rounds made (1, 2, …); its result (seconds) replaces wait and jitter. No server is
-    dialled twice within ``reconnect_wait`` all the same: lower that as well to come back sooner."""
+    reconnect_delay: DelayCallback | None = None
+    """Called with the number of rounds made without a connection (1, 2, …), when one is over. Its result, an int or a
+    float from 0 up, replaces wait and jitter before the next round: seconds. It may block; where the client can await,
+    it may be ``async``. It has ``connect_timeout`` to answer. When it is too late, raises, or returns anything else,
+    the usual wait is used, and the log says so, once for each kind. No server is dialled twice within
+    ``reconnect_wait`` all the same: lower that as well to come back sooner."""
     randomize_servers: bool = True
     """True: the servers given are tried in a random order, so that clients with the same list spread over them; servers
     that INFO names join the pool in a random order, too. False: in the order in which they are listed. The order is
@@ -382,7 +387,7 @@ class ConnectOptionFields(TypedDict, total=False):
     reconnect_wait: float
     reconnect_jitter: float
     reconnect_jitter_tls: float
-    reconnect_delay: Callable[[int], float] | None
+    reconnect_delay: DelayCallback | None
     randomize_servers: bool
     ignore_discovered_servers: bool
     retry_on_failed_connect: bool

@@ -31,7 +31,11 @@ and `record_success` move was handed out one by one before.
     an immediate one        now: the user asked for it; it is always the first of an outage
     first of an outage      a random part of the jitter: a thousand clients that lost one server do not come at once
     later in the same round now: the next server may well be there
-    first of round n + 1    reconnect_wait × 1.5 ** (n - 1), at most × 8, and jitter; or what reconnect_delay(n) says
+    first of round n + 1    reconnect_wait × 1.5 ** (n - 1), at most × 8, and jitter; or ``delay``; or what the pool's
+                            own reconnect_delay(n) says
+
+Whoever cannot call the user's function in the midst of a call asks it beforehand: ``finished_round`` is n as long as
+the next attempt would begin round n + 1, and `next_attempt` takes the answer as ``delay``.
 
 No attempt but the first two kinds comes within ``reconnect_wait`` of the last dial of the same server, whatever else is
 true: a server that accepts us and throws us out again cannot make us dial in a tight loop.
@@ -55,7 +59,7 @@ from .server import Server, parse_address, peer_of
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
+__all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool", "usable_delay"]
 
 MAX_DISCOVERED: Final = 1000
 """Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
@@ -97,8 +101,8 @@ class ServerPool:
 
     ``rng`` is the only source of chance: order, jitter, order of discovered servers. ``max_reconnect_attempts`` is per
     server, -1 for no limit; attempts of the first walk do not count. ``reconnect_delay`` gets the number of rounds made
-    (1, 2, ...); when it raises or gives no finite number from 0 up, the usual wait is used. Raises `ConfigurationError`
-    for wrong values and for no servers.
+    (1, 2, ...), in the midst of `next_attempt`; when it raises or gives no finite number (int or float) from 0 up, the
+    usual wait is used. Raises `ConfigurationError` for wrong values and for no servers.
     """
 
     __slots__ = (
@@ -192,15 +196,16 @@ class ServerPool:
         self._hurry = immediate
         self._not_before = now if immediate or rounds is not None else now + self._some_jitter()
 
-    def next_attempt(self, *, now: float) -> Attempt | None:
+    def next_attempt(self, *, now: float, delay: float | None = None) -> Attempt | None:
         """The next server in turn, and when to dial it; None when no server is left or the rounds are made.
 
-        Raises `LocalProtocolError` when there was no `begin`, or a success since.
+        ``delay`` (seconds) replaces wait and jitter where this attempt begins another round, and is ignored where it
+        does not. Raises `LocalProtocolError` when there was no `begin`, or a success since.
         """
         if self._round == 0:
             raise LocalProtocolError("next_attempt: begin comes first")
         self._clear_front()
-        if not self._ahead and not self._begin_round(now):
+        if not self._ahead and not self._begin_round(now, delay):
             return None
         entry = self._ahead.popleft()
         self._behind.append(entry)
@@ -302,6 +307,17 @@ class ServerPool:
         return None if self._current is None else self._current.server
 
     @property
+    def finished_round(self) -> int | None:
+        """The round, from 1, that is over: the next attempt begins another one, after a wait.
+
+        None: that attempt belongs to the round that there is, or there will be none. Looking costs what `next_attempt`
+        costs, which throws away whom this has to skip.
+        """
+        if self._round in (0, self._rounds) or any(map(self._has_turns, self._ahead)):
+            return None
+        return self._round if any(map(self._has_turns, self._behind)) else None
+
+    @property
     def failures(self) -> tuple[tuple[str, NATSError], ...]:
         """The last failure of each server since `begin`, in the order of their first; dropped servers included."""
         return tuple((entry.server.url, entry.failure) for entry in self._failed if entry.failure is not None)
@@ -353,16 +369,20 @@ class ServerPool:
         """Throw away whoever would be next, but may not. It happens to each once: steps stay cheap in the long run."""
         while side := self._ahead or self._behind:
             entry = side[0]
+            if self._has_turns(entry):
+                break
             if not entry.dropped:
-                if not self._counting or entry.attempts < self._max_attempts:
-                    break
                 self._drop(entry)
             side.popleft()
 
-    def _begin_round(self, now: float) -> bool:
+    def _has_turns(self, entry: _Entry) -> bool:
+        """It is in the pool, and has not used up its attempts."""
+        return not entry.dropped and (not self._counting or entry.attempts < self._max_attempts)
+
+    def _begin_round(self, now: float, delay: float | None) -> bool:
         if not self._behind or self._round == self._rounds:
             return False
-        wait = self._wait_after(self._round)
+        wait = self._wait_after(self._round) if delay is None else delay
         self._ahead, self._behind = self._behind, self._ahead
         self._round += 1
         self._not_before = now + wait
@@ -389,13 +409,24 @@ class ServerPool:
         if self._reconnect_delay is None:
             return None
         try:
-            seconds = float(self._reconnect_delay(rounds))
+            said: object = self._reconnect_delay(rounds)
         except Exception:  # the user's code may raise anything, and reconnecting goes on
             return None
-        return min(seconds, MAX_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
+        return usable_delay(said)
 
     def _some_jitter(self) -> float:
         return self._jitter * self._rng.random()
+
+
+def usable_delay(said: object) -> float | None:
+    """What a ``reconnect_delay`` has said, if that is an int or a float from 0 up: seconds, `MAX_SECONDS` at most."""
+    if not isinstance(said, (int, float)) or isinstance(said, bool):
+        return None
+    try:
+        seconds = float(said)
+    except OverflowError:  # an int that no float can be
+        return None
+    return min(seconds, MAX_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _take_out(side: deque[_Entry], entry: _Entry) -> None:

@@ -14,6 +14,7 @@ from .._interface.events import (
     AuthenticationFailed,
     ContentErrorReceived,
     LameDuckMode,
+    ReconnectDelayFailed,
     Reconnecting,
     ServerErrorReceived,
     ServersDiscovered,
@@ -93,6 +94,8 @@ def _take_control(life: LifeCycle[MessageT], event: LinkEvent, now: float) -> No
             life.events.add(event.plain)
             life.traffic.refuse(event)
         case ServerErrorReceived() | ContentErrorReceived() | AuthenticationFailed() | ServersDiscovered():
+            life.events.add(event)
+        case ReconnectDelayFailed():
             life.events.add(event)
         case InfoReceived(info=info):
             life.server_allows(info)

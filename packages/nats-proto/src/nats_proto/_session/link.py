@@ -6,10 +6,15 @@ Theory of operation
                    ▲   │ failed, too late             │ failed            │ lost
                    │   ▼                              ▼                   ▼
                    └── the pool names the next server and the time ◀──────┘       (no server left: STOPPED)
+                       ▲ answered, too late    │ a round is over, and the
+                       └──────── ASKING ◀──────┘ user has a reconnect_delay
 
 DIALLING covers the wait before the dial: `OpenTransport` says when. Every attempt has one deadline, ``connect_timeout``
 after it begins, for dial and handshake together, so a server that accepts and then says nothing costs no more than one
 that does not answer. At the end of a connection the transport is abandoned with `CloseTransport`, never waited for.
+
+ASKING is bounded by ``connect_timeout`` as well: the user has said with it how long one step towards a connection may
+take, and there is no reason to wait longer for a function than for a server.
 
 What the first INFO says about other servers is believed only once the handshake is done: before that anybody may have
 written it.
@@ -53,6 +58,7 @@ from .._interface.events import (
     LameDuckMode,
     OpenTransport,
     Perform,
+    ReconnectDelayFailed,
     Reconnecting,
     ServerErrorReceived,
     ServersDiscovered,
@@ -74,6 +80,7 @@ from ..errors import (
     NoServersError,
     TransportError,
 )
+from .delay import Delay, DelayQuestion
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -127,6 +134,7 @@ LinkEvent = (
     | LinkGaveUp
     | HandshakeFailed
     | Reconnecting
+    | ReconnectDelayFailed
     | AuthenticationFailed
     | ServersDiscovered
     | LameDuckMode
@@ -147,6 +155,7 @@ class _State(Enum):
     """Where the link is on its way round."""
 
     IDLE = auto()
+    ASKING = auto()
     DIALLING = auto()
     HANDSHAKE = auto()
     UP = auto()
@@ -192,7 +201,9 @@ class Link:
     __slots__ = (
         "_attempt",
         "_deadline",
+        "_delay",
         "_events",
+        "_failure",
         "_first_walk",
         "_lame_duck",
         "_message_type",
@@ -224,6 +235,9 @@ class Link:
         self._first_walk = _FirstWalk.FIRST_WALK
         self._lame_duck = _LameDuck.NO
         self._wanted = _Wanted.FOR_GOOD
+        self._delay = None if options.reconnect_delay is None else DelayQuestion(options.reconnect_delay)
+        self._failure: NATSError | None = None
+        """While ASKING: why the last attempt failed, for the `Reconnecting` to come."""
         self._migrate_by: float | None = None
         """LEAVING without a second transport: when at the latest."""
         self._two_transports = two_transports
@@ -269,12 +283,15 @@ class Link:
 
     def hurry(self, *, now: float) -> None:
         """Stop waiting for the next attempt, if that is what is being done."""
-        if self._state is _State.DIALLING and self._attempt is not None and self._attempt.at > now:
+        if self._state is _State.ASKING and self._delay is not None:
+            self._delay.withdraw()
+            self._plan(self._failure, now, delay=0.0, at_once=True)
+        elif self._state is _State.DIALLING and self._attempt is not None and self._attempt.at > now:
             self._open(Attempt(self._attempt.server, now, self._attempt.number, self._attempt.round), None, now)
 
     def stop(self) -> None:
-        """No more attempts; whatever transport there is gets abandoned."""
-        if self._state in (_State.DIALLING, _State.HANDSHAKE, _State.UP):
+        """No more attempts; whatever transport there is, or what is performed before there is one, gets abandoned."""
+        if self._state in (_State.ASKING, _State.DIALLING, _State.HANDSHAKE, _State.UP):
             self.commands.append(CloseTransport())
         self._drop_connection()
         self._state = _State.STOPPED
@@ -292,7 +309,26 @@ class Link:
         return wire.close() or not wire.idle
 
     def _open_next(self, error: NATSError | None, now: float) -> None:
-        attempt = self._pool.next_attempt(now=now)
+        rounds = None if self._delay is None else self._pool.finished_round
+        if self._delay is None or rounds is None:
+            self._plan(error, now)
+            return
+        self._state = _State.ASKING
+        self._failure = error
+        self._deadline = now + self._options.connect_timeout
+        self.commands.append(self._delay.ask(rounds))
+
+    def _delay_is(self, delay: Delay | None, now: float) -> None:
+        if self._state is not _State.ASKING or delay is None:
+            return  # it is the answer to an earlier question
+        if delay.failed is not None:
+            self._events.append(delay.failed)
+        self._plan(self._failure, now, delay=delay.seconds)
+
+    def _plan(self, error: NATSError | None, now: float, *, delay: float | None = None, at_once: bool = False) -> None:
+        """Have the next server dialled: when the pool says, ``delay`` after a round, or at once."""
+        self._failure = None
+        attempt = self._pool.next_attempt(now=now, delay=delay)
         first_walk = self._first_walk is _FirstWalk.FIRST_WALK
         if attempt is None and first_walk and self._options.retry_on_failed_connect and len(self._pool):
             self._first_walk = _FirstWalk.IN_BACKGROUND
@@ -302,6 +338,8 @@ class Link:
             self._state = _State.STOPPED
             self._events.append(LinkGaveUp(self._no_servers(error)))
         else:
+            if at_once:
+                attempt = Attempt(attempt.server, now, attempt.number, attempt.round)
             self._open(attempt, error, now)
 
     def _open(self, attempt: Attempt, error: NATSError | None, now: float) -> None:
@@ -309,7 +347,7 @@ class Link:
         self._attempt = attempt
         self._deadline = max(attempt.at, now) + self._options.connect_timeout
         address = self.address_of(attempt.server)
-        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline, attempt.round))
+        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline))
         if self._first_walk is not _FirstWalk.FIRST_WALK:
             delay = max(0.0, attempt.at - now)
             self._events.append(
@@ -380,14 +418,18 @@ class Link:
             raise LocalProtocolError(f"{call}: no dial is under way")
         return self._attempt
 
-    def performed(self, command: Perform, result: object) -> None:
-        """An effect's result; ignored when the connection that wanted it is gone."""
-        if self.connection is not None:
+    def performed(self, command: Perform, result: object, *, now: float) -> None:
+        """An effect's result; ignored when the connection that wanted it is gone, or the time for it is up."""
+        if self._delay is not None and command.before_dial:
+            self._delay_is(self._delay.said(command, result), now)
+        elif self.connection is not None:
             self.connection.performed(command.effect, result)
 
-    def perform_failed(self, command: Perform, error: BaseException) -> None:
-        """An effect could not be had; ignored when the connection that wanted it is gone."""
-        if self.connection is not None:
+    def perform_failed(self, command: Perform, error: BaseException, *, now: float) -> None:
+        """An effect could not be had; ignored when the connection that wanted it is gone, or the time for it is up."""
+        if self._delay is not None and command.before_dial:
+            self._delay_is(self._delay.raised(command, error), now)
+        elif self.connection is not None:
             self.connection.perform_failed(command.effect, error)
 
     # --- the pump ----------------------------------------------------------------------------------------------------
@@ -531,6 +573,7 @@ class Link:
             self._unheard.clear()  # nobody cares any more what it said behind what it was given up for
         self._attempt = None
         self._deadline = None
+        self._failure = None
         self._migrate_by = None
 
     def _learn(self, info: ServerInfo, now: float, *, quiet: bool = False) -> None:
@@ -633,10 +676,13 @@ class Link:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Do what is due: a dial that takes too long is abandoned; the connection does the same for its part."""
+        """Do what is due: what takes too long is given up, a dial or an answer; the connection does its own part."""
         if self.connection is not None:
             self.connection.handle_timeout(now=now)
-        if self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
+        if self._state is _State.ASKING and self._delay is not None:
+            if self._deadline is not None and now >= self._deadline:
+                self._delay_is(self._delay.unanswered(self._options.connect_timeout), now)
+        elif self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
             attempt = self._pending_attempt("handle_timeout")
             seconds = self._options.connect_timeout
             self.commands.append(CloseTransport())

@@ -121,7 +121,6 @@ class Session(Generic[MessageT]):
             reconnect_wait=options.reconnect_wait,
             reconnect_jitter=options.reconnect_jitter,
             reconnect_jitter_tls=options.reconnect_jitter_tls,
-            reconnect_delay=options.reconnect_delay,
             ignore_discovered=options.ignore_discovered_servers,
             retry_auth_errors=options.retry_auth_errors,
         )
@@ -244,16 +243,19 @@ class Session(Generic[MessageT]):
             if self._life.successor is not None:
                 self._life.successor.performed(command, result, now)
             return
-        self._link.performed(command, result)
+        self._link.performed(command, result, now=now)
         dispatch(self._life, now)
 
     def perform_failed(self, command: Perform, error: BaseException, *, now: float) -> None:
-        """What a `Perform` asked for could not be had: that attempt fails. One that comes too late is ignored."""
+        """What a `Perform` asked for could not be had: that attempt fails, or the wait before it is the usual one.
+
+        One that comes too late is ignored.
+        """
         if command.successor:
             if self._life.successor is not None:
                 self._life.successor.perform_failed(command, error, now)
             return
-        self._link.perform_failed(command, error)
+        self._link.perform_failed(command, error, now=now)
         dispatch(self._life, now)
 
     # --- life cycle --------------------------------------------------------------------------------------------------

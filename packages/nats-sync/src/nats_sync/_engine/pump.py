@@ -70,9 +70,6 @@ NOBODY: Final = 0
 WRITER: Final = -1
 """The writer's thread, also before it has noticed."""
 
-READER_LATE: Final = 0.25
-"""Seconds after which somebody who waits for the end sees to the session's time in the reader's place."""
-
 _STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
@@ -344,16 +341,8 @@ class Pump:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock.
-
-        The session's time is seen to here as well, a little later: the reader may hang in a ``reconnect_delay``.
-        """
-        while not self._wait_closed():
-            self.call(lambda: self.session.handle_timeout(now=monotonic()))
-
-    def wait_closed_for(self, seconds: float) -> bool:
-        """For so many seconds at most; not under the lock. Whether it is closed."""
+    def wait_closed(self, seconds: float | None = None) -> bool:
+        """Until `Closed`, or for so many seconds; not under the lock. Whether it is closed."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
@@ -361,22 +350,6 @@ class Pump:
             self.enders.append(waiter)
         try:
             return waiter.wait(seconds)
-        finally:
-            if not waiter.done:
-                with self.lock:
-                    if waiter in self.enders:
-                        self.enders.remove(waiter)
-
-    def _wait_closed(self) -> bool:
-        """Whether it was before the session's time was up."""
-        waiter: Waiter[None] = Waiter()
-        with self.lock:
-            if self.closed is not None:
-                return True
-            self.enders.append(waiter)
-            deadline = self.deadline
-        try:
-            return waiter.wait(None if deadline is None else deadline + READER_LATE - monotonic())
         finally:
             if not waiter.done:
                 with self.lock:

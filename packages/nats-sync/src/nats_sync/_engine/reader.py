@@ -16,10 +16,8 @@ from nats_proto import (
     OpenSuccessor,
     OpenTransport,
     Perform,
-    SessionStatus,
 )
 
-from .delays import Delays
 from .dial import Dialler, Interrupted
 from .perform import Performer
 from .pump import Defect, Pump
@@ -44,12 +42,11 @@ MAX_READS: Final = 16
 class Reader:
     """One thread for the whole life of a client: a reconnect is another round of its loop."""
 
-    def __init__(self, pump: Pump, writer: Writer, performer: Performer, name: str, delays: Delays | None) -> None:
+    def __init__(self, pump: Pump, writer: Writer, performer: Performer, name: str) -> None:
         self._pump = pump
         self._writer = writer
         self._dialler = Dialler(pump.wakeup, lambda: bool(pump.commands), f"{name}-resolver")
         self._performer = performer
-        self._delays = delays
         self._name = name
         self._opening: OpenTransport | None = None
         self._successor: Successor | None = None
@@ -221,8 +218,6 @@ class Reader:
     # --- dialling ----------------------------------------------------------------------------------------------------
 
     def _open(self, command: OpenTransport, now: float, deadline: float | None) -> None:
-        if self._ask_for_delay(command.round):
-            return
         if command.at > now:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
@@ -261,13 +256,6 @@ class Reader:
         finally:
             if transport is not None:  # nobody wants it, or there was a defect
                 transport.abandon()
-
-    def _ask_for_delay(self, rounds: int) -> bool:
-        """Before a dial of a reconnect: whether user code ran, after which everything may be different."""
-        session = self._pump.session
-        if self._delays is None or session.status is not SessionStatus.RECONNECTING:
-            return False
-        return self._delays.prepare(session.stats.reconnects, rounds)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

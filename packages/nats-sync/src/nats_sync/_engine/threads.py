@@ -14,7 +14,6 @@ from nats_proto import Closed, ConnectOptions
 from nats_proto.errors import ConnectionClosedError
 
 from .callbacks import Callbacks
-from .delays import Delays
 from .dispatch import Dispatcher
 from .exit import write_at_exit
 from .perform import Performer
@@ -37,7 +36,7 @@ class Threads:
     it has published.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions, delays: Delays | None) -> None:
+    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions) -> None:
         name = f"nats-{options.name}" if options.name else "nats"
         self._pump = pump
         self._options = options
@@ -45,7 +44,7 @@ class Threads:
         pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
         pump.callbacks = Callbacks(pump, name)
         self._performer = Performer(pump, name)
-        self._reader = Reader(pump, writer, self._performer, name, delays)
+        self._reader = Reader(pump, writer, self._performer, name)
         self._core = [
             threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
@@ -60,8 +59,6 @@ class Threads:
             self._dispatchers.append(thread)
         self._hanging: set[threading.Thread] = set()
         """Those that were waited for in vain."""
-        self._reader_asks = delays is not None
-        """The reader calls user code, and the writer ends after the reader."""
         _alive.add(self)
         write_at_exit(pump)
 
@@ -94,8 +91,7 @@ class Threads:
 
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
-        threads = [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
-        return [*self._core, *threads] if self._reader_asks else threads
+        return [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
 
     def join(self, until: float | None = None) -> None:
         """After the end: wait for them, without waiting for oneself or for user code that waits for us.
@@ -106,7 +102,7 @@ class Threads:
         me = threading.current_thread()
         blockable = self._blockable()
         for thread in self._core:
-            if thread is not me and thread not in blockable:
+            if thread is not me:
                 thread.join()
         if me not in blockable:
             now = monotonic()
