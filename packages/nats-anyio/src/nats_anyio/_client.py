@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from weakref import ref
 
 import anyio
@@ -15,7 +15,6 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
@@ -31,6 +30,9 @@ from ._engine.pump import Answer, Pump
 from ._message import Message
 from ._request_many import Answers
 from ._subscription import Subscription
+
+if TYPE_CHECKING:
+    from ._host import MachineHost
 
 __all__ = ["Client"]
 
@@ -145,13 +147,6 @@ class Client:
         else:
             self._transport.wake_writer()
 
-    async def publish_now(
-        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
-    ) -> None:
-        """`publish`, written at once: an answer is waited for."""
-        await self.publish(subject, data, reply=reply, headers=headers)
-        self._transport.write_now()
-
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
     ) -> Message:
@@ -210,12 +205,29 @@ class Client:
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
         self._pump.check_caller()
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._pump)
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-import anyio
 import anyio.lowlevel
-
-from nats_proto import HeadersLike, RequestMany
 
 from ._message import Message
 
 if TYPE_CHECKING:
-    from ._client import Client
-    from ._subscription import Subscription
+    from nats_proto import RequestMany
+
+    from ._engine.driver import Driver
+    from ._host import MachineHost
 
 __all__ = ["Answers"]
 
@@ -26,23 +25,12 @@ class Answers:
     ``async with`` block, or, soon after, when nobody holds the iterator any more, as after a ``break``.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        subject: str,
-        data: bytes | bytearray | memoryview,
-        *,
-        headers: HeadersLike | None,
-        collection: Callable[[float], RequestMany[Message]],
-    ) -> None:
-        collection(0.0)  # raises for limits that make no sense, now and not at the first answer
-        self._client = client
-        self._subject = subject
-        self._data = data
-        self._headers = headers
-        self._make_collection = collection
-        self._collection: RequestMany[Message] | None = None
-        self._inbox: Subscription | None = None
+    def __init__(self, host: MachineHost, collection: Callable[[float, str], RequestMany[Message]]) -> None:
+        collection(0.0, "")  # raises for limits that make no sense, now and not at the first answer
+        self._host = host
+        self._collection = collection
+        self._driver: Driver[Message, Message] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,8 +48,13 @@ class Answers:
         outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
+        if self._closed:
+            raise StopAsyncIteration
+        driver = self._driver
+        if driver is None:
+            driver = self._begin()
         try:
-            message = await self._next()
+            message = await driver.next_until(None)
         except BaseException:
             await self._close()
             raise
@@ -70,34 +63,18 @@ class Answers:
             raise StopAsyncIteration
         return message
 
+    def _begin(self) -> Driver[Message, Message]:
+        from ._engine.driver import Driver
+
+        driver = self._driver = Driver(self._host, self._collection(self._host.now(), self._host.new_inbox()))
+        return driver
+
     async def aclose(self) -> None:
         """End it early."""
         await self._close()
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _next(self) -> Message | None:
-        collection = self._collection
-        if collection is None:
-            now = anyio.current_time()
-            collection = self._collection = self._make_collection(now)
-            await self._ask(now, collection.deadline)
-        while not collection.done and self._inbox is not None:
-            message = await self._inbox.next_until(collection.deadline)
-            if message is None:
-                return None
-            if collection.receive(message, now=anyio.current_time()):
-                return message
-        return None
-
-    async def _ask(self, now: float, deadline: float) -> None:
-        inbox = self._client.new_inbox()
-        self._inbox = self._client.subscribe(inbox)
-        with anyio.CancelScope(deadline=deadline) as waiting:
-            await self._client.publish_now(self._subject, self._data, reply=inbox, headers=self._headers)
-        if waiting.cancelled_caught:
-            raise self._client.unsent(f"request_many to {self._subject!r}", deadline - now)
-
     async def _close(self) -> None:
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            await inbox.unsubscribe()  # which cannot be cancelled
+        self._closed = True
+        if self._driver is not None:
+            await self._driver.close()  # which cannot be cancelled

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from . import errors as errors
 from ._auth.credentials import Challenge, Credentials
-from ._callables import explained, unusable_callback
+from ._callables import check_callback, explained, unusable_callback
 from ._calls.publish_many import PublishMany
-from ._calls.request_many import RequestMany
+from ._calls.respond import cannot_respond
 from ._effects import Call, Effect, ReadFile
 from ._interface.events import (
     AdoptSuccessor,
@@ -46,6 +46,7 @@ from ._interface.events import (
 from ._interface.options import ConnectOptionFields, ConnectOptions, read_options
 from ._interface.stats import StatsSnapshot
 from ._interface.status import SessionStatus
+from ._interface.timeouts import no_answer_in_time, no_message_in_time, no_room_in_time, not_drained_in_time
 from ._limits import MAX_CONCURRENCY, MAX_SECONDS, check_concurrency, check_count, check_timeout
 from ._secret import Secret
 from ._servers.proxy import Proxy
@@ -69,6 +70,9 @@ from ._wire.headers import Headers, HeadersLike, Status
 from ._wire.info import ServerInfo
 
 if TYPE_CHECKING:
+    from ._calls.machine import Ask, Conductor, Machine, Subscribe, Want
+    from ._calls.operation import ApiCall, Operation, OperationEffect, Pause, Publish, Request
+    from ._calls.request_many import RequestMany
     from ._connection.connection import Connection
     from ._connection.events import (
         ConnectionEnded,
@@ -80,9 +84,13 @@ if TYPE_CHECKING:
         PongReceived,
     )
     from ._interface.event_log import EventLog, LogLine
+    from ._servers.addresses import ADDRESS_HEAD_START, families_in_turn, not_reached
     from ._servers.pool import Attempt, ServerPool
+    from ._session.ended import ended_session
     from ._session.event_queue import EventQueue
+    from ._session.marks import ConnectionReplaced, Mark
     from ._session.outbox import CHUNK_SIZE
+    from ._session.pieces import join_small_pieces
     from ._session.session import Session
     from ._session.successor import Successor
     from ._wire.encoder import Encoder
@@ -93,6 +101,14 @@ else:
     def __getattr__(name):
         """The machines are loaded when the first is used: a program that only prints its help does without them."""
         match name:
+            case "Ask" | "Conductor" | "Machine" | "Subscribe" | "Want":
+                from ._calls import machine as home
+            case "ApiCall" | "Operation" | "OperationEffect" | "Pause" | "Publish" | "Request":
+                from ._calls import operation as home
+            case "RequestMany":
+                from ._calls import request_many as home
+            case "ConnectionReplaced" | "Mark":
+                from ._session import marks as home
             case "Connection":
                 from ._connection import connection as home
             case (
@@ -109,10 +125,16 @@ else:
                 from ._wire import encoder as home
             case "EventLog" | "LogLine":
                 from ._interface import event_log as home
+            case "ended_session":
+                from ._session import ended as home
             case "EventQueue":
                 from ._session import event_queue as home
             case "CHUNK_SIZE":
                 from ._session import outbox as home
+            case "join_small_pieces":
+                from ._session import pieces as home
+            case "ADDRESS_HEAD_START" | "families_in_turn" | "not_reached":
+                from ._servers import addresses as home
             case "Parser" | "Role":
                 from ._wire import parser as home
             case "Attempt" | "ServerPool":
@@ -137,10 +159,13 @@ else:
 
 
 __all__ = [
+    "ADDRESS_HEAD_START",
     "CHUNK_SIZE",
     "MAX_CONCURRENCY",
     "MAX_SECONDS",
     "AdoptSuccessor",
+    "ApiCall",
+    "Ask",
     "Attempt",
     "AuthenticationFailed",
     "Call",
@@ -149,6 +174,7 @@ __all__ = [
     "CloseTransport",
     "Closed",
     "Command",
+    "Conductor",
     "ConnectFrame",
     "ConnectOptionFields",
     "ConnectOptions",
@@ -156,6 +182,7 @@ __all__ = [
     "Connection",
     "ConnectionEnded",
     "ConnectionEvent",
+    "ConnectionReplaced",
     "ConnectionState",
     "ContentErrorReceived",
     "Credentials",
@@ -177,17 +204,23 @@ __all__ = [
     "LameDuckMode",
     "LifecycleEvent",
     "LogLine",
+    "Machine",
+    "Mark",
     "Message",
     "MessagesAvailable",
     "OkFrame",
     "OpenSuccessor",
     "OpenTransport",
+    "Operation",
+    "OperationEffect",
     "Parser",
+    "Pause",
     "Perform",
     "PingFrame",
     "PongFrame",
     "PongReceived",
     "Proxy",
+    "Publish",
     "PublishFrame",
     "PublishMany",
     "PublishesDropped",
@@ -196,6 +229,7 @@ __all__ = [
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
+    "Request",
     "RequestFailed",
     "RequestMany",
     "Role",
@@ -211,18 +245,30 @@ __all__ = [
     "SlowConsumer",
     "StatsSnapshot",
     "Status",
+    "Subscribe",
     "SubscribeFrame",
     "SubscriptionClosed",
     "SubscriptionState",
     "SubscriptionStatus",
     "Successor",
     "UnsubscribeFrame",
+    "Want",
     "__version__",
     "accelerated",
+    "cannot_respond",
+    "check_callback",
     "check_concurrency",
     "check_count",
     "check_timeout",
+    "ended_session",
     "explained",
+    "families_in_turn",
+    "join_small_pieces",
+    "no_answer_in_time",
+    "no_message_in_time",
+    "no_room_in_time",
+    "not_drained_in_time",
+    "not_reached",
     "parse_servers",
     "read_options",
     "unusable_callback",

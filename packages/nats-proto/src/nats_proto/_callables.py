@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Final, TypeVar
 
-__all__ = ["explained", "unusable_callback"]
+__all__ = ["check_callback", "explained", "unusable_callback"]
 
 GENERATOR: Final = 0x20
 COROUTINE: Final = 0x80
@@ -14,6 +14,13 @@ ASYNC_GENERATOR: Final = 0x200
 """Flags of code, as `inspect` has them, which takes longer to load than all the rest."""
 
 MethodT = TypeVar("MethodT", bound=Callable[..., object])
+
+
+def check_callback(callback: object, *, awaits: bool) -> None:
+    """For a client's ``subscribe``: raises `TypeError` for what `unusable_callback` has something to say about."""
+    wrong = unusable_callback(callback, awaits=awaits)
+    if wrong is not None:
+        raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
 
 
 def unusable_callback(function: object, *, awaits: bool) -> str | None:

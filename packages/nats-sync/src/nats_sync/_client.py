@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Self
 from weakref import ref
 
 from nats_proto import (
-    CHUNK_SIZE,
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 
     from ._engine.threads import Threads
     from ._engine.writer import Writer
+    from ._host import MachineHost
 
 __all__ = ["Client"]
 
@@ -100,36 +99,14 @@ class Client:
         """
         many = PublishMany(subject, payloads)
         while many.fetch():
-            self._publish_in_turn(many.step)
+            self._writer.do(many.step, at_once=False)
 
     def _publish_strictly(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
         # Apart from `publish`: what a function of its own refers to is set up at each call, needed or not.
-        self._publish_in_turn(lambda session: session.publish(subject, data, reply=reply, headers=headers))
+        def publish(session: Session[Message]) -> None:
+            session.publish(subject, data, reply=reply, headers=headers)
 
-    def _publish_in_turn(self, publish: Callable[[Session[Message]], None]) -> None:
-        """Publish as soon as there is room. Who makes a chunk full writes it, if nobody writes: no thread is woken."""
-        pump = self._pump
-        mine = self._writer.is_mine
-        claimed = False
-        try:
-            while True:
-                with pump.lock:
-                    session = pump.session
-                    if session.writable:
-                        publish(session)
-                        claimed = session.pending_bytes >= CHUNK_SIZE and self._writer.claim()
-                        if not claimed:
-                            pump.give_to_writer()
-                        break
-                pump.wait_writable()
-            if claimed:
-                self._writer.write_now()
-        except BaseException:
-            if not mine:
-                self._writer.hand_over()
-            with pump.lock:  # what an interrupt left on its way out would else wait for the next call
-                pump.give_to_writer()
-            raise
+        self._writer.do(publish, at_once=False)
 
     def publish_now(
         self,
@@ -144,26 +121,9 @@ class Client:
 
         False, and nothing was sent, when there was no room until ``deadline`` (absolute).
         """
-        pump = self._pump
-        mine = self._writer.is_mine
-        claimed = False
-        try:
-            while True:
-                with pump.lock:
-                    session = pump.session
-                    if session.writable:
-                        session.publish(subject, data, reply=reply, headers=headers)
-                        claimed = self._writer.claim()
-                        break
-                if deadline is not None and monotonic() >= deadline:
-                    return False
-                pump.wait_writable(deadline)
-            if claimed:
-                self._writer.write_now()
-        finally:
-            if not mine:
-                self._writer.hand_over()
-        return True
+        return self._writer.do(
+            lambda session: session.publish(subject, data, reply=reply, headers=headers), deadline=deadline
+        )
 
     def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -180,28 +140,20 @@ class Client:
         waiter: Waiter[Message] = Waiter()
         token: int | None = None
         lead: Lead | None = None
-        mine = self._writer.is_mine
-        claimed = False
+
+        def ask(session: Session[Message]) -> None:
+            nonlocal token, lead
+            token = session.request(subject, data, headers=headers)
+            pump.requests[token] = waiter
+            lead = pump.reading.lead()
+
         pump.reading.prepare()
         try:
-            while True:
-                with pump.lock:
-                    if pump.session.writable:
-                        token = pump.session.request(subject, data, headers=headers)
-                        pump.requests[token] = waiter
-                        claimed = self._writer.claim()
-                        lead = pump.reading.lead()
-                        break
-                pump.wait_writable(deadline)
-                if monotonic() >= deadline:
-                    raise self.unsent(f"request to {subject!r}", seconds)
-            if claimed:
-                self._writer.write_now()
-            if lead is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
+            if not self._writer.do(ask, deadline):
+                raise self.unsent(f"request to {subject!r}", seconds)
+            if lead is None or token is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
                 waiter.wait(deadline - monotonic())
         except BaseException:
-            if not mine:
-                self._writer.hand_over()
             pump.reading.give_back()
             raise
         finally:
@@ -235,11 +187,28 @@ class Client:
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._pump, self._writer)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -251,18 +220,16 @@ class Client:
         pump = self._pump
         waiter: Waiter[None] = Waiter()
         token: int | None = None
-        mine = self._writer.is_mine
+
+        def ask(session: Session[Message]) -> None:
+            nonlocal token
+            token = session.flush()
+            pump.flushes[token] = waiter
+
         try:
-            with pump.lock:
-                token = pump.session.flush()
-                pump.flushes[token] = waiter
-                claimed = self._writer.claim()
-            if claimed:
-                self._writer.write_now()
+            self._writer.do(ask, needs_room=False)
             waiter.wait(seconds)
         finally:
-            if not mine:
-                self._writer.hand_over()
             if token is not None and not waiter.done:
                 with pump.lock:
                     pump.flushes.pop(token, None)

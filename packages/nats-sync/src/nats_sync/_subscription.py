@@ -3,16 +3,13 @@
 A message is taken from the queue by ``deque.popleft`` alone, which is atomic, so reading costs no lock. The lock is
 taken by a reader who finds the queue empty, and by the last message of a subscription that has ended.
 
-A ``for`` takes it, by a C call of its own (`_taking`). There Python never looks for signals between taking a message
-and giving it, so an interrupt finds each message either in the queue or given.
+A ``for`` over `taken_from` takes it, so that an interrupt finds each message either in the queue or given.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import repeat
-from sys import maxsize
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Self
@@ -21,6 +18,7 @@ from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check
 from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from ._engine.handling import Handling, close_coroutine
+from ._engine.uninterrupted import taken_from
 from ._engine.waiter import Waiter, complete_all, remaining
 from ._message import Message
 
@@ -142,7 +140,7 @@ class Subscription:
         messages = [first]
         client = self._client
         try:
-            for message in _taking(self._queue, max_msgs - 1):
+            for message in taken_from(self._queue, max_msgs - 1):
                 message.client = client
                 messages.append(message)
         except IndexError:
@@ -293,7 +291,7 @@ class Subscription:
             return
         if messages is not self._queue:
             self._queue = messages
-            self._queued = _taking(messages)
+            self._queued = taken_from(messages)
         for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
             self._waiters.pop(0).complete()
 
@@ -323,7 +321,7 @@ class Subscription:
         client = self._client
         handling.threads.add(get_ident())
         try:
-            for message in _taking(self._state.messages, limit):
+            for message in taken_from(self._state.messages, limit):
                 message.client = client
                 try:
                     result = handler(message)
@@ -395,11 +393,6 @@ class Subscription:
 _NO_QUEUE: Final[deque[Message]] = deque(maxlen=0)
 _NONE_QUEUED: Final[Iterator[Message]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""
-
-
-def _taking(queue: deque[Message], limit: int = maxsize) -> Iterator[Message]:
-    """Takes messages out of a queue as it is iterated, up to so many; `IndexError` when there is none."""
-    return map(deque[Message].popleft, repeat(queue, limit))
 
 
 def _raise(error: NATSError) -> NoReturn:

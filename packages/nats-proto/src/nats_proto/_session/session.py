@@ -55,6 +55,7 @@ from .event_queue import EventQueue
 from .inbox import new_inbox
 from .life_cycle import LifeCycle
 from .link import Link
+from .outbox import CHUNK_SIZE
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT, SubscriptionState
 from .traffic import Payload, Traffic
@@ -75,6 +76,8 @@ MAX_RECEIVE_SIZE: Final = 256 * 1024
 MAX_WRAPPED_SIZE: Final = 120 * 1024
 """As many through TLS or WebSocket. What they unwrap is as long once more, and for two pieces of 128 KiB or more the C
 library asks the system at every chunk."""
+
+_STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
 
 class Session(Generic[MessageT]):
@@ -142,7 +145,11 @@ class Session(Generic[MessageT]):
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(
-            self._events, inbox_prefix=options.inbox_prefix, max_control_line=options.max_control_line, rng=rng
+            self._events,
+            inbox_prefix=options.inbox_prefix,
+            max_control_line=options.max_control_line,
+            rng=rng,
+            message_type=message_type,
         )
         self._outbox = self._traffic.outbox
         self.publish_quickly = self._outbox.tail.publish
@@ -386,8 +393,12 @@ class Session(Generic[MessageT]):
         max_msgs: int | None = None,
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
+        marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
+
+        ``marks``: its reader wants to know when the connection was replaced, and finds a `ConnectionReplaced` among the
+        messages: a message whose subject is empty stands for what `SubscriptionState.take_mark` gives.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -400,6 +411,7 @@ class Session(Generic[MessageT]):
             max_msgs,
             options.max_pending_msgs if max_pending_msgs is None else max_pending_msgs,
             options.max_pending_bytes if max_pending_bytes is None else max_pending_bytes,
+            marks,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
@@ -424,8 +436,18 @@ class Session(Generic[MessageT]):
         """
         self._life.drain_progress(now)
 
-    def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
+    def request(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        into: SubscriptionState[MessageT] | None = None,
+    ) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
+
+        With ``into`` that comes as a mark in this subscription's queue, and not as an event: see ``marks`` of
+        `subscribe`. If the subscription has ended by then, it is dropped.
 
         Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
         that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
@@ -433,7 +455,7 @@ class Session(Generic[MessageT]):
         tail = self._outbox.tail
         if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
             self._life.check_publish()
-        return self._traffic.request(subject, data, headers)
+        return self._traffic.request(subject, data, headers, into)
 
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
         """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.
@@ -449,7 +471,7 @@ class Session(Generic[MessageT]):
 
     def cancel_request(self, token: int) -> None:
         """Nobody waits for this reply any more. Does nothing when it has come."""
-        self._traffic.inbox.cancel(token)
+        self._traffic.cancel_request(token)
 
     def flush(self) -> int:
         """Send a PING; the token of the `FlushCompleted` or `FlushFailed` to come.
@@ -475,6 +497,14 @@ class Session(Generic[MessageT]):
     def status(self) -> SessionStatus:
         """Where the session is in its life."""
         return self._life.status
+
+    @property
+    def starting(self) -> bool:
+        """The first connect is not over: whoever has called `connect` waits until this is False.
+
+        It is, as soon as there is a connection, or none and it is made in the background, or there will be none.
+        """
+        return self._life.status in _STARTING
 
     @property
     def stats(self) -> StatsSnapshot:
@@ -514,6 +544,15 @@ class Session(Generic[MessageT]):
     def pending_bytes(self) -> int:
         """Bytes accepted and not yet handed to the transport."""
         return self._outbox.pending_bytes
+
+    @property
+    def chunk_waits(self) -> bool:
+        """A whole chunk waits to be written: whoever has published should write it, if nobody is writing.
+
+        To have another task or thread write less than that costs less than to write each publish by itself. From a
+        chunk on nothing is gained by waiting for more.
+        """
+        return self._outbox.pending_bytes >= CHUNK_SIZE
 
     @property
     def pending_requests(self) -> int:

@@ -341,15 +341,15 @@ class Pump:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def wait_closed(self) -> None:
-        """Until `Closed`; not under the lock."""
+    def wait_closed(self, seconds: float | None = None) -> bool:
+        """For so many seconds at most, None: for ever; not under the lock. Whether it is closed."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
-                return
+                return True
             self.enders.append(waiter)
         try:
-            waiter.wait(None)
+            return waiter.wait(seconds)
         finally:
             if not waiter.done:
                 with self.lock:

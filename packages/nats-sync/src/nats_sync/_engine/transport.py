@@ -8,10 +8,10 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 from .polling import WRITABLE, close_poll, milliseconds, new_poll
+from .uninterrupted import permitted, results_of
 
 __all__ = ["Chunk", "Transport", "chunked", "cut"]
 
@@ -54,21 +54,21 @@ class Transport:
         return self._sock.recv(limit)
 
     def receiving(self, permit: list[int]) -> Iterator[bytes]:
-        """What receives when it is iterated over, and pops from ``permit`` how many bytes to; both by one C call.
+        """What receives when it is iterated over, and pops from ``permit`` how many bytes at most: see `permitted`.
 
         Raises as `receive` does, and `IndexError` when there is nothing to pop.
         """
-        return map(self._sock.recv, islice(iter(permit.pop, None), 1))
+        return permitted(permit, self._sock.recv)
 
     def send(self, chunks: list[Chunk], accepted: list[int]) -> None:
         """Append to ``accepted`` how many bytes the system took. Raises `BlockingIOError`, and any other `OSError`.
 
-        The number is stored by the same C call that learns it, so a `KeyboardInterrupt` cannot come in between.
+        A `KeyboardInterrupt` cannot come between the call that sends and the storing of its result.
         """
         if len(chunks) == 1 or not GATHERS:
-            accepted.extend(map(self._sock.send, chunks[:1]))
+            accepted.extend(results_of(self._sock.send, chunks[:1]))
         else:
-            accepted.extend(map(self._sock.sendmsg, (chunks[:MAX_PIECES],)))
+            accepted.extend(results_of(self._sock.sendmsg, (chunks[:MAX_PIECES],)))
 
     def wait_writable(self) -> bool:
         """Block until more can be sent, perhaps, or the transport is abandoned: False."""

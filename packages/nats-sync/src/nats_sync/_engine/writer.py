@@ -17,13 +17,22 @@ without it: a report may come after the connection's end, but never after the be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 from queue import Empty
 from threading import get_ident
-from typing import Final
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from nats_proto import CHUNK_SIZE
 
 from .pump import NOBODY, WRITER, Pump
 from .transport import Chunk, Transport, chunked, cut
+
+if TYPE_CHECKING:
+    from nats_proto import Session
+
+    from .._message import Message
 
 __all__ = ["Writer"]
 
@@ -54,6 +63,54 @@ class Writer:
         self._in_midst = False
         """Of taking or reporting: what the session says of the stream and what is written may differ."""
 
+    # --- for callers: have the session take something, and write it --------------------------------------------------
+
+    def do(
+        self,
+        mutation: Callable[[Session[Message]], object],
+        deadline: float | None = None,
+        *,
+        needs_room: bool = True,
+        at_once: bool = True,
+    ) -> bool:
+        """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
+
+        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
+        whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
+        ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
+        and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
+        raises; what the session has taken is written in both cases.
+        """
+        pump = self._pump
+        # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
+        # writing side is this thread's, but it belongs to the write below, which goes on after the handler.
+        mine = pump.write_owner == get_ident()
+        claimed = False  # known before the lock is taken: an interrupt may come before `claim` is asked
+        try:
+            while True:
+                with pump.lock:
+                    session = pump.session
+                    if session.writable or not needs_room:
+                        mutation(session)
+                        # Under the same lock: nobody else can be first, and write what was taken here in our place.
+                        if at_once or session.pending_bytes >= CHUNK_SIZE:
+                            claimed = self.claim()
+                        else:
+                            pump.give_to_writer()
+                        break
+                if deadline is not None and monotonic() >= deadline:
+                    return False
+                pump.wait_writable(deadline)
+            if claimed:
+                self.write_now()  # without the lock, since it calls the system
+        except BaseException:
+            if not mine:
+                self.hand_over()
+            with pump.lock:  # an interrupt right after the mutation: nobody else would write what it appended
+                pump.give_to_writer()
+            raise
+        return True
+
     # --- taking the writing side -------------------------------------------------------------------------------------
 
     def claim(self) -> bool:
@@ -69,11 +126,6 @@ class Writer:
             pump.note(defect)
         pump.write_owner = NOBODY
         return False
-
-    @property
-    def is_mine(self) -> bool:
-        """This thread has the writing side: it is in the midst of a call that writes, and a signal handler runs."""
-        return self._pump.write_owner == get_ident()
 
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
