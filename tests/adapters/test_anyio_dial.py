@@ -114,7 +114,7 @@ async def test_two_that_answer_at_once_are_one_connection(
         return sock
 
     monkeypatch.setattr(_dial, "_connect", connect)
-    monkeypatch.setattr(_dial, "HEAD_START", 0.001)
+    monkeypatch.setattr(_dial, "ADDRESS_HEAD_START", 0.001)
     with LocalServer() as other:
         names.addresses["two.test"] = [("127.0.0.1", server.port), ("127.0.0.1", other.port)]
         sock = await dial("two.test", 4222)

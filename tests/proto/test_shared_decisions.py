@@ -217,7 +217,7 @@ def test_what_a_timeout_says(error: NATSTimeoutError, text: str, outcome: str) -
     ],
 )
 def test_why_a_message_cannot_be_answered(reply: str | None, text: str) -> None:
-    error = cannot_respond(Message("a", 1, reply, None, b""))
+    error = cannot_respond(Message("a", 1, reply, b""))
     assert isinstance(error, NoReplySubjectError)
     assert str(error) == text
 

@@ -339,7 +339,6 @@ bug(
 bug(
     "delay awaited for ever",
     "a user's function that says how long to wait, and never returns, ends all reconnecting",
-    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
     ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
 )
 bug(
@@ -358,29 +357,29 @@ bug(
 bug(
     "second loop",
     "reconnect() while reconnecting begins anew beside what is under way",
-    ("_session.life_cycle:LifeCycle.reconnect", "self._link.hurry(now=now)", "self._link.retry(None, now=now)"),
+    ("_session.life_cycle:LifeCycle.reconnect", "self.link.hurry(now=now)", "self.link.retry(None, now=now)"),
 )
 bug(
     "Closed before the last event",
     "the last event is not the last",
     (
         "_session.life_cycle:LifeCycle._end",
-        "if self._link.up:",
-        "self._events.add(Closed(error=self._close_error))\n    if self._link.up:",
+        "if self.link.up:",
+        "self.events.add(Closed(error=self._close_error))\n    if self.link.up:",
     ),
 )
 bug(
     "drain leaves a lame duck behind",
     "moving away from a lame duck goes on in the middle of a drain",
-    ("_session.link:Link.settle", "self._migrate_by = None", "pass"),
+    ("_session.link:Link.session_ends", "self._migrate_by = None", "pass"),
 )
 bug(
     "drain forgets to write",
     "the drain ends when the queues are read, not when what was published is written",
     (
         "_session.life_cycle:LifeCycle.drain_progress",
-        "self._traffic.round_trip(lambda when: self._finish(None, when))",
-        "self._traffic.outbox.clear(); self._finish(None, now)",
+        "self.traffic.round_trip(lambda when: self.finish(None, when))",
+        "self.traffic.outbox.clear(); self.finish(None, now)",
     ),
 )
 bug(
@@ -388,14 +387,14 @@ bug(
     "the moment to leave a lame duck is noticed at the next call, whatever that is for",
     (
         "_session.life_cycle:LifeCycle.next_timeout",
-        "self._link.migrating_since if self._traffic.quiet else None",
+        "self.link.migrating_since if self.traffic.quiet else None",
         "None",
     ),
 )
 bug(
     "heard after the end",
     "what stands behind the last PONG of a drain in the same chunk makes events after Closed",
-    ("_session.session:Session._handle", "if self._link.connection is not connection:", "if False:"),
+    ("_session.link:Link._drop_connection", "self._unheard.clear()", "pass"),
 )
 bug(
     "drain waits for a call",
@@ -405,5 +404,5 @@ bug(
 bug(
     "published into the void",
     "a drain that has lost its connection takes publishes that nobody will send",
-    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
+    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self.link.up:", "if False:"),
 )

@@ -18,10 +18,12 @@ from nats_proto import (
     ServerInfo,
     SessionStatus,
     StatsSnapshot,
+    check_callback,
     check_concurrency,
     check_timeout,
     explained,
-    unusable_callback,
+    no_answer_in_time,
+    no_room_in_time,
 )
 from nats_proto.errors import NATSError, NATSTimeoutError
 
@@ -141,7 +143,7 @@ class Client:
 
     def _write_soon(self) -> None:
         """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
-        if self._session.pending_bytes >= CHUNK_SIZE:
+        if self._session.chunk_waits:
             self._chunks += 1
             self._transport.write_now()
         else:
@@ -185,7 +187,7 @@ class Client:
         if message is not None:
             message.client = self
             return message
-        raise error or self._timed_out(f"request to {subject!r}", seconds)
+        raise error or no_answer_in_time(f"request to {subject!r}", seconds, self.status)
 
     def request_many(
         self,
@@ -253,7 +255,7 @@ class Client:
                 self._session.cancel_flush(token)
         _, error = answer.take()
         if error is not None or not answer.given:
-            raise error or self._timed_out("flush", seconds)
+            raise error or no_answer_in_time("flush", seconds, self.status)
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -289,9 +291,7 @@ class Client:
         check_concurrency(concurrency, has_callback=callback is not None)
         handling: Handling | None = None
         if callback is not None:
-            wrong = unusable_callback(callback, awaits=True)
-            if wrong is not None:
-                raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+            check_callback(callback, awaits=True)
             handling = Handling(callback, concurrency)
         state = self._session.subscribe(
             subject,
@@ -434,11 +434,4 @@ class Client:
 
     def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
         """The time was up before there was room for it in the outgoing buffer."""
-        return NATSTimeoutError(
-            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
-            f"the client is {self.status.name}",
-            outcome="failed",
-        )
-
-    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
-        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
+        return no_room_in_time(operation, seconds, self.status)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import nats_proto
-from nats_proto import HeadersLike
-from nats_proto.errors import NoReplySubjectError
+from nats_proto import HeadersLike, cannot_respond
 
 if TYPE_CHECKING:
     from ._client import Client
@@ -28,11 +27,6 @@ class Message(nats_proto.Message, gc=False, eq=False):
 
         Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled or made by hand.
         """
-        if self.reply is None:
-            raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
-        if self.client is None:
-            raise NoReplySubjectError(
-                f"respond: the message on {self.subject!r} has no client, since it was unpickled or made by hand: "
-                "publish to its reply subject instead"
-            )
+        if self.reply is None or self.client is None:
+            raise cannot_respond(self)
         await self.client.publish(self.reply, data, headers=headers)

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 import anyio
 import anyio.lowlevel
 
-from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
-from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto import (
+    MAX_SECONDS,
+    SubscriptionState,
+    SubscriptionStatus,
+    check_count,
+    check_timeout,
+    no_message_in_time,
+    not_drained_in_time,
+)
+from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
 from ._engine.handling import Handling
 from ._message import Message
@@ -122,8 +130,8 @@ class Subscription:
             timeout = None if timeout is None else check_timeout("timeout", timeout)
         message = await self.next_until(None if timeout is None else self._pump.now() + timeout)
         if message is None:
-            status = self._client.status.name
-            raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
+            assert timeout is not None  # without one `next_until` returns a message or raises
+            raise no_message_in_time(self.subject, timeout, self._client.status)
         return message
 
     async def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
@@ -254,16 +262,11 @@ class Subscription:
         if self._state.error is not None:
             _raise(self._state.error)
         if not self._state.finished:
-            raise NATSTimeoutError(
-                f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
-                f"{self._state.left}; the client is {self._client.status.name}"
-            )
+            raise not_drained_in_time(self.subject, seconds, self._state.left, self._client.status)
 
     def end_with(self, error: NATSError) -> None:
-        """Its session is not asked any more, in a forked child or after a defect: it has ended."""
-        self._state.discard()
-        self._state.status = SubscriptionStatus.CLOSED
-        self._state.error = error
+        """Its session is not asked any more, in a forked child: it has ended."""
+        self._state.end_with(error)
 
     def wake(self) -> None:
         """There are messages, or there will be none: for the pump to call."""

@@ -11,17 +11,16 @@ import errno
 import os
 import socket
 from functools import partial
-from itertools import zip_longest
 from typing import Final
 
 import anyio
+
+from nats_proto import ADDRESS_HEAD_START, families_in_turn, not_reached
 
 from .worker_threads import WorkerThreads
 
 __all__ = ["dial"]
 
-HEAD_START: Final = 0.25
-"""Seconds after which the next address is tried beside one that does not answer (RFC 8305)."""
 IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -36,14 +35,14 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
     addresses = await _resolve(host, port, resolvers)
     if len(addresses) == 1:
         return await _connect(*addresses[0], open_sockets)
-    failures: list[str] = []
+    failures: list[OSError] = []
     connected: list[socket.socket] = []
 
     async def attempt(family: socket.AddressFamily, address: SocketAddress, failed: anyio.Event) -> None:
         try:
             connected.append(await _connect(family, address, open_sockets))
         except OSError as error:
-            failures.append(str(error))
+            failures.append(error)
             failed.set()
         else:
             attempts.cancel_scope.cancel()
@@ -53,7 +52,7 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
             for family, address in addresses:
                 failed = anyio.Event()
                 attempts.start_soon(attempt, family, address, failed)
-                with anyio.move_on_after(HEAD_START):
+                with anyio.move_on_after(ADDRESS_HEAD_START):
                     await failed.wait()
     except BaseException:
         for sock in connected:
@@ -62,19 +61,17 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
     for spare in connected[1:]:
         spare.close()
     if not connected:
-        raise OSError("; ".join(dict.fromkeys(failures)) or f"{host!r} has no address")
+        raise not_reached(host, failures)
     return connected[0]
 
 
 async def _resolve(host: str, port: int, resolvers: WorkerThreads) -> list[Address]:
-    """The addresses in the system's order, but the families in turn: one that is not routed delays the other once."""
+    """The addresses, in the order in which they are tried."""
     try:
         addresses = _look_up(host, port, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):  # a name
         addresses = await resolvers.run(partial(_look_up, host, port))
-    first = [address for address in addresses if address[0] == addresses[0][0]]
-    other = [address for address in addresses if address[0] != addresses[0][0]]
-    return [address for pair in zip_longest(first, other) for address in pair if address is not None]
+    return families_in_turn(addresses)
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:

@@ -37,13 +37,11 @@ from anyio.abc import TaskGroup
 from nats_proto import (
     Closed,
     CloseTransport,
-    Connected,
     ConnectOptions,
     FlushCompleted,
     FlushFailed,
     HeadersLike,
     MessagesAvailable,
-    Reconnecting,
     ReplyReceived,
     RequestFailed,
     Session,
@@ -52,6 +50,7 @@ from nats_proto import (
     SubscriptionClosed,
     SubscriptionState,
     accelerated,
+    ended_session,
 )
 from nats_proto.errors import ConnectionClosedError, DefectError, LocalProtocolError, NATSError
 
@@ -128,7 +127,9 @@ class Pump:
         self.handler_tasks: set[int] = set()
         """Ids of the tasks that run callbacks."""
         self.opened = anyio.Event()
-        """There is a connection, or it is made in the background, or there will be none."""
+        """The first connect is over (`Session.starting`)."""
+        self._starting = True
+        """It was not over when the session was looked at last: cheaper to ask than the event."""
         self.closed: Closed | None = None
         self.failed: ConnectionClosedError | None = None
         """What everybody is told who waits at the end that nobody asked for: a defect, tasks cancelled, a fork."""
@@ -203,14 +204,9 @@ class Pump:
 
     def _end_session(self, defect: BaseException | None) -> None:
         """Put one that has ended in the place of one that is not to be called any more."""
-        ended = Session(ConnectOptions(), "nats://127.0.0.1", rng=random.SystemRandom(), message_type=Message)
-        if defect is None:
-            ended.close(now=0.0)
-        else:
-            ended.fail(defect, now=0.0)
-        ended.events_received()
-        ended.commands_to_run()
-        self.session = ended
+        ended = self.session = ended_session(
+            ConnectOptions(), rng=random.SystemRandom(), message_type=Message, defect=defect
+        )
         self.publish_quickly = ended.publish_quickly
         self.session_changed()
 
@@ -244,6 +240,9 @@ class Pump:
             self._end_abandoned()
         for event in session.events_received():
             self._route(event)
+        if self._starting and not session.starting:
+            self._starting = False
+            self.opened.set()
         for command in session.commands_to_run():
             self.transport.run_command(command)
         if self.transport.idle_writer is not None:
@@ -297,8 +296,6 @@ class Pump:
                 if isinstance(event, Closed):
                     self.closed = event
                     self.transport.finish()
-                if isinstance(event, (Connected, Reconnecting, Closed)):
-                    self.opened.set()
                 self.dispatcher.add(event)
 
     # --- who waits for room in the outgoing buffer -------------------------------------------------------------------

@@ -17,7 +17,7 @@ from anyio import CancelScope
 from anyio.abc import TaskGroup
 
 import nats_proto
-from nats_proto import OpenSuccessor, Perform, Session
+from nats_proto import OpenSuccessor, Perform, Session, join_small_pieces
 
 from .._message import Message
 from .event_loop import MORE, OVER, QUIET, EventLoop
@@ -139,7 +139,7 @@ class Successor:
                 tasks.start_soon(self._perform, self._effects.popleft(), name="nats credentials")
             if not self._left:
                 self._looking = True
-                self._tell(lambda successor: self._left.extend(successor.data_to_send()))
+                self._tell(lambda successor: self._left.extend(join_small_pieces(successor.data_to_send())))
                 self._looking = False
             if self._left:
                 if not await self._send(sock):

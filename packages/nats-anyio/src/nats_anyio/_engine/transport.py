@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 import anyio
 import anyio.lowlevel
@@ -36,6 +36,7 @@ from nats_proto import (
     OpenTransport,
     Perform,
     Session,
+    join_small_pieces,
 )
 
 from .._message import Message
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from .successor import Successor
 
 __all__ = ["Transport"]
-
-JOIN_LIMIT: Final = 64 * 1024
-"""Pieces of this size and larger are sent as they are, smaller ones are joined: one call costs more than their copy."""
 
 
 class _Begin(Protocol):
@@ -412,7 +410,7 @@ class Transport:
         if not left:
             pieces = [*self._batch, *session.data_to_send()]
             self._batch = []
-            left.extend(_joined(pieces))
+            left.extend(join_small_pieces(pieces))
         while left:
             data = left[0]
             try:
@@ -436,22 +434,3 @@ class Transport:
     def _lost(self, error: Exception) -> None:
         self._session.transport_lost(error, now=self._now())
         self._settle()
-
-
-def _joined(pieces: list[bytes]) -> Iterator[bytes]:
-    """The same bytes in few parts."""
-    if max(map(len, pieces), default=0) < JOIN_LIMIT:
-        if pieces:
-            yield b"".join(pieces)
-        return
-    small: list[bytes] = []
-    for piece in pieces:
-        if len(piece) < JOIN_LIMIT:
-            small.append(piece)
-            continue
-        if small:
-            yield b"".join(small)
-            small = []
-        yield piece
-    if small:
-        yield b"".join(small)

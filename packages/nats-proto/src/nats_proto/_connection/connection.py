@@ -85,6 +85,7 @@ from .events import (
 )
 from .handshake import Step, Wait, greeting, limit_messages, lower_layers
 from .server_errors import Reaction, classify_server_error, ending, name_server, refused_names
+from .transport_error import transport_error
 
 __all__ = ["Connection"]
 
@@ -122,6 +123,7 @@ class Connection:
         "_server",
         "_state",
         "_step",
+        "only_messages",
         "wire",
     )
 
@@ -143,6 +145,9 @@ class Connection:
         self._confidence = Confidence()
         self._info: ServerInfo | None = None
         self._events: list[ConnectionEvent | Run] = []
+        self.only_messages = True
+        """What `runs_received` gives next is nothing but messages: there are many of them, and no need to look at each.
+        """
         self._out: list[bytes] = []
         self._pings: deque[int | None] = deque()
         """Tokens of the PINGs on the wire, oldest first; None: our own keep-alive."""
@@ -246,6 +251,10 @@ class Connection:
         else:
             self._end(ConnectionLostError(f"{closed} during the handshake"))
 
+    def transport_lost(self, error: Exception) -> None:
+        """Reading or writing failed."""
+        self._end(transport_error(ConnectionLostError, f"connection to server {self._server} was lost", error))
+
     def events_received(self) -> list[ConnectionEvent]:
         """What happened since the last call, in order."""
         events: list[ConnectionEvent] = []
@@ -265,7 +274,13 @@ class Connection:
         """
         events = self._events
         self._events = []
+        self.only_messages = True
         return events
+
+    def _say(self, event: ConnectionEvent) -> None:
+        """Anything but a message."""
+        self._events.append(event)
+        self.only_messages = False
 
     def data_to_send(self) -> list[bytes]:
         """The connection's own bytes for the transport: CONNECT, PING, PONG, and what the layers have to say."""
@@ -340,7 +355,7 @@ class Connection:
         else:
             self._may_refuse = self._step is Wait.LAYER and self._state is ConnectionState.GREETING
             if self._step is not Wait.LAYER:
-                self._events.append(EffectWanted(self._step))
+                self._say(EffectWanted(self._step))
             elif self.wire.error is not None:
                 self._end(self.wire.error)  # it could not even begin
 
@@ -471,7 +486,7 @@ class Connection:
         self._deadline = None
         if self._options.ping_interval > 0:
             self._next_ping = now + self._options.ping_interval
-        self._events.append(HandshakeCompleted(self._info))
+        self._say(HandshakeCompleted(self._info))
 
     def _handle_open(self, frame: Frame) -> None:
         match frame:
@@ -490,9 +505,9 @@ class Connection:
                 server_error, reaction = self._classified(text)
                 if isinstance(server_error, PermissionsError):
                     subject, queue = refused_names(text)
-                    self._events.append(RefusalReceived(error=server_error, subject=subject, queue=queue))
+                    self._say(RefusalReceived(error=server_error, subject=subject, queue=queue))
                 else:
-                    self._events.append(ServerErrorReceived(error=server_error))
+                    self._say(ServerErrorReceived(error=server_error))
                 if reaction is not Reaction.KEEP:
                     self._end(ending(server_error), reaction)
             case Message() | ConnectFrame() | PublishFrame() | SubscribeFrame() | UnsubscribeFrame():
@@ -506,13 +521,13 @@ class Connection:
         token = self._pings.popleft()
         self._pings_out = 0
         if token is not None:
-            self._events.append(PongReceived(token))
+            self._say(PongReceived(token))
 
     def _take_info(self, info: ServerInfo) -> None:
         self._info = info
         if self._server.websocket:
             limit_messages(self.wire, info)
-        self._events.append(InfoReceived(info))
+        self._say(InfoReceived(info))
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -529,7 +544,7 @@ class Connection:
 
     def _content_error(self, error: RemoteProtocolError) -> None:
         self._confidence.mask(error)
-        self._events.append(ContentErrorReceived(error=error))
+        self._say(ContentErrorReceived(error=error))
 
     def _end_by_server_error(self, text: str) -> None:
         error, reaction = self._classified(text)
@@ -558,7 +573,7 @@ class Connection:
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
                 self._confidence.mask(error)
             name_server(error, self._server)
-            self._events.append(ConnectionEnded(error, reaction))
+            self._say(ConnectionEnded(error, reaction))
 
 
 _HEADER_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")
