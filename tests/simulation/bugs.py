@@ -168,7 +168,7 @@ bug(
 bug(
     "dropped request waits",
     "a request whose publish was dropped waits for its time to be up",
-    ("_session.traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+    ("_session.traffic:Traffic.drop_refused", "self._complete(failed)", "pass"),
 )
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
@@ -339,6 +339,7 @@ bug(
 bug(
     "delay awaited for ever",
     "a user's function that says how long to wait, and never returns, ends all reconnecting",
+    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
     ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
 )
 bug(

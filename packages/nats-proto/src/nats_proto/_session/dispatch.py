@@ -93,13 +93,9 @@ def _take_control(life: LifeCycle[MessageT], event: LinkEvent, now: float) -> No
         case RefusalReceived():
             life.events.add(event.plain)
             life.traffic.refuse(event)
-        case (
-            ServerErrorReceived()
-            | ContentErrorReceived()
-            | AuthenticationFailed()
-            | ServersDiscovered()
-            | ReconnectDelayFailed()
-        ):
+        case ServerErrorReceived() | ContentErrorReceived() | AuthenticationFailed() | ServersDiscovered():
+            life.events.add(event)
+        case ReconnectDelayFailed():
             life.events.add(event)
         case InfoReceived(info=info):
             life.server_allows(info)

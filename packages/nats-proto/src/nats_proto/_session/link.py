@@ -232,12 +232,12 @@ class Link:
         self._state = _State.IDLE
         self._attempt: Attempt | None = None
         self._deadline: float | None = None
-        self._delay = None if options.reconnect_delay is None else DelayQuestion(options.reconnect_delay)
-        self._failure: NATSError | None = None
-        """While ASKING: why the last attempt failed, for the `Reconnecting` to come."""
         self._first_walk = _FirstWalk.FIRST_WALK
         self._lame_duck = _LameDuck.NO
         self._wanted = _Wanted.FOR_GOOD
+        self._delay = None if options.reconnect_delay is None else DelayQuestion(options.reconnect_delay)
+        self._failure: NATSError | None = None
+        """While ASKING: why the last attempt failed, for the `Reconnecting` to come."""
         self._migrate_by: float | None = None
         """LEAVING without a second transport: when at the latest."""
         self._two_transports = two_transports
@@ -676,14 +676,13 @@ class Link:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Do what is due: a dial, or an answer, that takes too long is not waited for; the connection does its part."""
+        """Do what is due: what takes too long is given up, a dial or an answer; the connection does its own part."""
         if self.connection is not None:
             self.connection.handle_timeout(now=now)
-        if self._deadline is None or now < self._deadline:
-            return
         if self._state is _State.ASKING and self._delay is not None:
-            self._delay_is(self._delay.unanswered(self._options.connect_timeout), now)
-        elif self._state is _State.DIALLING:
+            if self._deadline is not None and now >= self._deadline:
+                self._delay_is(self._delay.unanswered(self._options.connect_timeout), now)
+        elif self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
             attempt = self._pending_attempt("handle_timeout")
             seconds = self._options.connect_timeout
             self.commands.append(CloseTransport())

@@ -342,7 +342,7 @@ class Pump:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def wait_closed(self, seconds: float | None = None) -> bool:
-        """For so many seconds at most, None: for ever; not under the lock. Whether it is closed."""
+        """Until `Closed`, or for so many seconds; not under the lock. Whether it is closed."""
         waiter: Waiter[None] = Waiter()
         with self.lock:
             if self.closed is not None:
