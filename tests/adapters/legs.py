@@ -334,6 +334,12 @@ def _run_here(coroutine: Coroutine[Any, Any, object]) -> object:
 _END: Final = object()
 
 
+def hub_of(client: Any) -> Any:
+    """What runs a client of any leg: the session, and who waits for something."""
+    real = getattr(client, "client", client)
+    return real._hub if hasattr(real, "_hub") else real._pump
+
+
 class ThreadsMessage:
     """A message whose ``respond`` is awaited."""
 
