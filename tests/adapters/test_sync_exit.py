@@ -80,7 +80,7 @@ def test_the_log_says_how_much_was_not_written(server: LocalServer) -> None:
     code = f"import os, signal\nos.kill({server.pid}, signal.SIGSTOP)\n" + (
         "def fill():\n    for _ in range(2000): nc.publish('a', b'x' * 100_000)\n"
         "threading.Thread(target=fill, daemon=True).start()\n"
-        "while nc._pump.session.writable: time.sleep(0.01)\n"
+        "while nc._hub.session.writable: time.sleep(0.01)\n"
     )
     try:
         ended, said = run(code, server.url)
@@ -114,7 +114,7 @@ def test_all_clients_share_one_grace(server: LocalServer) -> None:
         "    with contextlib.suppress(nats_sync.errors.ConnectionClosedError):\n"
         "        for _ in range(2000): each.publish('a', b'x' * 100_000)\n"
         "for each in others: threading.Thread(target=fill, args=(each,), daemon=True).start()\n"
-        "while any(each._pump.session.writable for each in others): time.sleep(0.01)\n"
+        "while any(each._hub.session.writable for each in others): time.sleep(0.01)\n"
         "from nats_sync._engine import exit as _exit\n"
         # A clock that goes on only while the end waits, so that a slow machine changes nothing.
         "began, waits, sleep = time.monotonic(), [], time.sleep\n"
