@@ -17,9 +17,9 @@ from .info import ServerInfo
 
 __all__ = [
     "MIN_HEADER_BLOCK",
-    "OK",
-    "PING",
-    "PONG",
+    "OK_FRAME",
+    "PING_FRAME",
+    "PONG_FRAME",
     "ConnectFrame",
     "ErrFrame",
     "Frame",
@@ -173,9 +173,9 @@ Frame = (
 )
 
 # There is nothing in them, so one of each is enough.
-PING: Final = PingFrame()
-PONG: Final = PongFrame()
-OK: Final = OkFrame()
+PING_FRAME: Final = PingFrame()
+PONG_FRAME: Final = PongFrame()
+OK_FRAME: Final = OkFrame()
 
 MIN_HEADER_BLOCK: Final = 1
 """Bytes of the shortest header block that the fast paths take. An empty one is left to the strict path: for them a
