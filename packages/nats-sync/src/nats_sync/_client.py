@@ -11,6 +11,7 @@ from weakref import ref
 from nats_proto import (
     ConnectOptions,
     HeadersLike,
+    Payload,
     PublishMany,
     ServerInfo,
     SessionStatus,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from ._host import MachineHost
 
 __all__ = ["Client"]
-
-Payload = bytes | bytearray | memoryview
 
 
 class Client:

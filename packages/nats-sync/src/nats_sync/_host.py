@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MachineHost", "MachineInbox"]
 
-Payload = bytes | bytearray | memoryview
-
 
 class MachineInbox(Subscription):
     """The subscription of a machine: its queue has marks and answers to calls as well."""

@@ -26,12 +26,17 @@ __all__ = [
     "InfoFrame",
     "Message",
     "OkFrame",
+    "Payload",
     "PingFrame",
     "PongFrame",
     "PublishFrame",
     "SubscribeFrame",
     "UnsubscribeFrame",
 ]
+
+
+Payload = bytes | bytearray | memoryview
+"""What is published: bytes, or what their owner may still change, which is copied at the call."""
 
 
 class Message(msgspec.Struct, gc=False, eq=False):
