@@ -37,7 +37,7 @@ INTERNAL = {
     },
     ("nats_anyio", "Client"): {"drain_timeout", "end", "publish_now", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "call_workers", "end_with", "handler_finished", "next_turn", "next_until", "wake",
+        "abandon", "end_with", "next_until", "progress", "take_turn", "wait_for_arrival", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""
@@ -65,6 +65,7 @@ def written(annotation: Any) -> str:
     """An annotation as text, without the packages' names and without what only differs by `async`."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
     text = re.sub(r"\b(?:nats_sync|nats_anyio|nats_proto|typing|collections\.abc)\.(?:\w+\.)*", "", text)
+    text = re.sub(r"\b(?:Message|Received)T\b", "Message", text)  # in what is based on no class of messages
     return text.replace("Connecting", "Client")
 
 

@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import Generic, Protocol, Self
 
 import anyio
 import anyio.lowlevel
 
 from nats_proto import HeadersLike, RequestMany
+from nats_proto.errors import NATSTimeoutError
 
-from ._message import Message
+from ._message import ReceivedT
+from ._subscription import SubscriptionBase
 
-if TYPE_CHECKING:
-    from ._client import Client
-    from ._subscription import Subscription
-
-__all__ = ["Answers"]
+__all__ = ["AnswersBase"]
 
 
-class Answers:
-    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+class Asking(Protocol[ReceivedT]):
+    """A client, of which this is all that is needed here."""
 
-    Its inbox goes with the end of the iteration, also when that is an error or a cancellation, with `aclose`, with the
-    ``async with`` block, or, soon after, when nobody holds the iterator any more, as after a ``break``.
-    """
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    def subscribe(self, subject: str) -> SubscriptionBase[ReceivedT]:
+        """As `Client.subscribe`."""
+        ...
+
+    async def publish_now(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview = b"",
+        *,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+    ) -> None:
+        """As `Client.publish_now`."""
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class AnswersBase(Generic[ReceivedT]):
+    """What `Answers` is, for messages of any class."""
 
     def __init__(
         self,
-        client: Client,
+        client: Asking[ReceivedT],
         subject: str,
         data: bytes | bytearray | memoryview,
         *,
         headers: HeadersLike | None,
-        collection: Callable[[float], RequestMany[Message]],
+        collection: Callable[[float], RequestMany[ReceivedT]],
     ) -> None:
         collection(0.0)  # raises for limits that make no sense, now and not at the first answer
         self._client = client
@@ -41,8 +61,8 @@ class Answers:
         self._data = data
         self._headers = headers
         self._make_collection = collection
-        self._collection: RequestMany[Message] | None = None
-        self._inbox: Subscription | None = None
+        self._collection: RequestMany[ReceivedT] | None = None
+        self._inbox: SubscriptionBase[ReceivedT] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,7 +73,7 @@ class Answers:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedT:
         """The next answer.
 
         Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
@@ -75,7 +95,7 @@ class Answers:
         await self._close()
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _next(self) -> Message | None:
+    async def _next(self) -> ReceivedT | None:
         collection = self._collection
         if collection is None:
             now = anyio.current_time()
