@@ -336,8 +336,7 @@ _END: Final = object()
 
 def hub_of(client: Any) -> Any:
     """What runs a client of any leg: the session, and who waits for something."""
-    real = getattr(client, "client", client)
-    return real._hub if hasattr(real, "_hub") else real._pump
+    return getattr(client, "client", client)._hub
 
 
 class ThreadsMessage:

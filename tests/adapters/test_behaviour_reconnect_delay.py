@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 from collections.abc import Callable
+from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
-from nats_anyio._engine.delays import Delays
-from nats_proto import MAX_SECONDS, Reconnecting
+import nats_sync
+from nats_proto import MAX_SECONDS, Reconnecting, SessionStatus
+from nats_proto.errors import ConfigurationError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, EventLog, Leg, eventually
+from tests.adapters.legs import QUICK, Collected, EventLog, Leg, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
 
@@ -41,12 +46,13 @@ def raising(error: BaseException) -> Callable[[int], float]:
 
 
 RAISED: list[BaseException] = [
-    *(RuntimeError("boom"), Mute(), StopIteration(1), ExceptionGroup("g", [ValueError("1")]), MemoryError()),
+    *(RuntimeError("boom"), Mute(), ExceptionGroup("g", [ValueError("1")]), MemoryError()),
     *(SystemExit(3), GeneratorExit(), asyncio.CancelledError("mine"), Own("mine")),
 ]
 RETURNED: list[object] = [None, "soon", math.nan, math.inf, -1.0, 10**400, Odd(), [2]]
 KINDS: list[tuple[Callable[[int], object], str]] = [
     *((raising(error), f"raised {type(error).__name__}") for error in RAISED),
+    (raising(StopIteration(1)), "raised"),  # Python makes it a RuntimeError on its way through a task
     *((lambda rounds, said=said: said, "returned") for said in RETURNED),
 ]
 
@@ -82,13 +88,18 @@ async def test_whatever_reconnect_delay_does_is_survived(
 async def test_an_interrupt_is_survived_by_threads_and_ends_tasks(
     leg: Leg, server: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thread of the client's own is not where Ctrl-C is raised; the thread that runs an event loop is."""
     delay = raising(KeyboardInterrupt())
     if leg.name == "threads":
         await survives(leg, server, delay, "raised KeyboardInterrupt", caplog)
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            Delays(delay)(1)
+        return
+
+    async def interrupted() -> None:
+        async with leg.connect(server.url, reconnect_delay=delay, **QUICK) as nc:
+            server.kill()
+            await eventually(lambda: nc.status is SessionStatus.CLOSED)
+
+    with pytest.raises(KeyboardInterrupt):
+        await interrupted()
 
 
 async def test_a_huge_delay_is_a_wait_that_reconnect_ends(leg: Leg, server: LocalServer) -> None:
@@ -100,3 +111,112 @@ async def test_a_huge_delay_is_a_wait_that_reconnect_ends(leg: Leg, server: Loca
         await nc.reconnect()
         await eventually(lambda: nc.stats.reconnects == 1)
         await nc.flush()
+
+
+async def test_an_async_function_is_awaited_by_tasks_and_refused_by_threads(leg: Leg, server: LocalServer) -> None:
+    asked: list[int] = []
+
+    async def delay(rounds: int) -> float:
+        asked.append(rounds)
+        await anyio.lowlevel.checkpoint()
+        return 0.01
+
+    if leg.name == "threads":
+        with pytest.raises(ConfigurationError, match=r"^reconnect_delay: it is an async function"):
+            nats_sync.connect(server.url, reconnect_delay=delay)
+        return
+    options: dict[str, Any] = {"reconnect_wait": 0.0, "reconnect_jitter": 0.0}
+    for function in (delay, lambda rounds: delay(rounds)):
+        asked.clear()
+        async with leg.connect(server.url, reconnect_delay=function, **options) as nc:
+            server.kill()
+            await eventually(lambda: len(asked) >= 3)
+            server.start()
+            await eventually(lambda: nc.stats.reconnects == 1)
+        assert asked[:3] == [1, 2, 3]
+
+
+async def test_a_coroutine_that_threads_cannot_await_is_no_delay(
+    leg: Leg, server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def delay() -> float:
+        raise AssertionError("it was awaited")
+
+    if leg.name == "threads":
+        said = "returned coroutine, which this client cannot await"
+        await survives(leg, server, lambda rounds: delay(), said, caplog)
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_attempts_go_on_while_a_reconnect_delay_hangs(
+    leg: Leg, server: LocalServer, caplog: pytest.LogCaptureFixture, awaits: bool
+) -> None:
+    """It is called once at a time, though each round would ask; an ``async`` one is given up when its time is up."""
+    if awaits and leg.name == "threads":
+        return
+    release = threading.Event()
+    asked: list[int] = []
+    ended: list[int] = []
+    events = EventLog()
+
+    def hang(rounds: int) -> float:
+        asked.append(rounds)
+        release.wait()
+        return 3600.0
+
+    async def sleep(rounds: int) -> float:
+        asked.append(rounds)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(rounds)
+        raise AssertionError
+
+    options: dict[str, Any] = {**QUICK, "connect_timeout": 0.1}
+    try:
+        with caplog.at_level(logging.ERROR):
+            async with leg.connect(
+                server.url, reconnect_delay=sleep if awaits else hang, on_event=events, **options
+            ) as nc:
+                server.kill()
+                await events.wait(Reconnecting, count=4)
+                assert asked == ([1, 2, 3] if awaits else [1])
+                assert ended == ([1, 2, 3] if awaits else [])
+                server.start()
+                await eventually(lambda: nc.stats.reconnects == 1)
+                await nc.flush()
+    finally:
+        release.set()
+    told = [record.getMessage() for record in caplog.records if "reconnect_delay" in record.getMessage()]
+    assert told == ["reconnect_delay did not return within 0.1 s; the usual wait is used (told once)"]
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+async def test_reconnect_ends_the_question(leg: Leg, server: LocalServer, awaits: bool) -> None:
+    if awaits and leg.name == "threads":
+        return
+    release = threading.Event()
+    asked: Collected[int] = Collected()
+
+    def hang(rounds: int) -> float:
+        asked.add(rounds)
+        release.wait()
+        return 3600.0
+
+    async def sleep(rounds: int) -> float:
+        asked.add(rounds)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    options: dict[str, Any] = {"connect_timeout": 3600.0, "reconnect_wait": 3600.0, "reconnect_jitter": 0.0}
+    try:
+        async with leg.connect(server.url, reconnect_delay=sleep if awaits else hang, **options) as nc:
+            server.kill()
+            await nc.reconnect()  # the first attempt comes at once, and fails
+            await asked.wait_len(1)
+            server.start()
+            await nc.reconnect()
+            await eventually(lambda: nc.stats.reconnects == 1)
+            await nc.flush()
+    finally:
+        release.set()

@@ -192,7 +192,11 @@ LEAKS: dict[str, tuple[str, object, Path]] = {
         _as_it_is,
         a_refusal_that_quotes_a_secret,
     ),
-    "frames of a write are kept": ("nats_proto._session.link.chained", _with_traceback, a_write_that_fails),
+    "frames of a write are kept": (
+        "nats_proto._connection.connection.transport_error",
+        _with_traceback,
+        a_write_that_fails,
+    ),
 }
 
 

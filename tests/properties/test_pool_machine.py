@@ -99,10 +99,12 @@ class PoolMachine(RuleBasedStateMachine):
         if turn is self.current:
             self.current = None
 
-    def wait(self) -> float:
+    def wait(self, given: float | None) -> float:
+        if given is not None:
+            return given
         return 0.5 * self.round if self.delay == 1 else WAIT * min(8.0, 1.5 ** (self.round - 1))
 
-    def expected(self) -> tuple[str, float, int, int] | None:
+    def expected(self, given: float | None) -> tuple[str, float, int, int] | None:
         """One step of the model."""
         while self.rounds is None and self.turns and self.limit >= 0 and self.turns[0].attempts >= self.limit:
             self.drop(self.turns[0])
@@ -112,7 +114,7 @@ class PoolMachine(RuleBasedStateMachine):
         if turn.tried:
             if self.round == self.rounds:
                 return None
-            self.not_before = self.now + self.wait()
+            self.not_before = self.now + self.wait(given)
             self.round += 1
             self.seen_this_round.clear()
             for other in self.turns:
@@ -145,12 +147,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.seen_this_round.clear()
 
     @precondition(lambda self: self.round > 0)
-    @rule(wait_for_it=st.booleans())
-    def next_attempt(self, wait_for_it: bool) -> None:
+    @rule(wait_for_it=st.booleans(), given=st.sampled_from([None, None, 0.0, 3.0]))
+    def next_attempt(self, wait_for_it: bool, given: float | None) -> None:
         rested = {turn.host: turn.last_dial + WAIT for turn in self.turns}
         excused = self.hurry or self.rounds is not None
-        attempt = self.pool.next_attempt(now=self.now)
-        expected = self.expected()
+        round_before, finished = self.round, self.pool.finished_round
+        attempt = self.pool.next_attempt(now=self.now, delay=given)
+        expected = self.expected(given)
+        assert finished == (round_before if self.round > round_before else None)
         if attempt is None or expected is None:
             assert (attempt, expected) == (None, None)
             return

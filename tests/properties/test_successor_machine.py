@@ -27,7 +27,7 @@ from nats_proto import (
     UnsubscribeFrame,
 )
 from nats_proto import Parser as CoreParser
-from nats_proto._session.successor import LINGER, SETTLE
+from nats_proto._session.successor import LINGER, SPREAD_TIME
 from tests.proto.driver import PONG, World, info, msg
 
 SUBJECTS = ("a", "b", "c")
@@ -216,7 +216,7 @@ class Story:
     def time(self) -> None:
         if self.adopted:  # a copy may be late, but not for longer than it is waited for
             self.feed(self.new, 100)
-        self.world.wait(self.rng.choice([0.01, SETTLE, LINGER / 3]))
+        self.world.wait(self.rng.choice([0.01, SPREAD_TIME, LINGER / 3]))
         self.move_bytes()
 
     def lose_old(self) -> None:
@@ -303,7 +303,7 @@ def test_whatever_the_two_connections_do_each_message_is_given_once(
         story.feed(story.new, 100)
         story.feed(story.new, 100)
     if reached == "parting":
-        story.world.wait(SETTLE)
+        story.world.wait(SPREAD_TIME)
         story.move_bytes()
     story.run(steps)
     story.finish()

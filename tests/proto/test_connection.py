@@ -158,6 +158,25 @@ def test_the_end_of_the_stream_in_every_state(state: ConnectionState) -> None:
 
 
 @pytest.mark.parametrize("state", TABLE)
+def test_a_transport_that_breaks_in_every_state(state: ConnectionState) -> None:
+    wire = at(state)
+    broken = ConnectionResetError("reset by peer")
+    wire.connection.transport_lost(broken)
+    wire.connection.transport_lost(ConnectionResetError("again"))
+    ends = wire.connection.events_received()
+    assert len(ends) == (state is not CLOSED)
+    for end in ends:
+        assert isinstance(end, ConnectionEnded)
+        assert type(end.error) is ConnectionLostError
+        assert end.error.__cause__ is broken
+        assert end.reaction is Reaction.RECONNECT
+        assert str(end.error) == "connection to server nats://a:4222 was lost: reset by peer"
+    assert wire.connection.state is CLOSED
+    assert wire.connection.next_timeout() is None
+    assert wire.connection.data_to_send() == []
+
+
+@pytest.mark.parametrize("state", TABLE)
 def test_closing_on_our_side_is_silent_and_final(state: ConnectionState) -> None:
     wire = at(state)
     wire.connection.close()

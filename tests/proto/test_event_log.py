@@ -18,6 +18,7 @@ from nats_proto import (
     LifecycleEvent,
     LogLine,
     PublishesDropped,
+    ReconnectDelayFailed,
     Reconnected,
     Reconnecting,
     ServerErrorReceived,
@@ -267,6 +268,12 @@ def test_failures_of_user_code_are_errors_limited_and_masked() -> None:
     assert line == LogLine(logging.ERROR, "the callback of the subscription to my.inbox.… (sid 3) raised", True)
     assert "_INBOX.abc" in log.line_of_failure("_INBOX.abc").text  # not the prefix of this client
     assert "myxinbox.abc" in log.line_of_failure("myxinbox.abc").text
+
+
+def test_a_delay_that_was_none_is_an_error_that_is_not_limited() -> None:
+    line = EventLog(inbox_prefix="mine").line_of_delay(ReconnectDelayFailed("returned mine.secret", None))
+    text = "reconnect_delay returned mine.…; the usual wait is used (told once)"
+    assert line == LogLine(logging.ERROR, text)  # there are few of them, so none is left out
 
 
 @pytest.mark.parametrize(

@@ -364,10 +364,15 @@ def _raise(error: Exception) -> Callable[[int], float]:
         lambda rounds: -math.inf,
         lambda rounds: None,
         lambda rounds: "soon",
+        lambda rounds: "1",
+        lambda rounds: True,
         lambda rounds: 10**400,
         lambda: 1.0,
     ],
-    ids=["ValueError", "ZeroDivisionError", "nan", "inf", "-1", "-inf", "None", "text", "huge", "no argument"],
+    ids=[
+        *("ValueError", "ZeroDivisionError", "nan", "inf", "-1", "-inf", "None", "text", "number as text", "bool"),
+        *("huge", "no argument"),
+    ],
 )
 def test_a_custom_delay_that_cannot_be_used_leaves_the_usual_wait(delay: Callable[[int], float]) -> None:
     pool = pool_of("a", reconnect_delay=delay)
@@ -394,6 +399,79 @@ def test_a_custom_delay_that_is_interrupted_changes_nothing() -> None:
         assert hosts(pool.servers) == "a b"
         assert [pool.attempts_of(server) for server in pool.servers] == [1, 1]
     assert pool.next_attempt(now=0.0) == Attempt(Server.parse("a"), 10.0, 3, 2)
+
+
+def test_a_delay_that_is_given_replaces_wait_and_jitter_between_rounds_alone() -> None:
+    pool = pool_of("a,b", reconnect_jitter=1.0, reconnect_delay=_raise(AssertionError("not asked")))
+    pool.begin(now=0.0, rounds=2)
+    for delay, at in ((7.0, 0.0), (7.0, 0.0), (7.0, 7.0), (70.0, 7.0)):
+        attempt = pool.next_attempt(now=0.0, delay=delay)
+        assert attempt is not None
+        assert attempt.at == at
+    assert pool.next_attempt(now=0.0, delay=7.0) is None
+
+
+def test_a_given_delay_of_nothing_does_not_beat_the_rest_of_a_server() -> None:
+    pool = pool_of("a")
+    pool.begin(now=0.0)
+    assert fail(pool, 0.0) is not None
+    again = pool.next_attempt(now=0.5, delay=0.0)
+    assert again is not None
+    assert again.at == WAIT
+
+
+FINISHED: dict[str, tuple[Callable[[ServerPool], object], list[int | None]]] = {
+    "without end": (lambda pool: pool.begin(now=0.0), [None, None, 1, None, 2, None, 3]),
+    "two rounds": (lambda pool: pool.begin(now=0.0, rounds=2), [None, None, 1, None, None, None, None]),
+    "no begin": (lambda pool: None, [None]),
+    "success": (lambda pool: connect(pool, "b"), [None]),
+    "begun anew": (lambda pool: (connect(pool, "a"), pool.begin(now=0.0)), [None, None, 1]),
+}
+
+
+@pytest.mark.parametrize("begun", FINISHED)
+def test_a_finished_round(begun: str) -> None:
+    begin, expected = FINISHED[begun]
+    pool = pool_of("a,b")
+    begin(pool)
+    seen: list[int | None] = []
+    for _ in expected:
+        seen += [pool.finished_round]
+        if len(seen) < len(expected):
+            fail(pool, 0.0)
+    assert seen == expected
+
+
+def test_a_round_is_finished_when_only_those_are_left_that_are_not_tried() -> None:
+    pool = pool_of("a,b,c", max_reconnect_attempts=2)
+    pool.begin(now=0.0)
+    fail_times(pool, 4)  # a has had its two
+    pool.begin(now=0.0)  # b and c come next
+    assert hosts(pool.servers) == "b c a"
+    fail_times(pool, 2)
+    assert pool.finished_round is None  # nobody is left at all
+    assert fail(pool, 0.0) is None
+    pool = pool_of("a,b,c")
+    pool.begin(now=0.0)
+    fail_times(pool, 1)
+    refused = AuthorizationError("no", text="no")
+    for host in ("b", "c"):
+        for _ in range(2):
+            pool.record_failure(refused, now=0.0, server=Server.parse(host))
+    assert hosts(pool.servers) == "a"
+    assert pool.finished_round == 1
+    attempt = pool.next_attempt(now=0.0, delay=9.0)
+    assert attempt is not None
+    assert (attempt.at, attempt.round) == (9.0, 2)
+
+
+def test_looking_whether_a_round_is_finished_changes_nothing() -> None:
+    pool = pool_of("a,b", max_reconnect_attempts=1)
+    pool.begin(now=0.0)
+    fail_times(pool, 2)
+    assert len(pool) == 2
+    assert pool.finished_round is None
+    assert len(pool) == 2
 
 
 @pytest.mark.parametrize("connected_before", [True, False], ids=["lost", "never connected"])
@@ -804,7 +882,10 @@ def test_discovered_servers_are_shuffled_among_themselves() -> None:
 def test_discovered_servers_inherit_from_the_one_that_told_of_them() -> None:
     pool = pool_of("tls://u:p@broker.example,tls://x:y@other.example")
     connect(pool, "broker.example")
-    for server in pool.discover(["10.0.0.1:4222", "third.example:1"], current=Server.parse("tls://u:p@broker.example")):
+    listed = ["10.0.0.1:4222", "third.example:1"]
+    new = pool.discover(listed, current=Server.parse("tls://u:p@broker.example"))
+    assert [f"{server.host}:{server.port}" for server in new] == listed
+    for server in new:
         assert (server.scheme, server.user, server.password) == ("tls", Secret("u"), Secret("p"))
         assert server.tls_name == ("broker.example" if server.host == "10.0.0.1" else None)
     assert {server.user for server in pool.servers if server.host == "other.example"} == {Secret("x")}

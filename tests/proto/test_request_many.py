@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_proto import Message, RequestMany
+from nats_proto import Message, Publish, RequestMany, Subscribe
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import NoRespondersError
 
@@ -28,14 +28,24 @@ def many(
     stall: float | None = None,
     sentinel: Callable[[Message], bool] | None = None,
 ) -> RequestMany[Message]:
-    return RequestMany("ping", now=NOW, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+    return RequestMany(
+        "ping", inbox="inbox", now=NOW, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel
+    )
+
+
+def given(collection: RequestMany[Message], message: Message, *, now: float = NOW) -> bool:
+    """Whether a message that it receives is for the user."""
+    before = len(collection.items)
+    collection.receive(message, now=now)
+    assert list(collection.items)[before:] in ([], [message])
+    return len(collection.items) > before
 
 
 def test_the_wait_is_the_only_end_unless_another_is_given() -> None:
     collection = many()
     for second in range(9):
-        assert collection.receive(answer(), now=NOW + second)
-        assert collection.deadline == NOW + 10.0
+        assert given(collection, answer(), now=NOW + second)
+        assert collection.next_timeout() == NOW + 10.0
         assert not collection.done
 
 
@@ -44,30 +54,30 @@ def test_a_maximum_ends_with_its_last_answer() -> None:
     seen = []
     for _ in range(3):
         assert not collection.done
-        seen.append(collection.receive(answer(), now=NOW))
+        seen.append(given(collection, answer()))
     assert seen == [True, True, True]
     assert collection.done
 
 
 def test_stall_counts_between_answers_and_not_before_the_first() -> None:
     collection = many(stall=1.0)
-    assert collection.deadline == NOW + 10.0
-    assert collection.receive(answer(), now=NOW + 5.0)
-    assert collection.deadline == NOW + 6.0
-    assert collection.receive(answer(), now=NOW + 5.5)
-    assert collection.deadline == NOW + 6.5
+    assert collection.next_timeout() == NOW + 10.0
+    assert given(collection, answer(), now=NOW + 5.0)
+    assert collection.next_timeout() == NOW + 6.0
+    assert given(collection, answer(), now=NOW + 5.5)
+    assert collection.next_timeout() == NOW + 6.5
 
 
 def test_stall_never_outlasts_the_wait() -> None:
     collection = many(stall=3.0)
-    collection.receive(answer(), now=NOW + 9.0)
-    assert collection.deadline == NOW + 10.0
+    given(collection, answer(), now=NOW + 9.0)
+    assert collection.next_timeout() == NOW + 10.0
 
 
 def test_the_sentinel_is_not_for_the_user_and_ends_it() -> None:
     collection = many(sentinel=lambda message: not message.data)
-    assert collection.receive(answer(b"1"), now=NOW)
-    assert not collection.receive(answer(b""), now=NOW)
+    assert given(collection, answer(b"1"))
+    assert not given(collection, answer(b""))
     assert collection.done
 
 
@@ -81,33 +91,34 @@ def test_a_sentinel_that_raises_is_heard() -> None:
 
 def test_nobody_listens() -> None:
     collection = many(sentinel=lambda message: True)
-    with pytest.raises(NoRespondersError, match="'ping'") as raised:
-        collection.receive(status(503), now=NOW)
-    assert raised.value.subject == "ping"
+    assert not given(collection, status(503))
     assert collection.done
+    assert isinstance(collection.error, NoRespondersError)
+    assert "'ping'" in str(collection.error)
+    assert collection.error.subject == "ping"
 
 
 @pytest.mark.parametrize(("code", "answers"), [(503, 1), (404, 0), (408, 2), (100, 0)])
 def test_another_status_message_ends_it(code: int, answers: int) -> None:
     collection = many()
     for _ in range(answers):
-        assert collection.receive(answer(), now=NOW)
-    assert not collection.receive(status(code), now=NOW)
+        assert given(collection, answer())
+    assert not given(collection, status(code))
     assert collection.done
 
 
 def test_a_status_with_a_payload_is_an_answer() -> None:
     collection = many()
-    assert collection.receive(status(503, b"forged"), now=NOW)
-    assert collection.receive(answer(b"", block=b"NATS/1.0\r\nA: 1\r\n\r\n"), now=NOW)
+    assert given(collection, status(503, b"forged"))
+    assert given(collection, answer(b"", block=b"NATS/1.0\r\nA: 1\r\n\r\n"))
     assert not collection.done
 
 
 def test_after_the_end_nothing_is_for_the_user() -> None:
     collection = many(max_msgs=1)
-    assert collection.receive(answer(), now=NOW)
-    assert not collection.receive(answer(), now=NOW)
-    assert not collection.receive(status(503), now=NOW)
+    assert given(collection, answer())
+    assert not given(collection, answer())
+    assert not given(collection, status(503))
 
 
 @pytest.mark.parametrize(
@@ -126,3 +137,30 @@ def test_after_the_end_nothing_is_for_the_user() -> None:
 def test_waits_and_maxima_that_are_none(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         many(**arguments)  # type: ignore[arg-type]
+
+
+def test_it_subscribes_before_it_asks() -> None:
+    collection: RequestMany[Message] = RequestMany(
+        "ping", b"data", inbox="inbox", headers={"A": "1"}, now=NOW, max_wait=1.0
+    )
+    assert list(collection.wants) == [Subscribe("inbox"), collection.wants[1]]
+    asked = collection.wants[1]
+    assert isinstance(asked, Publish)
+    assert (asked.subject, asked.data, asked.reply, asked.headers) == ("ping", b"data", "inbox", {"A": "1"})
+    assert collection.what == "request_many to 'ping'"
+
+
+def test_the_end_by_time_is_no_error() -> None:
+    collection = many(max_wait=2.0)
+    collection.handle_timeout(now=NOW + 1.9)
+    assert (collection.done, collection.next_timeout()) == (False, NOW + 2.0)
+    collection.handle_timeout(now=NOW + 2.0)
+    assert (collection.done, collection.error, collection.next_timeout()) == (True, None, None)
+
+
+def test_a_new_connection_changes_nothing() -> None:
+    collection = many()
+    collection.wants.clear()
+    collection.connection_replaced(now=NOW)
+    assert not collection.wants
+    assert given(collection, answer())

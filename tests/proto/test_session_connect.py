@@ -42,7 +42,7 @@ def dialled(world: World) -> list[str]:
 def test_the_way_to_the_first_connection() -> None:
     world = World("nats://a:1", connect_timeout=3.0)
     assert world.session.status is SessionStatus.CONNECTING
-    assert world.commands == [OpenTransport(Server.parse("nats://a:1"), ("a", 1), START, START + 3.0, 1)]
+    assert world.commands == [OpenTransport(Server.parse("nats://a:1"), ("a", 1), START, START + 3.0)]
     assert world.session.next_timeout() == START + 3.0
     world.accept()
     assert world.wire() == b""

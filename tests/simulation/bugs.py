@@ -168,7 +168,7 @@ bug(
 bug(
     "dropped request waits",
     "a request whose publish was dropped waits for its time to be up",
-    ("_session.traffic:Traffic.drop_refused", "self._events.add(failed)", "pass"),
+    ("_session.traffic:Traffic.drop_refused", "self._complete(failed)", "pass"),
 )
 
 # --- subscriptions ---------------------------------------------------------------------------------------------------
@@ -237,12 +237,12 @@ bug(
 bug(
     "flush answered by any PONG",
     "the newest flush takes the oldest PONG",
-    ("_connection.connection:Connection._handle_pong", "self._pings.popleft()", "self._pings.pop()"),
+    ("_connection.keep_alive:KeepAlive.pong_received", "self._on_wire.popleft()", "self._on_wire.pop()"),
 )
 bug(
     "keep-alive PONG completes a flush",
     "PINGs of the keep-alive are not in the row of those awaited",
-    ("_connection.connection:Connection.handle_timeout", "self._pings.append(None)", "pass"),
+    ("_connection.keep_alive:KeepAlive.ping", "self._on_wire.append(None)", "pass"),
 )
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ bug(
 bug(
     "PONGs drive the ping counter",
     "a Python client counted flush PONGs down, and a dead link was noticed too late",
-    ("_connection.connection:Connection._handle_pong", "self._pings_out = 0", "self._pings_out -= 1"),
+    ("_connection.keep_alive:KeepAlive.pong_received", "self.unanswered = 0", "self.unanswered -= 1"),
 )
 bug(
     "data is taken for a PONG",
@@ -274,8 +274,8 @@ bug(
     (
         "_connection.connection:Connection._read",
         "frames = self._parser.receive_runs(data)",
-        "frames = self._parser.receive_runs(data)\n    if self._next_ping is not None:\n"
-        "        self._next_ping = now + self._options.ping_interval",
+        "frames = self._parser.receive_runs(data)\n    if self._keep_alive.next_at is not None:\n"
+        "        self._keep_alive.next_at = now + self._options.ping_interval",
     ),
 )
 bug(
@@ -291,7 +291,7 @@ bug(
 bug(
     "timer in the past",
     "the keep-alive deadline is not moved on",
-    ("_connection.connection:Connection.handle_timeout", "self._next_ping = now + self._options.ping_interval", "pass"),
+    ("_connection.keep_alive:KeepAlive.ping", "self.next_at = now + self._interval", "pass"),
 )
 bug(
     "PINGs unanswered",
@@ -337,6 +337,17 @@ bug(
     ("_servers.pool:ServerPool.discover", "entry.server.explicit or ", ""),
 )
 bug(
+    "delay awaited for ever",
+    "a user's function that says how long to wait, and never returns, ends all reconnecting",
+    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
+    ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
+)
+bug(
+    "late delay counts",
+    "the answer to an earlier question, which was not waited for, is taken for that to another one",
+    ("_session.delay:DelayQuestion.said", "command.effect is not self._asked", "self._asked is None"),
+)
+bug(
     "attempts never end",
     "each attempt counts twice",
     ("_servers.pool:ServerPool.next_attempt", "self._number += 1", "self._number += 2"),
@@ -347,29 +358,29 @@ bug(
 bug(
     "second loop",
     "reconnect() while reconnecting begins anew beside what is under way",
-    ("_session.life_cycle:LifeCycle.reconnect", "self._link.hurry(now=now)", "self._link.retry(None, now=now)"),
+    ("_session.life_cycle:LifeCycle.reconnect", "self.link.hurry(now=now)", "self.link.retry(None, now=now)"),
 )
 bug(
     "Closed before the last event",
     "the last event is not the last",
     (
         "_session.life_cycle:LifeCycle._end",
-        "if self._link.up:",
-        "self._events.add(Closed(error=self._close_error))\n    if self._link.up:",
+        "if self.link.up:",
+        "self.events.add(Closed(error=self._close_error))\n    if self.link.up:",
     ),
 )
 bug(
     "drain leaves a lame duck behind",
     "moving away from a lame duck goes on in the middle of a drain",
-    ("_session.link:Link.settle", "self._migrate_by = None", "pass"),
+    ("_session.link:Link.session_ends", "self._migrate_by = None", "pass"),
 )
 bug(
     "drain forgets to write",
     "the drain ends when the queues are read, not when what was published is written",
     (
         "_session.life_cycle:LifeCycle.drain_progress",
-        "self._traffic.round_trip(lambda when: self._finish(None, when))",
-        "self._traffic.outbox.clear(); self._finish(None, now)",
+        "self.traffic.round_trip(lambda when: self.finish(None, when))",
+        "self.traffic.outbox.clear(); self.finish(None, now)",
     ),
 )
 bug(
@@ -377,14 +388,14 @@ bug(
     "the moment to leave a lame duck is noticed at the next call, whatever that is for",
     (
         "_session.life_cycle:LifeCycle.next_timeout",
-        "self._link.migrating_since if self._traffic.quiet else None",
+        "self.link.migrating_since if self.traffic.quiet else None",
         "None",
     ),
 )
 bug(
     "heard after the end",
     "what stands behind the last PONG of a drain in the same chunk makes events after Closed",
-    ("_session.session:Session._handle", "if self._link.connection is not connection:", "if False:"),
+    ("_session.link:Link._drop_connection", "self._unheard.clear()", "pass"),
 )
 bug(
     "drain waits for a call",
@@ -394,5 +405,5 @@ bug(
 bug(
     "published into the void",
     "a drain that has lost its connection takes publishes that nobody will send",
-    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self._link.up:", "if False:"),
+    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self.link.up:", "if False:"),
 )

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nats_proto import (
+    Call,
     CloseTransport,
     Command,
     MessagesAvailable,
     OpenTransport,
+    Perform,
     Server,
     Session,
     SessionEvent,
@@ -20,7 +22,7 @@ from nats_proto import (
 from tests.simulation.cluster import Cluster
 from tests.simulation.hostile import Mark
 from tests.simulation.invariants import Checks, require
-from tests.simulation.knobs import Knobs
+from tests.simulation.knobs import Delay, Knobs
 from tests.simulation.ledger import Ledger
 from tests.simulation.transport import Transport
 from tests.simulation.world import Timer, Violation, World
@@ -55,6 +57,8 @@ class Client:
         self.checks = Checks(self)
         self.transport: Transport | None = None
         self.dial: Dial | None = None
+        self.question: Perform | None = None
+        """What is asked of the user's ``reconnect_delay``, until the session goes on."""
         self.unwritten = b""
         self.unreported = 0
         """Bytes that the transport took, and the session was not told."""
@@ -107,14 +111,42 @@ class Client:
             case OpenTransport(server=server, at=at, deadline=deadline):
                 require(self.transport is None, "a dial was asked for while there is a transport")
                 require(deadline > self.world.now, "a dial was asked for that is over")
+                self.question = None
                 self.dial = Dial(self, server, max(at, self.world.now), deadline)
                 self.world.at(self.dial.at, self._begin_dial, self.dial)
             case CloseTransport():
-                self.dial = None
+                self.dial = self.question = None
                 self.unwritten = b""
                 if self.transport is not None:
                     transport, self.transport = self.transport, None
                     transport.close_by_client()
+
+            case Perform(effect=Call(function=Delay() as delay, arguments=(int(rounds),)), before_dial=True):
+                require(self.transport is None and self.dial is None, "a delay was asked for at the wrong time")
+                require(self.question is None, "a delay was asked for twice")
+                self.question = command
+                late = self.world.rng.choice(delay.late)
+                if late is not None:
+                    self.world.after(late, self._answer, command, delay.answer(rounds, self.world.rng))
+            case _:
+                raise Violation(f"nothing of that kind was to be done: {command!r}")
+
+    def _answer(self, question: Perform, said: object) -> None:
+        """The user's function has returned, or raised, maybe when the session does not wait for it any more."""
+        if self.asleep:
+            self.world.at(self.asleep_until, self._answer, question, said)
+            return
+        if self.world.recording:
+            self.world.note(f"c{self.number}: reconnect_delay says {said!r}")
+        if isinstance(said, BaseException):
+            self.session.perform_failed(question, said, now=self.world.now)
+        else:
+            self.session.performed(question, said, now=self.world.now)
+        if question is self.question:
+            self.pump()
+            require(self.question is not question, "a delay was answered, and no dial asked for")
+        else:
+            self.expect_silence("an answer that came too late")
 
     def _write(self) -> bool:
         transport = self.transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +23,23 @@ __all__ = ["Knobs", "draw", "limits"]
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """A user's ``reconnect_delay``."""
+    """A user's ``reconnect_delay``, which is called ``late`` seconds after it was asked for, or never (None)."""
 
     seconds: float
     growth: int
-    raises: bool
+    late: tuple[float | None, ...]
+    """One of them each time."""
+    mistakes: float
+    """The share of calls that come to nothing."""
 
     def __call__(self, rounds: int) -> float:
-        if self.raises:
-            raise RuntimeError("a user's mistake")
         return self.seconds * (1 + self.growth * rounds)
+
+    def answer(self, rounds: int, rng: random.Random) -> object:
+        """What comes of a call: an exception stands for one that was raised."""
+        if rng.random() >= self.mistakes:
+            return self(rounds)
+        return rng.choice((RuntimeError("a user's mistake"), KeyboardInterrupt(), None, "soon", -1, math.nan, 10**400))
 
 
 @dataclass(slots=True)
@@ -134,7 +142,8 @@ def _options(rng: random.Random) -> dict[str, Any]:
         "drain_timeout": pick((30.0, 5.0, 0.5)),
     }
     if rng.random() < 0.1:
-        options["reconnect_delay"] = Delay(pick((0.05, 1.0, 5.0)), pick((0, 1)), raises=rng.random() < 0.3)
+        late = pick(((0.0,), (0.0, 0.1, 1.0), (0.0, 0.3, 3.0, None), (None,)))
+        options["reconnect_delay"] = Delay(pick((0.05, 1.0, 5.0)), pick((0, 1)), late, pick((0.0, 0.0, 0.3, 1.0)))
     return options
 
 

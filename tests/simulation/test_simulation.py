@@ -24,6 +24,7 @@ RARE = (
     "drain leaves a lame duck behind",
     "drain waits for a call",
     "heard after the end",
+    "late delay counts",
     "PONGs drive the ping counter",
     "published into the void",
     "quiet moment missed",

@@ -7,8 +7,7 @@ subscription gives messages: the three know each other, and what they are based 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Self
-from weakref import ref
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.lowlevel
@@ -19,15 +18,12 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    RequestMany,
     check_callback,
     check_concurrency,
     check_timeout,
     explained,
     no_answer_in_time,
-    no_room_in_time,
 )
-from nats_proto.errors import NATSTimeoutError
 
 from ._client_state import ClientState
 from ._engine.answers import Answer
@@ -36,6 +32,9 @@ from ._engine.hub import Hub
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
 from ._subscription import SubscriptionBase
+
+if TYPE_CHECKING:
+    from ._host import MachineHost
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
@@ -173,13 +172,6 @@ class Client(ClientState[Message]):
         else:
             self._writer.wake()
 
-    async def publish_now(
-        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
-    ) -> None:
-        """`publish`, written at once: an answer is waited for."""
-        await self.publish(subject, data, reply=reply, headers=headers)
-        self._writer.write_now()
-
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
     ) -> Message:
@@ -239,12 +231,29 @@ class Client(ClientState[Message]):
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
+        from nats_proto import RequestMany  # with all that machines need: few programs use one
 
-        def collection(now: float) -> RequestMany[Message]:
-            return RequestMany(subject, now=now, max_wait=max_wait, max_msgs=max_msgs, stall=stall, sentinel=sentinel)
+        def collection(now: float, inbox: str) -> RequestMany[Message]:
+            return RequestMany(
+                subject,
+                data,
+                inbox=inbox,
+                headers=headers,
+                now=now,
+                max_wait=max_wait,
+                max_msgs=max_msgs,
+                stall=stall,
+                sentinel=sentinel,
+            )
 
         self._hub.check_caller()
-        return Answers(self, subject, data, headers=headers, collection=collection)
+        return Answers(self._host(), collection)
+
+    def _host(self) -> MachineHost[Message]:
+        """For what is driven by whoever waits for it."""
+        from ._host import MachineHost
+
+        return MachineHost(self, self._hub)
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -316,7 +325,7 @@ class Client(ClientState[Message]):
         )
         called = None if callback is None else Callback(callback, concurrency, state)
         sub = Subscription(self, hub, state, called)
-        hub.subscriptions[state.sid] = ref(sub)
+        hub.add_subscription(state.sid, sub)
         if called is not None:
             hub.workers.serve(sub, called)
         hub.settle()
@@ -399,7 +408,3 @@ class Client(ClientState[Message]):
         finally:
             self._hub.settle()
             await anyio.lowlevel.cancel_shielded_checkpoint()
-
-    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
-        """The time was up before there was room for it in the outgoing buffer."""
-        return no_room_in_time(operation, seconds, self.status)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Generic
 
-from nats_proto import ConnectOptions, ServerInfo, SessionStatus, StatsSnapshot
-from nats_proto.errors import NATSError
+from nats_proto import ConnectOptions, ServerInfo, SessionStatus, StatsSnapshot, no_room_in_time
+from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._engine.hub import Hub
 from ._message import ReceivedT
@@ -14,7 +14,7 @@ __all__ = ["ClientState"]
 
 
 class ClientState(Generic[ReceivedT]):
-    """The properties of `Client`."""
+    """The properties of `Client`, and the errors whose texts are made of them."""
 
     def __init__(self, hub: Hub[ReceivedT], options: ConnectOptions) -> None:
         self._hub = hub
@@ -68,3 +68,7 @@ class ClientState(Generic[ReceivedT]):
     def drain_timeout(self) -> float:
         """The option ``drain_timeout``."""
         return self._options.drain_timeout
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """The time was up before there was room for it in the outgoing buffer."""
+        return no_room_in_time(operation, seconds, self.status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from types import TracebackType
 from typing import Unpack
 
@@ -16,7 +15,6 @@ from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_option
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client, Message
-from ._engine.delays import Delays
 from ._engine.fork import watch
 from ._engine.hub import Hub
 from ._engine.interrupt import Interrupt, the_one
@@ -164,10 +162,9 @@ def prepare(
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     try:
         checked = read_options(options, fields)
-        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=True)) is not None:
-            return ConfigurationError(f"on_event: {wrong}")
-        if checked.reconnect_delay is not None:
-            checked = replace(checked, reconnect_delay=Delays(checked.reconnect_delay))
+        for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
+            if callback is not None and (wrong := unusable_callback(callback, awaits=True)) is not None:
+                return ConfigurationError(f"{name}: {wrong}")
         session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
         return session, checked
     except Exception as error:

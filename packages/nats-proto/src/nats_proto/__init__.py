@@ -11,7 +11,6 @@ from . import errors as errors
 from ._auth.credentials import Challenge, Credentials
 from ._callables import check_callback, explained, unusable_callback
 from ._calls.publish_many import PublishMany
-from ._calls.request_many import RequestMany
 from ._calls.respond import cannot_respond
 from ._effects import Call, Effect, ReadFile
 from ._interface.events import (
@@ -33,6 +32,7 @@ from ._interface.events import (
     OpenTransport,
     Perform,
     PublishesDropped,
+    ReconnectDelayFailed,
     Reconnected,
     Reconnecting,
     ReplyReceived,
@@ -70,6 +70,9 @@ from ._wire.headers import Headers, HeadersLike, Status
 from ._wire.info import ServerInfo
 
 if TYPE_CHECKING:
+    from ._calls.machine import Ask, Conductor, Machine, Subscribe, Want
+    from ._calls.operation import ApiCall, Operation, OperationEffect, Pause, Publish, Request
+    from ._calls.request_many import RequestMany
     from ._connection.connection import Connection
     from ._connection.events import (
         ConnectionEnded,
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from ._servers.pool import Attempt, ServerPool
     from ._session.ended import ended_session
     from ._session.event_queue import EventQueue
+    from ._session.marks import ConnectionReplaced, Mark
     from ._session.outbox import CHUNK_SIZE
     from ._session.pieces import join_small_pieces
     from ._session.session import Session
@@ -97,6 +101,14 @@ else:
     def __getattr__(name):
         """The machines are loaded when the first is used: a program that only prints its help does without them."""
         match name:
+            case "Ask" | "Conductor" | "Machine" | "Subscribe" | "Want":
+                from ._calls import machine as home
+            case "ApiCall" | "Operation" | "OperationEffect" | "Pause" | "Publish" | "Request":
+                from ._calls import operation as home
+            case "RequestMany":
+                from ._calls import request_many as home
+            case "ConnectionReplaced" | "Mark":
+                from ._session import marks as home
             case "Connection":
                 from ._connection import connection as home
             case (
@@ -152,6 +164,8 @@ __all__ = [
     "MAX_CONCURRENCY",
     "MAX_SECONDS",
     "AdoptSuccessor",
+    "ApiCall",
+    "Ask",
     "Attempt",
     "AuthenticationFailed",
     "Call",
@@ -160,6 +174,7 @@ __all__ = [
     "CloseTransport",
     "Closed",
     "Command",
+    "Conductor",
     "ConnectFrame",
     "ConnectOptionFields",
     "ConnectOptions",
@@ -167,6 +182,7 @@ __all__ = [
     "Connection",
     "ConnectionEnded",
     "ConnectionEvent",
+    "ConnectionReplaced",
     "ConnectionState",
     "ContentErrorReceived",
     "Credentials",
@@ -188,24 +204,32 @@ __all__ = [
     "LameDuckMode",
     "LifecycleEvent",
     "LogLine",
+    "Machine",
+    "Mark",
     "Message",
     "MessagesAvailable",
     "OkFrame",
     "OpenSuccessor",
     "OpenTransport",
+    "Operation",
+    "OperationEffect",
     "Parser",
+    "Pause",
     "Perform",
     "PingFrame",
     "PongFrame",
     "PongReceived",
     "Proxy",
+    "Publish",
     "PublishFrame",
     "PublishMany",
     "PublishesDropped",
     "ReadFile",
+    "ReconnectDelayFailed",
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
+    "Request",
     "RequestFailed",
     "RequestMany",
     "Role",
@@ -221,12 +245,14 @@ __all__ = [
     "SlowConsumer",
     "StatsSnapshot",
     "Status",
+    "Subscribe",
     "SubscribeFrame",
     "SubscriptionClosed",
     "SubscriptionState",
     "SubscriptionStatus",
     "Successor",
     "UnsubscribeFrame",
+    "Want",
     "__version__",
     "accelerated",
     "cannot_respond",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
-from ._client import Client
-from ._engine.pump import Pump
-from ._engine.waiter import Waiter
-from ._message import Message
+from ._client import Client, Message
 
 if TYPE_CHECKING:
+    import nats_proto
     from nats_proto import Session
-
-    from ._engine.delays import Delays
 
 __all__ = ["connect"]
 
@@ -32,67 +27,51 @@ def connect(
 
     ``servers``: one URL, several, or a comma-separated string. The fields of `ConnectOptions` are given by name, or all
     together as ``options``. With ``retry_on_failed_connect`` the client may still be trying when it is returned.
-    ``reconnect_delay`` is called by a thread of the client when a round through the servers begins, before it is known
-    whether there will be another; it may use the client, but for what waits for a connection.
+    ``reconnect_delay`` is called by a thread of the client; it may use the client, but for what waits for a connection.
 
     Raises `InvalidURLError`, `ConfigurationError`, `TypeError` for a name that is no option; `NoServersError`, with
     what each server said, when none could be used. Nothing is left then.
     """
     # A program that only imports the package, to print its help, does not pay for what keeps a connection.
-    from ._engine.threads import Threads
-    from ._engine.writer import Writer
+    from ._engine.assembly import assemble
 
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
         raise prepared
-    session, checked, delays = prepared
-    pump = Pump(session)
-    writer = Writer(pump)
-    threads = Threads(pump, writer, checked, delays)
-    client = Client(pump, writer, threads, checked)
-    threads.start()
+    session, checked = prepared
+    engine = assemble(session, checked)
+    hub = engine.hub
+    client = Client(engine, checked)
+    engine.start()
     try:
-        started: Waiter[None] = Waiter()
-
-        def start() -> None:
-            if pump.closed is None:  # else a thread has failed already
-                pump.started = started
-                session.connect(now=monotonic())
-
-        pump.call(start)
-        if pump.closed is None:
-            started.wait(None)
+        hub.connect()
     except BaseException:
         client.close()
         raise
-    if pump.closed is not None:
-        threads.join()
-        raise pump.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
+    if hub.closed is not None:
+        engine.threads.join()
+        raise hub.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 
 def _prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
-) -> tuple[Session[Message], ConnectOptions, Delays | None] | Exception:
-    """The session, its options, what calls ``reconnect_delay``; or what is wrong, without the frames that hold it."""
+) -> tuple[Session[nats_proto.Message], ConnectOptions] | Exception:
+    """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     import random
 
     from nats_proto import Session
 
     try:
         checked = read_options(options, fields)
-        if checked.on_event is not None and (wrong := unusable_callback(checked.on_event, awaits=False)) is not None:
-            return ConfigurationError(f"on_event: {wrong}")
-        delays: Delays | None = None
-        if checked.reconnect_delay is not None:
-            from ._engine.delays import Delays
-
-            delays = Delays(checked.reconnect_delay)
-            from dataclasses import replace
-
-            checked = replace(checked, reconnect_delay=delays)
-        session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
-        return session, checked, delays
+        for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
+            if callback is not None and (wrong := unusable_callback(callback, awaits=False)) is not None:
+                return ConfigurationError(f"{name}: {wrong}")
+        # For what runs the client a message is a message, whatever it can do for its user.
+        session: Session[nats_proto.Message] = Session(
+            checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True
+        )
+        return session, checked
     except Exception as error:
         return error.with_traceback(None)

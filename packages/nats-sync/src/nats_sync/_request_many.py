@@ -4,43 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self
 
-from nats_proto import HeadersLike, RequestMany
-
-from ._message import Message
+from ._message import ReceivedT
 
 if TYPE_CHECKING:
-    from ._client import Client
-    from ._subscription import Subscription
+    from nats_proto import RequestMany
 
-__all__ = ["Answers"]
+    from ._engine.driver import Driver
+    from ._host import MachineHost
+
+__all__ = ["AnswersBase"]
 
 
-class Answers:
-    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
-
-    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or soon after nobody holds
-    the iterator any more, as after a ``break``. For one thread at a time.
-    """
+class AnswersBase(Generic[ReceivedT]):
+    """What `Answers` is, for messages of any class."""
 
     def __init__(
-        self,
-        client: Client,
-        subject: str,
-        data: bytes | bytearray | memoryview,
-        *,
-        headers: HeadersLike | None,
-        collection: Callable[[float], RequestMany[Message]],
+        self, host: MachineHost[ReceivedT], collection: Callable[[float, str], RequestMany[ReceivedT]]
     ) -> None:
-        self._inbox: Subscription | None = None
-        collection(0.0)  # raises for limits that make no sense, now and not at the first answer
-        self._client = client
-        self._subject = subject
-        self._data = data
-        self._headers = headers
-        self._make_collection = collection
-        self._collection: RequestMany[Message] | None = None
+        collection(0.0, "")  # raises for limits that make no sense, now and not at the first answer
+        self._host = host
+        self._collection = collection
+        self._driver: Driver[ReceivedT, ReceivedT] | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -51,15 +38,20 @@ class Answers:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> ReceivedT:
         """The next answer.
 
         Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
         outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
+        if self._closed:
+            raise StopIteration
+        driver = self._driver
+        if driver is None:
+            driver = self._begin()
         try:
-            message = self._next()
+            message = driver.next_until(None)
         except Exception:
             self.close()
             raise
@@ -68,28 +60,14 @@ class Answers:
             raise StopIteration
         return message
 
+    def _begin(self) -> Driver[ReceivedT, ReceivedT]:
+        from ._engine.driver import Driver
+
+        driver = self._driver = Driver(self._host, self._collection(monotonic(), self._host.new_inbox()))
+        return driver
+
     def close(self) -> None:
         """End it early."""
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            inbox.unsubscribe()
-
-    def _next(self) -> Message | None:
-        collection = self._collection
-        if collection is None:
-            now = monotonic()
-            collection = self._collection = self._make_collection(now)
-            inbox = self._client.new_inbox()
-            self._inbox = self._client.subscribe(inbox)
-            deadline = collection.deadline
-            if not self._client.publish_now(
-                self._subject, self._data, reply=inbox, headers=self._headers, deadline=deadline
-            ):
-                raise self._client.unsent(f"request_many to {self._subject!r}", deadline - now)
-        while not collection.done and self._inbox is not None:
-            message = self._inbox.next_until(collection.deadline)
-            if message is None:
-                return None
-            if collection.receive(message, now=monotonic()):
-                return message
-        return None
+        self._closed = True
+        if self._driver is not None:
+            self._driver.close()

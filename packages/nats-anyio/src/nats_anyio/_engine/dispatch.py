@@ -11,7 +11,7 @@ from typing import Final
 
 import anyio
 
-from nats_proto import Closed, EventQueue, LifecycleEvent
+from nats_proto import Closed, EventQueue, LifecycleEvent, ReconnectDelayFailed
 
 from .log import Log
 
@@ -36,8 +36,11 @@ class Dispatcher:
         self.finished = anyio.Event()
         """`Closed` was given to ``on_event``, or there is none."""
 
-    def add(self, event: LifecycleEvent) -> None:
+    def add(self, event: LifecycleEvent | ReconnectDelayFailed) -> None:
         """Log an event and put it behind those that wait for ``on_event``."""
+        if isinstance(event, ReconnectDelayFailed):
+            self._log.delay_failure(event)
+            return
         self._log.event(event)
         if self._on_event is not None:
             self._queue.add(event)

@@ -1,4 +1,4 @@
-"""Does for the session what a handshake needs from outside, and tells it how that went."""
+"""Does for the session what a connection needs from outside, and tells it how that went."""
 
 from __future__ import annotations
 
@@ -30,18 +30,21 @@ class Effects(Generic[MessageT]):
         self._settle = settle
 
     async def perform(self, command: Perform, tasks: TaskGroup, is_given_up: Callable[[], bool]) -> None:
-        """What `Perform` asks for, as a task of ``tasks``, which end with the connection.
+        """What `Perform` asks for, as a task of ``tasks``, which end with the connection or with the wait before it.
 
         A user's function may cancel the task that it runs in. That is its failure, unless the connection is given up.
         """
         try:
-            result = await interruptible(self._performer.perform(command.effect))
+            result = await interruptible(self._performer.perform(command))
         except anyio.get_cancelled_exc_class() as error:
             if tasks.cancel_scope.cancel_called or is_given_up():
                 raise
             self._session.perform_failed(command, error, now=self._now())
-        except Interrupt:
-            raise
+        except Interrupt as interrupt:
+            # The client can do without a delay. So of what its function raises only Ctrl-C is not survived.
+            if not command.before_dial or isinstance(interrupt.error, KeyboardInterrupt):
+                raise
+            self._session.perform_failed(command, interrupt.error, now=self._now())
         except Exception as error:
             self._session.perform_failed(command, error, now=self._now())
         else:

@@ -255,6 +255,10 @@ class Hub(Generic[MessageT]):
             with anyio.move_on_after(END_LIMIT):
                 await self.dispatcher.finished.wait()
 
+    def add_subscription(self, sid: int, sub: Listener) -> None:
+        """A new subscription, which is told of its messages from now on, for as long as somebody holds it."""
+        self.subscriptions[sid] = ref(sub)
+
     def _held_subscriptions(self) -> list[Listener]:
         """Those that somebody can still reach."""
         return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from time import monotonic
 
-from nats_proto import EventLog, LifecycleEvent, LogLine
+from nats_proto import EventLog, LifecycleEvent, LogLine, ReconnectDelayFailed
 
 __all__ = ["Log"]
 
@@ -23,6 +23,10 @@ class Log:
         """An event of the client's life. Each is given once, in order."""
         self._write(self._lines.line_of(event))
 
+    def delay_failure(self, event: ReconnectDelayFailed) -> None:
+        """The user's ``reconnect_delay`` gave no delay."""
+        self._write(self._lines.line_of_delay(event), event.error)
+
     def failure(self, what: str, error: Exception) -> None:
         """User code has raised; ``what`` says where."""
         self._write(self._lines.line_of_failure(what), error)
@@ -31,7 +35,7 @@ class Log:
         """So many events were dropped, since too many waited for ``who``."""
         self._write(self._lines.line_of_dropped(count, who))
 
-    def _write(self, line: LogLine, error: Exception | None = None) -> None:
+    def _write(self, line: LogLine, error: BaseException | None = None) -> None:
         with contextlib.suppress(Exception):
             if not logger.isEnabledFor(line.level):
                 return

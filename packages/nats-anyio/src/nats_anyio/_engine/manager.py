@@ -79,10 +79,10 @@ class Manager(Generic[MessageT]):
         self.writer = Writer(session, loop, written=written, lost=self._lost, fail=fail)
         self._settle = settle
         self._fail = fail
-        self._effects = Effects(session, loop, Performer(WorkerThreads(loop, "nats-credentials")), settle)
+        self._effects = Effects(session, loop, Performer(loop), settle)
         self._resolvers = WorkerThreads(loop, "nats-resolver")
-        self._plan: OpenTransport | socket.socket | None = None
-        """The dial that was ordered, or the successor's connection, to be kept from now on."""
+        self._plan: Perform | OpenTransport | socket.socket | None = None
+        """What was ordered: to do what comes before a dial, or a dial; or the successor's connection, to be kept."""
         self._adopting = False
         """The successor's connection is to be kept as soon as it is handed over."""
         self.successor: Successor[MessageT] | None = None
@@ -109,7 +109,7 @@ class Manager(Generic[MessageT]):
     def run_command(self, command: Command) -> None:
         """What the session wants done."""
         match command:
-            case OpenTransport():
+            case OpenTransport() | Perform(before_dial=True):
                 self._abandon()
                 self._plan = command
             case CloseTransport():
@@ -230,11 +230,21 @@ class Manager(Generic[MessageT]):
         finally:
             self._abandon()
 
-    async def _follow(self, plan: OpenTransport | socket.socket, attempt: CancelScope) -> None:
-        if isinstance(plan, OpenTransport):
-            await self._connect(plan, attempt)
-        else:
-            await self._keep(plan, attempt, self._session.transport_adopted)
+    async def _follow(self, plan: Perform | OpenTransport | socket.socket, attempt: CancelScope) -> None:
+        match plan:
+            case Perform():
+                await self._ask(plan)
+            case OpenTransport():
+                await self._connect(plan, attempt)
+            case socket.socket():
+                await self._keep(plan, attempt, self._session.transport_adopted)
+            case _:
+                assert_never(plan)
+
+    async def _ask(self, plan: Perform) -> None:
+        """Perform what comes before a dial, in a task of its own: a user's function may cancel the one it runs in."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._effects.perform, plan, tasks, self._is_given_up, name="nats delay")
 
     async def _connect(self, plan: OpenTransport, attempt: CancelScope) -> None:
         """Wait, dial, and keep the connection. When the dial takes too long, the session gives it up."""

@@ -15,28 +15,30 @@ from typing import Final, TypeVar
 import anyio
 
 from .event_loop import EventLoop
+from .interrupt import Interrupt
 
 __all__ = ["WorkerThreads"]
 
 T = TypeVar("T")
 
 MAX_THREADS: Final = 4
-"""Calls that may hang at once. When all do, attempts to connect fail until one returns."""
+"""Calls of a kind that may hang at once. When all do, attempts to connect fail until one returns."""
 
 
 class WorkerThreads:
-    """For one kind of calls of one client."""
+    """For one kind of calls of one client, ``most`` at once."""
 
-    def __init__(self, loop: EventLoop, name: str) -> None:
+    def __init__(self, loop: EventLoop, name: str, *, most: int = MAX_THREADS) -> None:
         self._loop = loop
         self._name = name
+        self._most = most
         self._calls: set[_Call] = set()
         """Those on their way, also those that nobody waits for any more."""
 
     async def run(self, function: Callable[[], T]) -> T:
         """Call it in a thread. Raises what it raises. Whoever is cancelled meanwhile leaves the thread to itself."""
-        if len(self._calls) >= MAX_THREADS:
-            await anyio.sleep_forever()  # until the attempt's time is up
+        if len(self._calls) >= self._most:
+            await anyio.sleep_forever()  # until the time for it is up
         results: list[T] = []
         call = _Call(lambda: results.append(function()), self._loop, self._calls)
         context = copy_context()
@@ -46,6 +48,8 @@ class WorkerThreads:
             self._calls.discard(call)
             raise OSError(f"no thread could be started: {error}") from error
         await call.done.wait()
+        if isinstance(call.error, GeneratorExit):
+            raise Interrupt(call.error)  # as itself it would mean that this coroutine is closed
         if call.error is not None:
             raise call.error
         return results[0]

@@ -1,4 +1,4 @@
-"""One request, several answers (ADR-47): when the collection ends.
+"""One request, several answers (ADR-47): the simplest machine.
 
 It ends at ``max_wait`` after the request at the latest, after ``max_msgs`` answers, when ``stall`` seconds pass between
 two answers, or with the message that ``sentinel`` recognises. Ending by time is a normal end, also without any answer.
@@ -6,18 +6,23 @@ two answers, or with the message that ``sentinel`` recognises. Ending by time is
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Generic
 
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._session.subscription import MessageT
+from .._wire.headers import HeadersLike
+from ..errors import NATSError
+from .machine import Subscribe, Want
+from .operation import ApiCall, Publish
 
 __all__ = ["RequestMany"]
 
 
 class RequestMany(Generic[MessageT]):
-    """The state of one collection. Times are absolute seconds unless called a wait.
+    """A `Machine` that publishes one request, with ``inbox`` as its reply subject, and gives the answers.
 
     ``stall`` does not apply before the first answer: that one may take the whole ``max_wait``. ``sentinel`` is called
     with each answer and returns True for the one that means "no more"; that one is not given to the user.
@@ -25,12 +30,27 @@ class RequestMany(Generic[MessageT]):
     above `MAX_SECONDS` is one for ever.
     """
 
-    __slots__ = ("_end", "_max_msgs", "_received", "_sentinel", "_stall", "_subject", "deadline", "done")
+    __slots__ = (
+        "_deadline",
+        "_end",
+        "_max_msgs",
+        "_received",
+        "_sentinel",
+        "_stall",
+        "_subject",
+        "done",
+        "error",
+        "items",
+        "wants",
+    )
 
     def __init__(
         self,
         subject: str,
+        data: bytes | bytearray | memoryview = b"",
         *,
+        inbox: str,
+        headers: HeadersLike | None = None,
         now: float,
         max_wait: float,
         max_msgs: int | None = None,
@@ -45,30 +65,53 @@ class RequestMany(Generic[MessageT]):
         self._max_msgs = max_msgs
         self._sentinel = sentinel
         self._received = 0
-        self.deadline = self._end
+        self._deadline = self._end
         """Until when the next answer is awaited."""
+        self.items: deque[MessageT] = deque()
+        self.wants: deque[Want] = deque((Subscribe(inbox), Publish(subject, data, inbox, headers)))
         self.done = False
-        """No further answer is awaited."""
+        self.error: NATSError | None = None
 
-    def receive(self, message: MessageT, *, now: float) -> bool:
-        """An answer arrived: whether it is for the user.
+    @property
+    def what(self) -> str:
+        """For the texts of errors."""
+        return f"request_many to {self._subject!r}"
 
-        A status without a payload comes from the server and ends the collection. Raises `NoRespondersError` when it is
-        the first answer and says that nobody listens. What ``sentinel`` raises comes through.
+    def receive(self, message: MessageT, *, now: float) -> None:
+        """An answer. What ``sentinel`` raises comes through.
+
+        A status without a payload comes from the server and ends the collection; with `NoRespondersError` when it is
+        the first answer and says that nobody listens.
         """
         if self.done:
-            return False
-        status = message.status
-        if status is not None and not message.data:
-            self.done = True
-            if status.code == NO_RESPONDERS and not self._received:
-                raise no_responders(self._subject)
-            return False
+            return
+        if message.header_block is not None and not message.data:
+            status = message.status
+            if status is not None:
+                self.done = True
+                if status.code == NO_RESPONDERS and not self._received:
+                    self.error = no_responders(self._subject)
+                return
         if self._sentinel is not None and self._sentinel(message):
             self.done = True
-            return False
+            return
         self._received += 1
         if self._stall is not None:
-            self.deadline = min(self._end, now + self._stall)
+            self._deadline = min(self._end, now + self._stall)
         self.done = self._max_msgs is not None and self._received >= self._max_msgs
-        return True
+        self.items.append(message)
+
+    def connection_replaced(self, *, now: float) -> None:
+        """The inbox was restored, and those who have the request may still answer."""
+
+    def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
+        """It makes no calls."""
+
+    def next_timeout(self) -> float | None:
+        """When the collection ends, if no answer comes before."""
+        return None if self.done else self._deadline
+
+    def handle_timeout(self, *, now: float) -> None:
+        """The time for an answer may be up."""
+        if now >= self._deadline:
+            self.done = True

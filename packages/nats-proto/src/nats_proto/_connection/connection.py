@@ -32,7 +32,6 @@ Only a PONG is a sign of life: data flowing towards us proves nothing about the 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
 from math import inf
 from typing import Final, assert_never
@@ -84,7 +83,9 @@ from .events import (
     RefusalReceived,
 )
 from .handshake import Step, Wait, greeting, limit_messages, lower_layers
+from .keep_alive import KeepAlive
 from .server_errors import Reaction, classify_server_error, ending, name_server, refused_names
+from .transport_error import transport_error
 
 __all__ = ["Connection"]
 
@@ -109,19 +110,18 @@ class Connection:
         "_deadline",
         "_events",
         "_info",
+        "_keep_alive",
         "_may_refuse",
         "_message_type",
-        "_next_ping",
         "_operation",
         "_options",
         "_out",
         "_parser",
-        "_pings",
-        "_pings_out",
         "_pongs_owed",
         "_server",
         "_state",
         "_step",
+        "only_messages",
         "wire",
     )
 
@@ -143,13 +143,14 @@ class Connection:
         self._confidence = Confidence()
         self._info: ServerInfo | None = None
         self._events: list[ConnectionEvent | Run] = []
+        self.only_messages = True
+        """What `runs_received` gives next is nothing but messages: there are many of them, and no need to look at each.
+        """
         self._out: list[bytes] = []
-        self._pings: deque[int | None] = deque()
-        """Tokens of the PINGs on the wire, oldest first; None: our own keep-alive."""
-        self._pings_out = 0
+        self._keep_alive = KeepAlive(options.ping_interval, options.max_pings_out)
         self._pongs_owed = 0
         self._deadline: float | None = deadline
-        self._next_ping: float | None = None
+        """Of the handshake; None once it is done."""
         self._state = ConnectionState.PREPARING
         self._step: Step | None = None
         """What the operation waits for."""
@@ -246,6 +247,10 @@ class Connection:
         else:
             self._end(ConnectionLostError(f"{closed} during the handshake"))
 
+    def transport_lost(self, error: Exception) -> None:
+        """Reading or writing failed."""
+        self._end(transport_error(ConnectionLostError, f"connection to server {self._server} was lost", error))
+
     def events_received(self) -> list[ConnectionEvent]:
         """What happened since the last call, in order."""
         events: list[ConnectionEvent] = []
@@ -265,7 +270,13 @@ class Connection:
         """
         events = self._events
         self._events = []
+        self.only_messages = True
         return events
+
+    def _say(self, event: ConnectionEvent) -> None:
+        """Anything but a message."""
+        self._events.append(event)
+        self.only_messages = False
 
     def data_to_send(self) -> list[bytes]:
         """The connection's own bytes for the transport: CONNECT, PING, PONG, and what the layers have to say."""
@@ -279,26 +290,19 @@ class Connection:
         """When `handle_timeout` has something to do (absolute seconds)."""
         if self._events:
             return -inf  # a layer failed over what it had to send
-        return self._next_ping if self._deadline is None else self._deadline
+        return self._keep_alive.next_at if self._deadline is None else self._deadline
 
     def handle_timeout(self, *, now: float) -> None:
         """Ends a handshake that takes too long; sends a keep-alive PING or ends a stale connection."""
         if self._deadline is not None and now >= self._deadline:
             seconds = self._options.connect_timeout
             self._end(NATSTimeoutError(f"server {self._server}: {self._awaited()} within {seconds:g} s"))
-        elif self._next_ping is not None and now >= self._next_ping:
-            self._next_ping = now + self._options.ping_interval
-            if self._pings_out >= self._options.max_pings_out:
-                self._end(
-                    StaleConnectionError(
-                        f"server {self._server} left {self._pings_out} PINGs unanswered "
-                        f"(ping_interval {self._options.ping_interval:g} s)"
-                    )
-                )
-            else:
-                self._pings_out += 1
-                self._pings.append(None)
+        elif self._keep_alive.next_at is not None and now >= self._keep_alive.next_at:
+            if self._keep_alive.ping(now):
                 self._out.append(PING)
+            else:
+                left = f"server {self._server} left {self._keep_alive.unanswered} PINGs unanswered"
+                self._end(StaleConnectionError(f"{left} (ping_interval {self._options.ping_interval:g} s)"))
 
     def _awaited(self) -> str:
         """What a handshake that took too long waited for."""
@@ -340,7 +344,7 @@ class Connection:
         else:
             self._may_refuse = self._step is Wait.LAYER and self._state is ConnectionState.GREETING
             if self._step is not Wait.LAYER:
-                self._events.append(EffectWanted(self._step))
+                self._say(EffectWanted(self._step))
             elif self.wire.error is not None:
                 self._end(self.wire.error)  # it could not even begin
 
@@ -374,11 +378,11 @@ class Connection:
     def say(self, operations: bytes, token: int) -> None:
         """Write these next, the last of them a PING that has this token."""
         self._out.append(operations)
-        self._pings.append(token)
+        self._keep_alive.pings_taken([token])
 
     def pings_taken(self, tokens: list[int]) -> None:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
-        self._pings.extend(tokens)
+        self._keep_alive.pings_taken(tokens)
 
     def whole_message(self, data: bytes) -> Message | None:
         """The message that ``data`` would be, if it is one and nothing else and gives no cause for a report.
@@ -394,7 +398,8 @@ class Connection:
         """Our side is done with it: nothing is read, written or timed any more, and no event comes."""
         self._state = ConnectionState.CLOSED
         self._out.clear()
-        self._deadline = self._next_ping = None
+        self._deadline = None
+        self._keep_alive.stop()
         operation, self._operation = self._operation, None
         self._step = None
         if operation is not None:
@@ -469,16 +474,17 @@ class Connection:
         assert self._info is not None  # AWAITING_PONG is entered by an INFO only
         self._state = ConnectionState.OPEN
         self._deadline = None
-        if self._options.ping_interval > 0:
-            self._next_ping = now + self._options.ping_interval
-        self._events.append(HandshakeCompleted(self._info))
+        self._keep_alive.start(now)
+        self._say(HandshakeCompleted(self._info))
 
     def _handle_open(self, frame: Frame) -> None:
         match frame:
             case PingFrame():
                 self._pongs_owed += 1
             case PongFrame():
-                self._handle_pong()
+                token = self._keep_alive.pong_received()
+                if token is not None:
+                    self._say(PongReceived(token))
             case OkFrame():
                 pass
             case InfoFrame(info=ServerInfo() as info):
@@ -490,9 +496,9 @@ class Connection:
                 server_error, reaction = self._classified(text)
                 if isinstance(server_error, PermissionsError):
                     subject, queue = refused_names(text)
-                    self._events.append(RefusalReceived(error=server_error, subject=subject, queue=queue))
+                    self._say(RefusalReceived(error=server_error, subject=subject, queue=queue))
                 else:
-                    self._events.append(ServerErrorReceived(error=server_error))
+                    self._say(ServerErrorReceived(error=server_error))
                 if reaction is not Reaction.KEEP:
                     self._end(ending(server_error), reaction)
             case Message() | ConnectFrame() | PublishFrame() | SubscribeFrame() | UnsubscribeFrame():
@@ -500,19 +506,11 @@ class Connection:
             case _:
                 assert_never(frame)
 
-    def _handle_pong(self) -> None:
-        if not self._pings:
-            return
-        token = self._pings.popleft()
-        self._pings_out = 0
-        if token is not None:
-            self._events.append(PongReceived(token))
-
     def _take_info(self, info: ServerInfo) -> None:
         self._info = info
         if self._server.websocket:
             limit_messages(self.wire, info)
-        self._events.append(InfoReceived(info))
+        self._say(InfoReceived(info))
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -529,7 +527,7 @@ class Connection:
 
     def _content_error(self, error: RemoteProtocolError) -> None:
         self._confidence.mask(error)
-        self._events.append(ContentErrorReceived(error=error))
+        self._say(ContentErrorReceived(error=error))
 
     def _end_by_server_error(self, text: str) -> None:
         error, reaction = self._classified(text)
@@ -558,7 +556,7 @@ class Connection:
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
                 self._confidence.mask(error)
             name_server(error, self._server)
-            self._events.append(ConnectionEnded(error, reaction))
+            self._say(ConnectionEnded(error, reaction))
 
 
 _HEADER_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")

@@ -1,6 +1,7 @@
 """Events and commands: complete, flat, ordered values.
 
-Three families. *Life-cycle events* go to ``on_event`` of the user. *Completions* tell an adapter which caller to wake.
+Three families. *Life-cycle events* go to ``on_event`` of the user. *Completions* tell an adapter which caller to wake,
+or what to log.
 *Commands* tell an adapter what to do to the outside world. A `Session` gives the first two from ``events_received()``
 and the third from ``commands_to_run()``.
 """
@@ -39,6 +40,7 @@ __all__ = [
     "OpenTransport",
     "Perform",
     "PublishesDropped",
+    "ReconnectDelayFailed",
     "Reconnected",
     "Reconnecting",
     "ReplyReceived",
@@ -220,6 +222,15 @@ class FlushFailed(Value, frozen=True):
     error: NATSError
 
 
+class ReconnectDelayFailed(Value, frozen=True, eq=False):
+    """``reconnect_delay`` gave no delay, so the usual wait is used. For the client's log, once for each ``why``."""
+
+    why: str
+    """What it did instead, to be read after its name: "raised ValueError"."""
+    error: BaseException | None
+    """What it raised."""
+
+
 SessionEvent = (
     LifecycleEvent
     | MessagesAvailable
@@ -228,6 +239,7 @@ SessionEvent = (
     | RequestFailed
     | FlushCompleted
     | FlushFailed
+    | ReconnectDelayFailed
 )
 
 
@@ -237,8 +249,8 @@ SessionEvent = (
 class OpenTransport(Value, frozen=True):
     """Dial ``address`` at ``at`` (absolute, the session's clock), and give up at ``deadline``.
 
-    It replaces any earlier one that is still waiting or dialling. Answer with ``transport_connected`` or
-    ``transport_failed``.
+    It replaces any earlier one that is still waiting or dialling, and a `Perform` that came ``before_dial``. Answer
+    with ``transport_connected`` or ``transport_failed``.
     """
 
     server: Server
@@ -246,12 +258,13 @@ class OpenTransport(Value, frozen=True):
     """Host and port: the server's, or those of the proxy in front of it."""
     at: float
     deadline: float
-    round: int
-    """Through the servers, from 1: what ``reconnect_delay`` is called with when it ends without a connection."""
 
 
 class CloseTransport(Value, frozen=True):
-    """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected."""
+    """Close the transport, or abandon the dial, at once; never wait for the peer. No answer is expected.
+
+    What is performed for it is of no use any more, either.
+    """
 
 
 class OpenSuccessor(Value, frozen=True):
@@ -285,12 +298,15 @@ class Perform(Value, frozen=True, eq=False):
     """Do this for the handshake under way: call a user's function, or read a file. It may block, or take for ever.
 
     Answer with ``performed`` or ``perform_failed``, in any thread and at any time: an answer that comes too late is
-    ignored. It comes only to those who set options that need it (``auth``, callbacks, ``credentials`` as a path).
+    ignored. It comes only to those who set options that need it (``auth``, callbacks, ``credentials`` as a path,
+    ``reconnect_delay``).
     """
 
     effect: Effect
     successor: bool = False
     """The handshake is that of the successor."""
+    before_dial: bool = False
+    """There is no handshake, and no transport: the next `OpenTransport` waits for the answer, or for its time."""
 
 
 Command = OpenTransport | CloseTransport | OpenSuccessor | CloseSuccessor | AdoptSuccessor | Perform

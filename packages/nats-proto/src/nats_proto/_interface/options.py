@@ -24,6 +24,8 @@ else:
 WebSocketHeaders = Mapping[str, str] | Iterable[tuple[str, str | Secret]]
 WebSocketHeadersSource = WebSocketHeaders | Callable[[str], WebSocketHeaders | Awaitable[WebSocketHeaders]]
 
+DelayCallback = Callable[[int], float | Awaitable[float]]
+
 __all__ = ["ConnectOptionFields", "ConnectOptions", "read_options"]
 
 MiB = 1024 * 1024
@@ -46,77 +48,135 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
     )
 
     name: str | None = None
-    """Shown in the server's monitoring."""
+    """The client's name, shown in the server's monitoring; any text that UTF-8 can express. It is a part of CONNECT, a
+    line of which servers read 4096 bytes unless they are configured otherwise."""
     user: str | Secret | None = None
+    """The user that CONNECT names (``user``). Refused together with ``token``: a server takes one of the two."""
     password: str | Secret | None = None
+    """The user's password (``pass`` of CONNECT); an empty one is sent when there is only ``user``. Refused without
+    ``user``."""
     token: str | Secret | None = None
+    """A secret that stands for a user (``auth_token`` of CONNECT). Refused together with ``user``."""
     nkey_seed: str | Secret | None = None
-    """The seed (``SU…``) of a user's NKey, which signs the server's nonce. Needs ``nats-proto[nkeys]``."""
+    """The seed (``SU…``) of a user's NKey, which signs the server's nonce. Needs ``nats-proto[nkeys]``. A seed that is
+    malformed or of another kind raises `CredentialsError`; refused together with ``credentials``, which have a seed."""
     credentials: CredentialsSource | None = None
     """A ``.creds`` file: its path, its content (bytes, or text with its ``BEGIN`` lines), or a function that returns
-    either, maybe an ``async`` one where the client can await. Read, or called, anew for each attempt."""
+    either, maybe an ``async`` one where the client can await. Read, or called, anew for each attempt; 1 MiB at most.
+    Content that is malformed raises `CredentialsError` at once; a file is first looked at by the first attempt."""
     auth: AuthCallback | None = None
-    """Called for each attempt with a `Challenge`; returns `Credentials`, all of them. ``connect_timeout`` bounds it."""
+    """Called for each attempt with a `Challenge`; returns `Credentials`, all of them. ``connect_timeout`` bounds it.
+    Refused together with any of the five options above. User information in a server's URL still goes before its
+    answer."""
     tls: TLSSource | None = None
     """TLS for every server, with this `ssl.SSLContext`; or a function of the server's URL that returns one, called for
     each attempt. Without it ``tls://``, ``wss://`` and servers that require TLS get Python's default context."""
     tls_hostname: str | None = None
-    """The name that certificates must prove, instead of the URL's host."""
+    """The name that certificates must prove, instead of the URL's host. An empty one is refused."""
     tls_first: bool = False
-    """TLS before INFO, for servers with ``handshake_first``; asks for TLS as ``tls`` does."""
+    """TLS before INFO, for servers with ``handshake_first``; asks for TLS as ``tls`` does. The default is the
+    protocol's own order, INFO first. WebSocket servers have TLS first in any case."""
     websocket_headers: WebSocketHeadersSource | None = None
     """More headers for the upgrade of ``ws://`` and ``wss://``; or a function of the server's URL that returns them,
-    called for each attempt."""
+    called for each attempt. Refused are what HTTP does not allow and the headers that make the upgrade itself."""
     websocket_compression: bool = False
-    """Offer permessage-deflate; used when the server agrees."""
+    """True: offer permessage-deflate (RFC 7692) to ``ws://`` and ``wss://`` servers; used when the server agrees. Off:
+    compressing costs time on both sides."""
     proxy: str | Proxy | None = None
-    """``http://[user:password@]host:port`` of a proxy that opens a tunnel (CONNECT) to the servers."""
+    """``http://[user:password@]host:port`` of a proxy that opens a tunnel (CONNECT) to the servers. The environment
+    (``HTTP_PROXY`` and the like) is not asked."""
     echo: bool = True
-    """False: messages published by this client are not delivered to its own subscriptions."""
+    """False: messages published by this client are not delivered to its own subscriptions. An attempt at a server that
+    cannot do that (``proto`` of its INFO below 1) fails with `NoEchoNotSupportedError`."""
     verbose: bool = False
+    """True: the server confirms each operation with ``+OK``, which the client reads and ignores. Off: only somebody who
+    watches the wire gains by it. (Like ``pedantic`` it is always said in CONNECT: servers take a missing one for
+    True.)"""
     pedantic: bool = False
+    """True: the server also checks the subjects of publishes; its complaint becomes a `ServerErrorReceived`. Off, since
+    subjects are checked by the client before they are sent."""
     inbox_prefix: str = "_INBOX"
+    """What all reply subjects (inboxes) begin with: a subject (ADR-6) without ``*`` and ``>``. Where each user has a
+    prefix of their own, permissions on the server can keep users from reading one another's replies."""
     connect_timeout: float = 2.0
-    """For one attempt: dial and handshake together."""
+    """For one attempt: dial and handshake together, the callbacks of the handshake included. Greater than 0."""
     ping_interval: float = 120.0
-    """Between keep-alive PINGs; 0 turns them off."""
+    """Between keep-alive PINGs; 0 turns them off. The default is that of other clients and of servers, which send PINGs
+    of their own."""
     max_pings_out: int = 2
-    """The connection is stale when one more PING would be unanswered than this."""
+    """Keep-alive PINGs that may be unanswered at the same time, from 1. When there are so many and the next PING is
+    due, the connection is stale and given up: with the defaults, 4 to 6 minutes after the server went silent. Only a
+    PONG counts as an answer, since data that comes in does not show that the server reads what we send."""
     allow_reconnect: bool = True
+    """False: the client is closed when its connection is lost, and does not leave a server in lame duck mode early. The
+    method ``reconnect`` and ``retry_on_failed_connect`` work all the same: the user has asked for them."""
     max_reconnect_attempts: int = -1
-    """Failed attempts in a row after which a server leaves the pool; -1: never."""
+    """Failed attempts in a row after which a server leaves the pool; 0: a lost connection is the end; -1: no server
+    ever leaves, since a service should outlive an outage of any length. Attempts of the first connect do not count, and
+    a success sets the count back to 0. When no server is left, the client is closed with `NoServersError`."""
     reconnect_wait: float = 2.0
     """Before the second round through the pool; grows by half each round up to 8 times this. Also the shortest time
-    between two dials of the same server."""
+    between two dials of the same server. Within a round the servers follow one another without a wait."""
     reconnect_jitter: float = 0.1
+    """A random part of this time is added to each wait. The first attempt after a loss waits for such a part alone, so
+    that a thousand clients that lost the same server do not all come to the next one at once."""
     reconnect_jitter_tls: float = 1.0
-    reconnect_delay: Callable[[int], float] | None = None
-    """Called with the number of rounds made (1, 2, …); its result (seconds) replaces wait and jitter. No server is
-    dialled twice within ``reconnect_wait`` all the same: lower that as well to come back sooner."""
+    """Used in place of ``reconnect_jitter`` when TLS is asked for (by ``tls``, ``tls_first``, or the URL of any server
+    given): a TLS handshake costs a server much more, so clients are spread over a longer time."""
+    reconnect_delay: DelayCallback | None = None
+    """Called with the number of rounds made without a connection (1, 2, …), when one is over. Its result, an int or a
+    float from 0 up, replaces wait and jitter before the next round: seconds. It may block; where the client can await,
+    it may be ``async``. It has ``connect_timeout`` to answer. When it is too late, raises, or returns anything else,
+    the usual wait is used, and the log says so, once for each kind. No server is dialled twice within
+    ``reconnect_wait`` all the same: lower that as well to come back sooner."""
     randomize_servers: bool = True
+    """True: the servers given are tried in a random order, so that clients with the same list spread over them; servers
+    that INFO names join the pool in a random order, too. False: in the order in which they are listed. The order is
+    drawn once, all rounds keep it."""
     ignore_discovered_servers: bool = False
+    """True: only the servers given are tried. False: the pool also takes the servers that INFO names
+    (``connect_urls``), by which a cluster tells of its members; at most 1000 of them."""
     retry_on_failed_connect: bool = False
-    """True: the first connect is retried in the background by the rules of a reconnect."""
+    """True: when no server could be used, the first connect is retried in the background by the rules of a reconnect,
+    and publishes are kept meanwhile (``pending_size``). False: it fails after one attempt at each server, so that a
+    wrong address shows at once."""
     pending_size: int = 8 * MiB
-    """Publishes kept while there is no connection; 0: none, each raises."""
+    """Bytes of publishes, protocol lines included, that are kept while there is no connection; 0: none, each raises. A
+    publish raises `OutboundBufferLimitError` when so many bytes wait already; so the last one taken may exceed the
+    limit. This is not about a slow connection: there the clients' ``publish`` waits while 1 MiB is unwritten."""
     drain_timeout: float = 30.0
+    """How long a ``drain`` without a ``timeout`` of its own may take, that of a client or of one subscription."""
     max_pending_msgs: int = 65536
-    """Per subscription; 0: no limit."""
+    """Unread messages that one subscription keeps, unless ``subscribe`` sets another limit; 0: no limit. A message that
+    comes when the limit is reached is dropped and counted, and `SlowConsumer` tells of it; other subscriptions go
+    on."""
     max_pending_bytes: int = 64 * MiB
-    """Per subscription, headers and payload; 0: no limit."""
+    """The same limit in bytes, headers and payloads together; 0: no limit. Whichever of the two is reached first
+    counts, and a message that is larger than this alone is dropped always."""
     fail_requests_on_disconnect: bool = False
+    """True: when the connection is lost, requests that wait for an answer fail at once with `ConnectionLostError`.
+    False: they wait until their own timeout, since the next connection subscribes to their inbox again, so that an
+    answer may still come."""
     retry_auth_errors: bool = False
-    """True: the same authentication error twice in a row does not drop the server."""
+    """False: a server that gives the same authentication error twice, with no success in between, leaves the pool,
+    since it would refuse the same credentials again. True: it stays, for credentials that may become valid while the
+    client runs."""
     lame_duck_migration: bool = True
-    """Leave a server that says that it will close soon, when another connection is made and subscribed."""
+    """True: leave a server that says that it will close soon (``ldm`` of INFO) as soon as another connection is made
+    and subscribed. It takes another server, or a host name that may lead to one, and ``allow_reconnect``. False: stay
+    until the server closes the connection."""
     max_control_line: int = 4096
-    """Longest line of a publish, request or subscribe: its subjects and sizes, with the line's end. What servers read
-    unless their own ``max_control_line`` says otherwise, and INFO does not tell: for a server that reads longer lines,
-    its number is to be given here; one that does not ends the connection over the first. Of a server, lines of 32 KiB
-    are accepted, or of eight times this if that is more (INFO excepted): it may quote ours with all of it escaped."""
+    """Longest line that a publish, request or subscribe may make: its subjects and sizes, with the line's end; at least
+    512. Beyond it `MaxControlLineError` is raised, since a server ends the connection over a line that is too long for
+    it. The default is that of servers. INFO does not tell the limit of a server that is configured otherwise, so that
+    number is to be given here. Lines of a server may have 32 KiB, or eight times this if that is more, since it may
+    quote a line of ours with every byte escaped; INFO may have 1 MiB."""
     max_message_size: int = 64 * MiB
-    """Largest header block and payload together accepted from a server."""
+    """Largest header block and payload together accepted from a server, from 1. The default is the most that servers
+    can be configured to take. A larger message ends the connection, and another one is made."""
     on_event: Callable[[LifecycleEvent], object] | None = None
+    """Called with each life-cycle event, one at a time, in the order in which they happened; `Closed` is the last. What
+    it raises is logged. When 1024 events wait for it, the oldest are dropped. An ``async def`` is for nats_anyio."""
 
     @discreet
     def __post_init__(self) -> None:
@@ -327,7 +387,7 @@ class ConnectOptionFields(TypedDict, total=False):
     reconnect_wait: float
     reconnect_jitter: float
     reconnect_jitter_tls: float
-    reconnect_delay: Callable[[int], float] | None
+    reconnect_delay: DelayCallback | None
     randomize_servers: bool
     ignore_discovered_servers: bool
     retry_on_failed_connect: bool

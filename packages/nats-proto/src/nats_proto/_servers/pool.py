@@ -12,11 +12,11 @@ those that have had theirs, each in order:
     next: C      -                    A B C
     next: A      B C                  A             the round was over: behind became ahead, and there is one wait
 
-Whoever is handed out leaves ahead at its front and joins behind at its end, and nobody else moves. So the order is
-A B C A B C, none is skipped, and no server has its second turn before all have had their first. That holds when servers
-come and go in the middle of a round, too: a new one joins ahead; a dropped one is marked, and thrown away when it comes
-to the front. Each step costs the same for ten servers and for a hundred thousand: nothing is searched, and what `begin`
-and `record_success` move was handed out one by one before.
+A server that is handed out leaves ``ahead`` at its front and joins ``behind`` at its end, and no other server moves. So
+the order is A B C A B C, none is skipped, and no server has its second turn before all have had their first. That also
+holds when servers come and go in the middle of a round: a new one joins ``ahead``; one that is dropped is only marked,
+and thrown away when it comes to the front. Each step costs the same for ten servers and for a hundred thousand: nothing
+is searched, and what `begin` and `record_success` move was handed out one by one before.
 
     call                    what happens to the rotation
     begin                   behind joins ahead at its end: the rotation goes on where it stopped, why ever it did
@@ -31,10 +31,14 @@ and `record_success` move was handed out one by one before.
     an immediate one        now: the user asked for it; it is always the first of an outage
     first of an outage      a random part of the jitter: a thousand clients that lost one server do not come at once
     later in the same round now: the next server may well be there
-    first of round n + 1    reconnect_wait × 1.5 ** (n - 1), at most × 8, and jitter; or what reconnect_delay(n) says
+    first of round n + 1    reconnect_wait × 1.5 ** (n - 1), at most × 8, and jitter; or ``delay``; or what the pool's
+                            own reconnect_delay(n) says
 
-No attempt but the first two kinds comes within ``reconnect_wait`` of the last dial of the same server, whatever else is
-true: a server that accepts us and throws us out again cannot make us dial in a tight loop.
+Whoever cannot call the user's function in the midst of a call asks it beforehand: ``finished_round`` is n as long as
+the next attempt would begin round n + 1, and `next_attempt` takes the answer as ``delay``.
+
+Except for the first two kinds, no attempt comes within ``reconnect_wait`` of the last dial of the same server: so a
+server that accepts us and throws us out again cannot make us dial in a tight loop.
 """
 
 from __future__ import annotations
@@ -55,16 +59,17 @@ from .server import Server, parse_address, peer_of
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool"]
+__all__ = ["MAX_DISCOVERED", "Attempt", "ServerPool", "usable_delay"]
 
 MAX_DISCOVERED: Final = 1000
 """Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
 
 MAX_LISTED: Final = 20_000
-"""Entries of one list that are looked at. Junk is cheap to send; reading it must not keep us from PINGs for long."""
+"""Entries of one list that are looked at. Unusable entries are cheap to send, and while a client reads them it answers
+no PING."""
 
 GROWTH: Final = 1.5
-"""Of the wait, from round to round."""
+"""By this factor the wait grows from round to round."""
 
 MAX_GROWTH: Final = 8.0
 """The longest wait, in units of ``reconnect_wait``: long enough to spare a dead cluster, short enough to come back."""
@@ -97,8 +102,8 @@ class ServerPool:
 
     ``rng`` is the only source of chance: order, jitter, order of discovered servers. ``max_reconnect_attempts`` is per
     server, -1 for no limit; attempts of the first walk do not count. ``reconnect_delay`` gets the number of rounds made
-    (1, 2, ...); when it raises or gives no finite number from 0 up, the usual wait is used. Raises `ConfigurationError`
-    for wrong values and for no servers.
+    (1, 2, ...), in the midst of `next_attempt`; when it raises or gives no finite number (int or float) from 0 up, the
+    usual wait is used. Raises `ConfigurationError` for wrong values and for no servers.
     """
 
     __slots__ = (
@@ -192,15 +197,16 @@ class ServerPool:
         self._hurry = immediate
         self._not_before = now if immediate or rounds is not None else now + self._some_jitter()
 
-    def next_attempt(self, *, now: float) -> Attempt | None:
+    def next_attempt(self, *, now: float, delay: float | None = None) -> Attempt | None:
         """The next server in turn, and when to dial it; None when no server is left or the rounds are made.
 
-        Raises `LocalProtocolError` when there was no `begin`, or a success since.
+        ``delay`` (seconds) replaces wait and jitter where this attempt begins another round, and is ignored where it
+        does not. Raises `LocalProtocolError` when there was no `begin`, or a success since.
         """
         if self._round == 0:
             raise LocalProtocolError("next_attempt: begin comes first")
         self._clear_front()
-        if not self._ahead and not self._begin_round(now):
+        if not self._ahead and not self._begin_round(now, delay):
             return None
         entry = self._ahead.popleft()
         self._behind.append(entry)
@@ -302,6 +308,17 @@ class ServerPool:
         return None if self._current is None else self._current.server
 
     @property
+    def finished_round(self) -> int | None:
+        """The round, from 1, that is over: the next attempt begins another one, after a wait.
+
+        None: that attempt belongs to the round that there is, or there will be none. Looking costs what `next_attempt`
+        costs, which throws away whom this has to skip.
+        """
+        if self._round in (0, self._rounds) or any(map(self._has_turns, self._ahead)):
+            return None
+        return self._round if any(map(self._has_turns, self._behind)) else None
+
+    @property
     def failures(self) -> tuple[tuple[str, NATSError], ...]:
         """The last failure of each server since `begin`, in the order of their first; dropped servers included."""
         return tuple((entry.server.url, entry.failure) for entry in self._failed if entry.failure is not None)
@@ -353,16 +370,20 @@ class ServerPool:
         """Throw away whoever would be next, but may not. It happens to each once: steps stay cheap in the long run."""
         while side := self._ahead or self._behind:
             entry = side[0]
+            if self._has_turns(entry):
+                break
             if not entry.dropped:
-                if not self._counting or entry.attempts < self._max_attempts:
-                    break
                 self._drop(entry)
             side.popleft()
 
-    def _begin_round(self, now: float) -> bool:
+    def _has_turns(self, entry: _Entry) -> bool:
+        """It is in the pool, and has not used up its attempts."""
+        return not entry.dropped and (not self._counting or entry.attempts < self._max_attempts)
+
+    def _begin_round(self, now: float, delay: float | None) -> bool:
         if not self._behind or self._round == self._rounds:
             return False
-        wait = self._wait_after(self._round)
+        wait = self._wait_after(self._round) if delay is None else delay
         self._ahead, self._behind = self._behind, self._ahead
         self._round += 1
         self._not_before = now + wait
@@ -389,17 +410,28 @@ class ServerPool:
         if self._reconnect_delay is None:
             return None
         try:
-            seconds = float(self._reconnect_delay(rounds))
+            said: object = self._reconnect_delay(rounds)
         except Exception:  # the user's code may raise anything, and reconnecting goes on
             return None
-        return min(seconds, MAX_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
+        return usable_delay(said)
 
     def _some_jitter(self) -> float:
         return self._jitter * self._rng.random()
 
 
+def usable_delay(said: object) -> float | None:
+    """What a ``reconnect_delay`` has said, if that is an int or a float from 0 up: seconds, `MAX_SECONDS` at most."""
+    if not isinstance(said, (int, float)) or isinstance(said, bool):
+        return None
+    try:
+        seconds = float(said)
+    except OverflowError:  # an int that no float can be
+        return None
+    return min(seconds, MAX_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
+
+
 def _take_out(side: deque[_Entry], entry: _Entry) -> None:
-    """Nearly always it is the last."""
+    """Remove the entry from its side. Nearly always it is the last one there, where nothing has to be searched."""
     if side[-1] is entry:
         side.pop()
     else:
@@ -407,7 +439,8 @@ def _take_out(side: deque[_Entry], entry: _Entry) -> None:
 
 
 def _dialled(entry: _Entry, now: float) -> None:
-    """The dial is over, so it was not later than now: a user in a hurry may have cut short the wait for it."""
+    """Note that the dial of this server is over. It was planned for ``last_dial``, and was earlier if the user has cut
+    the wait short; but it cannot have been later than ``now``."""
     entry.last_dial = min(entry.last_dial, now)
 
 

@@ -6,6 +6,7 @@ to be told when it is the only one. The successor says when that is (`successor`
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic
 
 from .overlap import Overlap
@@ -19,10 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["Handover"]
 
 
+class _Phase(Enum):
+    BOTH = auto()
+    """Both servers have the subscriptions, and both connections deliver."""
+    COMMITTED = auto()
+    """The old connection was told goodbye, or is lost: what is subscribed from now on is for the new one alone, and
+    waits behind all else that waits for it."""
+    LINGERING = auto()
+    """The new connection is the session's: only late copies still come."""
+
+
 class Handover(Generic[MessageT]):
     """Of one attempt: forgotten with it. It begins when the new server has accepted us."""
 
-    __slots__ = ("_counts", "_events", "_later", "_told", "_traffic", "committed", "lingering", "out", "overlap")
+    __slots__ = ("_counts", "_events", "_later", "_phase", "_told", "_traffic", "out", "overlap")
 
     def __init__(self, traffic: Traffic[MessageT], events: EventQueue[SessionEvent]) -> None:
         self._traffic = traffic
@@ -30,10 +41,7 @@ class Handover(Generic[MessageT]):
         self.out: list[bytes] = []
         """Subscriptions, on their way to the new server."""
         self.overlap: Overlap[MessageT] = Overlap()
-        self.committed = False
-        """The old connection was told goodbye: what comes now waits for the new one, behind all else that waits."""
-        self.lingering = False
-        """The new connection is the session's: only late copies still come."""
+        self._phase = _Phase.BOTH
         self._told: set[int] = set()
         """The sids that the new server knows, or will when it has read all of `out`."""
         self._later: dict[int, bool] = {}
@@ -54,7 +62,7 @@ class Handover(Generic[MessageT]):
 
     def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
         """There is a subscription that the new server has to know."""
-        if self.committed:
+        if self._phase is _Phase.COMMITTED:
             self._later[sub.sid] = True
         elif not sub.draining:
             self.out.append(self._traffic.encoder.subscribe(sub.subject, sub.queue, sub.sid))
@@ -62,11 +70,15 @@ class Handover(Generic[MessageT]):
 
     def unsubscribed(self, sid: int) -> None:
         """It need not know this one any more."""
-        if self.committed:
+        if self._phase is _Phase.COMMITTED:
             self._later[sid] = False
         elif sid in self._told:
             self._told.discard(sid)
             self.out.append(self._traffic.encoder.unsubscribe(sid))
+
+    def commit(self) -> None:
+        """There is no way back to the old connection."""
+        self._phase = _Phase.COMMITTED
 
     def goodbyes(self) -> list[bytes]:
         """What ends the interest of the old server."""
@@ -119,7 +131,7 @@ class Handover(Generic[MessageT]):
             return None
         sub = self._traffic.subs.get(message.sid)
         if sub is not None and sub.queue is None:
-            if not self.lingering:
+            if self._phase is not _Phase.LINGERING:
                 self.overlap.of_old(message)
             elif self.overlap.is_copy(message):
                 sub.received_before -= 1  # its server has counted it
@@ -128,7 +140,7 @@ class Handover(Generic[MessageT]):
 
     def linger(self) -> None:
         """The new connection is the session's. What was held is given."""
-        self.lingering = True
+        self._phase = _Phase.LINGERING
         self._traffic.handover = None
         for message in self.overlap.release():
             self._give(message)

@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Generic
 
-from .._connection.events import ConnectionEnded, HandshakeCompleted, InfoReceived
 from .._interface.events import Closed, Connected, Disconnected, LameDuckMode, Reconnected, Reconnecting, SessionEvent
 from .._interface.options import ConnectOptions
 from .._interface.status import SessionStatus
@@ -37,15 +36,16 @@ from ..errors import (
     NATSError,
     OutboundBufferLimitError,
 )
+from .dispatch import dispatch
 from .drain import Drain
 from .event_queue import EventQueue
-from .link import Link, LinkDown, LinkGaveUp, LinkUp
+from .link import Link, LinkDown, LinkUp
 from .outbox import CHUNK_SIZE, HIGH_WATER, operation_size
 from .subscription import MessageT
 from .traffic import Traffic
 
 if TYPE_CHECKING:
-    from .._connection.connection import Connection
+    from .._wire.info import ServerInfo
     from .successor import Successor
 
 __all__ = ["LifeCycle"]
@@ -61,15 +61,15 @@ class LifeCycle(Generic[MessageT]):
         "_close_by",
         "_close_error",
         "_drain",
-        "_events",
-        "_link",
-        "_message_type",
         "_options",
         "_status",
-        "_traffic",
         "_two_transports",
+        "events",
+        "link",
+        "message_type",
         "reconnects",
         "successor",
+        "traffic",
     )
 
     def __init__(
@@ -82,14 +82,14 @@ class LifeCycle(Generic[MessageT]):
         message_type: type[MessageT],
         two_transports: bool = False,
     ) -> None:
-        self._link = link
-        self._traffic = traffic
-        self._events = events
+        self.link = link
+        self.traffic = traffic
+        self.events = events
         self._options = options
         self._drain: Drain[MessageT] | None = None
         self._close_by: float | None = None
         self._close_error: NATSError | None = None
-        self._message_type = message_type
+        self.message_type = message_type
         self._two_transports = two_transports
         self.successor: Successor[MessageT] | None = None
         """The next connection, while the one to a lame duck is still up."""
@@ -105,7 +105,7 @@ class LifeCycle(Generic[MessageT]):
     def status(self, status: SessionStatus) -> None:
         self._status = status
         # In any other status a publish is for `check_publish` to look at.
-        self._traffic.outbox.allow_quick(status is SessionStatus.CONNECTED)
+        self.traffic.outbox.allow_quick(status is SessionStatus.CONNECTED)
 
     # --- what the user asks for --------------------------------------------------------------------------------------
 
@@ -114,50 +114,50 @@ class LifeCycle(Generic[MessageT]):
         if self.status is not SessionStatus.DISCONNECTED:
             raise LocalProtocolError(f"connect: the session was started before and is {self.status.name}")
         self.status = SessionStatus.CONNECTING
-        self._link.start(now=now)
-        self.follow_link(now)
+        self.link.start(now=now)
+        dispatch(self, now)
 
     def reconnect(self, *, now: float) -> None:
         """Leave the connection and make a new one at once, or stop waiting for the next attempt."""
         self.check_not_ending("reconnect")
         if self.status is SessionStatus.DISCONNECTED:
             raise LocalProtocolError("reconnect: the session was not started")
-        if self._link.up:
-            self._traffic.fail_requests(self._lost("request", None))
-            self._link.leave()
+        if self.link.up:
+            self.traffic.fail_requests(self._lost("request", None))
+            self.link.leave()
         else:
-            self._link.hurry(now=now)
-        self.follow_link(now)
+            self.link.hurry(now=now)
+        dispatch(self, now)
 
     def drain(self, *, now: float, seconds: float) -> None:
         """Let subscriptions finish, write what was published, close."""
         self.check_not_closed("drain")
         if self._drain is not None:
             return
-        subs = self._traffic.user_subscriptions
-        self._drain = drain = Drain((*self._traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
+        subs = self.traffic.user_subscriptions
+        self._drain = drain = Drain((*self.traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.status = SessionStatus.DRAINING_SUBS
-        self._settle()
-        if not self._link.up:
+        self._begin_end()
+        if not self.link.up:
             if self.successor is not None:
                 self.successor.cancel()
-            self._link.stop()
-            self._traffic.outbox.abandon()
+            self.link.stop()
+            self.traffic.outbox.abandon()
             drain.begin_without_link(unsent=self._unsent)
             self._subscriptions_drained(drain, now)
             return
         for sub in subs:
-            self._traffic.start_drain(sub)
+            self.traffic.start_drain(sub)
         if subs:
-            self._traffic.round_trip(lambda when: self._subscriptions_drained(drain, when))
+            self.traffic.round_trip(lambda when: self._subscriptions_drained(drain, when))
         else:
             self.drain_progress(now)
 
     def close(self, *, now: float) -> None:
         """End, dropping what is queued for the user."""
-        for sub in (*self._traffic.subs, *self._traffic.subs.unfinished()):
+        for sub in (*self.traffic.subs, *self.traffic.subs.unfinished()):
             sub.discard()
-        self._finish(None, now)
+        self.finish(None, now)
 
     def fail(self, defect: BaseException, now: float) -> None:
         """End over a defect of the client itself. Nothing more is written: nobody knows what the stream is like."""
@@ -167,67 +167,50 @@ class LifeCycle(Generic[MessageT]):
             f"the client has failed and is closed, by a defect in it ({type(defect).__name__}: {defect})"
         )
         error.__cause__ = defect
-        self._link.last_error = error
+        self.link.last_error = error
         self._close_error = self._close_error or error
-        self._finish(self._close_error, now)
+        self.finish(self._close_error, now)
         if self._close_by is not None:
             self._end()
 
-    # --- what the connection and the link say ------------------------------------------------------------------------
+    # --- what the link says ------------------------------------------------------------------------------------------
 
-    def connection_said(self, event: InfoReceived | HandshakeCompleted | ConnectionEnded, now: float) -> None:
-        """An event of the connection that concerns the link."""
-        match event:
-            case InfoReceived(info=info):
-                less = self._traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
-                if less and self._link.up:  # else it is not known yet who says so
-                    self._traffic.drop_refused()
-                self._link.info_received(event, now=now)
-            case HandshakeCompleted():
-                self._link.handshake_completed(event, now=now)
-            case ConnectionEnded():
-                self._link.ended(event, now)
-        self.follow_link(now)
+    def server_allows(self, info: ServerInfo) -> None:
+        """There is a new INFO: what waits may be more than it allows."""
+        less = self.traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
+        if less and self.link.up:  # else it is not known yet who says so
+            self.traffic.drop_refused()
 
-    def follow_link(self, now: float) -> None:
-        """After every call to the link: do what its events ask for, which may make more of them."""
-        events = self._link.events
-        while events:
-            event = events.pop(0)
-            match event:
-                case LinkUp():
-                    self._link_up(event)
-                case LinkDown(error=error, final=final):
-                    self._link_down(error, final, now)
-                case LinkGaveUp(error=error):
-                    self._finish(error, now)
-                case LameDuckMode(migrating=True) if self._two_transports:
-                    self._events.add(event)
-                    self._begin_succession(now)
-                case _:
-                    if isinstance(event, Reconnecting) and self.status is SessionStatus.CONNECTING:
-                        # The first connect goes on in the background.
-                        self.status = SessionStatus.RECONNECTING
-                    self._events.add(event)
-        if self._link.connection is None:
-            self._traffic.outbox.abandon()
+    def reconnecting(self, event: Reconnecting) -> None:
+        """Another attempt is planned. The first connect may go on in the background that way."""
+        if self.status is SessionStatus.CONNECTING:
+            self.status = SessionStatus.RECONNECTING
+        self.events.add(event)
 
-    def _link_up(self, up: LinkUp) -> None:
+    def lame_duck(self, event: LameDuckMode, now: float) -> None:
+        """The server is about to leave, and so are we, if there is another."""
+        self.events.add(event)
+        if event.migrating and self._two_transports:
+            self._begin_succession(now)
+
+    def link_up(self, up: LinkUp) -> None:
+        """A handshake is done."""
         self.status = SessionStatus.CONNECTED
-        server = str(self._link.server)
+        server = str(self.link.server)
         if up.first:
-            self._events.add(Connected(server=server))
+            self.events.add(Connected(server=server))
         else:
             self.reconnects += 1
-            self._events.add(Reconnected(server=server, attempts=up.attempts))
-        self._traffic.link_up()
+            self.events.add(Reconnected(server=server, attempts=up.attempts))
+        self.traffic.link_up()
 
-    def _link_down(self, error: NATSError | None, final: bool, now: float) -> None:
-        error = error or self._close_error
-        self._traffic.link_lost(self._lost("flush", error))
+    def link_down(self, down: LinkDown, now: float) -> None:
+        """The connection is gone: that is the end, or another attempt."""
+        error = down.error or self._close_error
+        self.traffic.link_lost(self._lost("flush", error))
         if self._options.fail_requests_on_disconnect:
-            self._traffic.fail_requests(self._lost("request", error))
-        self._events.add(Disconnected(server=str(self._link.server), error=error))
+            self.traffic.fail_requests(self._lost("request", error))
+        self.events.add(Disconnected(server=str(self.link.server), error=error))
         successor = self.successor
         if successor is not None and successor.joined and self._drain is None and self._close_by is None:
             self.status = SessionStatus.RECONNECTING
@@ -238,14 +221,14 @@ class LifeCycle(Generic[MessageT]):
         if self._close_by is not None:
             self._end()
         elif self._drain is not None:
-            self._link.stop()
+            self.link.stop()
             self._drain.lose_link(error, unsent=self._unsent)
             self._subscriptions_drained(self._drain, now)
-        elif error is not None and (final or not self._options.allow_reconnect):
-            self._finish(error, now)
+        elif error is not None and (down.final or not self._options.allow_reconnect):
+            self.finish(error, now)
         else:
             self.status = SessionStatus.RECONNECTING
-            self._link.retry(error, now=now, immediate=error is None)
+            self.link.retry(error, now=now, immediate=error is None)
 
     # --- from a lame duck to its successor ---------------------------------------------------------------------------
 
@@ -255,83 +238,83 @@ class LifeCycle(Generic[MessageT]):
         if self.successor is not None:
             self.successor.cancel()  # it only waits for late copies any more
         successor = Successor(
-            self, self._link, self._traffic, self._events, self._options, message_type=self._message_type, now=now
+            self, self.link, self.traffic, self.events, self._options, message_type=self.message_type, now=now
         )
         if not successor.over:
             self.successor = successor
 
-    def _settle(self) -> None:
-        """The session is ending: it stays where it is, unless it is on its way already."""
-        self._link.settle()
+    def _begin_end(self) -> None:
+        """The session is ending: it stays at its server, unless it is on its way to another already."""
+        self.link.session_ends()
         if self.successor is not None and not self.successor.committed:
             self.successor.cancel()
 
     def leave_link(self, now: float) -> None:
         """Give up the connection without waiting for anything."""
-        self._link.leave()
-        self.follow_link(now)
+        self.link.leave()
+        dispatch(self, now)
 
     def successor_lost(self, error: NATSError, now: float) -> None:
         """The only connection that was left is gone before it was adopted."""
-        if self._link.up:
-            self._link.leave(error)
+        if self.link.up:
+            self.link.leave(error)
         else:
-            self._link.retry(error, now=now)
-        self.follow_link(now)
+            self.link.retry(error, now=now)
+        dispatch(self, now)
 
     def forget_successor(self, successor: Successor[MessageT]) -> None:
         """It has come to its end, whatever that is."""
         if self.successor is successor:
             self.successor = None
-            self._traffic.handover = None
+            self.traffic.handover = None
 
-    def adopt(self, successor: Successor[MessageT], now: float) -> Connection:
+    def adopt(self, successor: Successor[MessageT], now: float) -> None:
         """The successor's connection is the connection from now on, and nothing was lost on the way."""
-        connection, attempt, info = successor.adopted()
-        lost = not self._link.up
+        adopted = successor.adopted()
+        attempt, info = adopted.attempt, adopted.info
+        lost = not self.link.up
         if not lost:
-            self._events.add(Disconnected(server=str(self._link.server), error=None))
-        self._traffic.outbox.begin()
-        self._traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
-        self._traffic.adopt(successor.operations())
+            self.events.add(Disconnected(server=str(self.link.server), error=None))
+        self.traffic.outbox.begin()
+        self.traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
+        self.traffic.adopt(successor.operations())
         self.reconnects += 1
-        self._events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
+        self.events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
         if lost:
             self.status = SessionStatus.CONNECTED
         successor.linger(now)
-        self._link.adopt(connection, attempt, info, now=now)
-        self.follow_link(now)
-        return connection
+        self.link.adopt(adopted, now=now)
+        dispatch(self, now)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
     def _subscriptions_drained(self, drain: Drain[MessageT], now: float) -> None:
         for sub in drain.subs:
-            self._traffic.close_subscription(sub)
+            self.traffic.close_subscription(sub)
         self.drain_progress(now)
 
     @property
     def _unsent(self) -> int:
         """Publishes that were not handed to a transport whole."""
-        return sum(1 for _ in self._traffic.outbox.unsent_publishes())
+        return sum(1 for _ in self.traffic.outbox.unsent_publishes())
 
     def drain_progress(self, now: float) -> None:
         """A message was read or a handler returned: a drain may have what it waited for."""
         drain = self._drain
         if drain is None or not self._drain_is_due:
             return
-        if not self._link.up:
-            self._finish(drain.error, now)
+        if not self.link.up:
+            self.finish(drain.error, now)
         else:
             drain.start_final_flush(now=now)
             self.status = SessionStatus.DRAINING_PUBS
-            self._traffic.round_trip(lambda when: self._finish(None, when))
+            self.traffic.round_trip(lambda when: self.finish(None, when))
 
     @property
     def _drain_is_due(self) -> bool:
         """The subscriptions have finished, by whatever call, and the next step was not made."""
         drain = self._drain
-        if drain is None or self.status is SessionStatus.CLOSED or (drain.flushing and self._link.up):
+        if drain is None or self.status is SessionStatus.CLOSED or (drain.flushing and self.link.up):
             return False
         return drain.subscriptions_finished
 
@@ -344,23 +327,23 @@ class LifeCycle(Generic[MessageT]):
 
     def _unwritten(self) -> bool:
         """Something is still to be written before the connection may be closed; at last the goodbyes of its layers."""
-        if self._link.up and self._traffic.outbox.pending_bytes:
+        if self.link.up and self.traffic.outbox.pending_bytes:
             return True
-        return self._link.say_goodbye()
+        return self.link.say_goodbye()
 
-    def _finish(self, error: NATSError | None, now: float) -> None:
+    def finish(self, error: NATSError | None, now: float) -> None:
         """Nothing new from here on; what was accepted gets its grace, if there is a connection to write it to."""
         if self.status is SessionStatus.CLOSED:
             return
         self.status = SessionStatus.CLOSED
-        self._settle()
+        self._begin_end()
         self._close_error = error
         asked = self._closed_error("request")
         asked.outcome = "unknown"  # unlike one that is refused for the end, it may have reached somebody
-        self._traffic.fail_requests(asked)
-        self._traffic.fail_flushes(self._closed_error("flush"))
-        for sub in self._traffic.user_subscriptions:
-            self._traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
+        self.traffic.fail_requests(asked)
+        self.traffic.fail_flushes(self._closed_error("flush"))
+        for sub in self.traffic.user_subscriptions:
+            self.traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
         if self._unwritten():
             self._close_by = now + CLOSE_GRACE
         else:
@@ -371,53 +354,48 @@ class LifeCycle(Generic[MessageT]):
         self._drain = None
         if self.successor is not None:
             self.successor.cancel()
-        outbox = self._traffic.outbox
+        outbox = self.traffic.outbox
         unsent = list(outbox.unsent_publishes())
         outbox.clear()
-        if self._link.up:
-            self._events.add(Disconnected(server=str(self._link.server), error=self._close_error))
-        self._link.stop()
+        if self.link.up:
+            self.events.add(Disconnected(server=str(self.link.server), error=self._close_error))
+        self.link.stop()
         unsent_bytes = sum(map(operation_size, unsent))
-        self._events.add(Closed(error=self._close_error, unsent_msgs=len(unsent), unsent_bytes=unsent_bytes))
+        self.events.add(Closed(error=self._close_error, unsent_msgs=len(unsent), unsent_bytes=unsent_bytes))
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
         successor = self.successor
-        if successor is None and self._drain is None and self._close_by is None and self._link.migrating_since is None:
-            return self._link.next_timeout()  # nearly always, and adapters ask after every call
+        if successor is None and self._drain is None and self._close_by is None and self.link.migrating_since is None:
+            return self.link.next_timeout()  # nearly always, and adapters ask after every call
         drain_by: float | None = None
         if self._drain is not None:
             drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
             if drain_by == math.inf:
                 drain_by = None
         # A call that answers or writes the last thing waited for makes the moment to leave a lame duck: now, then.
-        leave_by = self._link.migrating_since if self._traffic.quiet else None
+        leave_by = self.link.migrating_since if self.traffic.quiet else None
         of_successor = successor.next_timeout() if successor is not None else None
-        deadlines = (self._link.next_timeout(), of_successor, leave_by, drain_by, self._close_by)
+        deadlines = (self.link.next_timeout(), of_successor, leave_by, drain_by, self._close_by)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due. (The connection's own time is told to it by the session.)"""
-        self._link.handle_timeout(now=now)
+        """Do what is due."""
+        self.link.handle_timeout(now=now)
+        dispatch(self, now)
         if self.successor is not None:
             self.successor.handle_timeout(now)
-        self.follow_link(now)
+        dispatch(self, now)
         self.drain_progress(now)
         if self._drain is not None and now >= self._drain.deadline:
             error = self._drain.overrun()
             self._drain = None
-            self._finish(error, now)
+            self.finish(error, now)
         if self._close_by is not None and now >= self._close_by:
             self._end()
-        self.migrate(now)
-
-    def migrate(self, now: float) -> None:
-        """Leave a lame duck, when nothing is on its way."""
-        if self._link.migrating_since is not None:
-            self._link.migrate(quiet=self._traffic.quiet, now=now)
-            self.follow_link(now)
+        dispatch(self, now)
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
@@ -426,13 +404,13 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_closed("publish")
         if self.status is SessionStatus.DRAINING_PUBS:
             raise ConnectionDrainingError("publish: the client is draining and writes only what it has")
-        if self._drain is not None and not self._link.up:
+        if self._drain is not None and not self.link.up:
             raise ConnectionDrainingError("publish: the client is draining, and there is no connection any more")
         limit = self._options.pending_size
-        if self._link.up:
+        if self.link.up:
             # Who saw that there was room may find less: meanwhile other threads have filled the tail.
             limit = max(limit, HIGH_WATER + 2 * CHUNK_SIZE)
-        waiting = self._traffic.outbox.pending_bytes
+        waiting = self.traffic.outbox.pending_bytes
         if waiting >= limit:
             raise OutboundBufferLimitError(
                 f"publish: {waiting} bytes wait to be written, the limit is {limit} (pending_size); "
@@ -457,6 +435,6 @@ class LifeCycle(Generic[MessageT]):
         return closed
 
     def _lost(self, operation: str, cause: NATSError | None) -> ConnectionLostError:
-        lost = ConnectionLostError(f"{operation}: the connection to server {self._link.server} ended on the way")
+        lost = ConnectionLostError(f"{operation}: the connection to server {self.link.server} ended on the way")
         lost.__cause__ = cause
         return lost

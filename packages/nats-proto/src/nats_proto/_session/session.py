@@ -15,48 +15,32 @@ and after *every* call drains events, commands, data and deadline, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Generic, overload
 
-from .._connection.connection import Connection
-from .._connection.events import (
-    ConnectionEnded,
-    ConnectionEvent,
-    EffectWanted,
-    HandshakeCompleted,
-    InfoReceived,
-    PongReceived,
-    RefusalReceived,
-)
 from .._connection.handshake import load_default_context
 from .._interface.events import (
     Command,
-    ContentErrorReceived,
     Perform,
     ReplyReceived,
     RequestFailed,
-    ServerErrorReceived,
     SessionEvent,
-    SlowConsumer,
-    SubscriptionClosed,
 )
 from .._interface.options import ConnectOptions
 from .._interface.stats import StatsSnapshot
 from .._interface.status import SessionStatus
-from .._layers.wire import Wire
 from .._servers.pool import ServerPool
 from .._servers.server import Server, read_servers
 from .._wire.frames import Message
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
-from .._wire.run import Run
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
+from .dispatch import dispatch
 from .event_queue import EventQueue
 from .inbox import new_inbox
 from .life_cycle import LifeCycle
 from .link import Link
 from .outbox import CHUNK_SIZE
-from .round_trips import LAST_TOKEN
 from .subscription import MessageT, SubscriptionState
 from .traffic import Payload, Traffic
 
@@ -137,7 +121,6 @@ class Session(Generic[MessageT]):
             reconnect_wait=options.reconnect_wait,
             reconnect_jitter=options.reconnect_jitter,
             reconnect_jitter_tls=options.reconnect_jitter_tls,
-            reconnect_delay=options.reconnect_delay,
             ignore_discovered=options.ignore_discovered_servers,
             retry_auth_errors=options.retry_auth_errors,
         )
@@ -146,7 +129,11 @@ class Session(Generic[MessageT]):
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(
-            self._events, inbox_prefix=options.inbox_prefix, max_control_line=options.max_control_line, rng=rng
+            self._events,
+            inbox_prefix=options.inbox_prefix,
+            max_control_line=options.max_control_line,
+            rng=rng,
+            message_type=message_type,
         )
         self._outbox = self._traffic.outbox
         self.publish_quickly = self._outbox.tail.publish
@@ -155,8 +142,6 @@ class Session(Generic[MessageT]):
         True: the message was taken. False: it was not, and `publish` decides what to do with it. Raises nothing.
         Compiled (`accelerated`) it is the one thing that a thread may call while another is in a method of the session.
         """
-        self._wire = Wire()
-        """Of the last connection: reports of its transport may still come."""
         self._life = LifeCycle(
             self._link,
             self._traffic,
@@ -171,21 +156,17 @@ class Session(Generic[MessageT]):
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the transport. Never raises for anything the peer did; without a connection they are ignored."""
         if len(data) >= self.receive_size:
-            self.receive_size = MAX_RECEIVE_SIZE if self._wire.plain else MAX_WRAPPED_SIZE
+            self.receive_size = MAX_RECEIVE_SIZE if self._link.plain else MAX_WRAPPED_SIZE
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
-        connection = self._link.connection
-        if connection is not None:
-            connection.receive_data(data, now=now)
-            self._handle(connection, now)
-            self._traffic.announce_messages()
+        self._link.receive_data(data, now=now)
+        dispatch(self._life, now)
+        self._traffic.announce_messages()
 
     def receive_eof(self, *, now: float) -> None:
         """The transport's other side was closed."""
-        connection = self._link.connection
-        if connection is not None:
-            connection.receive_eof(now=now)
-            self._handle(connection, now)
+        self._link.receive_eof(now=now)
+        dispatch(self._life, now)
 
     def events_received(self) -> list[SessionEvent]:
         """What happened since the last call, in order."""
@@ -202,15 +183,9 @@ class Session(Generic[MessageT]):
 
         Call it again when this was written. Large payloads are pieces of their own and are not copied.
         """
-        connection = self._link.connection
-        if connection is None:
-            return []
         successor = self._life.successor
         takes = self._link.up and (successor is None or not successor.parting)
-        pieces, pings = self._outbox.take(BATCH_SIZE if takes else 0, connection.own_data())
-        if pings:
-            connection.pings_taken(pings)
-        return connection.wrap(pieces)
+        return self._link.data_to_send(self._outbox, BATCH_SIZE if takes else 0)
 
     def data_sent(self, nbytes: int) -> None:
         """The transport accepted the next ``nbytes`` of what `data_to_send` gave: they are handed over.
@@ -218,7 +193,7 @@ class Session(Generic[MessageT]):
         A report may come late: what a connection that has ended had accepted counts until `transport_connected`, so
         that it is not written again. `LocalProtocolError` when more is reported than was given.
         """
-        self._outbox.sent(nbytes if self._wire.plain else self._wire.sent(nbytes))
+        self._outbox.sent(self._link.data_sent(nbytes))
         self._life.written()
 
     def next_timeout(self) -> float | None:
@@ -227,10 +202,6 @@ class Session(Generic[MessageT]):
 
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due. Early and repeated calls do nothing."""
-        connection = self._link.connection
-        if connection is not None:
-            connection.handle_timeout(now=now)
-            self._handle(connection, now)
         self._life.handle_timeout(now)
 
     # --- answers to commands -----------------------------------------------------------------------------------------
@@ -239,20 +210,17 @@ class Session(Generic[MessageT]):
         """The dial that `OpenTransport` asked for succeeded. `LocalProtocolError` when none was asked for."""
         self._link.transport_connected(now=now)
         self._outbox.begin()
-        connection = self._link.connection
-        if connection is not None:
-            self._wire = connection.wire
-            self._handle(connection, now)
+        dispatch(self._life, now)
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed. `LocalProtocolError` when none was asked for."""
         self._link.transport_failed(error, now=now)
-        self._life.follow_link(now)
+        dispatch(self._life, now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed. Without a connection (it was given up before) nothing happens."""
-        self._link.transport_lost(error, now=now)
-        self._life.follow_link(now)
+        self._link.transport_lost(error)
+        dispatch(self._life, now)
 
     @property
     def successor(self) -> Successor[MessageT] | None:
@@ -267,9 +235,7 @@ class Session(Generic[MessageT]):
         successor = self._life.successor
         if successor is None:
             raise LocalProtocolError("transport_adopted: there is no successor")
-        connection = self._life.adopt(successor, now)
-        self._wire = connection.wire
-        self._handle(connection, now)
+        self._life.adopt(successor, now)
 
     def performed(self, command: Perform, result: object, *, now: float) -> None:
         """The result of what a `Perform` asked for. One that comes too late is ignored."""
@@ -277,22 +243,20 @@ class Session(Generic[MessageT]):
             if self._life.successor is not None:
                 self._life.successor.performed(command, result, now)
             return
-        self._link.performed(command, result)
-        self._after_effect(now)
+        self._link.performed(command, result, now=now)
+        dispatch(self._life, now)
 
     def perform_failed(self, command: Perform, error: BaseException, *, now: float) -> None:
-        """What a `Perform` asked for could not be had: that attempt fails. One that comes too late is ignored."""
+        """What a `Perform` asked for could not be had: that attempt fails, or the wait before it is the usual one.
+
+        One that comes too late is ignored.
+        """
         if command.successor:
             if self._life.successor is not None:
                 self._life.successor.perform_failed(command, error, now)
             return
-        self._link.perform_failed(command, error)
-        self._after_effect(now)
-
-    def _after_effect(self, now: float) -> None:
-        connection = self._link.connection
-        if connection is not None:
-            self._handle(connection, now)
+        self._link.perform_failed(command, error, now=now)
+        dispatch(self._life, now)
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
@@ -385,8 +349,12 @@ class Session(Generic[MessageT]):
         max_msgs: int | None = None,
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
+        marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
+
+        ``marks``: its reader wants to know when the connection was replaced, and finds a `ConnectionReplaced` among the
+        messages: a message whose subject is empty stands for what `SubscriptionState.take_mark` gives.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -399,6 +367,7 @@ class Session(Generic[MessageT]):
             max_msgs,
             options.max_pending_msgs if max_pending_msgs is None else max_pending_msgs,
             options.max_pending_bytes if max_pending_bytes is None else max_pending_bytes,
+            marks,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
@@ -423,8 +392,18 @@ class Session(Generic[MessageT]):
         """
         self._life.drain_progress(now)
 
-    def request(self, subject: str, data: Payload = b"", *, headers: HeadersLike | None = None) -> int:
+    def request(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        into: SubscriptionState[MessageT] | None = None,
+    ) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
+
+        With ``into`` that comes as a mark in this subscription's queue, and not as an event: see ``marks`` of
+        `subscribe`. If the subscription has ended by then, it is dropped.
 
         Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
         that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
@@ -432,7 +411,7 @@ class Session(Generic[MessageT]):
         tail = self._outbox.tail
         if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
             self._life.check_publish()
-        return self._traffic.request(subject, data, headers)
+        return self._traffic.request(subject, data, headers, into)
 
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
         """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.
@@ -441,14 +420,14 @@ class Session(Generic[MessageT]):
         None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
         link = self._link
-        if link.connection is None or link.migrating_since is not None or self._life.successor is not None:
+        if link.migrating_since is not None or self._life.successor is not None:
             return None
-        message = link.connection.whole_message(data)
+        message = link.whole_message(data)
         return self._traffic.take_reply(message, token) if isinstance(message, self._message_type) else None
 
     def cancel_request(self, token: int) -> None:
         """Nobody waits for this reply any more. Does nothing when it has come."""
-        self._traffic.inbox.cancel(token)
+        self._traffic.cancel_request(token)
 
     def flush(self) -> int:
         """Send a PING; the token of the `FlushCompleted` or `FlushFailed` to come.
@@ -535,74 +514,6 @@ class Session(Generic[MessageT]):
     def pending_requests(self) -> int:
         """Requests whose reply is awaited."""
         return len(self._traffic.inbox)
-
-    # --- what the connection says ------------------------------------------------------------------------------------
-
-    def _handle(self, connection: Connection, now: float) -> None:
-        message_type = self._message_type
-        traffic = self._traffic
-        deliver = traffic.subs.deliver
-        successor = self._life.successor
-        overlap = successor.overlap if successor is not None else None
-        if overlap is not None:
-            deliver = overlap.deliver
-        inbox_sid = traffic.inbox.sid
-        for event in connection.runs_received():
-            if isinstance(event, message_type):
-                if event.sid == inbox_sid and overlap is None:
-                    traffic.receive_reply(event)
-                elif (noteworthy := deliver(event)) is not None:
-                    traffic.announce_messages()
-                    self._events.add(noteworthy)
-            elif isinstance(event, Run):
-                self._take_run(event, deliver, one_by_one=overlap is not None)
-            else:
-                traffic.announce_messages()
-                self._handle_control(event, now)
-                if self._link.connection is not connection:
-                    break  # it was given up over this event: what came behind it is not heard any more
-        if successor is not None and overlap is not None:
-            successor.check_overlap(now)
-        self._life.migrate(now)
-
-    def _take_run(
-        self,
-        run: Run,
-        deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
-        *,
-        one_by_one: bool,
-    ) -> None:
-        traffic = self._traffic
-        messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
-        if run.sid == traffic.inbox.sid and not one_by_one:
-            for message in messages:
-                traffic.receive_reply(message)
-        elif one_by_one or not traffic.subs.deliver_run(run):
-            for message in messages:
-                noteworthy = deliver(message)
-                if noteworthy is not None:
-                    traffic.announce_messages()
-                    self._events.add(noteworthy)
-
-    def _handle_control(self, event: ConnectionEvent, now: float) -> None:
-        match event:
-            case PongReceived(token=token) if token == LAST_TOKEN:
-                if self._life.successor is not None:
-                    self._life.successor.old_said_all()
-            case PongReceived():
-                self._traffic.receive_pong(event, now)
-            case EffectWanted():
-                self._link.effect_wanted(event)
-            case RefusalReceived():
-                self._events.add(event.plain)
-                self._traffic.refuse(event)
-            case ServerErrorReceived() | ContentErrorReceived():
-                self._events.add(event)
-            case InfoReceived() | HandshakeCompleted() | ConnectionEnded():
-                self._life.connection_said(event, now)
-            case _:
-                # A message of another type than this session's: the parser makes none.
-                pass
 
 
 def _secured(servers: tuple[Server, ...], options: ConnectOptions) -> tuple[Server, ...]:

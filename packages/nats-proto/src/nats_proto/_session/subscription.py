@@ -19,6 +19,9 @@ asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pendin
 A queue is made with the first message: an empty `deque` takes 760 bytes, and most of ten thousand subscriptions may
 never have one. Before that all share one, which stays empty.
 
+Marks (`marks`) lie in the queue as messages without a subject, and in a queue of their own beside it. They do not count
+as what a server has sent: neither as received nor as pending or delivered.
+
 Queueing and settling, and what settles, are for one thread at a time: an adapter with several does it under its lock.
 """
 
@@ -32,12 +35,14 @@ from typing import Final, Generic, Never, TypeVar
 from .._wire.frames import Message
 from .._wording import counted
 from ..errors import NATSError, SubscriptionClosedError
+from .marks import Mark
 
 __all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 _NO_QUEUE: Final[deque[Never]] = deque(maxlen=0)
+_NO_MARKS: Final[deque[Mark]] = deque(maxlen=0)
 
 
 class SubscriptionStatus(Enum):
@@ -59,6 +64,8 @@ class SubscriptionState(Generic[MessageT]):
         "__weakref__",
         "_delivered",
         "_handlers",
+        "_marks",
+        "_marks_taken",
         "denied",
         "discarded",
         "dropped",
@@ -78,6 +85,7 @@ class SubscriptionState(Generic[MessageT]):
         "slow",
         "status",
         "subject",
+        "wants_marks",
     )
 
     def __init__(
@@ -89,6 +97,7 @@ class SubscriptionState(Generic[MessageT]):
         max_msgs: int | None,
         max_pending_msgs: int,
         max_pending_bytes: int,
+        wants_marks: bool = False,
     ) -> None:
         self.sid = sid
         self.subject = subject
@@ -121,6 +130,12 @@ class SubscriptionState(Generic[MessageT]):
         self.denied: NATSError | None = None
         """The server's refusal, until the subscription is made anew on another connection."""
         self._handlers = 0
+        self.wants_marks = wants_marks
+        """Its reader is told when the connection was replaced."""
+        self._marks: deque[Mark] = _NO_MARKS
+        """Those in the queue, in order."""
+        self._marks_taken = 0
+        """Those that are not in it any more."""
 
     def __repr__(self) -> str:
         return f"<SubscriptionState sid={self.sid} subject={self.subject!r} {self.status.name}>"
@@ -128,7 +143,7 @@ class SubscriptionState(Generic[MessageT]):
     @property
     def pending_msgs(self) -> int:
         """Messages received and not yet given to the user."""
-        return len(self.messages)
+        return len(self.messages) - len(self._marks)
 
     @property
     def pending_bytes(self) -> int:
@@ -140,7 +155,7 @@ class SubscriptionState(Generic[MessageT]):
     def delivered(self) -> int:
         """Messages given to the user."""
         self.settle()
-        return self._delivered
+        return self._delivered - self._marks_taken
 
     @property
     def connection_max(self) -> int | None:
@@ -172,7 +187,7 @@ class SubscriptionState(Generic[MessageT]):
         """What a drain still waits for, as part of a text."""
         parts: list[str] = []
         if self.messages:
-            parts.append(f"{counted(len(self.messages), 'message')} unread")
+            parts.append(f"{counted(self.pending_msgs, 'message')} unread")
         if self._handlers:
             parts.append(f"{counted(self._handlers, 'callback')} still running")
         if not parts and not self.closed:
@@ -210,6 +225,31 @@ class SubscriptionState(Generic[MessageT]):
         """The table's, before a message that is the first or the first since `MessagesAvailable`."""
         if self.messages is _NO_QUEUE:
             self.messages, self.sizes = deque(), deque()
+
+    def add_mark(self, mark: Mark, placeholder: MessageT) -> None:
+        """The table's: put a mark behind the messages that are there. ``placeholder`` is a message without a subject.
+
+        Pending limits do not count marks, and need not: there is one for each request of its own that the reader made,
+        and one for each connection, but never two of those without a message or an answer between them.
+        """
+        if self._marks is _NO_MARKS:
+            self._marks = deque()
+        self._marks.append(mark)
+        self.messages.append(placeholder)
+        self.queued_msgs += 1
+        self.sizes.append((1, 0))
+
+    def ends_with(self, mark: Mark) -> bool:
+        """Whether nothing came after the last mark, and that is such a one."""
+        try:
+            return not self.messages[-1].subject and self._marks[-1] == mark
+        except IndexError:  # the queue is empty, perhaps by now: others may be taking from it
+            return False
+
+    def take_mark(self) -> Mark:
+        """What the message without a subject stands for that was just taken from the queue: each is asked for once."""
+        self._marks_taken += 1
+        return self._marks.popleft()
 
     def put_back(self, message: MessageT) -> None:
         """Undo a `pop` whose message did not reach the user (a cancelled wait): it is the oldest again.
@@ -252,7 +292,7 @@ class SubscriptionState(Generic[MessageT]):
 
     def fits(self, count: int, size: int) -> bool:
         """Whether so many more messages, of so many bytes together, are within both limits."""
-        if len(self.messages) + count > self.max_pending_msgs > 0:
+        if self.pending_msgs + count > self.max_pending_msgs > 0:
             return False
         if self.queued_bytes + size > self.max_pending_bytes > 0:
             self.settle()
@@ -281,7 +321,8 @@ class SubscriptionState(Generic[MessageT]):
                 self.messages.popleft()
                 discarded += 1
         self._delivered += self.queued_msgs - discarded
-        self.discarded += discarded
+        self.discarded += discarded - len(self._marks)
+        self._marks = _NO_MARKS
         self.queued_msgs = self.queued_bytes = 0
         self.sizes.clear()
 
@@ -290,7 +331,9 @@ class SubscriptionState(Generic[MessageT]):
         excess = self._delivered + self.queued_msgs - max_msgs  # others may be taking the oldest: the sum stays
         while excess > 0 and self.messages:
             with suppress(IndexError):
-                self.messages.pop()
+                if not self.messages.pop().subject:
+                    self._marks.pop()
+                    self.discarded -= 1
                 count, size = self.sizes.pop()
                 if count > 1:
                     self.sizes.append((count - 1, size))

@@ -10,6 +10,7 @@ from .._interface.events import MessagesAvailable, SlowConsumer, SubscriptionClo
 from .._wire.encoder import Encoder
 from .._wire.run import Run
 from ..errors import NATSError, PermissionsError
+from .marks import Mark
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
 
 __all__ = ["SubscriptionTable"]
@@ -21,6 +22,7 @@ class SubscriptionTable(Generic[MessageT]):
     __slots__ = (
         "_by_sid",
         "_closed",
+        "_placeholder",
         "_ready",
         "dropped_msgs",
         "dropped_unknown_sid",
@@ -29,7 +31,9 @@ class SubscriptionTable(Generic[MessageT]):
         "next_sid",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, placeholder: MessageT) -> None:
+        """``placeholder``: the message without a subject that stands for a mark in a queue."""
+        self._placeholder = placeholder
         self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
         self._closed: WeakSet[SubscriptionState[MessageT]] = WeakSet()
         """Closed with messages unread: kept by whoever may still read them, a drain waits for those."""
@@ -61,6 +65,7 @@ class SubscriptionTable(Generic[MessageT]):
         max_msgs: int | None = None,
         max_pending_msgs: int = 0,
         max_pending_bytes: int = 0,
+        wants_marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         """A new subscription with the next sid."""
         sub: SubscriptionState[MessageT] = SubscriptionState(
@@ -70,6 +75,7 @@ class SubscriptionTable(Generic[MessageT]):
             max_msgs=max_msgs,
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
+            wants_marks=wants_marks,
         )
         self.next_sid += 1
         self._by_sid[sub.sid] = sub
@@ -103,9 +109,9 @@ class SubscriptionTable(Generic[MessageT]):
             size += len(message.header_block)
         sub.received += 1
         event: SlowConsumer | SubscriptionClosed | None = None
-        if len(sub.messages) >= sub.max_pending_msgs > 0 or (
-            sub.queued_bytes + size > sub.max_pending_bytes > 0 and not sub.fits(1, size)
-        ):
+        if (
+            len(sub.messages) >= sub.max_pending_msgs > 0 or sub.queued_bytes + size > sub.max_pending_bytes > 0
+        ) and not sub.fits(1, size):
             event = self._drop(sub)
         else:
             sub.slow = False
@@ -152,6 +158,22 @@ class SubscriptionTable(Generic[MessageT]):
         """Count a message that goes elsewhere: a reply."""
         self.in_msgs += 1
         self.in_bytes += len(message.data)
+
+    def mark(self, sub: SubscriptionState[MessageT], mark: Mark) -> None:
+        """Put a mark behind the messages of this subscription, unless it has closed: then nobody waits for more."""
+        if sub.closed:
+            return
+        if not sub.notified:
+            sub.notified = True
+            self._ready.append(sub)
+            sub.open_queue()
+        sub.add_mark(mark, self._placeholder)
+
+    def mark_all(self, mark: Mark) -> None:
+        """Put a mark behind the messages of every subscription that asked for such, unless it is the last there."""
+        for sub in self._by_sid.values():
+            if sub.wants_marks and not sub.ends_with(mark):
+                self.mark(sub, mark)
 
     def _drop(self, sub: SubscriptionState[MessageT]) -> SlowConsumer | None:
         sub.dropped += 1

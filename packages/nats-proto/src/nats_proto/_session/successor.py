@@ -5,18 +5,25 @@ Theory of operation
 A lame duck closes its connections one by one, some time after it has said so. Until then it is as good as any other.
 Whoever leaves it before there is another connection loses what is published meanwhile. So that one is made first:
 
-    WAITING ─its time─▶ DIALLING ─▶ GREETING ─accepted─▶ JOINING ─PONG─▶ SETTLING ─┐
-       ▲                   │            │                   │               │      │
-       └──the pool's next──┴────────────┴───────────────────┴───────────────┘      │ `SETTLE`
-                                                                                   ▼
-    (gone) ◀─`LINGER`─ LINGERING ◀─the adapter has it─ PARTED ◀─PONG of the old─ PARTING
+    WAITING ─its time─▶ DIALLING ─▶ GREETING ─accepted─▶ JOINING ─PONG─▶ SPREADING ─`SPREAD_TIME`─▶ PARTING
+       ▲                   │            │                   │                │ │                      │  │
+       └──the pool's next──┴────────────┴───────────────────┴────────────────┘ │ old one lost         │  │ PONG of
+                                                                               ▼                      │  ▼ the old
+    OVER ◀─`LINGER`─ LINGERING ◀─the adapter has it─┬─ LEFT_ALONE ◀──────── old one lost ─────────────┴─ PARTED
+                                                    └─ ADOPTABLE ◀──── everything is written ──────────────┘
 
-    JOINING    every subscription is sent to the new server, and a PING behind them
-    SETTLING   the other servers of the cluster hear of it; both connections deliver (`handover` says what is given)
-    PARTING    the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
-               published waits, for one round trip
-    PARTED     the old connection is gone; the transport of the new one becomes the transport
-    LINGERING  copies of what the old connection has delivered may still come
+    WAITING     for the time of the attempt
+    DIALLING    the transport is made
+    GREETING    the handshake is under way
+    JOINING     every subscription is sent to the new server, and a PING behind them
+    SPREADING   the other servers of the cluster hear of it; both connections deliver (`handover` says what is given)
+    PARTING     the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
+                published waits, for one round trip
+    PARTED      the old server has read all that; the transports have not reported everything that they were given
+    ADOPTABLE   the old connection is done with; the transport of the new one becomes the transport
+    LEFT_ALONE  the same, but the old connection was lost, and what waited for it was cut
+    LINGERING   copies of what the old connection has delivered may still come
+    OVER        nobody needs it any more
 
 A server that is the lame duck itself under another name (known by ``server_id``), or that is one as well, is left at
 once and counts as a failed attempt; the pool says who is next and when. There is no end to that: as long as there is
@@ -27,7 +34,7 @@ one that has not is given up for an ordinary reconnect.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Final, Generic
+from typing import TYPE_CHECKING, Final, Generic, assert_never
 
 from .._connection.connection import Connection
 from .._connection.events import (
@@ -40,6 +47,7 @@ from .._connection.events import (
     RefusalReceived,
 )
 from .._connection.server_errors import name_server
+from .._connection.transport_error import transport_error
 from .._interface.events import (
     AdoptSuccessor,
     CloseSuccessor,
@@ -63,7 +71,7 @@ from ..errors import (
     TransportError,
 )
 from .handover import Handover
-from .link import LAME_DUCK_GRACE, Link, chained
+from .link import LAME_DUCK_GRACE, Adopted, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 
@@ -75,7 +83,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Successor"]
 
-SETTLE: Final = 0.5
+SPREAD_TIME: Final = 0.5
 """Seconds that other servers have to hear of the subscriptions. Within a cluster they need milliseconds; a lame duck
 stays for ten seconds at least, unless it was told otherwise."""
 LINGER: Final = 1.0
@@ -83,13 +91,17 @@ LINGER: Final = 1.0
 
 
 class _State(IntEnum):
+    """In the order in which they come."""
+
     WAITING = auto()
     DIALLING = auto()
     GREETING = auto()
     JOINING = auto()
-    SETTLING = auto()
+    SPREADING = auto()
     PARTING = auto()
     PARTED = auto()
+    ADOPTABLE = auto()
+    LEFT_ALONE = auto()
     LINGERING = auto()
     OVER = auto()
 
@@ -107,11 +119,10 @@ class Successor(Generic[MessageT]):
         "_events",
         "_handover",
         "_info",
+        "_lame_duck",
         "_life",
         "_link",
-        "_lost",
         "_message_type",
-        "_old_is_done",
         "_options",
         "_state",
         "_traffic",
@@ -140,6 +151,8 @@ class Successor(Generic[MessageT]):
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
         self._info: ServerInfo | None = None
+        self._lame_duck = False
+        """The new server is about to leave as well, and has said so when there was no way back any more."""
         self._reset()
         link.begin_succession(now=now)
         self._plan_next(now)
@@ -150,10 +163,6 @@ class Successor(Generic[MessageT]):
         """Bytes given to its transport, and not yet accepted as far as we know."""
         self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
         self._traffic.handover = None
-        self._old_is_done = False
-        """The old connection has answered the PING behind its last UNSUB."""
-        self._lost = False
-        """It was lost before that, and what waited to be written was cut."""
 
     # --- what others want to know ------------------------------------------------------------------------------------
 
@@ -165,17 +174,17 @@ class Successor(Generic[MessageT]):
     @property
     def joined(self) -> bool:
         """The new server has every subscription: it can take over at any time, and has not yet."""
-        return _State.SETTLING <= self._state <= _State.PARTED
+        return _State.SPREADING <= self._state <= _State.LEFT_ALONE
 
     @property
     def parting(self) -> bool:
         """Nothing of the user is written to the old connection any more."""
-        return self._state is _State.PARTING
+        return self._state in (_State.PARTING, _State.PARTED)
 
     @property
     def committed(self) -> bool:
         """There is no way back to the old connection."""
-        return _State.PARTING <= self._state <= _State.PARTED
+        return _State.PARTING <= self._state <= _State.LEFT_ALONE
 
     @property
     def overlap(self) -> Handover[MessageT] | None:
@@ -197,12 +206,13 @@ class Successor(Generic[MessageT]):
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed. `LocalProtocolError` when none was asked for."""
         attempt = self._pending_attempt("transport_failed")
-        self._fail(chained(TransportError, f"cannot connect to server {attempt.server}", error), now)
+        self._fail(transport_error(TransportError, f"cannot connect to server {attempt.server}", error), now)
 
     def transport_lost(self, error: Exception, *, now: float) -> None:
         """Reading or writing failed. Nothing happens when the connection was given up before."""
         if self._connection is not None and self._state < _State.LINGERING:
-            self._fail(chained(ConnectionLostError, f"connection to server {self._server} was lost", error), now)
+            self._connection.transport_lost(error)
+            self._handle(now)
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from its transport. Never raises for anything the peer did."""
@@ -219,10 +229,10 @@ class Successor(Generic[MessageT]):
     def data_to_send(self) -> list[bytes]:
         """What is to be written to its transport now. Call it again when this was written; empty when there is none."""
         connection = self._connection
-        if connection is None or self._state > _State.PARTED:
+        if connection is None or self._state >= _State.LINGERING:
             return []
         out, self._handover.out = self._handover.out, []
-        own = connection.own_data() if self._state < _State.PARTED else []
+        own = connection.own_data() if self._state < _State.ADOPTABLE else []
         pieces = connection.wrap([*own, *out])
         self._unreported += sum(map(len, pieces))
         return pieces
@@ -275,14 +285,16 @@ class Successor(Generic[MessageT]):
                 self._fail(NATSTimeoutError(f"dialling server {self._server} took longer than {seconds}"), now)
             case _State.JOINING:
                 self._fail(NATSTimeoutError(f"server {self._server} did not answer a PING within {seconds}"), now)
-            case _State.SETTLING:
+            case _State.SPREADING:
                 self._part(now)
-            case _State.PARTING:
+            case _State.PARTING | _State.PARTED:
                 self._life.leave_link(now)  # the old server does not answer any more
             case _State.LINGERING:
                 self._end()
-            case _:
+            case _State.GREETING | _State.ADOPTABLE | _State.LEFT_ALONE | _State.OVER:
                 self._due = None
+            case _:
+                assert_never(self._state)
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -314,16 +326,16 @@ class Successor(Generic[MessageT]):
 
     def _fail(self, error: NATSError, now: float) -> None:
         """This attempt came to nothing. The old connection is kept, if there still is one."""
-        parted = self._state is _State.PARTED
+        only_one = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
         self._drop()
         if self._attempt is not None:
             name_server(error, self._attempt.server)
         self._link.successor_failed(error, now=now)
-        if parted:
+        if only_one:
             self._end()
             self._life.successor_lost(error, now)
             return
-        if self._state is _State.PARTING:
+        if self.parting:
             # The old server was told that it is not needed any more; it is told anew on the next connection.
             self._end()
             self._life.leave_link(now)
@@ -377,8 +389,8 @@ class Successor(Generic[MessageT]):
             case HandshakeCompleted():
                 self._join(now)
             case PongReceived():
-                self._state = _State.SETTLING
-                self._due = now + SETTLE
+                self._state = _State.SPREADING
+                self._due = now + SPREAD_TIME
             case RefusalReceived():
                 self._events.add(event.plain)
                 self._traffic.refuse(event)
@@ -386,11 +398,15 @@ class Successor(Generic[MessageT]):
                 self._events.add(event)
             case ConnectionEnded(error=error):
                 self._fail(error, now)
+            case _:
+                assert_never(event)
 
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
         if self._state >= _State.PARTING:
-            return  # it is too late to change our mind
+            # It is too late to change our mind. What is said once, in one INFO of many, is answered when it is adopted.
+            self._lame_duck = self._lame_duck or info.ldm
+            return
         left = self._link.info
         if info.server_id and left is not None and info.server_id == left.server_id:
             what = f"server {self._server} is the lame duck itself, by another name ({info.server_id})"
@@ -415,58 +431,58 @@ class Successor(Generic[MessageT]):
         overlap = self._handover.overlap
         if not overlap.exceeds(1):
             return
-        if self._state is _State.SETTLING:
+        if self._state is _State.SPREADING:
             self._part(now)
         elif self._state is _State.JOINING:
             self._fail(NATSTimeoutError(f"server {self._server} is too far behind to be moved to"), now)
-        elif self._state is _State.PARTING and overlap.exceeds(2):
+        elif self.parting and overlap.exceeds(2):
             self._life.leave_link(now)
 
     # --- leaving the old one -----------------------------------------------------------------------------------------
 
     def _part(self, now: float) -> None:
-        old = self._link.connection
-        if old is None:
+        if not self._link.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN):
             return
         self._state = _State.PARTING
         self._due = now + LAME_DUCK_GRACE
-        self._handover.committed = True
-        old.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN)
+        self._handover.commit()
 
     def old_said_all(self) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
-        self._old_is_done = True
-        self.written()
+        if self._state is _State.PARTING:
+            self._state = _State.PARTED
+            self.written()
 
     def written(self) -> None:
         """Bytes were accepted by one of the transports: perhaps the old connection has nothing more to do."""
-        if self._state is not _State.PARTING or not self._old_is_done or self._unreported or self._handover.out:
+        if self._state is not _State.PARTED or self._unreported or self._handover.out:
             return
         if self._traffic.outbox.reported:  # the PONG may be quicker than the report of what it answers
-            self._state = _State.PARTED
+            self._state = _State.ADOPTABLE
             self._due = None
             self._link.hand_over()
 
     def old_lost(self) -> None:
         """The old connection is gone: the new one takes its place now."""
-        self._lost = self._handover.committed = True
-        self._state = _State.PARTED
+        self._handover.commit()
+        self._state = _State.LEFT_ALONE
         self._due = None
         self._link.commands.append(AdoptSuccessor())
 
     # --- taking its place --------------------------------------------------------------------------------------------
 
-    def adopted(self) -> tuple[Connection, Attempt, ServerInfo]:
+    def adopted(self) -> Adopted:
         """The adapter has its transport as the transport. `LocalProtocolError` when it was not told to."""
-        if self._state is not _State.PARTED or self._connection is None or self._attempt is None or self._info is None:
+        adoptable = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
+        if not adoptable or self._connection is None or self._attempt is None or self._info is None:
             raise LocalProtocolError("transport_adopted: no successor was to be adopted")
         if self._unreported or self._handover.out:
             raise LocalProtocolError("transport_adopted: what the successor gave to be written comes first")
-        return self._connection, self._attempt, self._info
+        return Adopted(self._connection, self._attempt, self._info, self._lame_duck)
 
     def operations(self) -> list[bytes]:
         """What its server has to be told about subscriptions before anything else."""
-        return self._handover.operations(lost=self._lost)
+        return self._handover.operations(lost=self._state is _State.LEFT_ALONE)
 
     def linger(self, now: float) -> None:
         """It is the session's connection now. What was held is given."""

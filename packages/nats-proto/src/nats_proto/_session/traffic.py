@@ -20,6 +20,7 @@ from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
 from .event_queue import EventQueue
 from .inbox import RequestInbox
+from .marks import ConnectionReplaced
 from .outbox import Operation, Outbox
 from .round_trips import RoundTrips
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
@@ -37,8 +38,10 @@ class Traffic(Generic[MessageT]):
     """Outbox, subscriptions, inbox and round trips of one session. What is allowed when is for the session to say."""
 
     __slots__ = (
+        "_connections",
         "_dropped_publishes",
         "_events",
+        "_into",
         "_out_bytes",
         "_out_msgs",
         "_up",
@@ -57,15 +60,19 @@ class Traffic(Generic[MessageT]):
         inbox_prefix: str,
         max_control_line: int,
         rng: random.Random,
+        message_type: type[MessageT],
     ) -> None:
         self._events = events
+        self._into: dict[int, SubscriptionState[MessageT]] = {}
+        """Where the ends of some requests go, by token: into the queue of a subscription, and not among the events."""
+        self._connections = 0
         self._up = False
         self._out_msgs = 0
         self._out_bytes = 0
         self._dropped_publishes = 0
         self.encoder = Encoder(max_control_line=max_control_line)
         self.outbox = Outbox(self.encoder.heads)
-        self.subs: SubscriptionTable[MessageT] = SubscriptionTable()
+        self.subs: SubscriptionTable[MessageT] = SubscriptionTable(message_type("", 0, None, b""))
         self.inbox = RequestInbox(inbox_prefix, rng)
         self.round_trips = RoundTrips()
         self.handover: Handover[MessageT] | None = None
@@ -107,8 +114,14 @@ class Traffic(Generic[MessageT]):
         """Take a message for sending. Raises what the encoder raises, before anything is changed."""
         self._append(self.encoder.publish(subject, data, reply, headers), data)
 
-    def request(self, subject: str, data: Payload, headers: HeadersLike | None) -> int:
-        """Publish with a reply subject of the inbox; the request's token."""
+    def request(
+        self,
+        subject: str,
+        data: Payload,
+        headers: HeadersLike | None,
+        into: SubscriptionState[MessageT] | None = None,
+    ) -> int:
+        """Publish with a reply subject of the inbox; the request's token. ``into``: in whose queue its end is told."""
         token, reply = self.inbox.open()
         if not self.inbox.subscribed or not self.outbox.tail.publish(subject, data, reply, headers):
             operation = self.encoder.publish(subject, data, reply, headers)
@@ -116,7 +129,22 @@ class Traffic(Generic[MessageT]):
                 self._subscribe_inbox()
             self._append(operation, data)
         self.inbox.wait(token, reply, subject)
+        if into is not None:
+            self._into[token] = into
         return token
+
+    def cancel_request(self, token: int) -> None:
+        """Nobody waits for its reply any more."""
+        self.inbox.cancel(token)
+        self._into.pop(token, None)
+
+    def _complete(self, completion: ReplyReceived | RequestFailed) -> None:
+        """A request has ended: tell whoever made it."""
+        into = self._into.pop(completion.token, None) if self._into else None
+        if into is None:
+            self._events.add(completion)
+        else:
+            self.subs.mark(into, completion)
 
     def _subscribe_inbox(self) -> None:
         """For the first request, and for the next one after a refusal: the permission may have come back meanwhile.
@@ -152,7 +180,13 @@ class Traffic(Generic[MessageT]):
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
     def subscribe(
-        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+        self,
+        subject: str,
+        queue: str | None,
+        max_msgs: int | None,
+        max_pending_msgs: int,
+        max_pending_bytes: int,
+        wants_marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
         validate_subscription_subject(subject)
@@ -162,10 +196,16 @@ class Traffic(Generic[MessageT]):
             check_count("max_msgs", max_msgs)
         check_count("max_pending_msgs", max_pending_msgs, least=0)
         check_count("max_pending_bytes", max_pending_bytes, least=0)
-        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes)
+        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks)
 
     def _add(
-        self, subject: str, queue: str | None, max_msgs: int | None, max_pending_msgs: int, max_pending_bytes: int
+        self,
+        subject: str,
+        queue: str | None,
+        max_msgs: int | None,
+        max_pending_msgs: int,
+        max_pending_bytes: int,
+        wants_marks: bool = False,
     ) -> SubscriptionState[MessageT]:
         operation = self.encoder.subscribe(subject, queue, self.subs.next_sid)  # raises before anything is changed
         sub = self.subs.add(
@@ -174,6 +214,7 @@ class Traffic(Generic[MessageT]):
             max_msgs=max_msgs,
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
+            wants_marks=wants_marks,
         )
         self._append_control(operation)
         if self.handover is not None:
@@ -239,7 +280,7 @@ class Traffic(Generic[MessageT]):
         self.subs.count(message)
         completion = self.inbox.receive(message)
         if completion is not None:
-            self._events.add(completion)
+            self._complete(completion)
 
     def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
         """The completion of this request, if that is its reply."""
@@ -279,7 +320,11 @@ class Traffic(Generic[MessageT]):
         if found:
             error.subject, error.queue = subject, refusal.queue
         for event in found:
-            self._events.add(event)
+            if isinstance(event, RequestFailed):
+                self._complete(event)
+            else:
+                self._events.add(event)
+        self.announce_messages()
 
     # --- connections come and go -------------------------------------------------------------------------------------
 
@@ -287,13 +332,21 @@ class Traffic(Generic[MessageT]):
         """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
         self._up = True
         self.outbox.prepend(self.subs.restore(self.encoder))
+        self._connection_made()
         self.drop_refused()
 
     def adopt(self, operations: list[bytes]) -> None:
         """The successor's connection takes operations, first what it has to hear about subscriptions."""
         self._up = True
         self.outbox.prepend(operations)
+        self._connection_made()
         self.drop_refused()
+
+    def _connection_made(self) -> None:
+        self._connections += 1
+        if self._connections > 1:
+            self.subs.mark_all(ConnectionReplaced())
+            self.announce_messages()
 
     def drop_refused(self) -> None:
         """Give up what waits and the server would refuse: it would end this connection over it, and so would others."""
@@ -308,7 +361,8 @@ class Traffic(Generic[MessageT]):
         for refusal in refusals:
             failed = None if refusal.reply is None else self.inbox.fail_reply(refusal.reply, refusal.error)
             if failed is not None:
-                self._events.add(failed)
+                self._complete(failed)
+        self.announce_messages()
 
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
@@ -329,4 +383,5 @@ class Traffic(Generic[MessageT]):
     def fail_requests(self, error: NATSError) -> None:
         """Every request fails with ``error``."""
         for failed in self.inbox.fail_all(error):
-            self._events.add(failed)
+            self._complete(failed)
+        self.announce_messages()

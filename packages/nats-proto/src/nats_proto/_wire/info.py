@@ -34,41 +34,70 @@ class ServerInfo(PrivateValue, frozen=True, kw_only=True):
     _hidden = frozenset({"nonce"})
 
     server_id: str = ""
+    """The server's unique id, a public NKey (``N…``), which is another one after each restart. By it two addresses are
+    known to lead to the same server."""
     server_name: str = ""
+    """The name from the server's configuration; the server takes its id as its name when none was configured."""
     version: str = ""
+    """The server's version, such as ``2.10.26``. For people: what a server can do is told by other fields."""
     git_commit: str = ""
+    """The commit that the server was built from; may be empty."""
     go: str = ""
+    """The version of Go that the server was built with."""
     proto: int = 0
     """1 or more: INFO may come at any time, and ``echo=False`` works."""
     host: str = ""
+    """Where the server listens, often ``0.0.0.0``. For information: no server is dialled by it."""
     port: int = 0
+    """The port where the server listens, for information like ``host``."""
     ip: str = ""
+    """The server's IP address, when it tells it; for information like ``host``."""
     headers: bool = False
-    """The server understands messages with headers."""
+    """The server understands messages with headers. False: a publish with headers raises `HeadersNotSupportedError`,
+    and requests to nobody end by their timeout, since a server says "no responders" in a header."""
     auth_required: bool = False
+    """The server asks for credentials. For information: they are sent whenever there are some."""
     tls_required: bool = False
+    """The connection goes on with TLS or not at all. It is begun behind this INFO, but for WebSocket, where what lies
+    below has decided already."""
     tls_available: bool = False
+    """The server takes connections with TLS and without it. TLS is used when the client asks for it."""
     tls_verify: bool = False
+    """The server asks for a client certificate. When it closes the connection during the handshake, that is the likely
+    reason, and the error says so."""
     max_payload: int = DEFAULT_MAX_PAYLOAD
     """Bytes of headers and payload together that the server takes in one message, as it says so itself; -1: it has no
-    limit. See `payload_limit`."""
+    limit. Less than -1 is no usable INFO. See `payload_limit`."""
     client_id: int = 0
+    """The number of this connection on the server, as its monitoring shows it (``cid``)."""
     client_ip: str = ""
+    """The address that the server sees this client come from."""
     nonce: str = ""
-    """To be signed by clients that authenticate with a key; another one on every connection."""
+    """To be signed by clients that authenticate with a key; another one on every connection. Empty: the server takes no
+    keys. A nonce of more than 1024 characters ends the attempt."""
     cluster: str = ""
+    """The name of the cluster that the server belongs to; empty when there is none."""
     cluster_dynamic: bool = False
+    """The cluster's name was not configured and may change. Not every server whose cluster has such a name says so."""
     domain: str = ""
+    """The JetStream domain of the server; empty when none was configured."""
     connect_urls: tuple[str, ...] = ()
-    """Addresses (``host:port``) of the cluster's servers as sent, not checked."""
+    """Addresses (``host:port``) of the cluster's servers as sent, not checked; for a WebSocket client those of their
+    WebSocket listeners. The pool takes what can be used of them, see the option ``ignore_discovered_servers``. Empty:
+    nothing is said of other servers, and nothing changes."""
     ldm: bool = False
-    """The server is in lame duck mode: it will close soon and takes no new connections."""
+    """The server is in lame duck mode: it will close soon and takes no new connections. Said in one INFO; in a later
+    one it may be False again."""
     jetstream: bool = False
+    """JetStream is enabled on this server; other servers of its cluster may differ."""
     api_lvl: int = 0
+    """The level of the JetStream API that the server has; 0 when it does not tell, as servers before 2.12 do not."""
     connect_info: bool = False
     """This INFO was sent after the server accepted CONNECT."""
     remote_account: str = ""
+    """The account that the user belongs to; only in an INFO with ``connect_info``."""
     acc_is_sys: bool = False
+    """That account is the system account; only in an INFO with ``connect_info``."""
 
     @property
     def payload_limit(self) -> int:

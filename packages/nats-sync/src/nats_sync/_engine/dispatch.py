@@ -16,16 +16,15 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic, TypeVar
 
-from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine
+from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine, ReconnectDelayFailed
 
 from .handling import close_coroutine
 
-if TYPE_CHECKING:
-    from .pump import Pump
-
 __all__ = ["Dispatcher"]
+
+EventT = TypeVar("EventT", bound=LifecycleEvent | ReconnectDelayFailed)
 
 logger = logging.getLogger("nats_sync")
 
@@ -36,10 +35,12 @@ MAX_EVENTS: Final = 1024
 class Dispatcher:
     """The serial dispatcher of one client's events, and its log."""
 
-    def __init__(self, pump: Pump, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str) -> None:
+    def __init__(
+        self, lock: threading.RLock, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str
+    ) -> None:
         self._on_event = on_event
-        self._to_log = _Events(pump)
-        self._to_tell = _Events(pump)
+        self._to_log: _Events[LifecycleEvent | ReconnectDelayFailed] = _Events(lock)
+        self._to_tell: _Events[LifecycleEvent] = _Events(lock)
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
         """Around what the log counts, not around writing."""
@@ -49,7 +50,7 @@ class Dispatcher:
         self._teller: threading.Thread | None = None
         """The thread that calls ``on_event``."""
 
-    def add(self, event: LifecycleEvent) -> None:
+    def add(self, event: LifecycleEvent | ReconnectDelayFailed) -> None:
         """Under the client's lock: put an event behind those that wait to be logged."""
         self._to_log.add(event)
 
@@ -57,6 +58,9 @@ class Dispatcher:
         """The thread that logs: ends with `Closed`."""
         while True:
             event = self._to_log.next()
+            if isinstance(event, ReconnectDelayFailed):
+                self._write(self._log.line_of_delay(event), event.error)
+                continue
             self._write(self._log.line_of(event))
             if self._on_event is not None:
                 self._to_tell.pass_on(event)
@@ -113,32 +117,33 @@ class Dispatcher:
                 logger.log(each.level, "%s", each.text, exc_info=error if each is line else None)
 
 
-class _Events:
+class _Events(Generic[EventT]):
     """Those that wait for one thread."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
-        self._queue: EventQueue[LifecycleEvent] = EventQueue(MAX_EVENTS)
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        """The client's."""
+        self._queue: EventQueue[EventT] = EventQueue(MAX_EVENTS)
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = True
         self._dropped = 0
 
-    def add(self, event: LifecycleEvent) -> None:
+    def add(self, event: EventT) -> None:
         """Under the client's lock: put one behind the others."""
         self._queue.add(event)
         if self._idle:
             self._idle = False
             self._wakes.put(None)
 
-    def pass_on(self, event: LifecycleEvent) -> None:
+    def pass_on(self, event: EventT) -> None:
         """Not under the lock: the same."""
-        with self._pump.lock:
+        with self._lock:
             self.add(event)
 
-    def next(self) -> LifecycleEvent:
+    def next(self) -> EventT:
         """By the thread: the oldest, once there is one."""
         while True:
-            with self._pump.lock:
+            with self._lock:
                 event = self._queue.pop()
                 if event is not None:
                     return event
@@ -147,6 +152,6 @@ class _Events:
 
     def dropped(self) -> int:
         """How many were dropped since the last call."""
-        with self._pump.lock:
+        with self._lock:
             dropped, self._dropped = self._queue.dropped - self._dropped, self._queue.dropped
             return dropped

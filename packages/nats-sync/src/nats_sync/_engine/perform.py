@@ -1,8 +1,12 @@
-"""The threads that do what a handshake needs from outside: call the user's functions, read the user's files.
+"""The threads that do what a connection needs from outside: call the user's functions, read the user's files.
 
 Such a call may block for ever, so it has a thread of its own, started when the first is needed and kept. What is to be
-done is always the last that was asked for: the attempt that asked for an earlier one is over. A call that still hangs
-then is left alone, and another thread takes over, so that one bad moment of a callback costs one attempt.
+done is always the last that was asked for: the attempt that asked for an earlier one is over.
+
+For a handshake another thread takes over from a call that still hangs then, so that one bad moment of a callback costs
+one attempt. ``reconnect_delay`` is different: the client can do without, so it has one thread and is never called twice
+at once. That thread is not one of the others: a function that says how long to wait must not keep us from saying who we
+are.
 """
 
 from __future__ import annotations
@@ -17,22 +21,51 @@ from typing import TYPE_CHECKING, Final, assert_never
 from nats_proto import Call, Effect, Perform, ReadFile
 
 if TYPE_CHECKING:
-    from .pump import Pump
+    from .hub import Hub
 
 __all__ = ["Performer"]
 
 logger = logging.getLogger("nats_sync")
 
 MAX_THREADS: Final = 4
-"""Calls that may hang at once. When all do, attempts fail until one returns: some callback may hang every time."""
+"""Calls for handshakes that may hang at once. When all do, attempts fail until one returns: one may hang every time."""
 
 
 class Performer:
     """Belongs to one client. ``perform`` is called by the reader, ``stop`` at the end."""
 
-    def __init__(self, pump: Pump, name: str) -> None:
-        self._pump = pump
-        self._name = f"{name}-credentials"
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._handshakes = _Crew(hub, f"{name}-credentials", MAX_THREADS)
+        self._delays = _Crew(hub, f"{name}-delay", 1)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """None before they are needed."""
+        return [*self._handshakes.threads, *self._delays.threads]
+
+    def perform(self, command: Perform) -> None:
+        """Have it done; what was asked for before and not begun is forgotten."""
+        crew = self._delays if command.before_dial else self._handshakes
+        crew.perform(command)
+
+    def stop(self) -> None:
+        """Nothing more will be asked for; what is being done may take its time."""
+        self._handshakes.stop()
+        self._delays.stop()
+
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child."""
+        self._handshakes.forget_threads()
+        self._delays.forget_threads()
+
+
+class _Crew:
+    """Threads that do one kind of these things, ``most`` at once."""
+
+    def __init__(self, hub: Hub, name: str, most: int) -> None:
+        self._hub = hub
+        self._name = name
+        self._most = most
         self._changed = threading.Condition()
         self._wanted: Perform | None = None
         self._idle = 0
@@ -47,7 +80,7 @@ class Performer:
         with self._changed:
             self._wanted = command
             self._changed.notify()
-            if self._idle or self._stopped or len(self.threads) >= MAX_THREADS:
+            if self._idle or self._stopped or len(self.threads) >= self._most:
                 return
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
@@ -59,9 +92,9 @@ class Performer:
                 self.threads.append(thread)
                 self._idle += 1
                 return
-        pump = self._pump
-        pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
-        pump.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
+        hub = self._hub
+        hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
+        hub.agenda.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -69,8 +102,8 @@ class Performer:
             self._stopped = True
             self._changed.notify_all()
 
-    def forget_parent(self) -> None:
-        """In a forked child: the threads are not here."""
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child."""
         self.threads = []
 
     def _run(self) -> None:
@@ -80,7 +113,7 @@ class Performer:
                 with self._changed:
                     self._idle += 1
         except BaseException as defect:
-            self._pump.fail(defect)
+            self._hub.fail(defect)
 
     def _next(self) -> Perform | None:
         with self._changed:
@@ -91,14 +124,15 @@ class Performer:
             return None if self._stopped else command
 
     def _answer(self, command: Perform) -> None:
-        pump = self._pump
+        hub = self._hub
         try:
             result = perform(command.effect, self._warned)
         except BaseException as error:
-            failure = error.with_traceback(None)  # its frames may hold a secret
-            pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
+            # The frames of what answers a server may hold a secret. Where a delay failed is told by the log.
+            failure = error if command.before_dial else error.with_traceback(None)
+            hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
         else:
-            pump.call(lambda: pump.session.performed(command, result, now=monotonic()))
+            hub.call(lambda: hub.session.performed(command, result, now=monotonic()))
 
 
 def perform(effect: Effect, warned: set[str]) -> object:

@@ -1,0 +1,123 @@
+"""What the driver of machines needs of a client, apart from what users see of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import anyio
+
+from nats_proto.errors import ConnectionClosedError
+
+from ._message import ReceivedMessage, ReceivedT
+from ._subscription import Owner, SubscriptionBase
+
+if TYPE_CHECKING:
+    from nats_proto import ApiCall, HeadersLike, Mark, Subscribe, SubscriptionState
+    from nats_proto.errors import NATSTimeoutError
+
+    from ._engine.hub import Hub
+
+__all__ = ["MachineHost", "MachineInbox"]
+
+ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
+
+Payload = bytes | bytearray | memoryview
+
+
+class Asking(Owner, Protocol[ReceivedOut]):
+    """A client, of which this is all that is needed here."""
+
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    async def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    ) -> ReceivedOut:
+        """As `Client.request`."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class MachineInbox(SubscriptionBase[ReceivedT]):
+    """The subscription of a machine: its queue has marks and answers to calls as well."""
+
+    __slots__ = ("_host",)
+
+    def __init__(
+        self,
+        client: Asking[ReceivedT],
+        hub: Hub[ReceivedT],
+        state: SubscriptionState[ReceivedT],
+        host: MachineHost[ReceivedT],
+    ) -> None:
+        super().__init__(client, hub, state)
+        self._host = host
+
+    def ask(self, api: ApiCall[object]) -> int:
+        """When there is room: send the request of a call whose answer comes into the queue. Its token."""
+        return self._host.ask(api, self._state)
+
+    def take_mark(self) -> Mark:
+        """What the message without a subject stands for that was just given."""
+        return self._state.take_mark()
+
+
+class MachineHost(Generic[ReceivedT]):
+    """One client, as `Driver` sees it."""
+
+    def __init__(self, client: Asking[ReceivedT], hub: Hub[ReceivedT]) -> None:
+        self._client = client
+        self._hub = hub
+        self.new_inbox = client.new_inbox
+        self.request = client.request
+        self.unsent = client.unsent
+        self.now = hub.now
+
+    def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
+        """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
+        hub = self._hub
+        hub.check_caller()
+        state = hub.session.subscribe(
+            subscribe.subject,
+            max_pending_msgs=subscribe.max_pending_msgs,
+            max_pending_bytes=subscribe.max_pending_bytes,
+            marks=True,
+        )
+        inbox = MachineInbox(self._client, hub, state, self)
+        hub.add_subscription(state.sid, inbox)
+        hub.settle()
+        return inbox
+
+    async def room_until(self, deadline: float | None) -> bool:
+        """Wait for room in the outgoing buffer; False when there was none until ``deadline`` (absolute)."""
+        hub = self._hub
+        hub.check_caller()
+        if not hub.session.writable:
+            with anyio.CancelScope(deadline=float("inf") if deadline is None else deadline):
+                await hub.wait_writable()
+        return hub.session.writable
+
+    def publish_at_once(self, subject: str, data: Payload, *, reply: str | None, headers: HeadersLike | None) -> None:
+        """When there is room: publish, and write what can be written now, since an answer is waited for."""
+        self._hub.session.publish(subject, data, reply=reply, headers=headers)
+        self._hub.writer.write_now()
+
+    def ask(self, api: ApiCall[object], into: SubscriptionState[ReceivedT]) -> int:
+        """When there is room: send the request of a call whose answer goes into this queue. Its token."""
+        token = self._hub.session.request(api.subject, api.payload, into=into)
+        self._hub.writer.write_now()
+        return token
+
+    def cancel(self, token: int) -> None:
+        """Nobody waits for the answer to this request any more."""
+        self._hub.session.cancel_request(token)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
+        with anyio.move_on_after(seconds):
+            await self._hub.ended.wait()
+            raise ConnectionClosedError("the client is closed")

@@ -1,0 +1,177 @@
+"""What every machine above the session has, so that one driver in each client can run them all.
+
+Theory of operation
+-------------------
+A machine is what a program uses for longer than one call: several answers to one request, a consumer, a watcher. It
+does no I/O and has no thread or task of its own: whoever waits for its next item runs it, by the driver of the client.
+
+    user's for ─▶ driver ─┬─ a message ────────────▶ receive
+                          ├─ the connection is new ▶ connection_replaced
+                          ├─ an answer to a call ──▶ answered
+                          └─ time ─────────────────▶ handle_timeout
+                              then, after each: wants (what to do, in order), items (what to give), next_timeout, done
+
+The law is that of the session: one mutation, then drain. The driver first does all that the machine wants, then gives
+the items, and waits only when there are none: for a message of the machine's subscription until `next_timeout`. So a
+message needs no thread to be woken but the one that waits for it, and time passes for a machine only while somebody
+waits: what is due is done at the next look.
+
+A machine has one subscription at a time. Its first want is a `Subscribe`; a later one ends the subscription before it,
+whose unread messages and outstanding answers are dropped. What an `Ask` comes to is given in by `answered`, in its
+place among the messages: there is one order for all that concerns a machine.
+
+What a machine gives need not be the message that it got: it makes its items. So one type of message for each session is
+enough, and a message that can be acknowledged is an item like any other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar, assert_never
+
+from .._interface.events import ReplyReceived, RequestFailed
+from .._session.marks import ConnectionReplaced, Mark
+from .._session.subscription import MessageT
+from .._value import Value
+from .._wire.frames import Message
+from ..errors import NATSError, NATSTimeoutError
+from .operation import ApiCall, Publish
+
+__all__ = ["Ask", "Conductor", "Machine", "Subscribe", "Want"]
+
+ItemT = TypeVar("ItemT")
+MessageIn = TypeVar("MessageIn", contravariant=True)
+
+
+class Subscribe(Value, frozen=True):
+    """Subscribe to ``subject``, in place of what the machine was subscribed to.
+
+    The pending limits default to those of the options; 0 means none.
+    """
+
+    subject: str
+    max_pending_msgs: int | None = None
+    max_pending_bytes: int | None = None
+
+
+class Ask(Value, frozen=True, eq=False):
+    """Make this call; ``Machine.answered`` is told what it came to, after ``timeout`` seconds at the latest."""
+
+    api: ApiCall[object]
+    timeout: float
+
+
+Want = Subscribe | Publish | Ask
+
+
+class Machine(Protocol[MessageIn, ItemT]):
+    """What the driver of each client runs. Times are absolute seconds, as everywhere in the core."""
+
+    items: deque[ItemT]
+    """What to give to the user, in order. The driver takes them."""
+    wants: deque[Want]
+    """What to do, in order. The driver takes each when it is done: one for which there was no room yet stays."""
+    error: NATSError | None
+    """Why it ended, when that was not its normal end: raised once the items are given."""
+
+    @property
+    def what(self) -> str:
+        """What it is, for the texts of errors, such as ``"request_many to 'prices'"``."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """It has ended: no further item will come but those that are there."""
+        ...
+
+    def receive(self, message: MessageIn, *, now: float) -> None:
+        """A message of its subscription. What this raises, the user's own functions may have raised: it comes out."""
+        ...
+
+    def connection_replaced(self, *, now: float) -> None:
+        """The session has another connection; the subscription was made again there."""
+        ...
+
+    def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
+        """What an `Ask` came to: the result that ``decode`` made, or the `NATSError` that ended it."""
+        ...
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do, or None. No side effect."""
+        ...
+
+    def handle_timeout(self, *, now: float) -> None:
+        """Do what is due. Early and repeated calls do nothing."""
+        ...
+
+
+class Conductor(Generic[MessageT, ItemT]):
+    """What both drivers decide about a machine: whose answer an answer is, and until when somebody waits.
+
+    Each call has a time of its own, kept here, so that no machine has to. An answer that comes later is dropped by the
+    session, which is told of `expired` calls.
+    """
+
+    __slots__ = ("_asked", "expired", "machine")
+
+    def __init__(self, machine: Machine[MessageT, ItemT]) -> None:
+        self.machine = machine
+        self._asked: dict[int, tuple[Ask, float]] = {}
+        """Calls that were not answered yet, by their requests' tokens, and until when they may be."""
+        self.expired: list[int] = []
+        """Tokens of requests that nobody waits for any more: the driver cancels them, and takes them from here."""
+
+    def asked(self, token: int, ask: Ask, *, now: float) -> None:
+        """The driver has made this call: the session will tell what it comes to under this token."""
+        self._asked[token] = ask, now + ask.timeout
+
+    def not_asked(self, ask: Ask, error: NATSError, *, now: float) -> None:
+        """The driver could not make this call: it has failed."""
+        self.machine.answered(ask.api, error, now=now)
+
+    def resubscribed(self) -> None:
+        """The subscription is another: answers that were to come into the queue of the one before are void."""
+        self.expired.extend(self._asked)
+        self._asked.clear()
+
+    def marked(self, mark: Mark, *, now: float) -> None:
+        """A mark came out of the subscription's queue."""
+        match mark:
+            case ConnectionReplaced():
+                self.machine.connection_replaced(now=now)
+            case RequestFailed(token=token, error=error):
+                self._answered(token, error, now)
+            case ReplyReceived(token=token, message=message):
+                self._answered(token, message, now)
+            case _:
+                assert_never(mark)
+
+    def _answered(self, token: int, answer: Message | NATSError, now: float) -> None:
+        ask, _ = self._asked.pop(token, (None, 0.0))
+        if ask is None:
+            return  # it was given up in the moment in which its answer came
+        result: object = answer
+        if not isinstance(answer, NATSError):
+            try:
+                result = ask.api.decode(answer)
+            except NATSError as error:
+                result = error
+        self.machine.answered(ask.api, result, now=now)
+
+    def next_timeout(self) -> float | None:
+        """Until when the driver may wait for a message; None: for ever."""
+        deadline = self.machine.next_timeout()
+        if not self._asked:
+            return deadline
+        earliest = min(until for _, until in self._asked.values())
+        return earliest if deadline is None else min(deadline, earliest)
+
+    def handle_timeout(self, *, now: float) -> None:
+        """Calls whose time is up have failed; then the machine looks what is due."""
+        for token, (ask, until) in list(self._asked.items()):
+            if now >= until:
+                del self._asked[token]
+                self.expired.append(token)
+                error = NATSTimeoutError(f"{ask.api.what}: no answer within {ask.timeout:g} s")
+                self.machine.answered(ask.api, error, now=now)
+        self.machine.handle_timeout(now=now)

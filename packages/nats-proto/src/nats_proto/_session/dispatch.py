@@ -1,0 +1,117 @@
+"""What the link gives, and to whom it goes.
+
+The one place that takes the events of the link: messages go to the subscriptions and the inbox, PONGs to whoever waits
+for them, errors of the server to the user, and what concerns the link to the life cycle. Every call that may have made
+the link say something ends with `dispatch`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from .._connection.events import InfoReceived, PongReceived, RefusalReceived
+from .._interface.events import (
+    AuthenticationFailed,
+    ContentErrorReceived,
+    LameDuckMode,
+    ReconnectDelayFailed,
+    Reconnecting,
+    ServerErrorReceived,
+    ServersDiscovered,
+)
+from .._wire.frames import Message
+from .._wire.run import Run
+from .link import HandshakeFailed, LinkDown, LinkEvent, LinkGaveUp, LinkUp
+from .round_trips import LAST_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._interface.events import SlowConsumer, SubscriptionClosed
+    from .life_cycle import LifeCycle
+    from .subscription import MessageT
+
+__all__ = ["dispatch"]
+
+
+def dispatch(life: LifeCycle[MessageT], now: float) -> None:
+    """Take what the link gives until it has no more, and do what it asks for, which may make more of it."""
+    link, traffic, message_type = life.link, life.traffic, life.message_type
+    more = True
+    while more:
+        more = False
+        handover = None if life.successor is None else life.successor.overlap
+        deliver = traffic.subs.deliver if handover is None else handover.deliver
+        inbox_sid = traffic.inbox.sid
+        for event in link.events_received(now=now):
+            if isinstance(event, message_type):
+                if event.sid == inbox_sid and handover is None:
+                    traffic.receive_reply(event)
+                elif (noteworthy := deliver(event)) is not None:
+                    traffic.announce_messages()
+                    life.events.add(noteworthy)
+            elif isinstance(event, Run):
+                _take_run(life, event, deliver, one_by_one=handover is not None)
+            else:
+                more = True
+                traffic.announce_messages()
+                _take_control(life, event, now)
+    if life.successor is not None and life.successor.overlap is not None:
+        life.successor.check_overlap(now)
+    if link.migrating_since is not None and link.migrate(quiet=traffic.quiet, now=now):
+        dispatch(life, now)
+
+
+def _take_run(
+    life: LifeCycle[MessageT],
+    run: Run,
+    deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
+    *,
+    one_by_one: bool,
+) -> None:
+    traffic = life.traffic
+    messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
+    if run.sid == traffic.inbox.sid and not one_by_one:
+        for message in messages:
+            traffic.receive_reply(message)
+    elif one_by_one or not traffic.subs.deliver_run(run):
+        for message in messages:
+            noteworthy = deliver(message)
+            if noteworthy is not None:
+                traffic.announce_messages()
+                life.events.add(noteworthy)
+
+
+def _take_control(life: LifeCycle[MessageT], event: LinkEvent, now: float) -> None:
+    """Anything but a message. What ends a list of the link may make the life cycle call the link."""
+    match event:
+        case PongReceived(token=token) if token == LAST_TOKEN:
+            if life.successor is not None:
+                life.successor.old_said_all()
+        case PongReceived():
+            life.traffic.receive_pong(event, now)
+        case RefusalReceived():
+            life.events.add(event.plain)
+            life.traffic.refuse(event)
+        case ServerErrorReceived() | ContentErrorReceived() | AuthenticationFailed() | ServersDiscovered():
+            life.events.add(event)
+        case ReconnectDelayFailed():
+            life.events.add(event)
+        case InfoReceived(info=info):
+            life.server_allows(info)
+        case HandshakeFailed():
+            life.traffic.outbox.abandon()
+        case LinkUp():
+            life.link_up(event)
+        case LinkDown():
+            life.link_down(event, now)
+        case LinkGaveUp(error=error):
+            life.finish(error, now)
+        case LameDuckMode():
+            life.lame_duck(event, now)
+        case Reconnecting():
+            life.reconnecting(event)
+        case Message() | Run():
+            pass  # a message of another type than this session's: the parser makes none
+        case _:
+            assert_never(event)

@@ -1,0 +1,26 @@
+"""Marks: what the session tells a subscription's reader in the midst of its messages, at their place in the order.
+
+A subscription that asked for marks (``Session.subscribe(..., marks=True)``) finds each in its queue as a message whose
+subject is empty, which no server can send: the parser refuses a message without a subject. Who takes such a message
+takes the mark that it stands for with `SubscriptionState.take_mark`. So reading a queue costs nothing more where nobody
+asked for marks, a mark wakes whoever waits as a message does, and nobody outside can make one.
+"""
+
+from __future__ import annotations
+
+from .._interface.events import ReplyReceived, RequestFailed
+from .._value import Value
+
+__all__ = ["ConnectionReplaced", "Mark"]
+
+
+class ConnectionReplaced(Value, frozen=True):
+    """The session has another connection than before: what was asked of the old one may be lost with it.
+
+    What the queue holds before the mark came by the old connection, what it holds behind the mark comes by the new one.
+    The subscription itself was made again, with the same sid.
+    """
+
+
+Mark = ConnectionReplaced | ReplyReceived | RequestFailed
+"""The last two end a request that was made with ``Session.request(..., into=subscription)``."""

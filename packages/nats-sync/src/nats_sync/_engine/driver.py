@@ -1,0 +1,244 @@
+"""The one driver of every machine, of every operation and of every API call, for whoever waits: here, a thread.
+
+What a machine is, and the law by which it is driven, is told in `nats_proto._calls.machine`. Nothing here runs while
+nobody waits, and nothing here decides anything about a protocol.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Generic, Protocol, TypeVar, assert_never
+
+from nats_proto import (
+    ApiCall,
+    Ask,
+    Conductor,
+    HeadersLike,
+    Machine,
+    Mark,
+    Message,
+    Operation,
+    OperationEffect,
+    Pause,
+    Publish,
+    Request,
+    Subscribe,
+)
+from nats_proto.errors import NATSTimeoutError
+
+__all__ = ["Driver", "Host", "Inbox", "call", "run"]
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+MessageT = TypeVar("MessageT", bound=Message)
+MessageOut = TypeVar("MessageOut", bound=Message, covariant=True)
+
+Payload = bytes | bytearray | memoryview
+
+
+class Inbox(Protocol[MessageOut]):
+    """The subscription of a machine."""
+
+    def next_until(self, deadline: float | None) -> MessageOut | None:
+        """The next message, or None at the deadline (absolute)."""
+        ...
+
+    def take_mark(self) -> Mark:
+        """What the message without a subject stands for that was just given."""
+        ...
+
+    def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
+        """Send the request of a call whose answer comes into this queue: its token; None when there was no room."""
+        ...
+
+    def unsubscribe(self) -> None:
+        """End it."""
+        ...
+
+
+class Host(Protocol[MessageOut]):
+    """The client, as far as a driver needs it."""
+
+    def open_inbox(self, subscribe: Subscribe) -> Inbox[MessageOut]:
+        """A subscription that gets marks."""
+        ...
+
+    def publish_now(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        reply: str | None,
+        headers: HeadersLike | None,
+        deadline: float | None,
+    ) -> bool:
+        """Publish; False when there was no room until the deadline."""
+        ...
+
+    def cancel(self, token: int) -> None:
+        """Nobody waits for the answer to this request any more."""
+        ...
+
+    def request(self, subject: str, data: Payload, *, timeout: float, headers: HeadersLike | None) -> MessageOut:
+        """As users call it."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait; `ConnectionClosedError` as soon as the client is closed."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """The error for what found no room in the outgoing buffer for so many seconds."""
+        ...
+
+
+class Driver(Generic[MessageT, ItemT]):
+    """Runs one machine while somebody waits for its items. For one thread at a time."""
+
+    def __init__(self, host: Host[MessageT], machine: Machine[MessageT, ItemT]) -> None:
+        self._host = host
+        self._machine = machine
+        self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
+        self._inbox: Inbox[MessageT] | None = None
+        self._closed = False
+        self._began = monotonic()
+
+    def next_until(self, deadline: float | None) -> ItemT | None:
+        """The next item; None at ``deadline`` (absolute; None: never), and when the machine is done or was closed.
+
+        Raises the error with which the machine ended, once and after all its items, and what stands in the way of what
+        it wants: whatever publishing and subscribing raise, and what the subscription's end is told by.
+        """
+        machine, conductor = self._machine, self._conductor
+        while not self._closed:
+            if machine.wants and not self._do(deadline):
+                return None
+            if machine.items:
+                return machine.items.popleft()
+            if machine.done:
+                self._end()
+                return None
+            assert self._inbox is not None  # the first that a machine wants is a subscription
+            message = self._inbox.next_until(_earlier(deadline, conductor.next_timeout()))
+            now = monotonic()
+            if message is None:
+                self._handle_timeout(now)
+                if deadline is not None and now >= deadline and not machine.items:
+                    return None
+            elif message.subject:
+                machine.receive(message, now=now)
+            else:
+                conductor.marked(self._inbox.take_mark(), now=now)
+        return None
+
+    def close(self) -> None:
+        """End the subscription, and wait for no more answers. Items that were not given are dropped."""
+        self._closed = True
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            inbox.unsubscribe()
+        self._conductor.resubscribed()
+        self._cancel_expired()
+        self._machine.wants.clear()
+        self._machine.items.clear()
+
+    def _end(self) -> None:
+        error = self._machine.error
+        self.close()
+        if error is not None:
+            raise error.with_traceback(None)
+
+    def _do(self, deadline: float | None) -> bool:
+        """All that the machine wants; False when ``deadline`` came before there was room for it."""
+        machine, conductor, host = self._machine, self._conductor, self._host
+        wants = machine.wants
+        while wants:
+            want = wants[0]
+            until = _earlier(deadline, conductor.next_timeout())
+            done = True
+            match want:
+                case Publish(subject=subject, data=data, reply=reply, headers=headers):
+                    done = host.publish_now(subject, data, reply=reply, headers=headers, deadline=until)
+                case Subscribe():
+                    inbox, self._inbox = self._inbox, None
+                    if inbox is not None:
+                        inbox.unsubscribe()
+                        conductor.resubscribed()
+                        self._cancel_expired()
+                    self._inbox = host.open_inbox(want)
+                case Ask(api=api):
+                    assert self._inbox is not None  # as above
+                    token = self._inbox.ask(api, until)
+                    done = token is not None
+                    if token is not None:
+                        conductor.asked(token, want, now=monotonic())
+                case _:
+                    assert_never(want)
+            if done:
+                wants.popleft()
+                continue
+            now = monotonic()
+            self._handle_timeout(now)
+            if machine.done:
+                error = machine.error or host.unsent(machine.what, round(now - self._began, 3))
+                self.close()
+                raise error
+            if deadline is not None and now >= deadline:
+                return False
+        return True
+
+    def _handle_timeout(self, now: float) -> None:
+        self._conductor.handle_timeout(now=now)
+        self._cancel_expired()
+
+    def _cancel_expired(self) -> None:
+        expired = self._conductor.expired
+        while expired:
+            self._host.cancel(expired.pop())
+
+
+def call(host: Host[MessageT], api: ApiCall[T], *, timeout: float) -> T:
+    """Make one API call: its result. Raises what ``Client.request`` raises, and what the answer says."""
+    return api.decode(host.request(api.subject, api.payload, timeout=timeout, headers=None))
+
+
+def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
+    """Run an operation to its end: what it returns. Raises what it raises.
+
+    ``timeout``: seconds for each request that says nothing else.
+    """
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                answer = _perform(host, effect, timeout)
+            except Exception as error:
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        operation.close()  # also when a `KeyboardInterrupt` has ended the wait
+
+
+def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> Message | None:
+    match effect:
+        case Request(subject=subject, data=data, headers=headers):
+            seconds = timeout if effect.timeout is None else effect.timeout
+            return host.request(subject, data, timeout=seconds, headers=headers)
+        case Publish(subject=subject, data=data, reply=reply, headers=headers):
+            host.publish_now(subject, data, reply=reply, headers=headers, deadline=None)
+            return None
+        case Pause(seconds=seconds):
+            host.pause(seconds)
+            return None
+        case _:
+            assert_never(effect)
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one if one < other else other

@@ -1,0 +1,133 @@
+"""What the driver of machines needs of a client, apart from what users see of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from nats_proto.errors import ConnectionClosedError
+
+from ._message import ReceivedMessage, ReceivedT
+from ._subscription import Owner, SubscriptionBase
+
+if TYPE_CHECKING:
+    import nats_proto
+    from nats_proto import ApiCall, HeadersLike, Mark, Session, Subscribe, SubscriptionState
+    from nats_proto.errors import NATSTimeoutError
+
+    from ._engine.hub import Hub
+    from ._engine.writer import Writer
+
+__all__ = ["MachineHost", "MachineInbox"]
+
+ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
+
+Payload = bytes | bytearray | memoryview
+
+
+class Asking(Owner, Protocol[ReceivedOut]):
+    """A client, of which this is all that is needed here."""
+
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    def publish_now(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """As `Client.publish_now`."""
+        ...
+
+    def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    ) -> ReceivedOut:
+        """As `Client.request`."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class MachineInbox(SubscriptionBase[ReceivedT]):
+    """The subscription of a machine: its queue has marks and answers to calls as well."""
+
+    __slots__ = ("_host",)
+
+    def __init__(
+        self,
+        client: Asking[ReceivedT],
+        hub: Hub,
+        state: SubscriptionState[nats_proto.Message],
+        host: MachineHost[ReceivedT],
+    ) -> None:
+        super().__init__(client, hub, state)
+        self._host = host
+
+    def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
+        """Send the request of a call whose answer comes into the queue: its token; None when there was no room."""
+        return self._host.ask(api, self._state, deadline)
+
+    def take_mark(self) -> Mark:
+        """What the message without a subject stands for that was just given."""
+        return self._state.take_mark()
+
+
+class MachineHost(Generic[ReceivedT]):
+    """One client, as `Driver` sees it."""
+
+    def __init__(self, client: Asking[ReceivedT], hub: Hub, writer: Writer) -> None:
+        self._client = client
+        self._hub = hub
+        self._writer = writer
+        self.new_inbox = client.new_inbox
+        self.publish_now = client.publish_now
+        self.request = client.request
+        self.unsent = client.unsent
+
+    def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
+        """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
+        hub = self._hub
+        with hub.lock:
+            state = hub.session.subscribe(
+                subscribe.subject,
+                max_pending_msgs=subscribe.max_pending_msgs,
+                max_pending_bytes=subscribe.max_pending_bytes,
+                marks=True,
+            )
+            inbox = MachineInbox(self._client, hub, state, self)
+            hub.add_subscription(state.sid, inbox, hold=False)
+            hub.settle()
+            hub.see_to_writing()
+        hub.leave()
+        return inbox
+
+    def ask(
+        self, api: ApiCall[object], into: SubscriptionState[nats_proto.Message], deadline: float | None
+    ) -> int | None:
+        """Send the request of a call whose answer goes into this queue: the request's token.
+
+        None, and nothing was sent, when there was no room until ``deadline`` (absolute).
+        """
+        token = 0
+
+        def request(session: Session[nats_proto.Message]) -> None:
+            nonlocal token
+            token = session.request(api.subject, api.payload, into=into)
+
+        return token if self._writer.do(request, deadline) else None
+
+    def cancel(self, token: int) -> None:
+        """Nobody waits for the answer to this request any more."""
+        with self._hub.lock:
+            self._hub.session.cancel_request(token)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
+        if self._hub.wait_closed(seconds):
+            raise ConnectionClosedError("the client is closed")

@@ -1,0 +1,211 @@
+"""What both drivers decide about a machine, and a machine run without any client: by a model of a driver."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import pytest
+
+from nats_proto import (
+    ApiCall,
+    Ask,
+    Conductor,
+    ConnectionReplaced,
+    Message,
+    Publish,
+    ReplyReceived,
+    RequestFailed,
+    Subscribe,
+)
+from nats_proto.errors import NATSError, NATSTimeoutError, NoRespondersError
+from tests.machines import IDLE, SERVICE, Numbers, Refused, request_of
+
+NOW = 100.0
+
+
+def inboxes() -> deque[str]:
+    return deque(f"inbox.{n}" for n in range(100))
+
+
+def numbers(end: int = 3) -> Numbers:
+    return Numbers(end, inboxes().popleft, now=NOW)
+
+
+def answer(data: bytes) -> Message:
+    return Message("reply", 9, None, data)
+
+
+def ask(timeout: float = 5.0) -> Ask:
+    return Ask(request_of(0, "inbox.0"), timeout)
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        (ReplyReceived(1, answer(b"0")), 0),
+        (ReplyReceived(1, answer(b"no")), Refused),
+        (RequestFailed(1, NoRespondersError("nobody", SERVICE)), NoRespondersError),
+    ],
+)
+def test_an_answer_is_told_as_what_it_means(mark: ReplyReceived | RequestFailed, told: object) -> None:
+    machine = numbers()
+    conductor = Conductor(machine)
+    conductor.asked(1, ask(), now=NOW)
+    conductor.marked(mark, now=NOW)
+    (answered,) = machine.answers
+    assert answered == told if isinstance(told, int) else type(answered) is told
+    conductor.marked(mark, now=NOW)  # it is told once
+    assert len(machine.answers) == 1
+
+
+def test_an_answer_to_a_call_that_is_not_known_is_told_to_nobody() -> None:
+    machine = numbers()
+    Conductor(machine).marked(ReplyReceived(1, answer(b"0")), now=NOW)
+    assert machine.answers == []
+
+
+def test_a_call_has_its_time() -> None:
+    machine = numbers()
+    conductor = Conductor(machine)
+    assert conductor.next_timeout() == NOW + IDLE
+    conductor.asked(1, ask(0.1), now=NOW)
+    conductor.asked(2, ask(0.2), now=NOW)
+    assert conductor.next_timeout() == NOW + 0.1
+    conductor.handle_timeout(now=NOW + 0.09)
+    assert (machine.answers, conductor.expired) == ([], [])
+    conductor.handle_timeout(now=NOW + 0.1)
+    (error,) = machine.answers
+    assert isinstance(error, NATSTimeoutError)
+    assert str(error) == "start numbers: no answer within 0.1 s"
+    assert error.outcome == "unknown"
+    assert conductor.expired == [1]
+    assert conductor.next_timeout() == NOW + 0.2
+    conductor.marked(ReplyReceived(1, answer(b"0")), now=NOW + 0.15)  # too late
+    assert len(machine.answers) == 1
+
+
+def test_another_subscription_makes_the_answers_for_the_one_before_void() -> None:
+    machine = numbers()
+    conductor = Conductor(machine)
+    conductor.asked(1, ask(), now=NOW)
+    conductor.resubscribed()
+    assert conductor.expired == [1]
+    conductor.marked(ReplyReceived(1, answer(b"0")), now=NOW)
+    conductor.handle_timeout(now=NOW + 0.1)
+    assert machine.answers == []
+
+
+def test_a_new_connection_is_told() -> None:
+    machine = numbers()
+    Conductor(machine).marked(ConnectionReplaced(), now=NOW)
+    assert machine.replaced == 1
+
+
+def test_an_api_call_is_a_step_of_an_operation() -> None:
+    call: ApiCall[object] = request_of(7, "inbox")
+    steps = call.run(timeout=2.0)
+    effect = next(steps)
+    assert (effect.subject, effect.data, effect.timeout, effect.what) == (SERVICE, b"7 inbox", 2.0, "start numbers")  # type: ignore[union-attr]
+    with pytest.raises(StopIteration) as end:
+        steps.send(answer(b"7"))
+    assert end.value.value == 7
+    steps = call.run()
+    next(steps)
+    with pytest.raises(Refused):
+        steps.send(answer(b"no"))
+
+
+# --- a model of a driver, and a service that loses things -------------------------------------------------------------
+
+
+class Model:
+    """Runs `Numbers` beside a service that loses numbers, answers late or not at all, and changes its connection."""
+
+    def __init__(self, seed: int, end: int) -> None:
+        self.rng = random.Random(seed)
+        self.now = NOW
+        self.end = end
+        self.queue: deque[Message | ConnectionReplaced | ReplyReceived | RequestFailed] = deque()
+        self.inbox = ""
+        self.tokens = 0
+        names = (f"inbox.{n}" for n in range(1_000_000))
+        self.machine = Numbers(end, lambda: next(names), now=self.now)
+        self.conductor = Conductor(self.machine)
+        self.thanks: list[bytes] = []
+
+    def run(self) -> list[str]:
+        given: list[str] = []
+        machine = self.machine
+        for _ in range(20_000):
+            while machine.wants:
+                self.do(machine.wants.popleft())
+            while machine.items:
+                given.append(machine.items.popleft())
+            if machine.done:
+                return given
+            self.step()
+        raise AssertionError(f"{self.end} numbers were not given: {len(given)} were")
+
+    def do(self, want: Subscribe | Publish | Ask) -> None:
+        match want:
+            case Subscribe(subject=subject):
+                self.queue.clear()
+                self.inbox = subject
+                self.conductor.resubscribed()
+                self.conductor.expired.clear()
+            case Publish(data=data):
+                self.thanks.append(bytes(data))
+            case Ask(api=api):
+                self.tokens += 1
+                self.conductor.asked(self.tokens, want, now=self.now)
+                self.serve(self.tokens, *api.payload.decode().split())
+
+    def serve(self, token: int, first: str, inbox: str) -> None:
+        fate = self.rng.random()
+        if fate < 0.1:
+            self.queue.append(RequestFailed(token, NoRespondersError("nobody", SERVICE)))
+        elif fate < 0.2:
+            return  # neither an answer nor a number
+        else:
+            self.queue.append(ReplyReceived(token, answer(first.encode())))
+        for number in range(int(first), self.end):
+            if self.rng.random() < 0.05:
+                self.queue.append(ConnectionReplaced())
+            if self.rng.random() < 0.9:
+                self.queue.append(Message(inbox, 1, None, b"%d" % number))
+            if self.rng.random() < 0.1:
+                break
+
+    def step(self) -> None:
+        if not self.queue:
+            timeout = self.conductor.next_timeout()
+            assert timeout is not None
+            self.now = max(self.now, timeout)
+            self.conductor.handle_timeout(now=self.now)
+            return
+        self.now += 0.001
+        came = self.queue.popleft()
+        if isinstance(came, Message):
+            self.machine.receive(came, now=self.now)
+        else:
+            self.conductor.marked(came, now=self.now)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_is_lost_nothing_is_missing_and_nothing_comes_twice(seed: int) -> None:
+    model = Model(seed, 60)
+    assert model.run() == [f"number {n}" for n in range(60)]
+    assert model.thanks == [b"59"]
+    assert model.machine.begun > 1
+
+
+def test_an_answer_that_says_no_ends_it_with_its_error() -> None:
+    machine = numbers()
+    conductor = Conductor(machine)
+    machine.wants.clear()
+    conductor.asked(1, ask(), now=NOW)
+    conductor.marked(ReplyReceived(1, answer(b"go away")), now=NOW)
+    assert machine.done
+    assert isinstance(machine.error, NATSError)
+    assert conductor.next_timeout() is None

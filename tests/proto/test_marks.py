@@ -1,0 +1,243 @@
+"""In-band marks: what a subscription's reader finds among its messages when it asked for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from nats_proto import (
+    ConnectionReplaced,
+    Disconnected,
+    Message,
+    MessagesAvailable,
+    PublishFrame,
+    ReplyReceived,
+    RequestFailed,
+    SubscriptionState,
+)
+from nats_proto._wire.headers import encode_status_block
+from nats_proto.errors import ConnectionClosedError, ConnectionLostError, NoRespondersError, PermissionsError
+from tests.proto.driver import World, err, frames_of, msg
+
+REPLACED = ConnectionReplaced()
+
+
+def read(sub: SubscriptionState[Message]) -> list[object]:
+    """What is in the queue: the payload of each message, and each mark."""
+    return [message.data if message.subject else sub.take_mark() for message in sub.take(1000)]
+
+
+def marked(world: World, **limits: int) -> SubscriptionState[Message]:
+    sub = world.session.subscribe("s", marks=True, **limits)
+    world.pump()
+    return sub
+
+
+def replace(world: World) -> None:
+    """Another connection."""
+    world.cut()
+    world.wait(10.0)
+    world.up()
+
+
+def reply_of(world: World) -> str:
+    """Where the answer to the request goes that was written last."""
+    asked = [frame for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame)]
+    return str(asked[-1].reply)
+
+
+# --- the connection was replaced -------------------------------------------------------------------------------------
+
+
+def test_the_mark_lies_between_the_messages_of_the_two_connections() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.feed(msg("s", sub.sid, b"old"))
+    replace(world)
+    world.feed(msg("s", sub.sid, b"new"))
+    assert read(sub) == [b"old", REPLACED, b"new"]
+
+
+def test_the_first_connection_replaces_none() -> None:
+    world = World(start=False)
+    world.session.connect(now=world.now)
+    sub = marked(world)
+    world.pump()
+    world.up()
+    assert read(sub) == []
+
+
+def test_who_did_not_ask_gets_no_mark() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s")
+    replace(world)
+    assert not sub.messages
+    world.feed(msg("s", sub.sid, b"new"))
+    assert read(sub) == [b"new"]
+
+
+def test_a_mark_wakes_who_waits_as_a_message_does() -> None:
+    world = World().ready()
+    sub = marked(world)
+    replace(world)
+    assert world.events_of(MessagesAvailable) == [MessagesAvailable(sub.sid)]
+
+
+def test_connections_without_a_message_between_them_leave_one_mark() -> None:
+    world = World().ready()
+    sub = marked(world)
+    for _ in range(5):
+        replace(world)
+    world.feed(msg("s", sub.sid, b"1"))
+    replace(world)
+    replace(world)
+    assert read(sub) == [REPLACED, b"1", REPLACED]
+    replace(world)
+    assert read(sub) == [REPLACED]
+
+
+def test_a_server_cannot_make_a_mark() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.feed(b"MSG  %d 0\r\n\r\n" % sub.sid)
+    assert len(world.events_of(Disconnected)) == 1
+    assert not sub.messages
+
+
+def test_a_mark_is_no_message_in_any_count() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.feed(msg("s", sub.sid, b"12"))
+    replace(world)
+    world.feed(msg("s", sub.sid, b"345"))
+    assert (sub.pending_msgs, sub.pending_bytes, sub.delivered, sub.received) == (2, 5, 0, 2)
+    assert read(sub) == [b"12", REPLACED, b"345"]
+    assert (sub.pending_msgs, sub.pending_bytes, sub.delivered, sub.received) == (0, 0, 2, 2)
+    assert world.session.stats.in_msgs == 2
+
+
+def test_a_drain_does_not_speak_of_marks() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.feed(msg("s", sub.sid, b"1"))
+    replace(world)
+    assert sub.left == "1 message unread"
+
+
+@pytest.mark.parametrize("limits", [{"max_pending_msgs": 1}, {"max_pending_bytes": 3}])
+@pytest.mark.parametrize("messages", [1, 5])
+def test_marks_take_no_room_and_need_none(limits: dict[str, int], messages: int) -> None:
+    world = World().ready()
+    sub = marked(world, **limits)
+    replace(world)
+    world.feed(msg("s", sub.sid, b"one") * messages)
+    replace(world)
+    assert read(sub) == [REPLACED, b"one", REPLACED]
+    assert sub.dropped == messages - 1
+
+
+@pytest.mark.parametrize("way", ["all", "maximum"])
+def test_what_is_dropped_at_the_end_counts_no_marks(way: str) -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.feed(msg("s", sub.sid, b"1") * 2)
+    replace(world)
+    world.feed(msg("s", sub.sid, b"2") * 3)
+    replace(world)
+    world.session.unsubscribe(sub, max_msgs=None if way == "all" else 1)
+    assert read(sub) == ([] if way == "all" else [b"1"])
+    assert sub.discarded == (5 if way == "all" else 4)
+    assert (sub.received, sub.delivered, sub.pending_msgs) == (5, 0 if way == "all" else 1, 0)
+
+
+def test_a_subscription_that_has_ended_gets_no_mark() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.session.unsubscribe(sub)
+    replace(world)
+    assert not sub.messages
+
+
+# --- the end of a request --------------------------------------------------------------------------------------------
+
+
+def test_an_answer_comes_in_its_place_among_the_messages_and_is_no_event() -> None:
+    world = World().ready()
+    sub = marked(world)
+    token = world.session.request("service", b"q", into=sub)
+    world.pump()
+    reply = reply_of(world)
+    world.feed(msg("s", sub.sid, b"before") + msg(reply, 2, b"answer") + msg("s", sub.sid, b"after"))
+    before, answer, after = read(sub)
+    assert (before, after) == (b"before", b"after")
+    assert isinstance(answer, ReplyReceived)
+    assert (answer.token, answer.message.data) == (token, b"answer")
+    assert world.events_of(ReplyReceived) == []
+    assert world.session.pending_requests == 0
+    world.feed(msg(reply, 2, b"again"))
+    assert read(sub) == []
+    assert world.session.stats.dropped_replies == 1
+
+
+def test_an_answer_alone_wakes_who_waits() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.session.request("service", into=sub)
+    world.pump()
+    world.feed(msg(reply_of(world), 2, b"answer"))
+    assert world.events_of(MessagesAvailable) == [MessagesAvailable(sub.sid)]
+
+
+def test_a_request_that_fails_is_told_in_the_queue() -> None:
+    world = World().ready()
+    sub = marked(world)
+    tokens = [world.session.request(f"service.{n}", into=sub) for n in range(3)]
+    world.pump()
+    nobody = reply_of(world)
+    world.feed(err('Permissions Violation for Publish to "service.0"'))
+    world.feed(msg(nobody, 2, b"", header_block=encode_status_block(503)))
+    world.session.reconnect(now=world.now)
+    world.pump()
+    failures = read(sub)
+    assert [type(failure) for failure in failures] == [RequestFailed] * 3
+    errors = {failure.token: type(failure.error) for failure in failures if isinstance(failure, RequestFailed)}
+    assert errors == dict(zip(tokens, (PermissionsError, ConnectionLostError, NoRespondersError), strict=True))
+    kinds = [type(event) for event in world.events()]
+    assert RequestFailed not in kinds
+    assert kinds.count(MessagesAvailable) >= 3
+
+
+def test_a_request_that_is_given_up_is_told_to_nobody() -> None:
+    world = World().ready()
+    sub = marked(world)
+    token = world.session.request("service", into=sub)
+    world.pump()
+    world.session.cancel_request(token)
+    world.feed(msg(reply_of(world), 2, b"late"))
+    assert read(sub) == []
+    assert world.events_of(ReplyReceived) == []
+    assert world.session.stats.dropped_replies == 1
+
+
+def test_an_answer_for_a_subscription_that_has_ended_is_dropped() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.session.request("service", into=sub)
+    world.pump()
+    reply = reply_of(world)
+    world.session.unsubscribe(sub)
+    world.feed(msg(reply, 2, b"late"))
+    assert read(sub) == []
+    assert world.events_of(ReplyReceived) == []
+
+
+def test_the_end_of_the_session_ends_requests_and_then_the_subscription() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.session.request("service", into=sub)
+    world.session.close(now=world.now)
+    world.pump()
+    (failed,) = read(sub)
+    assert isinstance(failed, RequestFailed)
+    assert isinstance(failed.error, ConnectionClosedError)
+    assert isinstance(sub.ending(iterating=False), ConnectionClosedError)
+    assert world.events_of(RequestFailed) == []
