@@ -17,6 +17,7 @@ from nats_proto import (
     CHUNK_SIZE,
     ConnectOptions,
     HeadersLike,
+    Payload,
     PublishMany,
     check_callback,
     check_concurrency,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
-Payload = bytes | bytearray | memoryview
 
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
 """Chunks, 1 MiB of them, that publishers write before one of them lets others run."""

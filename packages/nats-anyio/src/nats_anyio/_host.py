@@ -12,7 +12,7 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
-    from nats_proto import ApiCall, HeadersLike, Mark, Subscribe, SubscriptionState
+    from nats_proto import ApiCall, HeadersLike, Mark, Payload, Subscribe, SubscriptionState
     from nats_proto.errors import NATSTimeoutError
 
     from ._engine.hub import Hub
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["MachineHost", "MachineInbox"]
 
 ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
-
-Payload = bytes | bytearray | memoryview
 
 
 class Asking(Owner, Protocol[ReceivedOut]):
