@@ -11,7 +11,7 @@ import pytest
 
 from nats_proto import Closed, Credentials, LifecycleEvent, ServersDiscovered, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError, NATSTimeoutError
-from nats_sync import Client, Message
+from nats_sync import Client, Message, Subscription
 from nats_sync._engine.assembly import assemble
 from nats_sync._engine.dial import Dialler
 from nats_sync._engine.hub import Hub
@@ -21,7 +21,6 @@ from nats_sync._engine.threads import Threads
 from nats_sync._engine.transport import Transport
 from nats_sync._engine.turns import Turns
 from nats_sync._engine.writer import Writer
-from nats_sync._subscription import Subscription
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import in_background
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, threads_of

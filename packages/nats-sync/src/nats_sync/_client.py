@@ -1,4 +1,8 @@
-"""The client: every operation a thin step over the session, and the wait for its end."""
+"""The client: every operation a thin step over the session, and the wait for its end.
+
+What it gives to its users is defined here as well. A message tells its client, the client subscribes, and a
+subscription gives messages: the three know each other, and what they are based on knows none of them.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,19 @@ from nats_proto import (
     ConnectOptions,
     HeadersLike,
     PublishMany,
-    ServerInfo,
-    SessionStatus,
-    StatsSnapshot,
     check_concurrency,
     check_timeout,
     explained,
     no_answer_in_time,
-    no_room_in_time,
     unusable_callback,
 )
-from nats_proto.errors import NATSError, NATSTimeoutError
 
+from ._client_state import ClientState
 from ._engine.handling import Handling
 from ._engine.waiter import Waiter
-from ._message import Message
-from ._request_many import Answers
-from ._subscription import Handler, Subscription
+from ._message import ReceivedMessage
+from ._request_many import AnswersBase
+from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
     import nats_proto
@@ -37,12 +37,45 @@ if TYPE_CHECKING:
     from ._engine.turns import Lead
     from ._host import MachineHost
 
-__all__ = ["Client"]
+__all__ = ["Answers", "Client", "Message", "Subscription"]
 
 Payload = bytes | bytearray | memoryview
 
 
-class Client:
+class Message(ReceivedMessage, gc=False, eq=False):
+    """One message as the server delivered it, with `respond`."""
+
+    client: Client | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  # no other client gives any
+    """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
+
+
+Handler = Callable[[Message], object]
+"""A callback of a subscription."""
+
+
+class Subscription(SubscriptionBase[Message]):
+    """Made by `Client.subscribe`, and subscribed from then on.
+
+    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left. Without a callback it also ends, soon, when
+    nobody can reach it any more, as after a loop ``for message in nc.subscribe(...)`` that was left. One that has a
+    name goes on when a loop over it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+
+    Several threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes
+    no message away.
+    """
+
+    __slots__ = ()
+
+
+class Answers(AnswersBase[Message]):
+    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+
+    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or soon after nobody holds
+    the iterator any more, as after a ``break``. For one thread at a time.
+    """
+
+
+class Client(ClientState):
     """A connection to NATS that is kept up. Made by `connect`; for use by any number of threads.
 
     Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
@@ -53,16 +86,11 @@ class Client:
     """
 
     def __init__(self, engine: Engine, options: ConnectOptions) -> None:
-        self._hub = engine.hub
+        super().__init__(engine.hub, options)
         self._writing = engine.hub.writing
         self._writer = engine.writer
         self._turns = engine.turns
         self._threads = engine.threads
-        self._options = options
-
-    def __repr__(self) -> str:
-        name = f" {self.name!r}" if self.name is not None else ""
-        return f"<nats_sync.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +236,7 @@ class Client:
 
         return Answers(self._host(), collection)
 
-    def _host(self) -> MachineHost:
+    def _host(self) -> MachineHost[Message]:
         """For what is driven by whoever waits for it."""
         from ._host import MachineHost
 
@@ -350,61 +378,3 @@ class Client:
         """
         hub = self._hub
         hub.call(lambda: hub.session.reconnect(now=monotonic()))
-
-    # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str | None:
-        """The option ``name``."""
-        return self._options.name
-
-    @property
-    def status(self) -> SessionStatus:
-        """Where the client is in its life."""
-        return self._hub.session.status
-
-    @property
-    def stats(self) -> StatsSnapshot:
-        """The counters now."""
-        with self._hub.lock:
-            return self._hub.session.stats
-
-    @property
-    def server_info(self) -> ServerInfo | None:
-        """The last INFO of the current, or else of the last, connection."""
-        with self._hub.lock:
-            return self._hub.session.server_info
-
-    @property
-    def connected_url(self) -> str | None:
-        """The connected server's URL without user information, or None."""
-        with self._hub.lock:
-            return self._hub.session.connected_url
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """The URLs of all known servers without user information, the next one to try first."""
-        with self._hub.lock:
-            return self._hub.session.servers
-
-    @property
-    def last_error(self) -> NATSError | None:
-        """The last thing that went wrong on a connection or an attempt."""
-        with self._hub.lock:
-            closed = self._hub.closed
-            return self._hub.session.last_error or (None if closed is None else closed.error)
-
-    @property
-    def max_payload(self) -> int | None:
-        """Bytes of headers and payload together that the server takes; None before the first connection."""
-        with self._hub.lock:
-            return self._hub.session.max_payload
-
-    @property
-    def drain_timeout(self) -> float:
-        """The option ``drain_timeout``."""
-        return self._options.drain_timeout
-
-    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
-        """The time was up before there was room for it in the outgoing buffer."""
-        return no_room_in_time(operation, seconds, self.status)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
-from ._client import Client
-from ._message import Message
+from ._client import Client, Message
 
 if TYPE_CHECKING:
     import nats_proto

@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nats_proto.errors import ConnectionClosedError
 
-from ._subscription import Subscription
+from ._message import ReceivedMessage, ReceivedT
+from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
     import nats_proto
-    from nats_proto import ApiCall, Mark, Session, Subscribe, SubscriptionState
+    from nats_proto import ApiCall, HeadersLike, Mark, Session, Subscribe, SubscriptionState
+    from nats_proto.errors import NATSTimeoutError
 
-    from ._client import Client
     from ._engine.hub import Hub
     from ._engine.writer import Writer
 
 __all__ = ["MachineHost", "MachineInbox"]
 
+ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
+
 Payload = bytes | bytearray | memoryview
 
 
-class MachineInbox(Subscription):
+class Asking(Owner, Protocol[ReceivedOut]):
+    """A client, of which this is all that is needed here."""
+
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    def publish_now(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """As `Client.publish_now`."""
+        ...
+
+    def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    ) -> ReceivedOut:
+        """As `Client.request`."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class MachineInbox(SubscriptionBase[ReceivedT]):
     """The subscription of a machine: its queue has marks and answers to calls as well."""
 
     __slots__ = ("_host",)
 
     def __init__(
-        self, client: Client, hub: Hub, state: SubscriptionState[nats_proto.Message], host: MachineHost
+        self,
+        client: Asking[ReceivedT],
+        hub: Hub,
+        state: SubscriptionState[nats_proto.Message],
+        host: MachineHost[ReceivedT],
     ) -> None:
         super().__init__(client, hub, state)
         self._host = host
@@ -41,10 +78,10 @@ class MachineInbox(Subscription):
         return self._state.take_mark()
 
 
-class MachineHost:
+class MachineHost(Generic[ReceivedT]):
     """One client, as `Driver` sees it."""
 
-    def __init__(self, client: Client, hub: Hub, writer: Writer) -> None:
+    def __init__(self, client: Asking[ReceivedT], hub: Hub, writer: Writer) -> None:
         self._client = client
         self._hub = hub
         self._writer = writer
@@ -53,7 +90,7 @@ class MachineHost:
         self.request = client.request
         self.unsent = client.unsent
 
-    def open_inbox(self, subscribe: Subscribe) -> MachineInbox:
+    def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
         hub = self._hub
         with hub.lock:

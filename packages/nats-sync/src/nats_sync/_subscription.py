@@ -9,14 +9,15 @@ A ``for`` over `taken_from` takes it, so that an interrupt finds each message ei
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from sys import maxsize
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, Generic, Never, NoReturn, Protocol, Self
 
 from nats_proto import (
     MAX_SECONDS,
+    SessionStatus,
     SubscriptionState,
     SubscriptionStatus,
     check_count,
@@ -29,32 +30,34 @@ from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedE
 from ._engine.handling import Handling, close_coroutine
 from ._engine.uninterrupted import taken_from
 from ._engine.waiter import Waiter, complete_all, remaining
-from ._message import Message
+from ._message import Publisher, ReceivedT
 
 if TYPE_CHECKING:
     from contextvars import Context
 
     import nats_proto
 
-    from ._client import Client
     from ._engine.hub import Hub
 
-__all__ = ["Handler", "Subscription"]
-
-Handler = Callable[[Message], object]
-"""A callback of a subscription."""
+__all__ = ["SubscriptionBase"]
 
 
-class Subscription:
-    """Made by `Client.subscribe`, and subscribed from then on.
+class Owner(Publisher, Protocol):
+    """A client, of which this is all that is needed here."""
 
-    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left. Without a callback it also ends, soon, when
-    nobody can reach it any more, as after a loop ``for message in nc.subscribe(...)`` that was left. One that has a
-    name goes on when a loop over it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+    @property
+    def status(self) -> SessionStatus:
+        """As `Client.status`."""
+        ...
 
-    Several threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes
-    no message away.
-    """
+    @property
+    def drain_timeout(self) -> float:
+        """The option ``drain_timeout``."""
+        ...
+
+
+class SubscriptionBase(Generic[ReceivedT]):
+    """What `Subscription` is, for messages of any class."""
 
     __slots__ = (
         "__weakref__",
@@ -71,10 +74,10 @@ class Subscription:
 
     def __init__(
         self,
-        client: Client,
+        client: Owner,
         hub: Hub,
         state: SubscriptionState[nats_proto.Message],
-        handling: Handling[Message] | None = None,
+        handling: Handling[ReceivedT] | None = None,
     ) -> None:
         self._client = client
         self._hub = hub
@@ -88,7 +91,7 @@ class Subscription:
             self._context = copy_context()
         self._queue: deque[nats_proto.Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
-        self._queued = _NONE_QUEUED
+        self._queued: Iterator[ReceivedT] = _NONE_QUEUED
         self._waiters: list[Waiter[None]] = []
         self._drainers: list[Waiter[None]] = []
 
@@ -110,7 +113,7 @@ class Subscription:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> ReceivedT:
         """The next message. The iteration ends with the subscription, or when the client is closed by its user.
 
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
@@ -130,7 +133,7 @@ class Subscription:
             except SubscriptionClosedError:
                 raise StopIteration from None
 
-    def next(self, timeout: float | None = None) -> Message:
+    def next(self, timeout: float | None = None) -> ReceivedT:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
 
         Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
@@ -146,7 +149,7 @@ class Subscription:
             raise no_message_in_time(self.subject, timeout, self._client.status)
         return message
 
-    def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
+    def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[ReceivedT]:
         """What is there, up to ``max_msgs``; waits for the first alone, an empty list after ``timeout`` seconds.
 
         Raises as `next` does, and `ValueError` for a maximum below 1.
@@ -158,7 +161,7 @@ class Subscription:
         messages = [first]
         client = self._client
         try:
-            for message in _taken_from(self._queue, max_msgs - 1):
+            for message in self._taken(max_msgs - 1):
                 message.client = client
                 messages.append(message)
         except IndexError:
@@ -167,7 +170,7 @@ class Subscription:
             self._emptied()
         return messages
 
-    def next_until(self, deadline: float | None) -> Message | None:
+    def next_until(self, deadline: float | None) -> ReceivedT | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
         while True:
             try:
@@ -305,7 +308,7 @@ class Subscription:
             return
         if messages is not self._queue:
             self._queue = messages
-            self._queued = _taken_from(messages)
+            self._queued = self._taken()
         for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
             self._waiters.pop(0).complete()
 
@@ -330,12 +333,12 @@ class Subscription:
             context = context.copy()  # one can be entered by one thread only
         return context.run(self._handle_messages, handling, limit)
 
-    def _handle_messages(self, handling: Handling[Message], limit: int) -> bool:
+    def _handle_messages(self, handling: Handling[ReceivedT], limit: int) -> bool:
         handler = handling.handler
         client = self._client
         handling.threads.add(get_ident())
         try:
-            for message in _taken_from(self._state.messages, limit):
+            for message in self._taken(limit):
                 message.client = client
                 try:
                     result = handler(message)
@@ -368,6 +371,10 @@ class Subscription:
         self._state.discard()
         self._state.status = SubscriptionStatus.CLOSED
         self._state.error = error
+
+    def _taken(self, limit: int = maxsize) -> Iterator[ReceivedT]:
+        """The messages of the queue, each taken out of it when it is asked for: see `taken_from`."""
+        return taken_from(self._state.messages, limit)  # type: ignore[arg-type]  # the session makes no others
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -405,13 +412,8 @@ class Subscription:
 
 
 _NO_QUEUE: Final[deque[nats_proto.Message]] = deque(maxlen=0)
-_NONE_QUEUED: Final[Iterator[Message]] = iter(())
+_NONE_QUEUED: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""
-
-
-def _taken_from(queue: deque[nats_proto.Message], limit: int = maxsize) -> Iterator[Message]:
-    """`taken_from`, and what it takes is our own kind of message."""
-    return taken_from(queue, limit)  # type: ignore[arg-type]  # the session was told to make no other
 
 
 def _raise(error: NATSError) -> NoReturn:
