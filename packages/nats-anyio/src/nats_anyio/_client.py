@@ -14,6 +14,7 @@ from nats_proto import (
     CHUNK_SIZE,
     ConnectOptions,
     HeadersLike,
+    Payload,
     PublishMany,
     ServerInfo,
     SessionStatus,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-Payload = bytes | bytearray | memoryview
 
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
 """Chunks, 1 MiB of them, that publishers write before one of them lets others run."""

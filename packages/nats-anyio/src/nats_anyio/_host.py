@@ -13,14 +13,12 @@ from ._message import Message
 from ._subscription import Subscription
 
 if TYPE_CHECKING:
-    from nats_proto import ApiCall, HeadersLike, Mark, Subscribe, SubscriptionState
+    from nats_proto import ApiCall, HeadersLike, Mark, Payload, Subscribe, SubscriptionState
 
     from ._client import Client
     from ._engine.hub import Hub
 
 __all__ = ["MachineHost", "MachineInbox"]
-
-Payload = bytes | bytearray | memoryview
 
 
 class MachineInbox(Subscription):

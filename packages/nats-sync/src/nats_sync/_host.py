@@ -21,8 +21,6 @@ __all__ = ["MachineHost", "MachineInbox"]
 
 ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
 
-Payload = bytes | bytearray | memoryview
-
 
 class Asking(Owner, Protocol[ReceivedOut]):
     """A client, of which this is all that is needed here."""

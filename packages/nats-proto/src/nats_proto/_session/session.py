@@ -31,7 +31,7 @@ from .._interface.stats import StatsSnapshot
 from .._interface.status import SessionStatus
 from .._servers.pool import ServerPool
 from .._servers.server import Server, read_servers
-from .._wire.frames import Message
+from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
@@ -42,7 +42,7 @@ from .life_cycle import LifeCycle
 from .link import Link
 from .outbox import CHUNK_SIZE
 from .subscription import MessageT, SubscriptionState
-from .traffic import Payload, Traffic
+from .traffic import Traffic
 
 if TYPE_CHECKING:
     import random

@@ -15,6 +15,7 @@ from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceiv
 from .._interface.stats import StatsSnapshot
 from .._limits import check_count
 from .._wire.encoder import Encoder
+from .._wire.frames import Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from .handover import Handover
 
 __all__ = ["Traffic"]
-
-Payload = bytes | bytearray | memoryview
 
 
 class Traffic(Generic[MessageT]):

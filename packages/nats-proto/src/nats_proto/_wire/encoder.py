@@ -21,6 +21,7 @@ from ..errors import (
     MaxPayloadError,
 )
 from .control_line import quote
+from .frames import Payload
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 
@@ -79,7 +80,7 @@ class Encoder:
     def publish(
         self,
         subject: str,
-        data: bytes | bytearray | memoryview,
+        data: Payload,
         reply: str | None = None,
         headers: HeadersLike | None = None,
     ) -> bytes | tuple[bytes, bytes, bytes]:
@@ -161,7 +162,7 @@ class Encoder:
         self,
         subject: str,
         sid: int,
-        data: bytes | bytearray | memoryview,
+        data: Payload,
         reply: str | None = None,
         header_block: bytes | None = None,
     ) -> bytes:
@@ -222,7 +223,7 @@ class Encoder:
         return line
 
 
-def _copy(data: bytes | bytearray | memoryview) -> bytes:
+def _copy(data: Payload) -> bytes:
     # Through the buffer, not through bytes(): a subclass may have its own ideas of __len__ and __bytes__.
     try:
         view = memoryview(data)

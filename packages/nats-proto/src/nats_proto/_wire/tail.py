@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InvalidSubjectError
+from .frames import Payload
 from .headers import HeadersLike
 from .subjects import encode_reply
 
@@ -60,7 +61,7 @@ class Tail:
     def publish(
         self,
         subject: str,
-        data: bytes | bytearray | memoryview,
+        data: Payload,
         reply: str | None = None,
         headers: HeadersLike | None = None,
     ) -> bool:
@@ -85,7 +86,7 @@ class Tail:
         self.payload_bytes += size
         return True
 
-    def publish_many(self, subject: str, payloads: tuple[bytes | bytearray | memoryview, ...], start: int) -> int:
+    def publish_many(self, subject: str, payloads: tuple[Payload, ...], start: int) -> int:
         """Take messages from ``payloads[start]`` on, as `publish` does, up to the first that it leaves: its index."""
         head = self._heads.get(subject) if type(subject) is str else None
         if head is None or len(head) > self._longest_head:
