@@ -41,7 +41,7 @@ CACHED_SUBJECTS: Final = 1024
 
 
 class Refusal(Value, frozen=True):
-    """Why a server would not take a publish, and the reply subject of that."""
+    """Why a server would not take a publish, and the reply subject that the publish has."""
 
     error: MaxPayloadError | HeadersNotSupportedError
     reply: str | None
@@ -65,7 +65,10 @@ class Encoder:
         """For the tail: the beginnings of PUB for subjects that were checked."""
 
     def server_allows(self, *, max_payload: int, headers: bool) -> bool:
-        """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
+        """Take what the connected server's INFO allows. True when that is less than before, or said for the first time.
+
+        Until the first call neither the size of a message nor its headers are checked.
+        """
         before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
@@ -106,7 +109,7 @@ class Encoder:
         return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
 
     def refusal(self, operation: bytes | tuple[bytes, bytes, bytes]) -> Refusal | None:
-        """Why the connected server would refuse what `publish` made when another was, or none."""
+        """Why the connected server would refuse an operation that `publish` made before it was connected, or None."""
         pieces = (operation,) if isinstance(operation, bytes) else operation
         if not self.may_refuse(sum(map(len, pieces))):
             return None
