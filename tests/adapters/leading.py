@@ -12,10 +12,10 @@ import pytest
 
 from nats_proto import Session
 from nats_sync import Client
-from nats_sync._engine import reading as _reading
 from nats_sync._engine import transport as _transport
-from nats_sync._engine.pump import Pump
-from nats_sync._engine.reading import Lead, ReadingSide
+from nats_sync._engine import turns as _turns
+from nats_sync._engine.hub import Hub
+from nats_sync._engine.turns import Lead, Turns
 from tests.faults.peer import Connection, Step, loop
 
 __all__ = [
@@ -43,13 +43,13 @@ NO_RESPONDERS = b"NATS/1.0 503\r\n\r\n"
 @pytest.fixture
 def tireless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leading is never left alone."""
-    monkeypatch.setattr(_reading, "MAX_REST", 0)
+    monkeypatch.setattr(_turns, "MAX_REST", 0)
 
 
 @pytest.fixture
 def always(tireless: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it lasts until something ends it."""
-    monkeypatch.setattr(_reading, "LEAD", 60.0)
+    monkeypatch.setattr(_turns, "LEAD", 60.0)
 
 
 def replies(connection: Connection) -> str:
@@ -79,13 +79,13 @@ ECHO = loop(answers(b"@"))
 
 
 def leads(client: Client) -> bool:
-    return client._pump.reading._lead is not None
+    return client._turns._lead is not None
 
 
 def nothing_to_read(client: Client) -> bool:
     """The reader has taken all that has arrived, and given it to the session."""
-    watched = client._pump.reading._watched
-    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._pump.reading._reads
+    watched = client._turns._watched
+    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._turns._reads
 
 
 def in_background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -104,13 +104,13 @@ def in_background(call: Callable[[], object]) -> tuple[threading.Thread, list[ob
 
 
 POINTS: dict[str, tuple[object, str]] = {
-    "lead": (ReadingSide, "lead"),
-    "take_reply": (ReadingSide, "take_reply"),
+    "lead": (Turns, "lead"),
+    "take_reply": (Turns, "take_reply"),
     "receive": (Lead, "receive"),
     "receive from the socket": (_transport.Transport, "receiving"),
     "take the reply": (Session, "take_reply"),
-    "complete": (Pump, "complete"),
-    "free": (ReadingSide, "_free"),
+    "complete": (Hub, "complete"),
+    "free": (Turns, "_free"),
 }
 
 

@@ -133,7 +133,7 @@ def test_workers_are_started_when_needed_and_the_others_keep_theirs(server: Loca
         wide.drain(timeout=10)
         for sub in narrow:
             sub.drain(timeout=10)
-        assert client._pump.callbacks._reserved == 0  # what was asked for goes with who asked
+        assert client._hub.callbacks._reserved == 0  # what was asked for goes with who asked
 
 
 @pytest.mark.parametrize("end", ["unsubscribe", "drain"])
@@ -141,6 +141,6 @@ def test_what_was_reserved_is_given_back_also_without_a_message(server: LocalSer
     with nats_sync.connect(server.url) as client:
         for _ in range(3):
             sub = client.subscribe("a", callback=print, concurrency=1000)
-            assert client._pump.callbacks._reserved == 1000
+            assert client._hub.callbacks._reserved == 1000
             getattr(sub, end)()
-            eventually(lambda: client._pump.callbacks._reserved == 0)
+            eventually(lambda: client._hub.callbacks._reserved == 0)

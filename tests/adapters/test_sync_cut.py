@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nats_proto import SessionStatus
-from nats_sync._engine.transport import Chunk, Transport, chunked, cut
+from nats_sync._engine.transport import Chunk, Transport, cut
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import Connection, Peer, close, expect, freeze, handshake, reset, send
 
@@ -29,7 +29,7 @@ def test_what_the_system_took_just_before_the_cut_is_not_written_again(
             eventually(lambda: client.status is SessionStatus.RECONNECTING)
             eventually(lambda: len(peer.connections) == 2)
             for _ in range(100):  # the time that the reader has to go on without us, which it must not
-                if client._pump.transport is not None:
+                if client._hub.transport is not None:
                     break
                 time.sleep(0.001)
 
@@ -52,8 +52,8 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
         connection.send(b"PONG\r\n")
 
     with Peer([handshake(), freeze()], [handshake(), take_all], rcvbuf=4096) as peer, connect(peer.url) as client:
-        pump = client._pump
-        transport = pump.transport
+        hub = client._hub
+        transport = hub.transport
         assert transport is not None
         accepted: list[int] = []
         stop = threading.Event()
@@ -65,7 +65,7 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
 
         publisher = threading.Thread(target=publish)
         publisher.start()
-        eventually(lambda: pump.publishers and transport._polled)  # both wait: the system takes nothing
+        eventually(lambda: hub.publishers and transport._polled)  # both wait: the system takes nothing
         stop.set()
         client.reconnect()
         publisher.join()
@@ -77,16 +77,6 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
         count = written.count(b"PUB large")
         assert 4 <= count <= len(accepted)
         assert written == whole * count + b"PUB last 1\r\nx\r\n" + b"PING\r\n"
-
-
-def test_small_pieces_are_joined_and_large_ones_are_not_copied() -> None:
-    large = b"x" * 65536
-    assert chunked([]) == []
-    assert chunked([b"a"]) == [b"a"]
-    assert chunked([b"a", b"b"]) == [b"ab"]
-    chunks = chunked([b"a", b"b", large, b"c", b"d", large])
-    assert chunks == [b"ab", large, b"cd", large]
-    assert chunks[1] is large
 
 
 @pytest.mark.parametrize("nbytes", range(8))

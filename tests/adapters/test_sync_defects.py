@@ -11,16 +11,16 @@ import pytest
 
 from nats_proto import Closed, Credentials, LifecycleEvent, ServersDiscovered, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError, NATSTimeoutError
-from nats_sync import Client, Message
+from nats_sync import Client, Message, Subscription
+from nats_sync._engine.assembly import assemble
 from nats_sync._engine.dial import Dialler
+from nats_sync._engine.hub import Hub
+from nats_sync._engine.manager import Manager
 from nats_sync._engine.perform import Performer
-from nats_sync._engine.pump import Pump
-from nats_sync._engine.reader import Reader
-from nats_sync._engine.reading import ReadingSide
 from nats_sync._engine.threads import Threads
 from nats_sync._engine.transport import Transport
+from nats_sync._engine.turns import Turns
 from nats_sync._engine.writer import Writer
-from nats_sync._subscription import Subscription
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import in_background
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, threads_of
@@ -30,9 +30,9 @@ __all__ = ["log_handler"]
 Plant = tuple[object, str]
 
 PLANTS: dict[str, Plant] = {
-    "reader": (Reader, "_step"),
-    "reader receives": (Reader, "_receive"),
-    "reader waits": (ReadingSide, "wait"),
+    "reader": (Manager, "_step"),
+    "reader receives": (Manager, "_receive"),
+    "reader waits": (Turns, "wait"),
     "writer": (Writer, "_send"),
     "writer takes": (Writer, "_take_batch"),
     "receive_data": (Session, "receive_data"),
@@ -41,14 +41,14 @@ PLANTS: dict[str, Plant] = {
     "events_received": (Session, "events_received"),
     "commands_to_run": (Session, "commands_to_run"),
     "next_timeout": (Session, "next_timeout"),
-    "route": (Pump, "_route"),
+    "route": (Hub, "_route"),
 }
 
 CONNECTING: dict[str, Plant] = {
     "dial": (Dialler, "close"),
     "transport": (Transport, "__init__"),
     "connected": (Session, "transport_connected"),
-    "watch": (ReadingSide, "watch"),
+    "watch": (Turns, "watch"),
     **PLANTS,
 }
 
@@ -104,7 +104,7 @@ class Waiting:
             lambda: client.request("silent", timeout=PATIENCE),
         ]
         self.others = [in_background(call) for call in calls]
-        eventually(lambda: self.iterated._waiters and self.awaited._waiters and client._pump.requests)
+        eventually(lambda: self.iterated._waiters and self.awaited._waiters and client._hub.requests)
 
     def check(self, defect: BaseException, errors: list[logging.LogRecord]) -> None:
         """All of them were told, and so is who comes now."""
@@ -176,7 +176,7 @@ def test_a_defect_ends_the_client_and_everybody_is_told(
 
     with planted(monkeypatch, plant, defect=defect, when=in_our_threads):
         provoke(waiting.client)
-        eventually(lambda: waiting.client._pump.closed)
+        eventually(lambda: waiting.client._hub.closed)
         armed = False
     waiting.check(defect, errors)
 
@@ -187,7 +187,7 @@ def test_a_session_that_cannot_even_fail_is_replaced(
 ) -> None:
     waiting = Waiting(server)
     defect = ZeroDivisionError("planted")
-    broken = waiting.client._pump.session
+    broken = waiting.client._hub.session
 
     def fail(session: Session[Message], raised: BaseException, *, now: float) -> None:
         if session is broken:
@@ -196,10 +196,10 @@ def test_a_session_that_cannot_even_fail_is_replaced(
 
     real = Session.fail
     monkeypatch.setattr(Session, "fail", fail)
-    in_time = lambda: waiting.client._pump.session is broken  # noqa: E731
+    in_time = lambda: waiting.client._hub.session is broken  # noqa: E731
     with planted(monkeypatch, plant, defect=defect, when=in_time):
         provoke(waiting.client)
-        eventually(lambda: waiting.client._pump.closed)
+        eventually(lambda: waiting.client._hub.closed)
     waiting.check(defect, errors)
 
 
@@ -208,8 +208,8 @@ def test_a_defect_whose_text_cannot_be_made(
 ) -> None:
     client = connect(server, name="defect")
     sub = client.subscribe("a")
-    with planted(monkeypatch, (Reader, "_step"), defect=Mute()):
-        client._pump.wakeup.set()
+    with planted(monkeypatch, (Manager, "_step"), defect=Mute()):
+        client._hub.agenda.wakeup.set()
         with pytest.raises(ConnectionClosedError) as told:
             sub.next(timeout=PATIENCE)
         assert isinstance(told.value.__cause__, DefectError)
@@ -239,9 +239,9 @@ def test_what_was_received_can_still_be_read(
     sub = client.subscribe("a")
     client.publish_many("a", [b"1", b"2"])
     client.flush()
-    with planted(monkeypatch, (Reader, "_step"), defect=defect):
-        client._pump.wakeup.set()
-        eventually(lambda: client._pump.closed)
+    with planted(monkeypatch, (Manager, "_step"), defect=defect):
+        client._hub.agenda.wakeup.set()
+        eventually(lambda: client._hub.closed)
     assert [next(sub).data, next(sub).data] == [b"1", b"2"]
     with pytest.raises(ConnectionClosedError) as told:
         next(sub)
@@ -297,7 +297,7 @@ def test_a_defect_in_a_worker(
     with planted(monkeypatch, plant, defect=defect):
         waiting.client.subscribe("many", callback=lambda _: None)
         waiting.client.publish("many")
-        eventually(lambda: waiting.client._pump.closed)
+        eventually(lambda: waiting.client._hub.closed)
         waiting.check(defect, errors)
 
 
@@ -307,11 +307,11 @@ def test_a_defect_in_a_dispatcher(
 ) -> None:
     waiting = Waiting(server)
     defect = ZeroDivisionError("planted")
-    pump = waiting.client._pump
-    with planted(monkeypatch, (getattr(pump.dispatcher, queue), "dropped"), defect=defect):
-        with pump.lock:
-            pump.dispatcher.add(ServersDiscovered(servers=("nats://some:4222",)))
-        eventually(lambda: waiting.client._pump.closed)
+    hub = waiting.client._hub
+    with planted(monkeypatch, (getattr(hub.dispatcher, queue), "dropped"), defect=defect):
+        with hub.lock:
+            hub.dispatcher.add(ServersDiscovered(servers=("nats://some:4222",)))
+        eventually(lambda: waiting.client._hub.closed)
         waiting.check(defect, errors)
 
 
@@ -343,11 +343,11 @@ def test_no_thread_to_perform_in_is_a_failed_attempt(server: LocalServer, monkey
     assert not isinstance(raised.value, (DefectError, NATSTimeoutError))
 
 
-@pytest.mark.parametrize("broken", ["performer", "dialler", "reading"])
+@pytest.mark.parametrize("broken", ["performer", "dialler", "turns"])
 def test_a_defect_at_the_very_end_leaves_no_thread(
     broken: str, server: LocalServer, monkeypatch: pytest.MonkeyPatch, errors: list[logging.LogRecord]
 ) -> None:
-    plant = {"performer": (Performer, "stop"), "dialler": (Dialler, "close"), "reading": (ReadingSide, "unwatch")}
+    plant = {"performer": (Performer, "stop"), "dialler": (Dialler, "close"), "turns": (Turns, "unwatch")}
     client = connect(server, name="defect")
     real = getattr(*plant[broken])
 
@@ -374,8 +374,8 @@ def test_a_log_handler_may_close_the_client_that_has_failed(
 
     log_handler(close)
     sub = client.subscribe("a")
-    with planted(monkeypatch, (Reader, "_step"), defect=ZeroDivisionError("planted")):
-        client._pump.wakeup.set()
+    with planted(monkeypatch, (Manager, "_step"), defect=ZeroDivisionError("planted")):
+        client._hub.agenda.wakeup.set()
         with pytest.raises(ConnectionClosedError) as told:
             next(sub)
     assert isinstance(told.value.__cause__, DefectError)
@@ -396,4 +396,5 @@ def test_close_ends_a_client_whose_session_cannot_be_closed(
 
 def test_the_threads_are_all_looked_at() -> None:
     """Whoever adds a thread adds a test of what a defect in it does."""
-    assert set(Threads.__init__.__code__.co_names) >= {"_guard", "run", "run_on_event", "Callbacks", "Performer"}
+    names = {*Threads.__init__.__code__.co_names, *assemble.__code__.co_names}
+    assert names >= {"_guarded", "run", "run_on_event", "Hub", "Performer"}

@@ -129,7 +129,7 @@ def test_a_dial_that_hangs_is_given_up_at_once(server: LocalServer, what: str, r
             fds = open_fds()
             resolver.addresses["moves.test"] = [("127.0.0.1", dead)]
             server.kill()
-            eventually(lambda: len(resolver.asked) == 2 and client._threads._reader._dialler._attempts)
+            eventually(lambda: len(resolver.asked) == 2 and client._threads._inheritance._manager.dialler.attempts)
             if what == "close":
                 client.close()
             else:

@@ -121,7 +121,7 @@ def test_a_callback_may_end_the_client_while_another_hangs(
     client.subscribe("end", callback=finish)
     client.publish("end")
     assert ended.wait(PATIENCE)
-    eventually(lambda: client._pump.closed)
+    eventually(lambda: client._hub.closed)
 
 
 def test_a_drain_that_is_done_early_waits_for_on_event(server: LocalServer) -> None:

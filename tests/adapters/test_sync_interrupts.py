@@ -20,7 +20,7 @@ import nats_sync
 from nats_proto import Session, SessionStatus
 from nats_proto.errors import ConnectionDrainingError
 from nats_sync import Client
-from nats_sync._engine import pump as _pump
+from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
 from tests.faults.peer import Peer, freeze, handshake, hold, swallow
@@ -73,20 +73,18 @@ def quiet() -> Iterator[Client]:
 
 
 def test_interrupted_request(quiet: Client) -> None:
-    pump = quiet._pump
-    interrupted(lambda: pump.requests, lambda: quiet.request("a", timeout=60))
-    assert pump.requests == {}
-    assert pump.session.pending_requests == 0
+    hub = quiet._hub
+    interrupted(lambda: hub.requests, lambda: quiet.request("a", timeout=60))
+    assert hub.requests == {}
+    assert hub.session.pending_requests == 0
 
 
 def test_interrupted_request_many(quiet: Client) -> None:
-    pump = quiet._pump
+    hub = quiet._hub
     answers = quiet.request_many("a", max_wait=60)
-    interrupted(
-        lambda: pump.subscriptions and next(iter(pump.subscriptions.values()))()._waiters, lambda: next(answers)
-    )
+    interrupted(lambda: hub.subscriptions and next(iter(hub.subscriptions.values()))()._waiters, lambda: next(answers))
     answers.close()
-    assert pump.subscriptions == {}
+    assert hub.subscriptions == {}
 
 
 def test_an_iterator_nobody_holds_gives_its_inbox_back(server: LocalServer) -> None:
@@ -94,14 +92,14 @@ def test_an_iterator_nobody_holds_gives_its_inbox_back(server: LocalServer) -> N
         client.subscribe("echo", callback=lambda message: message.respond(b"1"))
         for _ in client.request_many("echo", max_wait=60):
             break
-        eventually(lambda: len(client._pump.subscriptions) == 1)
+        eventually(lambda: len(client._hub.subscriptions) == 1)
 
 
 def test_interrupted_flush(quiet: Client) -> None:
-    pump = quiet._pump
-    interrupted(lambda: pump.flushes, lambda: quiet.flush(timeout=60))
-    interrupted(lambda: pump.flushes, lambda: quiet.rtt(timeout=60))
-    assert pump.flushes == {}
+    hub = quiet._hub
+    interrupted(lambda: hub.flushes, lambda: quiet.flush(timeout=60))
+    interrupted(lambda: hub.flushes, lambda: quiet.rtt(timeout=60))
+    assert hub.flushes == {}
 
 
 @pytest.mark.parametrize("read", ["next", "next_batch", "iterate"])
@@ -132,7 +130,7 @@ def test_interrupted_drain_goes_on(server: LocalServer) -> None:
         sub = client.subscribe("a")
         client.publish("a", b"1")
         client.flush()
-        interrupted(lambda: client._pump.enders, lambda: client.drain(timeout=60))
+        interrupted(lambda: client._hub.enders, lambda: client.drain(timeout=60))
         with pytest.raises(ConnectionDrainingError):
             client.subscribe("b")
         assert [message.data for message in sub] == [b"1"]
@@ -141,15 +139,15 @@ def test_interrupted_drain_goes_on(server: LocalServer) -> None:
 
 def test_interrupted_publish_loses_nothing_else() -> None:
     with Peer([handshake(), freeze()], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
-        pump = client._pump
+        hub = client._hub
 
         def fill() -> None:
             while True:
                 client.publish("big", b"x" * 100_000)
 
         for _ in range(3):
-            interrupted(lambda: pump.publishers, fill)
-            assert pump.publishers == []
+            interrupted(lambda: hub.publishers, fill)
+            assert hub.publishers == []
 
 
 def test_interrupted_connect_leaves_nothing() -> None:
@@ -178,10 +176,10 @@ def test_interrupts_at_any_moment_leave_the_client_usable(server: LocalServer, u
                         call()
         assert client.request("echo", b"still here", timeout=PATIENCE).data == b"still here"
         client.flush()
-        eventually(lambda: client._pump.write_owner == _pump.NOBODY)
+        eventually(lambda: client._hub.writing.owner == NOBODY)
         # One in the midst of a write costs the connection, and nothing else does.
         assert client.stats.reconnects == 0 or "interrupted" in str(client.last_error)
-        assert (client._pump.requests, client._pump.flushes, client._pump.session.pending_requests) == ({}, {}, 0)
+        assert (client._hub.requests, client._hub.flushes, client._hub.session.pending_requests) == ({}, {}, 0)
 
 
 @pytest.mark.skipif(not nats_proto.accelerated, reason="the Python twin can be interrupted within a step")
@@ -201,7 +199,7 @@ def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
                             published.append(number)
             eventually(lambda: client.status is SessionStatus.CONNECTED)
             client.flush()
-            eventually(lambda: client._pump.write_owner == _pump.NOBODY)
+            eventually(lambda: client._hub.writing.owner == NOBODY)
         for connection in peer.connections:
             assert connection.ended.wait(PATIENCE)
             received += connection.received

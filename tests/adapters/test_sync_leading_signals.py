@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from nats_proto.errors import ConnectionClosedError, InvalidSubjectError
-from nats_sync._engine import pump as _pump
-from nats_sync._engine import reading as _reading
+from nats_sync._engine import turns as _turns
+from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import (
     ECHO,
@@ -72,7 +72,7 @@ def test_an_interrupt_at_each_point_of_a_lead(
         try:
             return client.request("q", timeout=PATIENCE).data
         finally:
-            client._pump.call(lambda: None)  # what an interrupt has left to be written
+            client._hub.call(lambda: None)  # what an interrupt has left to be written
             eventually(lambda: answered == asked)
             if sent < asked:
                 more_arrives()
@@ -84,9 +84,9 @@ def test_an_interrupt_at_each_point_of_a_lead(
             with at(monkeypatch, point, when, interrupt) as called, contextlib.suppress(KeyboardInterrupt):
                 request()
             assert called == [1]
-            assert client._pump.requests == {}
+            assert client._hub.requests == {}
             assert request() == b"OK"
-            assert client._pump.session.pending_requests == 0
+            assert client._hub.session.pending_requests == 0
             for _ in range(2):
                 assert sub.next(timeout=PATIENCE).data == b"1"
             assert not leads(client)
@@ -120,7 +120,7 @@ def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
     server: LocalServer, tireless: None, monkeypatch: pytest.MonkeyPatch, point: str, use: str
 ) -> None:
     """It gets what it asks for although the thread below it leads; and so does that thread, afterwards."""
-    monkeypatch.setattr(_reading, "LEAD", 0.3)
+    monkeypatch.setattr(_turns, "LEAD", 0.3)
     got: list[object] = []
     with connect(server) as client, connect(server) as other:
         other.subscribe("echo", callback=lambda message: message.respond(message.data))
@@ -147,14 +147,14 @@ def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
         }
         for when in ("before", "after"):
             for n in range(3):
-                eventually(lambda: not client._pump.reading._reads)  # else nobody could lead
+                eventually(lambda: not client._turns._reads)  # else nobody could lead
                 with at(monkeypatch, point, when, lambda: got.append(uses[use]())) as called:
                     assert client.request("echo", b"outer %d" % n, timeout=PATIENCE).data == b"outer %d" % n
                 assert called == [1]
                 client.flush(timeout=PATIENCE)
         assert len(got) == 6
         assert client.stats.reconnects == 0
-        assert client._pump.session.pending_requests == 0
+        assert client._hub.session.pending_requests == 0
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -171,14 +171,14 @@ def test_a_signal_handler_whose_request_is_refused_in_the_midst_of_a_lead(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for _ in range(3):
-            eventually(lambda: not client._pump.reading._reads and not client._pump.reading._look)
+            eventually(lambda: not client._turns._reads and not client._turns._look)
             with at(monkeypatch, point, when, misuse) as called:
                 assert client.request("q", timeout=PATIENCE).data == b"OK"
             assert called == [1]
 
 
 def test_a_real_signal_while_a_caller_leads(tireless: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_reading, "LEAD", 0.3)
+    monkeypatch.setattr(_turns, "LEAD", 0.3)
     asked = threading.Event()
     handled: list[bytes] = []
 
@@ -190,7 +190,7 @@ def test_a_real_signal_while_a_caller_leads(tireless: None, monkeypatch: pytest.
         connection.send(b"MSG %b 1 4\r\nlate\r\n" % reply.encode())
 
     def send_signal() -> None:
-        eventually(lambda: asked.is_set() and leads(client) and client._pump.write_owner == _pump.NOBODY)
+        eventually(lambda: asked.is_set() and leads(client) and client._hub.writing.owner == NOBODY)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def handle(*_: object) -> None:

@@ -52,21 +52,21 @@ def test_a_forked_child_has_nothing_of_the_next_connection_either() -> None:
         options = {"randomize_servers": False, "reconnect_jitter": 0.0, "connect_timeout": PATIENCE}
         with nats_sync.connect([duck.url, following.url], **options) as client:
             following.wait_for_connection()
-            made = client._pump.successor
+            made = client._hub.successor
             assert made is not None
-            eventually(lambda: made._transport)
-            assert made._transport is not None
-            of_parent = [made._transport.fileno(), made._wakeup.fileno()]
+            eventually(lambda: made.unfinished)
+            assert made.unfinished is not None
+            of_parent = [made.unfinished.fileno(), made.wakeup.fileno()]
 
             def check() -> None:
-                assert client._pump.successor is None
+                assert client._hub.successor is None
                 assert not [fd for fd in of_parent if Path(f"/proc/self/fd/{fd}").exists()]
                 with pytest.raises(nats_sync.errors.ConnectionClosedError):
                     client.publish("a")
                 client.close()
 
             assert in_child(check) == ""
-            assert client._pump.successor is made
+            assert client._hub.successor is made
             assert client.connected_url == duck.url
 
 
@@ -107,10 +107,10 @@ def test_a_forked_child_has_a_closed_client(server: LocalServer) -> None:
             client.close()
             assert not [fd for fd in of_parent if Path(f"/proc/self/fd/{fd}").exists()]
 
-        transport = client._pump.transport
+        transport = client._hub.transport
         assert transport is not None
-        of_parent = [transport.fileno(), client._pump.wakeup.fileno()]
-        of_parent += [epoll.fileno() for epoll in (client._pump.reading._epoll, client._pump.reading._leaders) if epoll]
+        of_parent = [transport.fileno(), client._hub.agenda.wakeup.fileno()]
+        of_parent += [epoll.fileno() for epoll in (client._turns._epoll, client._turns._leaders) if epoll]
         for _ in range(20):
             assert in_child(check) == ""
         stop.set()

@@ -99,7 +99,7 @@ def test_a_race_that_is_given_up_leaves_no_socket(monkeypatch: pytest.MonkeyPatc
         before = open_fds()
 
         def give_up() -> None:
-            eventually(lambda: len(dialler._attempts) == 3)
+            eventually(lambda: len(dialler.attempts) == 3)
             given_up.set()
             wakeup.set()
 

@@ -17,7 +17,7 @@ import nats_sync
 from nats_proto import Session, SessionStatus
 from nats_proto.errors import AuthorizationError, NoServersError
 from nats_sync._engine import callbacks as _callbacks
-from nats_sync._engine import pump as _pump
+from nats_sync._engine import hub as _hub
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, log_handler, open_fds, threads_of
 from tests.faults.peer import Peer, close, send
@@ -103,7 +103,7 @@ def test_a_system_without_more_threads(server: LocalServer, monkeypatch: pytest.
 
 def test_a_worker_that_was_not_started_yet_does_not_hold_up_the_end(server: LocalServer) -> None:
     client = connect(server)
-    client._pump.callbacks.threads.append(threading.Thread(target=print))
+    client._hub.callbacks.threads.append(threading.Thread(target=print))
     client.close()
     assert client.status is SessionStatus.CLOSED
 
@@ -164,13 +164,13 @@ def test_a_busy_callback_does_not_starve_the_rest(server: LocalServer, monkeypat
     with connect(server) as client:
         client.subscribe("busy", callback=busy)
         client.subscribe("other", callback=lambda _: order.append("other"))
-        for _ in range(_callbacks.TURN * 3):
+        for _ in range(_callbacks.MAX_BATCH * 3):
             client.publish("busy")
         client.publish("other")
         client.flush()
         first.set()
-        eventually(lambda: len(order) == _callbacks.TURN * 3 + 1)
-        assert order.index("other") == _callbacks.TURN
+        eventually(lambda: len(order) == _callbacks.MAX_BATCH * 3 + 1)
+        assert order.index("other") == _callbacks.MAX_BATCH
 
 
 def test_what_a_callback_raises_is_logged_once(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,7 +238,7 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, log_handler: Callable[[Callable[..., object]], None]
 ) -> None:
     owned.clear()
-    monkeypatch.setattr(_pump, "threading", SimpleNamespace(RLock=OwnedLock, Lock=threading.Lock))
+    monkeypatch.setattr(_hub, "threading", SimpleNamespace(RLock=OwnedLock, Lock=threading.Lock))
     seen: set[str] = set()
     guilty: list[str] = []
 
@@ -334,7 +334,7 @@ def test_a_publish_in_the_moment_in_which_the_writer_leaves_is_written(
     with connect(server) as client, connect(server) as other:
         sub = other.subscribe("late")
         other.flush()
-        session = client._pump.session
+        session = client._hub.session
 
         def take_and_publish(self: Session[nats_sync.Message]) -> list[bytes]:
             pieces = data_to_send(self)

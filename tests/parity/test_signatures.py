@@ -65,6 +65,7 @@ def written(annotation: Any) -> str:
     """An annotation as text, without the packages' names and without what only differs by `async`."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", repr(annotation))
     text = re.sub(r"\b(?:nats_sync|nats_anyio|nats_proto|typing|collections\.abc)\.(?:\w+\.)*", "", text)
+    text = re.sub(r"\b(?:Message|Received)T\b", "Message", text)  # in what is based on no class of messages
     return text.replace("Connecting", "Client")
 
 

@@ -24,11 +24,8 @@ from nats_proto import (
 )
 from nats_proto import __version__ as __version__
 
-from ._client import Client
+from ._client import Answers, Client, Message, Subscription
 from ._connect import connect
-from ._message import Message
-from ._request_many import Answers
-from ._subscription import Subscription
 
 __all__ = [
     "Answers",

@@ -1,4 +1,8 @@
-"""The client: every operation a thin step over the session, and the wait for its end."""
+"""The client: every operation a thin step over the session, and the wait for its end.
+
+What it gives to its users is defined here as well. A message tells its client, the client subscribes, and a
+subscription gives messages: the three know each other, and what they are based on knows none of them.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +10,71 @@ import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Self
-from weakref import ref
 
 from nats_proto import (
     ConnectOptions,
     HeadersLike,
     Payload,
     PublishMany,
-    ServerInfo,
-    SessionStatus,
-    StatsSnapshot,
     check_concurrency,
     check_timeout,
     explained,
+    no_answer_in_time,
     unusable_callback,
 )
-from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._engine.handling import Handler, Handling
-from ._engine.pump import Pump
-from ._engine.reading import Lead
+from ._client_state import ClientState
+from ._engine.handling import Handling
 from ._engine.waiter import Waiter
-from ._message import Message
-from ._request_many import Answers
-from ._subscription import Subscription
+from ._message import ReceivedMessage
+from ._request_many import AnswersBase
+from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
+    import nats_proto
     from nats_proto import Session
 
-    from ._engine.threads import Threads
-    from ._engine.writer import Writer
+    from ._engine.assembly import Engine
+    from ._engine.turns import Lead
     from ._host import MachineHost
 
-__all__ = ["Client"]
+__all__ = ["Answers", "Client", "Message", "Subscription"]
 
 
-class Client:
+class Message(ReceivedMessage, gc=False, eq=False):
+    """One message as the server delivered it, with `respond`."""
+
+    client: Client | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  # no other client gives any
+    """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
+
+
+Handler = Callable[[Message], object]
+"""A callback of a subscription."""
+
+
+class Subscription(SubscriptionBase[Message]):
+    """Made by `Client.subscribe`, and subscribed from then on.
+
+    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left. Without a callback it also ends, soon, when
+    nobody can reach it any more, as after a loop ``for message in nc.subscribe(...)`` that was left. One that has a
+    name goes on when a loop over it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+
+    Several threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes
+    no message away.
+    """
+
+    __slots__ = ()
+
+
+class Answers(AnswersBase[Message]):
+    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+
+    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or soon after nobody holds
+    the iterator any more, as after a ``break``. For one thread at a time.
+    """
+
+
+class Client(ClientState):
     """A connection to NATS that is kept up. Made by `connect`; for use by any number of threads.
 
     Every method may be called from any thread, callbacks and ``on_event`` included. Leaving the ``with`` block closes.
@@ -51,15 +84,12 @@ class Client:
     says how much was not. In a forked child it is closed.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, threads: Threads, options: ConnectOptions) -> None:
-        self._pump = pump
-        self._writer = writer
-        self._threads = threads
-        self._options = options
-
-    def __repr__(self) -> str:
-        name = f" {self.name!r}" if self.name is not None else ""
-        return f"<nats_sync.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
+    def __init__(self, engine: Engine, options: ConnectOptions) -> None:
+        super().__init__(engine.hub, options)
+        self._writing = engine.hub.writing
+        self._writer = engine.writer
+        self._turns = engine.turns
+        self._threads = engine.threads
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +111,12 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        pump = self._pump
-        if pump.publish_quickly(subject, data, reply, headers):
-            if not pump.writer_called:
-                with pump.lock:
-                    pump.give_to_writer()
+        writing = self._writing
+        if writing.publish_quickly(subject, data, reply, headers):
+            if not writing.called:
+                hub = self._hub
+                with hub.lock:
+                    hub.see_to_writing()
             return
         self._publish_strictly(subject, data, reply, headers)
 
@@ -102,7 +133,7 @@ class Client:
 
     def _publish_strictly(self, subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> None:
         # Apart from `publish`: what a function of its own refers to is set up at each call, needed or not.
-        def publish(session: Session[Message]) -> None:
+        def publish(session: Session[nats_proto.Message]) -> None:
             session.publish(subject, data, reply=reply, headers=headers)
 
         self._writer.do(publish, at_once=False)
@@ -134,37 +165,38 @@ class Client:
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
         seconds = check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
+        turns = self._turns
         deadline = monotonic() + seconds
-        waiter: Waiter[Message] = Waiter()
+        waiter: Waiter[nats_proto.Message] = Waiter()
         token: int | None = None
         lead: Lead | None = None
 
-        def ask(session: Session[Message]) -> None:
+        def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token, lead
             token = session.request(subject, data, headers=headers)
-            pump.requests[token] = waiter
-            lead = pump.reading.lead()
+            hub.requests[token] = waiter
+            lead = turns.lead()
 
-        pump.reading.prepare()
+        turns.prepare()
         try:
             if not self._writer.do(ask, deadline):
                 raise self.unsent(f"request to {subject!r}", seconds)
-            if lead is None or token is None or not pump.reading.take_reply(lead, token, deadline - monotonic()):
+            if lead is None or token is None or not turns.take_reply(lead, token, deadline - monotonic()):
                 waiter.wait(deadline - monotonic())
         except BaseException:
-            pump.reading.give_back()
+            turns.give_back()
             raise
         finally:
             if token is not None and not waiter.done:
-                with pump.lock:
-                    pump.requests.pop(token, None)
-                    pump.session.cancel_request(token)
+                with hub.lock:
+                    hub.requests.pop(token, None)
+                    hub.session.cancel_request(token)
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         message = waiter.result
-        if message is None:
-            raise self._timed_out(f"request to {subject!r}", seconds)
+        if not isinstance(message, Message):  # the session makes no others: there was none
+            raise no_answer_in_time(f"request to {subject!r}", seconds, self.status)
         message.client = self
         return message
 
@@ -203,11 +235,11 @@ class Client:
 
         return Answers(self._host(), collection)
 
-    def _host(self) -> MachineHost:
+    def _host(self) -> MachineHost[Message]:
         """For what is driven by whoever waits for it."""
         from ._host import MachineHost
 
-        return MachineHost(self, self._pump, self._writer)
+        return MachineHost(self, self._hub, self._writer)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -216,27 +248,27 @@ class Client:
         `ConnectionClosedError`.
         """
         seconds = check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
         waiter: Waiter[None] = Waiter()
         token: int | None = None
 
-        def ask(session: Session[Message]) -> None:
+        def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token
             token = session.flush()
-            pump.flushes[token] = waiter
+            hub.flushes[token] = waiter
 
         try:
             self._writer.do(ask, needs_room=False)
             waiter.wait(seconds)
         finally:
             if token is not None and not waiter.done:
-                with pump.lock:
-                    pump.flushes.pop(token, None)
-                    pump.session.cancel_flush(token)
+                with hub.lock:
+                    hub.flushes.pop(token, None)
+                    hub.session.cancel_flush(token)
         if waiter.error is not None:
             raise waiter.error.with_traceback(None)
         if not waiter.done:
-            raise self._timed_out("flush", seconds)
+            raise no_answer_in_time("flush", seconds, self.status)
 
     def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
@@ -270,35 +302,34 @@ class Client:
         `ConnectionDrainingError`, `ConnectionClosedError`.
         """
         check_concurrency(concurrency, has_callback=callback is not None)
-        handling: Handling | None = None
+        handling: Handling[Message] | None = None
         if callback is not None:
             wrong = unusable_callback(callback, awaits=False)
             if wrong is not None:
                 raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
             handling = Handling(callback, concurrency)
-        pump = self._pump
-        with pump.lock:
-            state = pump.session.subscribe(
+        hub = self._hub
+        with hub.lock:
+            state = hub.session.subscribe(
                 subject,
                 queue=queue,
                 max_msgs=max_msgs,
                 max_pending_msgs=max_pending_msgs,
                 max_pending_bytes=max_pending_bytes,
             )
-            sub = Subscription(self, pump, state, handling)
-            pump.subscriptions[state.sid] = ref(sub)
+            sub = Subscription(self, hub, state, handling)
+            hub.add_subscription(state.sid, sub, hold=handling is not None)
             if handling is not None:
-                pump.handled[state.sid] = sub
-                pump.callbacks.reserve(handling)
-            pump.drain()
-            pump.give_to_writer()
-        pump.leave()
+                hub.callbacks.reserve(handling)
+            hub.settle()
+            hub.see_to_writing()
+        hub.leave()
         return sub
 
     def new_inbox(self) -> str:
         """A reply subject nobody else has, under the ``inbox_prefix``."""
-        with self._pump.lock:
-            return self._pump.session.new_inbox()
+        with self._hub.lock:
+            return self._hub.session.new_inbox()
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
@@ -313,15 +344,15 @@ class Client:
         all the same, and the text says what was left. `ConnectionClosedError` when it was closed before.
         """
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
-        pump = self._pump
+        hub = self._hub
         began = monotonic()
-        pump.call(lambda: pump.session.drain(now=began, timeout=seconds))
+        hub.call(lambda: hub.session.drain(now=began, timeout=seconds))
         if self._threads.runs_user_code(threading.current_thread()):
             return
-        pump.wait_closed()
+        hub.wait_closed()
         self._threads.join(began + seconds)
-        if pump.closed is not None and pump.closed.error is not None:
-            raise pump.closed.error.with_traceback(None)
+        if hub.closed is not None and hub.closed.error is not None:
+            raise hub.closed.error.with_traceback(None)
 
     def close(self) -> None:
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
@@ -329,12 +360,12 @@ class Client:
         Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
         seconds at most, once, and not at all when it is called by one of them. Harmless when closed.
         """
-        pump = self._pump
+        hub = self._hub
         try:
-            pump.call(lambda: pump.session.close(now=monotonic()))
+            hub.call(lambda: hub.session.close(now=monotonic()))
         except Exception as defect:
-            pump.fail(defect)
-        pump.wait_closed()
+            hub.fail(defect)
+        hub.wait_closed()
         self._threads.join()
 
     def reconnect(self) -> None:
@@ -344,70 +375,5 @@ class Client:
         of the two may change places: `flush` before, where that matters. Requests and flushes on their way fail with
         `ConnectionLostError`. Raises `ConnectionClosedError`, `ConnectionDrainingError`.
         """
-        pump = self._pump
-        pump.call(lambda: pump.session.reconnect(now=monotonic()))
-
-    # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str | None:
-        """The option ``name``."""
-        return self._options.name
-
-    @property
-    def status(self) -> SessionStatus:
-        """Where the client is in its life."""
-        return self._pump.session.status
-
-    @property
-    def stats(self) -> StatsSnapshot:
-        """The counters now."""
-        with self._pump.lock:
-            return self._pump.session.stats
-
-    @property
-    def server_info(self) -> ServerInfo | None:
-        """The last INFO of the current, or else of the last, connection."""
-        with self._pump.lock:
-            return self._pump.session.server_info
-
-    @property
-    def connected_url(self) -> str | None:
-        """The connected server's URL without user information, or None."""
-        with self._pump.lock:
-            return self._pump.session.connected_url
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """The URLs of all known servers without user information, the next one to try first."""
-        with self._pump.lock:
-            return self._pump.session.servers
-
-    @property
-    def last_error(self) -> NATSError | None:
-        """The last thing that went wrong on a connection or an attempt."""
-        with self._pump.lock:
-            closed = self._pump.closed
-            return self._pump.session.last_error or (None if closed is None else closed.error)
-
-    @property
-    def max_payload(self) -> int | None:
-        """Bytes of headers and payload together that the server takes; None before the first connection."""
-        with self._pump.lock:
-            return self._pump.session.max_payload
-
-    @property
-    def drain_timeout(self) -> float:
-        """The option ``drain_timeout``."""
-        return self._options.drain_timeout
-
-    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
-        """The time was up before there was room for it in the outgoing buffer."""
-        return NATSTimeoutError(
-            f"{operation}: it was not sent, the outgoing buffer was full for {seconds:g} s; "
-            f"the client is {self.status.name}",
-            outcome="failed",
-        )
-
-    def _timed_out(self, operation: str, seconds: float) -> NATSTimeoutError:
-        return NATSTimeoutError(f"{operation}: no answer within {seconds:g} s; the client is {self.status.name}")
+        hub = self._hub
+        hub.call(lambda: hub.session.reconnect(now=monotonic()))

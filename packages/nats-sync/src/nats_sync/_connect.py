@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError
 
-from ._client import Client
-from ._engine.pump import Pump
-from ._engine.waiter import Waiter
-from ._message import Message
+from ._client import Client, Message
 
 if TYPE_CHECKING:
+    import nats_proto
     from nats_proto import Session
 
 __all__ = ["connect"]
@@ -36,42 +33,31 @@ def connect(
     what each server said, when none could be used. Nothing is left then.
     """
     # A program that only imports the package, to print its help, does not pay for what keeps a connection.
-    from ._engine.threads import Threads
-    from ._engine.writer import Writer
+    from ._engine.assembly import assemble
 
     prepared = _prepare(servers, options, fields)
     del servers, options, fields  # from here on no traceback that prints local variables has a secret
     if isinstance(prepared, Exception):
         raise prepared
     session, checked = prepared
-    pump = Pump(session)
-    writer = Writer(pump)
-    threads = Threads(pump, writer, checked)
-    client = Client(pump, writer, threads, checked)
-    threads.start()
+    engine = assemble(session, checked)
+    hub = engine.hub
+    client = Client(engine, checked)
+    engine.start()
     try:
-        started: Waiter[None] = Waiter()
-
-        def start() -> None:
-            if pump.closed is None:  # else a thread has failed already
-                pump.started = started
-                session.connect(now=monotonic())
-
-        pump.call(start)
-        if pump.closed is None:
-            started.wait(None)
+        hub.connect()
     except BaseException:
         client.close()
         raise
-    if pump.closed is not None:
-        threads.join()
-        raise pump.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
+    if hub.closed is not None:
+        engine.threads.join()
+        raise hub.closed.error or ConnectionClosedError("connect: the client was closed meanwhile")
     return client
 
 
 def _prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
-) -> tuple[Session[Message], ConnectOptions] | Exception:
+) -> tuple[Session[nats_proto.Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     import random
 
@@ -82,7 +68,10 @@ def _prepare(
         for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
             if callback is not None and (wrong := unusable_callback(callback, awaits=False)) is not None:
                 return ConfigurationError(f"{name}: {wrong}")
-        session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
+        # For what runs the client a message is a message, whatever it can do for its user.
+        session: Session[nats_proto.Message] = Session(
+            checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True
+        )
         return session, checked
     except Exception as error:
         return error.with_traceback(None)

@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from weakref import ref
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nats_proto.errors import ConnectionClosedError
 
-from ._message import Message
-from ._subscription import Subscription
+from ._message import ReceivedMessage, ReceivedT
+from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
-    from nats_proto import ApiCall, Mark, Session, Subscribe, SubscriptionState
+    import nats_proto
+    from nats_proto import ApiCall, HeadersLike, Mark, Session, Subscribe, SubscriptionState
+    from nats_proto.errors import NATSTimeoutError
 
-    from ._client import Client
-    from ._engine.pump import Pump
+    from ._engine.hub import Hub
     from ._engine.writer import Writer
 
 __all__ = ["MachineHost", "MachineInbox"]
 
+ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
 
-class MachineInbox(Subscription):
+
+class Asking(Owner, Protocol[ReceivedOut]):
+    """A client, of which this is all that is needed here."""
+
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    def publish_now(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
+        deadline: float | None = None,
+    ) -> bool:
+        """As `Client.publish_now`."""
+        ...
+
+    def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    ) -> ReceivedOut:
+        """As `Client.request`."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class MachineInbox(SubscriptionBase[ReceivedT]):
     """The subscription of a machine: its queue has marks and answers to calls as well."""
 
     __slots__ = ("_host",)
 
-    def __init__(self, client: Client, pump: Pump, state: SubscriptionState[Message], host: MachineHost) -> None:
-        super().__init__(client, pump, state)
+    def __init__(
+        self,
+        client: Asking[ReceivedT],
+        hub: Hub,
+        state: SubscriptionState[nats_proto.Message],
+        host: MachineHost[ReceivedT],
+    ) -> None:
+        super().__init__(client, hub, state)
         self._host = host
 
     def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
@@ -38,43 +76,45 @@ class MachineInbox(Subscription):
         return self._state.take_mark()
 
 
-class MachineHost:
+class MachineHost(Generic[ReceivedT]):
     """One client, as `Driver` sees it."""
 
-    def __init__(self, client: Client, pump: Pump, writer: Writer) -> None:
+    def __init__(self, client: Asking[ReceivedT], hub: Hub, writer: Writer) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self._writer = writer
         self.new_inbox = client.new_inbox
         self.publish_now = client.publish_now
         self.request = client.request
         self.unsent = client.unsent
 
-    def open_inbox(self, subscribe: Subscribe) -> MachineInbox:
+    def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
-        pump = self._pump
-        with pump.lock:
-            state = pump.session.subscribe(
+        hub = self._hub
+        with hub.lock:
+            state = hub.session.subscribe(
                 subscribe.subject,
                 max_pending_msgs=subscribe.max_pending_msgs,
                 max_pending_bytes=subscribe.max_pending_bytes,
                 marks=True,
             )
-            inbox = MachineInbox(self._client, pump, state, self)
-            pump.subscriptions[state.sid] = ref(inbox)
-            pump.drain()
-            pump.give_to_writer()
-        pump.leave()
+            inbox = MachineInbox(self._client, hub, state, self)
+            hub.add_subscription(state.sid, inbox, hold=False)
+            hub.settle()
+            hub.see_to_writing()
+        hub.leave()
         return inbox
 
-    def ask(self, api: ApiCall[object], into: SubscriptionState[Message], deadline: float | None) -> int | None:
+    def ask(
+        self, api: ApiCall[object], into: SubscriptionState[nats_proto.Message], deadline: float | None
+    ) -> int | None:
         """Send the request of a call whose answer goes into this queue: the request's token.
 
         None, and nothing was sent, when there was no room until ``deadline`` (absolute).
         """
         token = 0
 
-        def request(session: Session[Message]) -> None:
+        def request(session: Session[nats_proto.Message]) -> None:
             nonlocal token
             token = session.request(api.subject, api.payload, into=into)
 
@@ -82,10 +122,10 @@ class MachineHost:
 
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""
-        with self._pump.lock:
-            self._pump.session.cancel_request(token)
+        with self._hub.lock:
+            self._hub.session.cancel_request(token)
 
     def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
-        if self._pump.wait_closed(seconds):
+        if self._hub.wait_closed(seconds):
             raise ConnectionClosedError("the client is closed")

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import nats_proto
-from nats_proto import HeadersLike
-from nats_proto.errors import NoReplySubjectError
+from nats_proto import HeadersLike, cannot_respond
 
-if TYPE_CHECKING:
-    from ._client import Client
-
-__all__ = ["Message"]
+__all__ = ["Publisher", "ReceivedMessage", "ReceivedT"]
 
 
-class Message(nats_proto.Message, gc=False, eq=False):
-    """One message as the server delivered it, with `respond`."""
+class Publisher(Protocol):
+    """A client, of which this is all that is needed here. So this module and those above it need not know `Client`."""
 
-    client: Client | None = None
+    def publish_now(
+        self,
+        subject: str,
+        data: bytes | bytearray | memoryview = b"",
+        *,
+        headers: HeadersLike | None = None,
+    ) -> bool:
+        """As `Client.publish_now`."""
+        ...
+
+
+class ReceivedMessage(nats_proto.Message, gc=False, eq=False):
+    """What `Message` is, but for the type of its client."""
+
+    client: Publisher | None = None
     """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
 
     def __repr__(self) -> str:
@@ -28,11 +38,10 @@ class Message(nats_proto.Message, gc=False, eq=False):
 
         Raises `NoReplySubjectError` when there is none, or no client: for a message that was unpickled or made by hand.
         """
-        if self.reply is None:
-            raise NoReplySubjectError(f"respond: the message on {self.subject!r} came without a reply subject")
-        if self.client is None:
-            raise NoReplySubjectError(
-                f"respond: the message on {self.subject!r} has no client, since it was unpickled or made by hand: "
-                "publish to its reply subject instead"
-            )
+        if self.reply is None or self.client is None:
+            raise cannot_respond(self)
         self.client.publish_now(self.reply, data, headers=headers)
+
+
+ReceivedT = TypeVar("ReceivedT", bound=ReceivedMessage)
+"""The class of a client's messages."""

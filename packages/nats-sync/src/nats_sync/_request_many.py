@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self
 
-from ._message import Message
+from ._message import ReceivedT
 
 if TYPE_CHECKING:
     from nats_proto import RequestMany
@@ -14,21 +14,19 @@ if TYPE_CHECKING:
     from ._engine.driver import Driver
     from ._host import MachineHost
 
-__all__ = ["Answers"]
+__all__ = ["AnswersBase"]
 
 
-class Answers:
-    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+class AnswersBase(Generic[ReceivedT]):
+    """What `Answers` is, for messages of any class."""
 
-    Its inbox goes with the end of the iteration, with `close`, with the ``with`` block, or soon after nobody holds
-    the iterator any more, as after a ``break``. For one thread at a time.
-    """
-
-    def __init__(self, host: MachineHost, collection: Callable[[float, str], RequestMany[Message]]) -> None:
+    def __init__(
+        self, host: MachineHost[ReceivedT], collection: Callable[[float, str], RequestMany[ReceivedT]]
+    ) -> None:
         collection(0.0, "")  # raises for limits that make no sense, now and not at the first answer
         self._host = host
         self._collection = collection
-        self._driver: Driver[Message, Message] | None = None
+        self._driver: Driver[ReceivedT, ReceivedT] | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -40,7 +38,7 @@ class Answers:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> ReceivedT:
         """The next answer.
 
         Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
@@ -62,7 +60,7 @@ class Answers:
             raise StopIteration
         return message
 
-    def _begin(self) -> Driver[Message, Message]:
+    def _begin(self) -> Driver[ReceivedT, ReceivedT]:
         from ._engine.driver import Driver
 
         driver = self._driver = Driver(self._host, self._collection(monotonic(), self._host.new_inbox()))

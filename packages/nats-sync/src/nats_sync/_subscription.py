@@ -10,37 +10,54 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from sys import maxsize
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, Generic, Never, NoReturn, Protocol, Self
 
-from nats_proto import MAX_SECONDS, SubscriptionState, SubscriptionStatus, check_count, check_timeout
-from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto import (
+    MAX_SECONDS,
+    SessionStatus,
+    SubscriptionState,
+    SubscriptionStatus,
+    check_count,
+    check_timeout,
+    no_message_in_time,
+    not_drained_in_time,
+)
+from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
 from ._engine.handling import Handling, close_coroutine
 from ._engine.uninterrupted import taken_from
 from ._engine.waiter import Waiter, complete_all, remaining
-from ._message import Message
+from ._message import Publisher, ReceivedT
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from ._client import Client
-    from ._engine.pump import Pump
+    import nats_proto
 
-__all__ = ["Subscription"]
+    from ._engine.hub import Hub
+
+__all__ = ["SubscriptionBase"]
 
 
-class Subscription:
-    """Made by `Client.subscribe`, and subscribed from then on.
+class Owner(Publisher, Protocol):
+    """A client, of which this is all that is needed here."""
 
-    ``with nc.subscribe(...) as sub`` unsubscribes when the block is left. Without a callback it also ends, soon, when
-    nobody can reach it any more, as after a loop ``for message in nc.subscribe(...)`` that was left. One that has a
-    name goes on when a loop over it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+    @property
+    def status(self) -> SessionStatus:
+        """As `Client.status`."""
+        ...
 
-    Several threads may read one subscription; each message goes to one of them. A `KeyboardInterrupt` in a wait takes
-    no message away.
-    """
+    @property
+    def drain_timeout(self) -> float:
+        """The option ``drain_timeout``."""
+        ...
+
+
+class SubscriptionBase(Generic[ReceivedT]):
+    """What `Subscription` is, for messages of any class."""
 
     __slots__ = (
         "__weakref__",
@@ -48,7 +65,7 @@ class Subscription:
         "_context",
         "_drainers",
         "_handling",
-        "_pump",
+        "_hub",
         "_queue",
         "_queued",
         "_state",
@@ -56,10 +73,14 @@ class Subscription:
     )
 
     def __init__(
-        self, client: Client, pump: Pump, state: SubscriptionState[Message], handling: Handling | None = None
+        self,
+        client: Owner,
+        hub: Hub,
+        state: SubscriptionState[nats_proto.Message],
+        handling: Handling[ReceivedT] | None = None,
     ) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self._state = state
         self._handling = handling
         self._context: Context | None = None
@@ -68,9 +89,9 @@ class Subscription:
             from contextvars import copy_context  # not needed by those who iterate
 
             self._context = copy_context()
-        self._queue: deque[Message] = _NO_QUEUE
+        self._queue: deque[nats_proto.Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
-        self._queued = _NONE_QUEUED
+        self._queued: Iterator[ReceivedT] = _NONE_QUEUED
         self._waiters: list[Waiter[None]] = []
         self._drainers: list[Waiter[None]] = []
 
@@ -92,7 +113,7 @@ class Subscription:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> ReceivedT:
         """The next message. The iteration ends with the subscription, or when the client is closed by its user.
 
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
@@ -112,7 +133,7 @@ class Subscription:
             except SubscriptionClosedError:
                 raise StopIteration from None
 
-    def next(self, timeout: float | None = None) -> Message:
+    def next(self, timeout: float | None = None) -> ReceivedT:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
 
         Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
@@ -124,11 +145,11 @@ class Subscription:
             timeout = None if timeout is None else check_timeout("timeout", timeout)
         message = self.next_until(None if timeout is None else monotonic() + timeout)
         if message is None:
-            status = self._client.status.name
-            raise NATSTimeoutError(f"next: no message on {self.subject!r} within {timeout:g} s; the client is {status}")
+            assert timeout is not None  # else it waits for ever
+            raise no_message_in_time(self.subject, timeout, self._client.status)
         return message
 
-    def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
+    def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[ReceivedT]:
         """What is there, up to ``max_msgs``; waits for the first alone, an empty list after ``timeout`` seconds.
 
         Raises as `next` does, and `ValueError` for a maximum below 1.
@@ -140,7 +161,7 @@ class Subscription:
         messages = [first]
         client = self._client
         try:
-            for message in taken_from(self._queue, max_msgs - 1):
+            for message in self._taken(max_msgs - 1):
                 message.client = client
                 messages.append(message)
         except IndexError:
@@ -149,7 +170,7 @@ class Subscription:
             self._emptied()
         return messages
 
-    def next_until(self, deadline: float | None) -> Message | None:
+    def next_until(self, deadline: float | None) -> ReceivedT | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
         while True:
             try:
@@ -165,7 +186,7 @@ class Subscription:
 
     def _wait(self, deadline: float | None, *, iterating: bool) -> bool:
         """Whether there was a message before the time was up; raises the reason when none will come."""
-        lock = self._pump.lock
+        lock = self._hub.lock
         while not self._queue:
             with lock:
                 if self._queue:
@@ -207,19 +228,18 @@ class Subscription:
         Then what is queued beyond the maximum is dropped, and it ends at once when as many have been received. Raises
         `ValueError` for a maximum below 1, or above one that was set before; `TypeError` for one that is no number.
         """
-        pump = self._pump
-        with pump.lock:
-            pump.session.unsubscribe(self._state, max_msgs=max_msgs)
-            pump.drain()
-            pump.give_to_writer()
+        hub = self._hub
+        with hub.lock:
+            hub.session.unsubscribe(self._state, max_msgs=max_msgs)
+            hub.settle()
+            hub.see_to_writing()
             self._progress()
-        pump.leave()
+        hub.leave()
 
     def abandon(self) -> None:
         """`unsubscribe` soon, by the reader's thread: for finalizers, which may run in the midst of anything."""
-        if self._pump.closed is None:
-            self._pump.abandoned.append(self._state)
-            self._pump.wakeup.set()
+        if self._hub.closed is None:
+            self._hub.agenda.abandon(self._state)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
@@ -232,66 +252,63 @@ class Subscription:
         """
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         waiter: Waiter[None] = Waiter()
-        pump = self._pump
-        with pump.lock:
-            pump.session.drain_subscription(self._state, now=monotonic())
-            pump.drain()
-            pump.give_to_writer()
+        hub = self._hub
+        with hub.lock:
+            hub.session.drain_subscription(self._state, now=monotonic())
+            hub.settle()
+            hub.see_to_writing()
             self._drainers.append(waiter)
             self._tell_drainers()
-        pump.leave()
+        hub.leave()
         if self._handling is not None and get_ident() in self._handling.threads:
             return
         try:
             waiter.wait(seconds)
         finally:
             if not waiter.done:
-                with pump.lock:
+                with hub.lock:
                     if waiter in self._drainers:
                         self._drainers.remove(waiter)
         if self._state.error is not None:
             _raise(self._state.error)
         if not waiter.done:
-            raise NATSTimeoutError(
-                f"drain of the subscription to {self.subject!r} took longer than {seconds:g} s: "
-                f"{self._state.left}; the client is {self._client.status.name}"
-            )
+            raise not_drained_in_time(self.subject, seconds, self._state.left, self._client.status)
 
     def _emptied(self) -> None:
         """The last message was taken: a drain may have waited for that."""
         if self._state.status is not SubscriptionStatus.ACTIVE:
-            with self._pump.lock:
+            with self._hub.lock:
                 self._progress()
-            self._pump.leave()
+            self._hub.leave()
 
     def _progress(self) -> None:
         """Under the lock: messages were taken, or a callback returned."""
         if self._state.finished:
             self._tell_drainers()
-            pump = self._pump
-            pump.session.subscription_progress(now=monotonic())
-            pump.drain()
-            pump.give_to_writer()
+            hub = self._hub
+            hub.session.subscription_progress(now=monotonic())
+            hub.settle()
+            hub.see_to_writing()
 
     def _tell_drainers(self) -> None:
         if self._state.finished:
             complete_all(self._drainers)
 
-    # --- for the pump and the workers --------------------------------------------------------------------------------
+    # --- for the hub and the workers --------------------------------------------------------------------------------
 
     def notify(self) -> None:
         """Under the lock: there are messages, or there is a reason why not."""
         messages = self._state.messages
         handling = self._handling
         if handling is not None:
-            for _ in range(min(len(messages), handling.concurrency - handling.turns)):
-                handling.turns += 1
+            for _ in range(min(len(messages), handling.concurrency - handling.workers)):
+                handling.workers += 1
                 self._state.handler_started()
-                self._pump.callbacks.schedule(self)
+                self._hub.callbacks.schedule(self)
             return
         if messages is not self._queue:
             self._queue = messages
-            self._queued = taken_from(messages)
+            self._queued = self._taken()
         for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
             self._waiters.pop(0).complete()
 
@@ -304,8 +321,8 @@ class Subscription:
 
     def _release_workers(self) -> None:
         handling = self._handling
-        if handling is not None and not handling.turns:
-            self._pump.callbacks.release(handling)
+        if handling is not None and not handling.workers:
+            self._hub.callbacks.release(handling)
 
     def handle_messages(self, limit: int) -> bool:
         """By a worker: give up to so many messages to the callback, one after the other. Whether there may be more."""
@@ -316,12 +333,12 @@ class Subscription:
             context = context.copy()  # one can be entered by one thread only
         return context.run(self._handle_messages, handling, limit)
 
-    def _handle_messages(self, handling: Handling, limit: int) -> bool:
+    def _handle_messages(self, handling: Handling[ReceivedT], limit: int) -> bool:
         handler = handling.handler
         client = self._client
         handling.threads.add(get_ident())
         try:
-            for message in taken_from(self._state.messages, limit):
+            for message in self._taken(limit):
                 message.client = client
                 try:
                     result = handler(message)
@@ -330,7 +347,7 @@ class Subscription:
                         raise unawaited
                 except BaseException as error:
                     what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
-                    self._pump.dispatcher.log_failure(what, error)
+                    self._hub.dispatcher.log_failure(what, error)
         except IndexError:
             return False
         finally:
@@ -342,7 +359,7 @@ class Subscription:
         if self._state.messages:
             return True
         assert self._handling is not None  # it has a worker
-        self._handling.turns -= 1
+        self._handling.workers -= 1
         self._state.handler_finished()
         self._progress()
         if self._state.closed:
@@ -354,6 +371,10 @@ class Subscription:
         self._state.discard()
         self._state.status = SubscriptionStatus.CLOSED
         self._state.error = error
+
+    def _taken(self, limit: int = maxsize) -> Iterator[ReceivedT]:
+        """The messages of the queue, each taken out of it when it is asked for: see `taken_from`."""
+        return taken_from(self._state.messages, limit)  # type: ignore[arg-type]  # the session makes no others
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -375,13 +396,13 @@ class Subscription:
     @property
     def pending(self) -> tuple[int, int]:
         """Messages received and not yet read, and their bytes (headers and payload)."""
-        with self._pump.lock:
+        with self._hub.lock:
             return self._state.pending_msgs, self._state.pending_bytes
 
     @property
     def delivered(self) -> int:
         """Messages given to the user."""
-        with self._pump.lock:
+        with self._hub.lock:
             return self._state.delivered
 
     @property
@@ -390,8 +411,8 @@ class Subscription:
         return self._state.dropped + self._state.discarded
 
 
-_NO_QUEUE: Final[deque[Message]] = deque(maxlen=0)
-_NONE_QUEUED: Final[Iterator[Message]] = iter(())
+_NO_QUEUE: Final[deque[nats_proto.Message]] = deque(maxlen=0)
+_NONE_QUEUED: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""
 
 

@@ -13,7 +13,7 @@ class StatsSnapshot(Value, frozen=True, kw_only=True):
     in_msgs: int = 0
     in_bytes: int = 0
     out_msgs: int = 0
-    """Publishes accepted, requests included; whether they were written yet is another matter."""
+    """Publishes accepted, requests included. They are counted when they are accepted, also while nothing is written."""
     out_bytes: int = 0
     reconnects: int = 0
     dropped_msgs: int = 0

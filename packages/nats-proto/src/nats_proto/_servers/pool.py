@@ -12,11 +12,11 @@ those that have had theirs, each in order:
     next: C      -                    A B C
     next: A      B C                  A             the round was over: behind became ahead, and there is one wait
 
-Whoever is handed out leaves ahead at its front and joins behind at its end, and nobody else moves. So the order is
-A B C A B C, none is skipped, and no server has its second turn before all have had their first. That holds when servers
-come and go in the middle of a round, too: a new one joins ahead; a dropped one is marked, and thrown away when it comes
-to the front. Each step costs the same for ten servers and for a hundred thousand: nothing is searched, and what `begin`
-and `record_success` move was handed out one by one before.
+A server that is handed out leaves ``ahead`` at its front and joins ``behind`` at its end, and no other server moves. So
+the order is A B C A B C, none is skipped, and no server has its second turn before all have had their first. That also
+holds when servers come and go in the middle of a round: a new one joins ``ahead``; one that is dropped is only marked,
+and thrown away when it comes to the front. Each step costs the same for ten servers and for a hundred thousand: nothing
+is searched, and what `begin` and `record_success` move was handed out one by one before.
 
     call                    what happens to the rotation
     begin                   behind joins ahead at its end: the rotation goes on where it stopped, why ever it did
@@ -37,8 +37,8 @@ and `record_success` move was handed out one by one before.
 Whoever cannot call the user's function in the midst of a call asks it beforehand: ``finished_round`` is n as long as
 the next attempt would begin round n + 1, and `next_attempt` takes the answer as ``delay``.
 
-No attempt but the first two kinds comes within ``reconnect_wait`` of the last dial of the same server, whatever else is
-true: a server that accepts us and throws us out again cannot make us dial in a tight loop.
+Except for the first two kinds, no attempt comes within ``reconnect_wait`` of the last dial of the same server: so a
+server that accepts us and throws us out again cannot make us dial in a tight loop.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ MAX_DISCOVERED: Final = 1000
 """Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
 
 MAX_LISTED: Final = 20_000
-"""Entries of one list that are looked at. Junk is cheap to send; reading it must not keep us from PINGs for long."""
+"""Entries of one list that are looked at. Unusable entries are cheap to send, and while a client reads them it answers
+no PING."""
 
 GROWTH: Final = 1.5
-"""Of the wait, from round to round."""
+"""By this factor the wait grows from round to round."""
 
 MAX_GROWTH: Final = 8.0
 """The longest wait, in units of ``reconnect_wait``: long enough to spare a dead cluster, short enough to come back."""
@@ -430,7 +431,7 @@ def usable_delay(said: object) -> float | None:
 
 
 def _take_out(side: deque[_Entry], entry: _Entry) -> None:
-    """Nearly always it is the last."""
+    """Remove the entry from its side. Nearly always it is the last one there, where nothing has to be searched."""
     if side[-1] is entry:
         side.pop()
     else:
@@ -438,7 +439,8 @@ def _take_out(side: deque[_Entry], entry: _Entry) -> None:
 
 
 def _dialled(entry: _Entry, now: float) -> None:
-    """The dial is over, so it was not later than now: a user in a hurry may have cut short the wait for it."""
+    """Note that the dial of this server is over. It was planned for ``last_dial``, and was earlier if the user has cut
+    the wait short; but it cannot have been later than ``now``."""
     entry.last_dial = min(entry.last_dial, now)
 
 

@@ -1,9 +1,9 @@
 """Callbacks of subscriptions: a small pool of threads that messages are handed to in turn.
 
 A subscription with messages stands in a queue once; the worker that takes it gives its callback one message after the
-other, for a turn of `TURN` messages, and puts it back behind the others when there are more. So its messages are
-handled in order and never two at once, and a busy subscription does not starve the rest. One with a ``concurrency``
-stands there as often as it has messages, up to so many times; its workers take messages in order, each its own.
+other, `MAX_BATCH` at most, and puts it back behind the others when there are more. So its messages are handled in order
+and never two at once, and a busy subscription does not starve the rest. One with a ``concurrency`` stands there as
+often as it has messages, up to so many times; its workers take messages in order, each its own.
 
 A callback that blocks keeps its worker: as long as there are fewer than `MAX_WORKERS`, another is started when a
 subscription finds none idle. With `MAX_WORKERS` callbacks blocked at the same time, other callbacks wait for one of
@@ -18,28 +18,50 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from .._subscription import Subscription
-    from .handling import Handling
-    from .pump import Pump
+    from .handling import Handling, M
 
 __all__ = ["Callbacks"]
 
 MAX_WORKERS: Final = 32
 """Callbacks that may block at the same time before others have to wait."""
-TURN: Final = 64
+MAX_BATCH: Final = 64
 """Messages handled before the next subscription has its turn, if one waits for it."""
+
+
+class Handled(Protocol):
+    """A subscription with a callback, as the pool knows it."""
+
+    def handle_messages(self, limit: int) -> bool:
+        """Give up to so many messages to the callback, one after the other. Whether there may be more."""
+        ...
+
+    def has_more(self) -> bool:
+        """Under the lock: whether it should stay in the queue; if not, its turn is over."""
+        ...
+
+
+class Owner(Protocol):
+    """The client's hub, as the pool knows it."""
+
+    lock: threading.RLock
+    """The lock of the client, which guards the pool as well."""
+
+    def leave(self) -> None:
+        """When the lock has been released after `Handled.has_more`."""
+
+    def fail(self, defect: BaseException) -> None:
+        """End the client: it has a defect."""
 
 
 class Callbacks:
     """The pool of one client."""
 
-    def __init__(self, pump: Pump, name: str) -> None:
-        self._pump = pump
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._ready: deque[Subscription] = deque()
+        self._ready: deque[Handled] = deque()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = 0
         self._workers = 0
@@ -49,7 +71,7 @@ class Callbacks:
         """Threads that `start_threads` should start."""
         self.threads: list[threading.Thread] = []
 
-    def schedule(self, sub: Subscription) -> None:
+    def schedule(self, sub: Handled) -> None:
         """Under the lock: the subscription has messages and stands in no queue."""
         self._ready.append(sub)
         if self._idle:
@@ -59,32 +81,32 @@ class Callbacks:
             self._workers += 1
             self.wanted += 1
 
-    def reserve(self, handling: Handling) -> None:
+    def reserve(self, handling: Handling[M]) -> None:
         """Under the lock: there may be as many workers more as the callback is to have at once."""
         if handling.concurrency > 1:
             handling.reserved = handling.concurrency
             self._reserved += handling.reserved
 
-    def release(self, handling: Handling) -> None:
+    def release(self, handling: Handling[M]) -> None:
         """Under the lock: it will not be called any more. The second time nothing happens."""
         self._reserved -= handling.reserved
         handling.reserved = 0
 
-    def start_threads(self) -> None:
+    def start_threads(self, owner: Owner) -> None:
         """Not under the lock: starting a thread waits for it."""
         while True:
-            with self._pump.lock:
+            with owner.lock:
                 if not self.wanted:
                     return
                 self.wanted -= 1
                 thread = threading.Thread(
-                    target=self._run, name=f"{self._name}-callbacks-{len(self.threads) + 1}", daemon=True
+                    target=self._run, args=(owner,), name=f"{self._name}-callbacks-{len(self.threads) + 1}", daemon=True
                 )
                 self.threads.append(thread)
             try:
                 thread.start()
             except RuntimeError:  # the system gives no more threads: those that run have to do
-                with self._pump.lock:
+                with owner.lock:
                     self._workers -= 1
                     self.threads.remove(thread)
 
@@ -95,23 +117,22 @@ class Callbacks:
             self._wakes.put(None)
         self._idle = 0
 
-    def forget_parent(self) -> None:
-        """In a forked child: there are no threads."""
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child, and nothing will be handled."""
         self.threads = []
         self.wanted = 0
         self._ready.clear()
         self._stopping = True
 
-    def _run(self) -> None:
+    def _run(self, owner: Owner) -> None:
         try:
-            self._work()
+            self._work(owner)
         except BaseException as defect:
-            self._pump.fail(defect)
+            owner.fail(defect)
 
-    def _work(self) -> None:
-        pump = self._pump
+    def _work(self, owner: Owner) -> None:
         while True:
-            with pump.lock:
+            with owner.lock:
                 sub = self._ready.popleft() if self._ready else None
                 if sub is None:
                     if self._stopping:
@@ -120,9 +141,9 @@ class Callbacks:
             if sub is None:
                 self._wakes.get()
                 continue
-            while sub.handle_messages(TURN) and not self._ready:
+            while sub.handle_messages(MAX_BATCH) and not self._ready:
                 pass  # nobody else waits for a turn
-            with pump.lock:
+            with owner.lock:
                 if sub.has_more():
                     self._ready.append(sub)
-            pump.leave()
+            owner.leave()

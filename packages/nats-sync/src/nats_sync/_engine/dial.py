@@ -45,7 +45,7 @@ class Dialler:
         self._given_up = given_up
         self._name = name
         self._resolver: _Resolver | None = None
-        self._attempts: list[socket.socket] = []
+        self.attempts: list[socket.socket] = []
         """Sockets that are being connected."""
 
     def dial(self, host: str, port: int, deadline: float) -> socket.socket:
@@ -59,7 +59,7 @@ class Dialler:
         alone = len(waiting) == 1
         failures: list[OSError] = []
         try:
-            while waiting or self._attempts:
+            while waiting or self.attempts:
                 if waiting:
                     self._attempt(*waiting.popleft(), failures)
                 next_at = monotonic() + HEAD_START
@@ -69,8 +69,8 @@ class Dialler:
                 if monotonic() >= deadline:
                     raise Interrupted
         finally:
-            while self._attempts:
-                self._attempts.pop().close()
+            while self.attempts:
+                self.attempts.pop().close()
         if alone:
             raise failures[0]
         raise OSError("; ".join(dict.fromkeys(map(str, failures))) or f"{host!r} has no address")
@@ -80,11 +80,6 @@ class Dialler:
         if self._resolver is not None:
             self._resolver.stop()
             self._resolver = None
-
-    def close_copies(self) -> None:
-        """In a forked child: close the sockets that the parent is connecting."""
-        for sock in self._attempts:
-            sock.close()
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -116,7 +111,7 @@ class Dialler:
         except OSError as error:
             failures.append(error)
             return
-        self._attempts.append(sock)
+        self.attempts.append(sock)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -129,7 +124,7 @@ class Dialler:
     def _first_connected(self, until: float, failures: list[OSError]) -> socket.socket | None:
         """Wait for the attempts: the first that is connected; None as soon as one has failed, or the time is up."""
         failed = len(failures)
-        while self._attempts and len(failures) == failed:
+        while self.attempts and len(failures) == failed:
             ready = self._ready(until)
             for sock in ready:
                 try:
@@ -137,14 +132,14 @@ class Dialler:
                 except OSError as error:
                     self._drop(sock, error, failures)
                 else:
-                    self._attempts.remove(sock)
+                    self.attempts.remove(sock)
                     return sock
             if not ready and monotonic() >= until:
                 break
         return None
 
     def _drop(self, sock: socket.socket, error: OSError, failures: list[OSError]) -> None:
-        self._attempts.remove(sock)
+        self.attempts.remove(sock)
         sock.close()
         failures.append(error)
 
@@ -153,7 +148,7 @@ class Dialler:
         poll = new_poll()
         try:
             poll.register(self._wakeup, READABLE)
-            for sock in self._attempts:
+            for sock in self.attempts:
                 poll.register(sock, WRITABLE)
             ready = {number for number, _ in poll.poll(milliseconds(until - monotonic()))}
         finally:
@@ -162,7 +157,7 @@ class Dialler:
             self._wakeup.clear()
             if self._given_up():
                 raise Interrupted
-        return [sock for sock in self._attempts if sock.fileno() in ready]
+        return [sock for sock in self.attempts if sock.fileno() in ready]
 
 
 def _check_connected(sock: socket.socket) -> None:

@@ -16,14 +16,11 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from nats_proto import Closed, EventLog, EventQueue, LifecycleEvent, LogLine, ReconnectDelayFailed
 
 from .handling import close_coroutine
-
-if TYPE_CHECKING:
-    from .pump import Pump
 
 __all__ = ["Dispatcher"]
 
@@ -38,10 +35,12 @@ MAX_EVENTS: Final = 1024
 class Dispatcher:
     """The serial dispatcher of one client's events, and its log."""
 
-    def __init__(self, pump: Pump, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str) -> None:
+    def __init__(
+        self, lock: threading.RLock, on_event: Callable[[LifecycleEvent], object] | None, *, inbox_prefix: str
+    ) -> None:
         self._on_event = on_event
-        self._to_log: _Events[LifecycleEvent | ReconnectDelayFailed] = _Events(pump)
-        self._to_tell: _Events[LifecycleEvent] = _Events(pump)
+        self._to_log: _Events[LifecycleEvent | ReconnectDelayFailed] = _Events(lock)
+        self._to_tell: _Events[LifecycleEvent] = _Events(lock)
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
         """Around what the log counts, not around writing."""
@@ -121,8 +120,9 @@ class Dispatcher:
 class _Events(Generic[EventT]):
     """Those that wait for one thread."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+        """The client's."""
         self._queue: EventQueue[EventT] = EventQueue(MAX_EVENTS)
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = True
@@ -137,13 +137,13 @@ class _Events(Generic[EventT]):
 
     def pass_on(self, event: EventT) -> None:
         """Not under the lock: the same."""
-        with self._pump.lock:
+        with self._lock:
             self.add(event)
 
     def next(self) -> EventT:
         """By the thread: the oldest, once there is one."""
         while True:
-            with self._pump.lock:
+            with self._lock:
                 event = self._queue.pop()
                 if event is not None:
                     return event
@@ -152,6 +152,6 @@ class _Events(Generic[EventT]):
 
     def dropped(self) -> int:
         """How many were dropped since the last call."""
-        with self._pump.lock:
+        with self._lock:
             dropped, self._dropped = self._queue.dropped - self._dropped, self._queue.dropped
             return dropped

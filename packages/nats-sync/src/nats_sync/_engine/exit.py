@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .pump import Pump
+    from .hub import Hub
 
 __all__ = ["write_at_exit"]
 
@@ -26,12 +26,12 @@ GRACE: Final = 0.5
 LOOK: Final = 0.002
 """Seconds between two looks at what is still to be written: the interpreter ends that much later."""
 
-_open: weakref.WeakSet[Pump] = weakref.WeakSet()
+_open: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
-def write_at_exit(pump: Pump) -> None:
+def write_at_exit(hub: Hub) -> None:
     """Remember a client."""
-    _open.add(pump)
+    _open.add(hub)
 
 
 def _write_all() -> None:
@@ -40,8 +40,8 @@ def _write_all() -> None:
     The clients stay open while they write: daemon threads that wait for something are not disturbed at the end.
     """
     deadline = monotonic() + GRACE
-    pumps = [pump for pump in _open if pump.closed is None]
-    while (unwritten := [pump for pump in pumps if _has_more(pump)]) and monotonic() < deadline:
+    hubs = [hub for hub in _open if hub.closed is None]
+    while (unwritten := [hub for hub in hubs if _has_more(hub)]) and monotonic() < deadline:
         sleep(LOOK)
     unsent = sum(map(_give_up, unwritten))
     if unsent:
@@ -52,28 +52,28 @@ def _write_all() -> None:
             )
 
 
-def _has_more(pump: Pump) -> bool:
-    return pump.closed is None and pump.session.pending_bytes > 0
+def _has_more(hub: Hub) -> bool:
+    return hub.closed is None and hub.session.pending_bytes > 0
 
 
-def _give_up(pump: Pump) -> int:
+def _give_up(hub: Hub) -> int:
     """Close it without another grace: how many messages were not sent."""
 
     def close() -> None:
         now = monotonic()
-        pump.session.close(now=now)
-        pump.session.handle_timeout(now=now + GRACE)
+        hub.session.close(now=now)
+        hub.session.handle_timeout(now=now + GRACE)
 
     # A thread that has the lock gives it back in a moment.
-    if not pump.lock.acquire(timeout=GRACE):
+    if not hub.lock.acquire(timeout=GRACE):
         return 0
     try:
-        pump.call(close)
+        hub.call(close)
     except Exception as defect:
         logger.error("closing a client at the end of the interpreter failed", exc_info=defect)
     finally:
-        pump.lock.release()
-    return 0 if pump.closed is None else pump.closed.unsent_msgs
+        hub.lock.release()
+    return 0 if hub.closed is None else hub.closed.unsent_msgs
 
 
 atexit.register(_write_all)

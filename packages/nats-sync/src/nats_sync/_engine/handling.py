@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from .._message import Message
+from nats_proto import Message
 
-__all__ = ["Handler", "Handling", "close_coroutine"]
+__all__ = ["Handling", "M", "close_coroutine"]
 
-Handler = Callable[[Message], object]
-"""A callback of a subscription."""
+M = TypeVar("M", bound=Message)
 
 
-class Handling:
-    """What a subscription knows of its callback. A worker that calls it, or will, has a *turn*."""
+class Handling(Generic[M]):
+    """What a subscription knows of its callback."""
 
-    __slots__ = ("concurrency", "handler", "reserved", "threads", "told", "turns")
+    __slots__ = ("concurrency", "handler", "reserved", "threads", "told", "workers")
 
-    def __init__(self, handler: Handler, concurrency: int) -> None:
+    def __init__(self, handler: Callable[[M], object], concurrency: int) -> None:
         self.handler: Final = handler
         self.concurrency: Final = concurrency
-        """Turns at once, at most."""
-        self.turns = 0
-        """Turns at this moment. Under the lock."""
+        """Workers at once, at most."""
+        self.workers = 0
+        """Workers that call it, or will, at this moment. Under the lock."""
         self.threads: set[int] = set()
         """Which threads call it now. Each adds and removes itself."""
         self.reserved = 0
-        """Workers that the pool may have for it, beside those that all subscriptions share."""
+        """Workers that the pool may have for its sake, beside those that all subscriptions share."""
         self.told = False
         """The log says that it returns what nobody awaits."""
 

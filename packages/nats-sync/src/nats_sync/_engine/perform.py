@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from nats_proto import Call, Effect, Perform, ReadFile
 
 if TYPE_CHECKING:
-    from .pump import Pump
+    from .hub import Hub
 
 __all__ = ["Performer"]
 
@@ -34,9 +34,9 @@ MAX_THREADS: Final = 4
 class Performer:
     """Belongs to one client. ``perform`` is called by the reader, ``stop`` at the end."""
 
-    def __init__(self, pump: Pump, name: str) -> None:
-        self._handshakes = _Crew(pump, f"{name}-credentials", MAX_THREADS)
-        self._delays = _Crew(pump, f"{name}-delay", 1)
+    def __init__(self, hub: Hub, name: str) -> None:
+        self._handshakes = _Crew(hub, f"{name}-credentials", MAX_THREADS)
+        self._delays = _Crew(hub, f"{name}-delay", 1)
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -53,17 +53,17 @@ class Performer:
         self._handshakes.stop()
         self._delays.stop()
 
-    def forget_parent(self) -> None:
-        """In a forked child: the threads are not here."""
-        self._handshakes.forget_parent()
-        self._delays.forget_parent()
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child."""
+        self._handshakes.forget_threads()
+        self._delays.forget_threads()
 
 
 class _Crew:
     """Threads that do one kind of these things, ``most`` at once."""
 
-    def __init__(self, pump: Pump, name: str, most: int) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, name: str, most: int) -> None:
+        self._hub = hub
         self._name = name
         self._most = most
         self._changed = threading.Condition()
@@ -92,9 +92,9 @@ class _Crew:
                 self.threads.append(thread)
                 self._idle += 1
                 return
-        pump = self._pump
-        pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
-        pump.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
+        hub = self._hub
+        hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
+        hub.agenda.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""
@@ -102,8 +102,8 @@ class _Crew:
             self._stopped = True
             self._changed.notify_all()
 
-    def forget_parent(self) -> None:
-        """In a forked child: the threads are not here."""
+    def forget_threads(self) -> None:
+        """They are not here, in a forked child."""
         self.threads = []
 
     def _run(self) -> None:
@@ -113,7 +113,7 @@ class _Crew:
                 with self._changed:
                     self._idle += 1
         except BaseException as defect:
-            self._pump.fail(defect)
+            self._hub.fail(defect)
 
     def _next(self) -> Perform | None:
         with self._changed:
@@ -124,15 +124,15 @@ class _Crew:
             return None if self._stopped else command
 
     def _answer(self, command: Perform) -> None:
-        pump = self._pump
+        hub = self._hub
         try:
             result = perform(command.effect, self._warned)
         except BaseException as error:
             # The frames of what answers a server may hold a secret. Where a delay failed is told by the log.
             failure = error if command.before_dial else error.with_traceback(None)
-            pump.call(lambda: pump.session.perform_failed(command, failure, now=monotonic()))
+            hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
         else:
-            pump.call(lambda: pump.session.performed(command, result, now=monotonic()))
+            hub.call(lambda: hub.session.performed(command, result, now=monotonic()))
 
 
 def perform(effect: Effect, warned: set[str]) -> object:

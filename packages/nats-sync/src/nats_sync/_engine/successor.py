@@ -2,7 +2,7 @@
 
 It lives for one attempt: it dials, moves the bytes of `Session.successor` both ways, and ends when the session gives
 the attempt up, or when the connection is to become the client's: then the reader gets its transport. The session is
-touched under the pump's lock, as by every other thread, and only while the pump says that this attempt counts.
+touched under the hub's lock, as by every other thread, and only while the hub says that this attempt counts.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from nats_proto import OpenSuccessor
+from nats_proto import OpenSuccessor, join_small_pieces
 
 from .dial import Dialler, Interrupted
+from .hub import Hub
 from .polling import READABLE, WRITABLE, close_poll, new_poll
-from .pump import Pump
-from .transport import Chunk, Transport, chunked, cut
+from .transport import Chunk, Transport, cut
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     import nats_proto
-
-    from .._message import Message
+    from nats_proto import Message
 
 __all__ = ["Successor"]
 
@@ -31,14 +30,14 @@ __all__ = ["Successor"]
 class Successor:
     """One attempt. Made, started, told to adopt and given up by the reader's thread."""
 
-    def __init__(self, pump: Pump, command: OpenSuccessor, name: str) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, command: OpenSuccessor, name: str) -> None:
+        self._hub = hub
         self._command = command
-        self._wakeup = Wakeup()
-        self._dialler = Dialler(self._wakeup, lambda: self._given_up, f"{name}-resolver")
+        self.wakeup = Wakeup()
+        self.dialler = Dialler(self.wakeup, lambda: self._given_up, f"{name}-resolver")
         self._given_up = False
         self._adopted = False
-        self._transport: Transport | None = None
+        self.unfinished: Transport | None = None
         self._chunks: list[Chunk] = []
         """Taken from the session, and not yet accepted by the system."""
         self.transport: Transport | None = None
@@ -52,92 +51,84 @@ class Successor:
     def adopt(self) -> None:
         """Write what was taken, then give the transport to the reader."""
         self._adopted = True
-        self._wakeup.set()
+        self.wakeup.set()
 
     def give_up(self) -> None:
         """End it, now; what it has or may still have is closed."""
         self._given_up = True
-        self._wakeup.set()
+        self.wakeup.set()
 
     def wake(self) -> None:
         """Under the lock: the session may have something for it to write."""
         if threading.current_thread() is not self._thread:
-            self._wakeup.set()
+            self.wakeup.set()
 
     def join(self) -> None:
         """Wait for the end of its thread, after `give_up`; a resolver that hangs is not waited for."""
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def close_copies(self) -> None:
-        """In a forked child: close what it inherited."""
-        self._dialler.close_copies()
-        self._wakeup.close_copies()
-        for transport in (self._transport, self.transport):
-            if transport is not None:
-                transport.close_copy()
-
     # --- its thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pump = self._pump
+        hub = self._hub
         try:
             if self._connect():
                 self._move_bytes()
         except BaseException as defect:
-            pump.fail(defect)
+            hub.fail(defect)
         finally:
-            self._dialler.close()
-            transport, self._transport = self._transport, None
+            self.dialler.close()
+            transport, self.unfinished = self.unfinished, None
             if transport is not None:
-                with pump.lock:
-                    handed_over = self._adopted and pump.successor is self
+                with hub.lock:
+                    handed_over = self._adopted and hub.successor is self
                     if handed_over:
                         self.transport = transport
                 if handed_over:
-                    pump.wakeup.set()
+                    hub.agenda.wakeup.set()
                 else:
                     transport.abandon()
-            self._wakeup.close()
+            self.wakeup.close()
 
     def _tell(self, mutation: Callable[[nats_proto.Successor[Message]], object]) -> bool:
         """One mutation of the session's successor, if that is still what this thread makes: whether it is."""
-        pump = self._pump
-        with pump.lock:
-            successor = pump.session.successor if pump.successor is self else None
+        hub = self._hub
+        with hub.lock:
+            successor = hub.session.successor if hub.successor is self else None
             if successor is not None:
                 mutation(successor)
-                pump.drain()
-                pump.give_to_writer()
-            mine = pump.successor is self
-        pump.leave()
+                hub.settle()
+                hub.see_to_writing()
+            mine = hub.successor is self
+        hub.leave()
         return mine
 
     def _connect(self) -> bool:
         try:
-            sock = self._dialler.dial(*self._command.address, self._command.deadline)
+            sock = self.dialler.dial(*self._command.address, self._command.deadline)
         except Interrupted:
             return False
         except Exception as error:
             failure = error
             self._tell(lambda successor: successor.transport_failed(failure, now=monotonic()))
             return False
-        self._transport = Transport(sock)
+        self.unfinished = Transport(sock)
         return self._tell(lambda successor: successor.transport_connected(now=monotonic()))
 
     def _move_bytes(self) -> None:
-        transport = self._transport
+        transport = self.unfinished
         assert transport is not None  # it is connected
         while not self._given_up:
             if self._write(transport) and self._adopted:
                 return
             poll = new_poll()
-            poll.register(self._wakeup, READABLE)
+            poll.register(self.wakeup, READABLE)
             poll.register(transport, READABLE | WRITABLE if self._chunks else READABLE)
             ready = {number for number, _ in poll.poll()}
             close_poll(poll)
-            if self._wakeup.fileno() in ready:
-                self._wakeup.clear()
+            if self.wakeup.fileno() in ready:
+                self.wakeup.clear()
             if transport.fileno() in ready and not self._read(transport):
                 return
 
@@ -162,13 +153,13 @@ class Successor:
         self._tell(lambda successor: successor.data_sent(nbytes))
 
     def _take(self) -> bool:
-        self._tell(lambda successor: self._chunks.extend(chunked(successor.data_to_send())))
+        self._tell(lambda successor: self._chunks.extend(join_small_pieces(successor.data_to_send())))
         return bool(self._chunks)
 
     def _read(self, transport: Transport) -> bool:
         """One chunk of what has arrived: whether there may be more."""
         try:
-            data = transport.receive(self._pump.session.receive_size)
+            data = transport.receive(self._hub.session.receive_size)
         except BlockingIOError:
             return True
         except OSError as error:

@@ -1,25 +1,23 @@
-"""The threads of one client: started once, ended with it, and not there in a forked child."""
+"""The threads of one client: started once, and ended with it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nats_proto import Closed, ConnectOptions
-from nats_proto.errors import ConnectionClosedError
+from .fork import Inheritance
 
-from .callbacks import Callbacks
-from .dispatch import Dispatcher
-from .exit import write_at_exit
-from .perform import Performer
-from .pump import NOBODY, Pump, ended_session
-from .reader import Reader
-from .writer import Writer
+if TYPE_CHECKING:
+    from nats_proto import ConnectOptions
+
+    from .hub import Hub
+    from .manager import Manager
+    from .perform import Performer
+    from .turns import Turns
+    from .writer import Writer
 
 __all__ = ["Threads"]
 
@@ -30,60 +28,56 @@ LAST_MOMENT: Final = 0.1
 
 
 class Threads:
-    """Reader, writer, and what tells events to the log and ``on_event``; and the workers, which the callbacks start.
+    """The manager's, the writer's, and those that tell events to the log and to ``on_event``.
 
-    All are daemons: an interpreter that ends does not wait for a client that nobody closed, but half a second for what
-    it has published.
+    Callbacks, user functions that a handshake calls, and the resolver have threads of their own, started when they are
+    needed first. All are daemons: an interpreter that ends does not wait for a client that nobody closed, but half a
+    second for what it has published.
     """
 
-    def __init__(self, pump: Pump, writer: Writer, options: ConnectOptions) -> None:
-        name = f"nats-{options.name}" if options.name else "nats"
-        self._pump = pump
-        self._options = options
-        pump.options = options
-        pump.dispatcher = Dispatcher(pump, options.on_event, inbox_prefix=options.inbox_prefix)
-        pump.callbacks = Callbacks(pump, name)
-        self._performer = Performer(pump, name)
-        self._reader = Reader(pump, writer, self._performer, name)
+    def __init__(
+        self,
+        hub: Hub,
+        writer: Writer,
+        turns: Turns,
+        manager: Manager,
+        performer: Performer,
+        options: ConnectOptions,
+        name: str,
+    ) -> None:
+        self._hub = hub
+        self._performer = performer
         self._core = [
-            threading.Thread(target=self._reader.run, name=f"{name}-reader", daemon=True),
             threading.Thread(target=writer.run, name=f"{name}-writer", daemon=True),
+            threading.Thread(target=manager.run, name=f"{name}-reader", daemon=True),
         ]
-        self._dispatchers = [
-            threading.Thread(target=self._guard, args=(pump.dispatcher.run,), name=f"{name}-events", daemon=True)
-        ]
+        dispatcher = hub.dispatcher
+        self._dispatchers = [self._guarded(dispatcher.run, f"{name}-events")]
         """They call handlers of the log, and ``on_event``."""
         if options.on_event is not None:
-            target = (pump.dispatcher.run_on_event,)
-            thread = threading.Thread(target=self._guard, args=target, name=f"{name}-on-event", daemon=True)
-            self._dispatchers.append(thread)
+            self._dispatchers.append(self._guarded(dispatcher.run_on_event, f"{name}-on-event"))
         self._hanging: set[threading.Thread] = set()
         """Those that were waited for in vain."""
-        _alive.add(self)
-        write_at_exit(pump)
+        self._inheritance = Inheritance(hub, turns, performer, manager, self._core, options)
+        """Held here, since these threads live on when nobody holds the client any more."""
 
     def start(self) -> None:
-        """Start them. Raises `RuntimeError` when the system gives no more threads; none is left then."""
-        pump = self._pump
-        try:
-            for thread in (*self._dispatchers, self._core[1], self._core[0]):
-                thread.start()
-        except RuntimeError:
-            pump.call(lambda: pump.session.close(now=monotonic()))
-            pump.writer_wakes.put(False)
-            pump.reading.close()
-            pump.wakeup.close()
-            raise
+        """Start them. Raises `RuntimeError` when the system gives no more threads; those that run end then."""
+        for thread in (*self._dispatchers, *self._core):
+            thread.start()
+
+    def _guarded(self, run: Callable[[], None], name: str) -> threading.Thread:
+        return threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
 
     def _guard(self, run: Callable[[], None]) -> None:
         """A dispatcher's thread."""
-        pump = self._pump
+        hub = self._hub
         try:
             run()
         except BaseException as defect:
-            pump.fail(defect)
+            hub.fail(defect)
             with contextlib.suppress(BaseException):  # nobody is left to log it
-                pump.dispatcher.tell_end(pump.closed)
+                hub.dispatcher.tell_end(hub.closed)
 
     def runs_user_code(self, thread: threading.Thread) -> bool:
         """Whether it is one of those that call the user's functions."""
@@ -91,7 +85,7 @@ class Threads:
 
     def _blockable(self) -> list[threading.Thread]:
         """Those that user code may hold up."""
-        return [*self._dispatchers, *self._performer.threads, *self._pump.callbacks.threads]
+        return [*self._dispatchers, *self._performer.threads, *self._hub.callbacks.threads]
 
     def join(self, until: float | None = None) -> None:
         """After the end: wait for them, without waiting for oneself or for user code that waits for us.
@@ -114,46 +108,3 @@ class Threads:
                     thread.join(max(0.0, deadline - monotonic()))
                     if thread.is_alive():
                         self._hanging.add(thread)
-
-    def forget_parent(self) -> None:
-        """In a forked child: no thread is here, locks may be held for ever, the connection is the parent's."""
-        pump = self._pump
-        pump.lock = threading.RLock()
-        pump.send_lock = threading.Lock()
-        self._core = []
-        pump.callbacks.forget_parent()
-        self._performer.forget_parent()
-        self._reader.close_copies()
-        pump.reading.close()
-        pump.wakeup.close_copies()
-        pump.transport = None
-        pump.successor = None
-        pump.write_owner = NOBODY
-        pump.writer_called = False
-        error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
-        # There may be a call that this very thread is in the midst of: a signal handler has forked.
-        for request in pump.requests.values():
-            request.complete(error=error)
-        for flush in pump.flushes.values():
-            flush.complete(error=error)
-        for sub in pump.held_subscriptions():
-            sub.end_with(error)
-        pump.subscriptions = {}
-        pump.handled = {}
-        pump.abandoned.clear()
-        pump.closed = Closed(error=None)
-        pump.session = ended_session(self._options, None)
-        pump.publish_quickly = pump.session.publish_quickly
-
-
-_alive: weakref.WeakSet[Threads] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for threads in list(_alive):
-        with contextlib.suppress(Exception):
-            threads.forget_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
@@ -13,10 +12,8 @@ from typing import Final
 from .polling import WRITABLE, close_poll, milliseconds, new_poll
 from .uninterrupted import permitted, results_of
 
-__all__ = ["Chunk", "Transport", "chunked", "cut"]
+__all__ = ["Chunk", "Transport", "cut"]
 
-LARGE: Final = 64 * 1024
-"""Bytes from which a piece is written from where it is: copying it would cost more than a second piece in the call."""
 MAX_PIECES: Final = 64
 """Pieces given to one call; systems allow 16 at least and 1024 commonly, and 64 large ones fill any socket buffer."""
 
@@ -100,31 +97,9 @@ class Transport:
             if not self._polled:
                 self._sock.close()
 
-    def close_copy(self) -> None:
-        """In a forked child: close what it inherited and leave the parent's connection alone. Takes no lock."""
-        number = self._sock.detach()
-        if number >= 0:
-            with contextlib.suppress(OSError):
-                os.close(number)
-
-
-def chunked(pieces: list[bytes]) -> list[Chunk]:
-    """Small pieces joined, so that the system is called once; large ones as they are."""
-    if len(pieces) < 2:
-        return [*pieces]
-    chunks: list[Chunk] = []
-    small: list[bytes] = []
-    for piece in pieces:
-        if len(piece) < LARGE:
-            small.append(piece)
-        else:
-            if small:
-                chunks.append(b"".join(small))
-                small = []
-            chunks.append(piece)
-    if small:
-        chunks.append(b"".join(small))
-    return chunks
+    def detach(self) -> int:
+        """Give its descriptor away, to be closed without a word to the peer; -1: it has none. Takes no lock."""
+        return self._sock.detach()
 
 
 def cut(chunks: list[Chunk], nbytes: int) -> list[Chunk]:

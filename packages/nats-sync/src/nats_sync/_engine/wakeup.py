@@ -74,8 +74,8 @@ class Wakeup:
                 self._closed = True
                 self._close_ends()
 
-    def close_copies(self) -> None:
-        """In a forked child: close what it inherited. The lock may be held by a thread that does not exist here."""
+    def close_without_lock(self) -> None:
+        """In a forked child, where the lock may be held by a thread that does not exist."""
         if not self._closed:
             self._closed = True
             with contextlib.suppress(OSError):

@@ -2,7 +2,7 @@
 
 The owner takes a batch from the session, sends it without blocking and reports what the system took, until nothing is
 left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
-nothing stays behind that was appended under it; the pump says what becomes of a quick publish. A caller who took the
+nothing stays behind that was appended under it; the hub says what becomes of a quick publish. A caller who took the
 writing side gives what did not fit, and what came after its own, to the writer's thread, which alone waits for the
 socket. While a caller writes one chunk after the other the writer stays called, and looks every `PAUSE`: so the last of
 a burst may be written that much later.
@@ -19,20 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from queue import Empty
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import CHUNK_SIZE
+from nats_proto import join_small_pieces
 
-from .pump import NOBODY, WRITER, Pump
-from .transport import Chunk, Transport, chunked, cut
+from .hub import Hub
+from .transport import Chunk, Transport, cut
+from .writing_side import NOBODY, WRITER
 
 if TYPE_CHECKING:
-    from nats_proto import Session
-
-    from .._message import Message
+    from nats_proto import Message, Session
 
 __all__ = ["Writer"]
 
@@ -55,8 +53,9 @@ class _Now(Enum):
 class Writer:
     """What a batch on its way is; only the owner of the writing side touches it."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._side = hub.writing
         self._transport: Transport | None = None
         """Of the batch."""
         self._chunks: list[Chunk] = []
@@ -81,33 +80,33 @@ class Writer:
         and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
         raises; what the session has taken is written in both cases.
         """
-        pump = self._pump
+        hub = self._hub
         # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
         # writing side is this thread's, but it belongs to the write below, which goes on after the handler.
-        mine = pump.write_owner == get_ident()
+        mine = self._side.owner == get_ident()
         claimed = False  # known before the lock is taken: an interrupt may come before `claim` is asked
         try:
             while True:
-                with pump.lock:
-                    session = pump.session
+                with hub.lock:
+                    session = hub.session
                     if session.writable or not needs_room:
                         mutation(session)
                         # Under the same lock: nobody else can be first, and write what was taken here in our place.
-                        if at_once or session.pending_bytes >= CHUNK_SIZE:
+                        if at_once or session.chunk_waits:
                             claimed = self.claim()
                         else:
-                            pump.give_to_writer()
+                            hub.see_to_writing()
                         break
                 if deadline is not None and monotonic() >= deadline:
                     return False
-                pump.wait_writable(deadline)
+                hub.wait_writable(deadline)
             if claimed:
                 self.write_now()  # without the lock, since it calls the system
         except BaseException:
             if not mine:
                 self.hand_over()
-            with pump.lock:  # an interrupt right after the mutation: nobody else would write what it appended
-                pump.give_to_writer()
+            with hub.lock:  # an interrupt right after the mutation: nobody else would write what it appended
+                hub.see_to_writing()
             raise
         return True
 
@@ -115,16 +114,17 @@ class Writer:
 
     def claim(self) -> bool:
         """Under the lock: take the writing side, if it is free and there is something to write."""
-        pump = self._pump
-        if pump.write_owner != NOBODY or pump.transport is None:
+        hub = self._hub
+        side = self._side
+        if side.owner != NOBODY or hub.transport is None:
             return False
-        pump.write_owner = get_ident()  # first: a signal handler may come in between, and publish
+        side.owner = get_ident()  # first: a signal handler may come in between, and publish
         try:
             if self._take_batch():
                 return True
         except Exception as defect:
-            pump.note(defect)
-        pump.write_owner = NOBODY
+            hub.agenda.report(defect)
+        side.owner = NOBODY
         return False
 
     def write_now(self) -> None:
@@ -133,44 +133,35 @@ class Writer:
             if self._send() is not _Now.FREE:
                 self.hand_over()
         except Exception as defect:
-            self._pump.note(defect)  # who called waits for an answer, and is told
+            self._hub.agenda.report(defect)  # who called waits for an answer, and is told
             self.hand_over()
 
     def hand_over(self) -> None:
         """Give the writing side to the writer's thread, if this thread has it: a `KeyboardInterrupt` came."""
-        pump = self._pump
-        if pump.write_owner == get_ident():
+        if self._side.owner == get_ident():
             if self._in_midst:
                 self._give_up()
-            pump.write_owner = WRITER
-            pump.writer_wakes.put(True)
+            self._side.give_to_writer()
 
     def run(self) -> None:
         """The writer's thread."""
-        pump = self._pump
+        hub = self._hub
         try:
             seconds: float | None = None
-            while self._called_within(seconds):
+            while self._side.called_within(seconds):
                 seconds = None if self._write_all() else PAUSE
         except BaseException as defect:
-            pump.fail(defect)
-
-    def _called_within(self, seconds: float | None) -> bool:
-        """Sleep until the writer is called, or so many seconds: False at the end."""
-        try:
-            return self._pump.writer_wakes.get(timeout=seconds)
-        except Empty:
-            return True
+            hub.fail(defect)
 
     def _write_all(self) -> bool:
         """Until nothing is left; False: a caller has the writing side, and the writer has to look again."""
-        pump = self._pump
-        with pump.lock:
-            if pump.write_owner == NOBODY:
-                pump.write_owner = WRITER
-            elif pump.write_owner != WRITER:
+        side = self._side
+        with self._hub.lock:
+            if side.owner == NOBODY:
+                side.owner = WRITER
+            elif side.owner != WRITER:
                 return False  # a caller writes, and looks for more at the end
-            pump.writer_called = False
+            side.called = False
             now = self._next()
         while now is not _Now.FREE:
             transport = self._transport
@@ -185,28 +176,28 @@ class Writer:
         """Under the lock: what remains of the batch, or the next one, or nothing."""
         if self._chunks or self._take_batch():
             return _Now.READY
-        self._pump.write_owner = NOBODY
+        self._side.owner = NOBODY
         return _Now.FREE
 
     def _take_batch(self) -> bool:
         """Under the lock."""
-        transport = self._transport = self._pump.transport
+        transport = self._transport = self._hub.transport
         if transport is None or transport.write_error is not None:
             return False
         self._in_midst = True
-        self._chunks = chunked(self._pump.session.data_to_send())
+        self._chunks = [*join_small_pieces(self._hub.session.data_to_send())]
         self._in_midst = False
         return bool(self._chunks)
 
     def _send(self) -> _Now:
         """Send once, without blocking."""
-        pump = self._pump
+        hub = self._hub
         transport = self._transport
         accepted: list[int] = []
         blocked = False
-        with pump.send_lock:
+        with self._side.send_lock:
             try:
-                if transport is not None and transport is pump.transport:
+                if transport is not None and transport is hub.transport:
                     transport.send(self._chunks, accepted)
                 else:
                     self._chunks = []  # of a connection that has ended: the session has it all
@@ -217,18 +208,18 @@ class Writer:
             finally:
                 if accepted:
                     self._report(accepted[0])
-        with pump.lock:  # without the other: a signal handler may write as soon as nobody does
+        with hub.lock:  # without the other: a signal handler may write as soon as nobody does
             now = self._next()
-        pump.leave()
+        hub.leave()
         return _Now.BLOCKED if blocked else now
 
     def _report(self, nbytes: int) -> None:
-        with self._pump.lock:
+        with self._hub.lock:
             self._in_midst = True
-            self._pump.session.data_sent(nbytes)
+            self._hub.session.data_sent(nbytes)
             self._chunks = cut(self._chunks, nbytes)
             self._in_midst = False
-            self._pump.drain()
+            self._hub.settle()
 
     def _give_up(self) -> None:
         self._in_midst = False
@@ -239,4 +230,4 @@ class Writer:
         self._chunks = []
         if self._transport is not None:
             self._transport.write_error = error
-            self._pump.wakeup.set()
+            self._hub.agenda.wakeup.set()

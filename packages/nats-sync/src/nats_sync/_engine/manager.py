@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -18,18 +17,20 @@ from nats_proto import (
     Perform,
 )
 
+from .agenda import Defect
 from .dial import Dialler, Interrupted
+from .hub import Hub
 from .perform import Performer
-from .pump import Defect, Pump
 from .transport import Transport
 
 if TYPE_CHECKING:
     from socket import socket
 
     from .successor import Successor
+    from .turns import Turns
     from .writer import Writer
 
-__all__ = ["Reader"]
+__all__ = ["Manager"]
 
 SEND_LIMIT: Final = 1.0
 """Seconds that a thread may take between two steps of a send before it is not waited for."""
@@ -39,83 +40,76 @@ MAX_READS: Final = 16
 """Full buffers read before commands and time are looked at."""
 
 
-class Reader:
+class Manager:
     """One thread for the whole life of a client: a reconnect is another round of its loop."""
 
-    def __init__(self, pump: Pump, writer: Writer, performer: Performer, name: str) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub, writer: Writer, turns: Turns, performer: Performer, name: str) -> None:
+        self._hub = hub
+        self._agenda = agenda = hub.agenda
         self._writer = writer
-        self._dialler = Dialler(pump.wakeup, lambda: bool(pump.commands), f"{name}-resolver")
+        self._turns = turns
+        self.dialler = Dialler(agenda.wakeup, lambda: bool(agenda.commands), f"{name}-resolver")
         self._performer = performer
         self._name = name
         self._opening: OpenTransport | None = None
-        self._successor: Successor | None = None
+        self.successor: Successor | None = None
         """Who makes the next connection while a lame duck's is still up."""
-        self._transport: Transport | None = None
-        """The one that is open; the pump's is None as soon as the session has given it up."""
+        self.transport: Transport | None = None
+        """The one that is open; the hub's is None as soon as the session has given it up."""
 
     def run(self) -> None:
         """The reader's thread."""
-        pump = self._pump
-        pump.reader_ident = get_ident()
+        hub = self._hub
+        self._agenda.begin()
         try:
             while self._step():
                 pass
         except BaseException as defect:
-            pump.fail(defect)
+            hub.fail(defect)
         for end in (
             self._give_up_successor,
             self._close_transport,
             self._performer.stop,
-            self._dialler.close,
-            pump.reading.close,
+            self.dialler.close,
+            self._turns.close,
         ):
             try:
                 end()
             except BaseException as defect:
-                pump.fail(defect)
-        pump.writer_wakes.put(False)
-        pump.wakeup.close()
-
-    def close_copies(self) -> None:
-        """In a forked child: close the descriptors it inherited."""
-        if self._transport is not None:
-            self._transport.close_copy()
-        if self._successor is not None:
-            self._successor.close_copies()
-        self._dialler.close_copies()
+                hub.fail(defect)
+        hub.writing.end()
+        self._agenda.wakeup.close()
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
     def _step(self) -> bool:
         """Do what is next: whether there will be more."""
-        pump = self._pump
-        if pump.commands or pump.closed is not None:
-            with pump.lock:
-                commands = list(pump.commands)
-                pump.commands.clear()
-                closed = pump.closed is not None
+        hub, agenda = self._hub, self._agenda
+        if agenda.commands or hub.closed is not None:
+            with hub.lock:
+                commands = agenda.take()
+                closed = hub.closed is not None
             for command in commands:
                 self._run_command(command)
             if closed:
                 return False
-        if self._successor is not None and self._successor.transport is not None:
-            self._adopt(self._successor, self._successor.transport)
-        if pump.abandoned:
-            pump.end_abandoned()
+        if self.successor is not None and self.successor.transport is not None:
+            self._adopt(self.successor, self.successor.transport)
+        if agenda.abandoned:
+            hub.end_abandoned()
         # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
-        deadline = pump.deadline
+        deadline = agenda.deadline
         now = monotonic()
         if deadline is not None and now >= deadline:
             # A process that was stopped for a while finds the PONG here; a caller who leads lets us look in a moment.
-            if self._transport is not None and not self._read(self._transport):
+            if self.transport is not None and not self._read(self.transport):
                 self._wait(LEADER_PAUSE)
                 return True
-            pump.call(lambda: pump.session.handle_timeout(now=now))
+            hub.call(lambda: hub.session.handle_timeout(now=now))
         elif self._opening is not None:
             self._open(self._opening, now, deadline)
-        elif self._wait(None if deadline is None else deadline - now) and self._transport is not None:
-            self._read(self._transport)
+        elif self._wait(None if deadline is None else deadline - now) and self.transport is not None:
+            self._read(self.transport)
         return True
 
     def _run_command(self, command: Command | Defect) -> None:
@@ -130,8 +124,8 @@ class Reader:
                 self._give_up_successor()
             case AdoptSuccessor():
                 self._close_transport()
-                if self._successor is not None:
-                    self._successor.adopt()
+                if self.successor is not None:
+                    self.successor.adopt()
             case Perform():
                 self._performer.perform(command)
             case Defect():
@@ -141,15 +135,15 @@ class Reader:
 
     def _wait(self, seconds: float | None) -> bool:
         """Wait for the socket, a wakeup or the time: whether there is something to read, or to find out by reading."""
-        arrived = self._pump.reading.wait(seconds)
-        return arrived or (self._transport is not None and self._transport.write_error is not None)
+        arrived = self._turns.wait(seconds)
+        return arrived or (self.transport is not None and self.transport.write_error is not None)
 
     def _close_transport(self) -> None:
         self._opening = None
-        transport, self._transport = self._transport, None
+        transport, self.transport = self.transport, None
         if transport is not None:
             try:
-                self._pump.reading.unwatch()
+                self._turns.unwatch()
             finally:
                 with self._nobody_sends():
                     transport.abandon()
@@ -157,12 +151,12 @@ class Reader:
     @contextmanager
     def _nobody_sends(self) -> Generator[None]:
         """Hold ``send_lock``. Sends do not block; who has it for long is interrupted by a signal handler that waits."""
-        held = self._pump.send_lock.acquire(timeout=SEND_LIMIT)
+        held = self._hub.writing.send_lock.acquire(timeout=SEND_LIMIT)
         try:
             yield
         finally:
             if held:
-                self._pump.send_lock.release()
+                self._hub.writing.send_lock.release()
 
     # --- the successor of a connection -------------------------------------------------------------------------------
 
@@ -170,49 +164,49 @@ class Reader:
         from .successor import Successor  # only who meets a lame duck pays for loading it
 
         self._give_up_successor()
-        pump = self._pump
-        successor = Successor(pump, command, f"{self._name}-successor")
-        with pump.lock:
-            if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in pump.commands):
+        hub = self._hub
+        successor = Successor(hub, command, f"{self._name}-successor")
+        with hub.lock:
+            if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in self._agenda.commands):
                 return
-            pump.successor = successor
-        self._successor = successor
+            hub.successor = successor
+        self.successor = successor
         try:
             successor.start()
         except RuntimeError as error:  # the system gives no more threads: that attempt has failed, not the client
             failure = OSError(f"no thread to make the next connection in: {error}")
-            pump.call(lambda: self._fail_successor(successor, failure))
+            hub.call(lambda: self._fail_successor(successor, failure))
 
     def _fail_successor(self, successor: Successor, failure: OSError) -> None:
-        of_session = self._pump.session.successor
-        if self._pump.successor is successor and of_session is not None:
+        of_session = self._hub.session.successor
+        if self._hub.successor is successor and of_session is not None:
             of_session.transport_failed(failure, now=monotonic())
 
     def _give_up_successor(self) -> None:
-        if self._successor is not None:
-            self._successor.give_up()
-            self._successor = None
+        if self.successor is not None:
+            self.successor.give_up()
+            self.successor = None
 
     def _adopt(self, successor: Successor, transport: Transport) -> None:
         """The successor's thread has ended and left its transport: it is the client's now."""
-        pump = self._pump
-        self._successor = None
+        hub = self._hub
+        self.successor = None
         wanted = False
         try:
-            with self._nobody_sends(), pump.lock:
-                wanted = pump.successor is successor
+            with self._nobody_sends(), hub.lock:
+                wanted = hub.successor is successor
                 if wanted:
-                    pump.successor = None
-                    pump.transport = transport
-                    pump.session.transport_adopted(now=monotonic())
-                    pump.drain()
-                    pump.give_to_writer()
-            pump.leave()
+                    hub.successor = None
+                    hub.transport = transport
+                    hub.session.transport_adopted(now=monotonic())
+                    hub.settle()
+                    hub.see_to_writing()
+            hub.leave()
             if wanted:
-                pump.reading.watch(transport)
-                self._transport = transport
+                self._turns.watch(transport)
+                self.transport = transport
         finally:
-            if self._transport is not transport:  # it was given up meanwhile, or there was a defect
+            if self.transport is not transport:  # it was given up meanwhile, or there was a defect
                 transport.abandon()
 
     # --- dialling ----------------------------------------------------------------------------------------------------
@@ -224,7 +218,7 @@ class Reader:
         failure: Exception | None = None
         sock: socket | None = None
         try:
-            sock = self._dialler.dial(*command.address, command.deadline)
+            sock = self.dialler.dial(*command.address, command.deadline)
         except Interrupted:
             return
         except Exception as error:  # a resolver may raise anything
@@ -235,24 +229,24 @@ class Reader:
             if sock is not None:
                 sock.close()
             raise
-        pump = self._pump
+        hub = self._hub
         wanted = False
         try:
-            with self._nobody_sends(), pump.lock:
-                wanted = not pump.commands
+            with self._nobody_sends(), hub.lock:
+                wanted = not self._agenda.commands
                 if wanted:
                     self._opening = None
                     if transport is not None:
-                        pump.transport = transport
-                        pump.session.transport_connected(now=monotonic())
+                        hub.transport = transport
+                        hub.session.transport_connected(now=monotonic())
                     elif failure is not None:
-                        pump.session.transport_failed(failure, now=monotonic())
-                    pump.drain()
-                    pump.give_to_writer()  # with TLS first, or a proxy, we speak first
-            pump.leave()
+                        hub.session.transport_failed(failure, now=monotonic())
+                    hub.settle()
+                    hub.see_to_writing()  # with TLS first, or a proxy, we speak first
+            hub.leave()
             if transport is not None and wanted:
-                pump.reading.watch(transport)
-                self._transport, transport = transport, None
+                self._turns.watch(transport)
+                self.transport, transport = transport, None
         finally:
             if transport is not None:  # nobody wants it, or there was a defect
                 transport.abandon()
@@ -261,23 +255,23 @@ class Reader:
 
     def _read(self, transport: Transport) -> bool:
         """Take what has arrived, unless a caller leads: False."""
-        reading = self._pump.reading
-        if not reading.begin():
+        turns = self._turns
+        if not turns.begin():
             return False
         try:
             self._take_all(transport)
         finally:
-            reading.end()
+            turns.end()
         return True
 
     def _take_all(self, transport: Transport) -> None:
         """Again when the buffer was full, since there is probably more; and after what a caller has left to us."""
-        pump = self._pump
-        left = pump.reading.left()
+        hub = self._hub
+        left = self._turns.left()
         for _ in range(MAX_READS):
-            if transport is not pump.transport:
+            if transport is not hub.transport:
                 return
-            size = pump.session.receive_size
+            size = hub.session.receive_size
             try:
                 data = transport.receive(size) if left is None else _result(left)
             except BlockingIOError:
@@ -288,7 +282,7 @@ class Reader:
                 self._lost(transport, error)
                 return
             if not data:
-                self._end(transport, lambda: pump.session.receive_eof(now=monotonic()))
+                self._end(transport, lambda: hub.session.receive_eof(now=monotonic()))
                 return
             self._receive(transport, data)
             if left is None and len(data) < size:
@@ -296,23 +290,23 @@ class Reader:
             left = None
 
     def _receive(self, transport: Transport, data: bytes) -> None:
-        pump = self._pump
+        hub = self._hub
         claimed = False
-        with pump.lock:
-            if transport is pump.transport:
-                pump.session.receive_data(data, now=monotonic())
+        with hub.lock:
+            if transport is hub.transport:
+                hub.session.receive_data(data, now=monotonic())
                 claimed = self._writer.claim()
-                pump.drain()
-        pump.leave()
+                hub.settle()
+        hub.leave()
         if claimed:
             self._writer.write_now()
 
     def _lost(self, transport: Transport, error: OSError) -> None:
-        self._end(transport, lambda: self._pump.session.transport_lost(error, now=monotonic()))
+        self._end(transport, lambda: self._hub.session.transport_lost(error, now=monotonic()))
 
     def _end(self, transport: Transport, mutation: Callable[[], None]) -> None:
         """The connection ended, unless the session gave it up before."""
-        self._pump.call(lambda: mutation() if transport is self._pump.transport else None)
+        self._hub.call(lambda: mutation() if transport is self._hub.transport else None)
 
 
 def _result(received: bytes | OSError) -> bytes:

@@ -35,9 +35,9 @@ from .polling import LONGEST, READABLE, Poll, close_poll, milliseconds, new_poll
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .pump import Pump
+    from .hub import Hub
 
-__all__ = ["Lead", "ReadingSide"]
+__all__ = ["Lead", "Turns"]
 
 LEAD: Final = 0.01
 """Seconds that a caller leads: an answer that takes longer gains nothing by it, and a call that ends for another reason
@@ -98,11 +98,11 @@ class Lead:
         return True
 
 
-class ReadingSide:
+class Turns:
     """Of one client. What is above the line is for the reader's thread alone, what is below it for callers."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
         # Without epoll there is no way to choose who is woken, and nobody leads.
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._leaders = select.epoll() if hasattr(select, "epoll") else None
@@ -110,8 +110,8 @@ class ReadingSide:
         self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
         self._aside = new_poll()
         """What the reader sleeps in while it would only find out again that a caller leads."""
-        self._poll.register(pump.wakeup, READABLE)
-        self._aside.register(pump.wakeup, READABLE)
+        self._poll.register(hub.agenda.wakeup, READABLE)
+        self._aside.register(hub.agenda.wakeup, READABLE)
         self._watched: Transport | None = None
         self._reads = False
         """The reader is awake and takes what there is."""
@@ -132,7 +132,7 @@ class ReadingSide:
 
     def watch(self, transport: Transport) -> None:
         """There is a connection."""
-        with self._pump.lock:
+        with self._hub.lock:
             if self._leaders is not None and not _exclusive(self._leaders, transport):
                 self._leaders.close()
                 self._leaders = None
@@ -142,7 +142,7 @@ class ReadingSide:
 
     def unwatch(self) -> None:
         """It has ended. Afterwards no caller takes anything from it."""
-        with self._pump.lock:
+        with self._hub.lock:
             watched, self._watched = self._watched, None
             if watched is not None:
                 self._poll.unregister(watched)
@@ -158,8 +158,8 @@ class ReadingSide:
 
         A caller who has led all that time does no longer. Of what has arrived meanwhile we may not have been told.
         """
-        pump = self._pump
-        with pump.lock:
+        hub = self._hub
+        with hub.lock:
             before = self._lead
             self._patrols = self._led or before is not None
             self._led = self._called = False
@@ -176,15 +176,15 @@ class ReadingSide:
             self._revoke(before)
             return self._look or self._patrols
         self._led |= self._patrols  # it was no whole sleep
-        number = pump.wakeup.fileno()
+        number = hub.agenda.wakeup.fileno()
         if ready[0][0] == number or ready[-1][0] == number:
-            pump.wakeup.clear()
+            hub.agenda.wakeup.clear()
             return self._look or len(ready) > 1
         return True
 
     def begin(self) -> bool:
         """Take the reading side; False: a caller leads."""
-        with self._pump.lock:
+        with self._hub.lock:
             self._reads = self._lead is None
             self._stands_aside = not self._reads
             if self._reads:
@@ -202,7 +202,7 @@ class ReadingSide:
 
     def _revoke(self, lead: Lead | None) -> bool:
         if lead is not None:
-            with self._pump.lock:
+            with self._hub.lock:
                 if self._lead is lead:
                     if not lead.revoke():
                         return False
@@ -226,14 +226,14 @@ class ReadingSide:
         """Before the lock is taken to `lead`: see that the reader looks after those who do."""
         if not self._patrols and self._leaders is not None:
             self._led = self._called = True
-            self._pump.wakeup.set()
+            self._hub.agenda.wakeup.set()
 
     def lead(self) -> Lead | None:
         """Under the lock, before a request is sent: take the reading side for `take_reply`, if it is free."""
         transport = self._watched
         if self._lead is not None or self._reads or self._look or not (self._patrols or self._called):
             return None
-        if transport is None or transport is not self._pump.transport or self._leaders is None:
+        if transport is None or transport is not self._hub.transport or self._leaders is None:
             return None
         if self._rest:
             self._rest -= 1
@@ -244,30 +244,30 @@ class ReadingSide:
 
     def take_reply(self, lead: Lead, token: int, seconds: float) -> bool:
         """Wait a moment for the answer to this request, and complete it if nothing else arrives: whether it did."""
-        pump = self._pump
+        hub = self._hub
         lead.receive(seconds if seconds < LEAD else LEAD)
-        with pump.lock:
+        with hub.lock:
             completed = False
             if self._lead is lead:
                 try:
                     completed = self._complete(lead, token)
                 except Exception as defect:
-                    pump.note(defect)  # who called waits for an answer, and is told
+                    hub.agenda.report(defect)  # who called waits for an answer, and is told
             elif lead.transport is self._watched:
-                self._look = pump.wake_reader = True  # this thread may be the one that was told
-        pump.leave()
+                self._look = hub.agenda.urgent = True  # this thread may be the one that was told
+        hub.leave()
         return completed
 
     def _complete(self, lead: Lead, token: int) -> bool:
-        pump = self._pump
+        hub = self._hub
         received = lead.received[0] if lead.received else None
-        completion = pump.session.take_reply(received, token) if isinstance(received, bytes) else None
+        completion = hub.session.take_reply(received, token) if isinstance(received, bytes) else None
         if completion is None:
             self._rest = self._penalty = min(2 * self._penalty + 1, MAX_REST)
         else:
             self._penalty //= 2
             lead.received[0] = NOTHING
-            pump.complete(completion)
+            hub.complete(completion)
         self._free(lead)
         return completion is not None
 
@@ -275,11 +275,11 @@ class ReadingSide:
         """If this thread leads, it does no longer. Also after a `KeyboardInterrupt`, wherever it came."""
         lead = self._lead
         if lead is not None and lead.thread == get_ident():
-            with self._pump.lock:
+            with self._hub.lock:
                 if self._lead is lead:
                     lead.revoke()
                     self._free(lead)
-        self._pump.leave()
+        self._hub.leave()
 
     def _free(self, lead: Lead) -> None:
         """Under the lock: the end of a lead that receives no more. Unless it has found nothing, the reader goes on.
@@ -294,7 +294,7 @@ class ReadingSide:
         self._lead = None
         if not empty or self._stands_aside:
             self._stands_aside = False
-            self._pump.wake_reader = True
+            self._hub.agenda.urgent = True
 
 
 def _exclusive(epoll: select.epoll, transport: Transport) -> bool:

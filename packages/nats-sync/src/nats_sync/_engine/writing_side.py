@@ -1,0 +1,99 @@
+"""Whose it is to write, and publishes that take no lock.
+
+Theory of operation
+-------------------
+The writing side has one owner at a time: nobody, the writer's thread, or a thread that has called the client. Only the
+owner takes bytes from the session and sends them, so that they leave in order. Who appends something to the outgoing
+buffer while nobody owns the writing side *calls* the writer: the writer's thread wakes up, and takes the writing side.
+
+    NOBODY ──called──▶ the writer's thread ──nothing is left──▶ NOBODY
+       └────a caller waits for an answer, or a chunk is full──▶ that caller's thread ──nothing is left──▶ NOBODY
+                                                                  └──the system takes no more──▶ the writer's thread
+
+Everybody who leaves the writing side looks once more whether something was appended, under the lock under which it is
+left. So nothing stays behind that was appended before.
+
+**A publish** hardly ever needs the lock, which would cost it more than all the rest. Where the core is compiled,
+`publish_quickly` may be called at any moment by any thread. Afterwards the publisher looks at `called`:
+
+* It is True: the writer's thread has not begun to take what there is. It sets `called` to False before it does, so it
+  will find this message too, and there is nothing to be done.
+* It is False: the publisher takes the lock and calls the writer. If somebody owns the writing side then, there is
+  nothing to be done either, since the owner looks once more before it leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from nats_proto import accelerated
+
+if TYPE_CHECKING:
+    from nats_proto import HeadersLike, Message, Session
+
+__all__ = ["NOBODY", "WRITER", "WritingSide"]
+
+NOBODY: Final = 0
+WRITER: Final = -1
+"""The writer's thread. It has no identity before it runs, and it may be given the writing side while it sleeps."""
+
+QuickPublish = Callable[[str, bytes | bytearray | memoryview, "str | None", "HeadersLike | None"], bool]
+
+
+class WritingSide:
+    """Of one client. Except for `publish_quickly` and a look at `called` all of it is used under the hub's lock."""
+
+    __slots__ = ("_wakes", "called", "owner", "publish_quickly", "send_lock")
+
+    def __init__(self, session: Session[Message], lock: threading.RLock) -> None:
+        self.publish_quickly: QuickPublish
+        """`Session.publish_quickly`; not under the lock."""
+        self.owner = NOBODY
+        """A thread's identity, `WRITER` or `NOBODY`. Changed by `Writer` alone, and in a forked child."""
+        self.called = False
+        """The writer's thread was told to look, and will; until then the writing side is free for a caller."""
+        self.send_lock = threading.Lock()
+        """Held over a send and its report; taken before the hub's lock, never within it."""
+        self._wakes: SimpleQueue[bool] = SimpleQueue()
+        """For the writer's thread. True: look whether there is something to write; False: end."""
+        self.serve(session, lock)
+
+    def serve(self, session: Session[Message], lock: threading.RLock) -> None:
+        """This is the session from now on."""
+        if accelerated:
+            self.publish_quickly = session.publish_quickly
+            return
+
+        def publish_under_lock(
+            subject: str, data: bytes | bytearray | memoryview, reply: str | None, headers: HeadersLike | None
+        ) -> bool:
+            with lock:  # the Python twin is many steps, and threads have to take turns at it
+                return session.publish_quickly(subject, data, reply, headers)
+
+        self.publish_quickly = publish_under_lock
+
+    def call(self) -> None:
+        """Wake the writer's thread: it takes the writing side, if that is still free then."""
+        self._wakes.put(True)
+        # Behind it: after an interrupt in between the writer is woken twice. The other way round it would never be
+        # woken again, since everybody would rely on this.
+        self.called = True
+
+    def give_to_writer(self) -> None:
+        """By its owner: the writer's thread goes on with what is left."""
+        self.owner = WRITER
+        self._wakes.put(True)
+
+    def end(self) -> None:
+        """The writer's thread has nothing more to do; not before it is done with what it was called for."""
+        self._wakes.put(False)
+
+    def called_within(self, seconds: float | None) -> bool:
+        """By the writer's thread: sleep until it is called, or so many seconds. False at the end."""
+        try:
+            return self._wakes.get(timeout=seconds)
+        except Empty:
+            return True
