@@ -25,7 +25,7 @@ from .frames import Payload
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 
-__all__ = ["OK", "PING", "PONG", "Encoder", "Refusal"]
+__all__ = ["OK", "PING", "PONG", "Encoded", "Encoder", "Refusal"]
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -38,6 +38,10 @@ LARGE_PAYLOAD: Final = 64 * 1024
 
 CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
+
+
+Encoded = bytes | tuple[bytes, bytes, bytes]
+"""One operation of the protocol, whole. Of one with a large payload that is a piece of its own, so it is not copied."""
 
 
 class Refusal(Value, frozen=True):
@@ -83,7 +87,7 @@ class Encoder:
         data: Payload,
         reply: str | None = None,
         headers: HeadersLike | None = None,
-    ) -> bytes | tuple[bytes, bytes, bytes]:
+    ) -> Encoded:
         """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
@@ -108,7 +112,7 @@ class Encoder:
         """Whether there can be anything among ``nbytes`` of publishes that the connected server refuses."""
         return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
 
-    def refusal(self, operation: bytes | tuple[bytes, bytes, bytes]) -> Refusal | None:
+    def refusal(self, operation: Encoded) -> Refusal | None:
         """Why the connected server would refuse an operation that `publish` made before it was connected, or None."""
         pieces = (operation,) if isinstance(operation, bytes) else operation
         if not self.may_refuse(sum(map(len, pieces))):
