@@ -102,7 +102,7 @@ bug(
         "        first = self._sealed[0].operations\n"
         "        if isinstance(first[0], bytes) and _is_publish(self._aside[0]):\n"
         "            self._sealed[0].size -= done\n"
-        "            self.pending_bytes -= done\n"
+        "            self._pending -= done\n"
         "            first[0] = first[0][done:]\n"
         "    self._aside.clear()",
     ),
@@ -117,8 +117,8 @@ bug(
     "an operation of which the transport took a part is forgotten",
     (
         "_session.outbox:Outbox._sent_late",
-        ">= (size := operation_size(aside[0]))",
-        "+ operation_size(aside[0]) - 1 >= (size := operation_size(aside[0]))",
+        ">= (size := encoded_size(aside[0]))",
+        "+ encoded_size(aside[0]) - 1 >= (size := encoded_size(aside[0]))",
     ),
 )
 bug(

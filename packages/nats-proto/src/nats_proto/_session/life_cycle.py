@@ -41,7 +41,7 @@ from .drain import Drain
 from .event_queue import EventQueue
 from .link import Link
 from .link_events import LinkDown, LinkUp
-from .outbox import CHUNK_SIZE, HIGH_WATER, operation_size
+from .outbox import CHUNK_SIZE, HIGH_WATER, encoded_size
 from .subscription import MessageT
 from .timers import due
 from .traffic import Traffic
@@ -370,7 +370,7 @@ class LifeCycle(Generic[MessageT]):
         if self.link.up:
             self.events.add(Disconnected(server=str(self.link.server), error=self._close_error))
         self.link.stop()
-        unsent_bytes = sum(map(operation_size, unsent))
+        unsent_bytes = sum(map(encoded_size, unsent))
         self.events.add(Closed(error=self._close_error, unsent_msgs=len(unsent), unsent_bytes=unsent_bytes))
 
     # --- time --------------------------------------------------------------------------------------------------------
