@@ -59,7 +59,7 @@ def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
     chosen = TWINS[request.param]
     if chosen is None:
         pytest.skip("the compiled module is not built")
-    with chosen.at_work(request.module):
+    with chosen.at_work():
         yield chosen
 
 

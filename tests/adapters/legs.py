@@ -334,6 +334,11 @@ def _run_here(coroutine: Coroutine[Any, Any, object]) -> object:
 _END: Final = object()
 
 
+def hub_of(client: Any) -> Any:
+    """What runs a client of any leg: the session, and who waits for something."""
+    return getattr(client, "client", client)._hub
+
+
 class ThreadsMessage:
     """A message whose ``respond`` is awaited."""
 

@@ -81,16 +81,16 @@ class Rig:
     async def check(self) -> None:
         """The client is as good as new."""
         assert self.nc._session.pending_requests == 0
-        assert not self.nc._pump.requests
-        assert not self.nc._pump.flushes
-        assert not self.nc._pump._publishers
+        assert not self.nc._hub.requests
+        assert not self.nc._hub.flushes
+        assert not self.nc._hub._publishers
         with anyio.fail_after(10):
             while True:
                 # An operation may have asked for a new connection, and what is written at its end may go with it.
                 with contextlib.suppress(NATSTimeoutError):
                     assert (await self.nc.request("echo", b"?", timeout=1)).data == b"?"
                     break
-        await eventually(lambda: len(self.nc._pump.subscriptions) == self.subscriptions)
+        await eventually(lambda: len(self.nc._hub.subscriptions) == self.subscriptions)
         await eventually(lambda: tasks() == self.tasks, f"the tasks are {self.tasks} again")
 
 
@@ -111,7 +111,7 @@ async def rig_on(dial: Dial) -> AsyncIterator[Rig]:
         rig = Rig(nc, other, await nc.subscribe("numbers"))
         await nc.request("echo", b"the inbox is there")
         rig.tasks = tasks()
-        rig.subscriptions = len(nc._pump.subscriptions)
+        rig.subscriptions = len(nc._hub.subscriptions)
         yield rig
 
 
@@ -514,7 +514,7 @@ async def test_publishers_cancelled_while_the_buffer_is_full(
                 else:
                     assert await at_suspension(publish, 1, how=how)
                 assert tasks() == before
-                assert not nc._pump._publishers
+                assert not nc._hub._publishers
             async with anyio.create_task_group() as group:
                 for _ in range(20):
                     group.start_soon(publish)
@@ -535,9 +535,9 @@ async def test_an_inbox_goes_when_nobody_iterates(dial: Dial, how: str) -> None:
     async with rig_on(dial) as rig:
         await request_many_break(rig)
         await rig.nc.flush()
-        assert len(rig.nc._pump.subscriptions) == rig.subscriptions
+        assert len(rig.nc._hub.subscriptions) == rig.subscriptions
         await request_many_block(rig)
-        assert len(rig.nc._pump.subscriptions) == rig.subscriptions
+        assert len(rig.nc._hub.subscriptions) == rig.subscriptions
 
 
 async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
@@ -559,4 +559,4 @@ async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(session, "receive_data", finalize_first)
             await rig.nc.flush()
-        assert len(rig.nc._pump.subscriptions) == rig.subscriptions
+        assert len(rig.nc._hub.subscriptions) == rig.subscriptions

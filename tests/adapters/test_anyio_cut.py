@@ -176,7 +176,7 @@ async def test_a_request_to_a_peer_that_reads_late(size: int) -> None:
             async with anyio.create_task_group() as group:
                 for number in range(3):
                     group.start_soon(ask, number)
-                await eventually(lambda: nc._pump.requests)
+                await eventually(lambda: nc._hub.requests)
                 peer.release()
             assert sorted(answers) == [b"%d" % number * size for number in range(3)]
 
@@ -236,7 +236,7 @@ async def test_a_request_on_a_connection_that_has_ended_unnoticed(end: Callable[
             assert peer.connections[0].ended.wait(PATIENCE)  # the event loop stands still meanwhile
             for _ in range(3):
                 await nc.publish("a", b"x")  # a closed peer answers the first with a reset
-                nc._transport.write_now()
+                nc._manager.write_now()
             try:
                 assert (await nc.request("q", b"2", timeout=2.0)).data == b"2"
             except NATSTimeoutError:

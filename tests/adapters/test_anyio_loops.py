@@ -182,16 +182,16 @@ async def test_a_message_that_comes_when_the_writer_goes_idle_is_written(
         await other.flush()
         await nc.publish("a", b"first")
         assert (await sub.next(timeout=PATIENCE)).data == b"first"
-        real = nc._transport._send
+        real = nc._manager._send
         late = [b"late"]
 
         def send(sock: socket.socket) -> object:
             state = real(sock)
-            if late and nc._transport.idle_writer is None:
+            if late and nc._manager.idle_writer is None:
                 assert nc._publish_quickly("a", late.pop(), None, None)
             return state
 
-        monkeypatch.setattr(nc._transport, "_send", send)
+        monkeypatch.setattr(nc._manager, "_send", send)
         await nc.publish("a", b"second")
         await eventually(lambda: not late)
         for _ in range(20):  # turns of the loop; some time later anything that arrives would have it written

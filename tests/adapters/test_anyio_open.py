@@ -188,7 +188,7 @@ async def test_its_own_tasks_may_close_it(way: str, url: str, where: str) -> Non
             await nc.reconnect()
         await after.wait()
         with anyio.fail_after(PATIENCE):
-            await nc._pump.gone.wait()
+            await nc._hub.gone.wait()
 
 
 async def test_cancelling_the_close_ends_it_all_the_same(way: str, url: str) -> None:

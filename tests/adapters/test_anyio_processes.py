@@ -54,7 +54,7 @@ async def test_a_forked_child_has_a_closed_client(
         async with nats_anyio.connect(url, tls=context) as nc:
             things = Things(nc)
             await things.prepare()
-            fds = [sock.fileno() for sock in nc._transport._open_sockets]
+            fds = [sock.fileno() for sock in nc._manager._open_sockets]
 
             async def own() -> None:
                 async with nats_anyio.connect(url, tls=context) as mine, mine.subscribe("own") as sub:
@@ -128,7 +128,7 @@ async def test_what_the_loop_waits_for_is_not_taken_out_in_a_child(
         removed: list[object] = []
         real = loop.remove_reader
         monkeypatch.setattr(loop, "remove_reader", lambda sock: (removed.append(sock), real(sock)))
-        nc._pump.loop._forgotten = True
+        nc._hub.loop._forgotten = True
         await nc.close()
         assert removed == []
 

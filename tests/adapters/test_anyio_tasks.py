@@ -305,7 +305,7 @@ async def test_close_in_a_cancelled_scope_closes(url: str) -> None:
                 await nc.close()
                 completed = True
             assert completed
-            assert nc._pump.ended.is_set()
+            assert nc._hub.ended.is_set()
             assert (await sub.next(timeout=5)).data == b"1"
 
 
@@ -331,7 +331,7 @@ async def test_the_end_comes_with_the_last_byte_and_not_with_the_time(
     async with nats_anyio.connect(url, on_event=log) as nc:
         await nc.publish("last", b"x" * 500_000)
         await nc.close()
-        assert nc._pump.ended.is_set()
+        assert nc._hub.ended.is_set()
     assert log[-1] == Closed(error=None)
 
 

@@ -16,7 +16,7 @@ from anyio import CancelScope
 
 import nats_anyio
 from nats_anyio._engine.dispatch import Dispatcher
-from nats_anyio._engine.pump import Pump
+from nats_anyio._engine.hub import Hub
 from nats_proto import Closed, Connected, LifecycleEvent, Reconnected, SessionStatus
 from nats_proto.errors import (
     ConnectionClosedError,
@@ -300,7 +300,7 @@ async def test_callbacks_that_raise_are_logged_few_times(url: str, caplog: pytes
             await done.wait()
         errors = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert 1 <= len(errors) <= 10 * (1 + (errors[-1].created - errors[0].created))
-        assert "'secret'" in errors[0].getMessage() or "secret" in errors[0].getMessage()
+        assert "subscription to secret (sid " in errors[0].getMessage()
         assert errors[0].exc_info is not None
 
 
@@ -469,11 +469,11 @@ class FakeSession:
 async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyio_backend: str) -> None:
     """Only `asyncio.Task.cancel` can hit a task that was woken and has not run yet."""
     session = FakeSession()
-    pump = Pump(session, Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
+    hub = Hub(session, Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
     called: list[str] = []
 
     async def wait(name: str) -> None:
-        await pump.wait_writable()
+        await hub.wait_writable()
         called.append(name)
 
     async with anyio.create_task_group() as group:
@@ -483,32 +483,32 @@ async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyi
             first = asyncio.create_task(wait("first"))
         await anyio.lowlevel.checkpoint()
         group.start_soon(wait, "second")
-        await stands_still(lambda: len(pump._publishers))
+        await stands_still(lambda: len(hub._publishers))
         session.writable = True
-        pump._let_publish()
+        hub._let_publish()
         if anyio_backend == "asyncio":
             first.cancel()
     assert called == (["second"] if anyio_backend == "asyncio" else ["first", "second"])
-    assert not pump._publishers
+    assert not hub._publishers
 
 
 async def test_a_failure_is_told_to_every_publisher_that_waits() -> None:
-    pump = Pump(FakeSession(), Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
+    hub = Hub(FakeSession(), Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
     ended = 0
 
     async def wait() -> None:
         nonlocal ended
         with pytest.raises(ConnectionClosedError):
-            await pump.wait_writable()
+            await hub.wait_writable()
         ended += 1
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(wait)
-            await stands_still(lambda: len(pump._publishers))
-            pump.failed = ConnectionClosedError("a defect")
-            pump._let_publish()
+            await stands_still(lambda: len(hub._publishers))
+            hub.failed = ConnectionClosedError("a defect")
+            hub._let_publish()
     assert ended == 3
 
 
@@ -562,8 +562,8 @@ async def test_the_deadlines_of_answered_requests_are_forgotten(url: str) -> Non
         async with anyio.create_task_group() as group:
             for _ in range(50):
                 group.start_soon(ask, 100)
-        assert len(nc._pump._deadlines) < 2500
-        assert not nc._pump.requests
+        assert len(nc._hub._deadlines) < 2500
+        assert not nc._hub.requests
 
 
 async def test_timeouts_come_in_the_order_of_their_deadlines(url: str) -> None:

@@ -136,6 +136,7 @@ async def test_publishers_that_are_cancelled_leave_whole_messages_or_none(leg: L
                     group.start_soon(publish, publisher)
             await client.flush(timeout=PATIENCE)
         assert reader.faults == []
+        assert sorted(accepted) == list(range(PUBLISHERS))
         for publisher, serials in accepted.items():
             got = reader.serials[publisher]
             assert got == sorted(set(got))  # in order, none twice

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from nats_proto import Closed, Connected, Disconnected, Reconnected, ServerErrorReceived, SessionStatus
+from nats_proto.errors import NoServersError
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import QUICK, Collected, EventLog, Flag, Leg, eventually
 from tests.faults.peer import Peer, handshake, hold, send
@@ -172,7 +173,7 @@ async def test_closed_has_come_when_the_block_is_left(leg: Leg, url: str) -> Non
 
 async def test_a_failed_first_connect_says_closed(leg: Leg, free_port: int) -> None:
     log = EventLog()
-    with pytest.raises(Exception, match="no server"):
+    with pytest.raises(NoServersError, match="no server"):
         async with leg.connect(f"nats://127.0.0.1:{free_port}", on_event=log):
             pass
     assert log.names == ["Closed"]

@@ -13,7 +13,7 @@ import pytest
 import nats_anyio
 import nats_sync
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import Collected, EventLog, Leg, eventually
+from tests.adapters.legs import Collected, EventLog, Leg, eventually, hub_of
 
 pytestmark = pytest.mark.anyio
 
@@ -78,10 +78,6 @@ async def leave(client: object, way: str) -> None:
     gc.collect()  # for interpreters that do not count references
 
 
-def pump_of(client: object) -> object:
-    return client._pump if isinstance(client, nats_anyio.Client) else client.client._hub
-
-
 @pytest.mark.parametrize("way", ["loop", "error", "dropped", "next", "unread", "drained"])
 async def test_it_is_gone_from_the_client_and_the_server(leg: Leg, way: str, server: LocalServer) -> None:
     log = EventLog()
@@ -97,9 +93,9 @@ async def test_it_is_gone_from_the_client_and_the_server(leg: Leg, way: str, ser
             group.start_soon(publish)
             await leave(client, way)
             await client.flush()
-            await eventually(lambda: not pump_of(client).subscriptions)
+            await eventually(lambda: not hub_of(client).subscriptions)
             stop.set()
-        hub = pump_of(client)
+        hub = hub_of(client)
         assert not getattr(hub, "agenda", hub).abandoned
         await other.flush()
         await client.flush()
@@ -154,7 +150,7 @@ async def test_a_subscription_is_freed_with_its_last_reference(leg: Leg, url: st
         gc.collect()
         assert [ref() for ref in refs] == [None] * 3
         await client.flush()
-        await eventually(lambda: not pump_of(client).subscriptions)
+        await eventually(lambda: not hub_of(client).subscriptions)
 
 
 def test_threads_may_drop_subscriptions_while_others_publish_and_subscribe() -> None:
@@ -177,5 +173,5 @@ def test_threads_may_drop_subscriptions_while_others_publish_and_subscribe() -> 
         for thread in threads:
             thread.join()
         gc.collect()
-        while client._hub.subscriptions:
+        while hub_of(client).subscriptions:
             client.flush()

@@ -16,7 +16,7 @@ from nats_proto.errors import (
     NoRespondersError,
 )
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import PATIENCE, QUICK, Collected, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, Collected, Leg, eventually, hub_of
 from tests.adapters.machines import Driven, call, run
 from tests.machines import SERVICE, Numbers, Refused, request_of
 
@@ -268,5 +268,5 @@ async def _fails(client: Any, operation: Operation[None], error: type[Exception]
 
 
 def _waits(client: Any) -> bool:
-    hub = client._hub if hasattr(client, "_hub") else client._pump
+    hub = hub_of(client)
     return bool(hub.enders) if hasattr(hub, "enders") else bool(hub.ended.statistics().tasks_waiting)

@@ -9,7 +9,7 @@ import pytest
 import nats_anyio
 import nats_sync
 from nats_proto.errors import ConfigurationError
-from tests.adapters.legs import Leg
+from tests.adapters.legs import Leg, hub_of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +38,7 @@ async def test_subscribe_says_what_to_write(
         with pytest.raises(TypeError, match=text):
             real.subscribe("a", *args, **options)
         await client.flush()
-        pump = real._hub if hasattr(real, "_hub") else real._pump
-        assert not pump.subscriptions
+        assert not hub_of(client).subscriptions
 
 
 async def test_a_generator_function_is_no_callback(leg: Leg, url: str) -> None:

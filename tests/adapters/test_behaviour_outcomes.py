@@ -11,7 +11,7 @@ import pytest
 from nats_proto import SessionStatus
 from nats_proto.errors import ConnectionClosedError, NATSTimeoutError, NoRespondersError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, Collected, Leg, eventually, stands_still
+from tests.adapters.legs import QUICK, Collected, Leg, eventually, hub_of, stands_still
 from tests.faults.peer import Peer, freeze, handshake
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +30,7 @@ async def full(leg: Leg) -> Any:
             async with anyio.create_task_group() as group:
                 group.start_soon(publish)
                 await stands_still(lambda: client.stats.out_msgs)
-                inner = getattr(client, "client", client)
-                session = (inner._hub if hasattr(inner, "_hub") else inner._pump).session
+                session = hub_of(client).session
                 assert not session.writable
                 yield client
                 group.cancel_scope.cancel()

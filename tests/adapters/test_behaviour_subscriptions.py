@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from nats_proto import SlowConsumer
-from nats_proto.errors import ConnectionClosedError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSTimeoutError, SubscriptionClosedError
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import Collected, EventLog, Flag, Leg, eventually
 
@@ -237,7 +237,7 @@ async def test_a_callback_subscription_cannot_be_read(leg: Leg, url: str) -> Non
 
     async with leg.connect(url) as client:
         sub = await client.subscribe("cb", callback=leg.handler(handle))
-        with pytest.raises(Exception, match="callback"):
+        with pytest.raises(LocalProtocolError, match="callback"):
             await sub.next(timeout=1)
 
 

@@ -43,7 +43,9 @@ def _ask(client: Client) -> None:
 
 def _look(client: Client) -> None:
     assert client.status is not SessionStatus.DISCONNECTED
-    assert client.stats.out_msgs >= 0
+    before = client.stats.out_msgs
+    client.publish("nobody", b"x")
+    assert client.stats.out_msgs > before  # by more than one when others publish as well
     assert client.server_info is not None
     assert client.connected_url in (None, *client.servers)
     assert client.max_payload

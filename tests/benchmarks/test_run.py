@@ -44,7 +44,9 @@ def test_a_run_writes_figures_table_and_pictures(tmp_path: Path, capsys: pytest.
     assert "## Publish" in table
     assert "![Publish](publish.svg)" in table
     assert "Publish" in shown
-    for picture in folder.glob("*.svg"):
+    pictures = list(folder.glob("*.svg"))
+    assert folder / "publish.svg" in pictures
+    for picture in pictures:
         root = ElementTree.parse(picture).getroot()
         assert root.tag.endswith("svg")
         assert any(element.get("class") == "whisker" for element in root.iter())

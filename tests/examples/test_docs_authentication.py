@@ -113,9 +113,12 @@ def wait_for_user(server: LocalServer, user: User) -> None:
 
 
 def test_everything_named_exists() -> None:
-    for path in re.findall(r"tests/[\w./]+", PAGE):
+    paths, names = re.findall(r"tests/[\w./]+", PAGE), re.findall(r"`(\w+Error)`", PAGE)
+    assert paths
+    for path in paths:
         assert (ROOT / path.rstrip(".")).exists(), path
-    for name in re.findall(r"`(\w+Error)`", PAGE):
+    assert names
+    for name in names:
         assert hasattr(errors, name), name
     fields = {field.name for field in dataclasses.fields(nats_sync.ConnectOptions)}
     assert {"user", "password", "token", "nkey_seed", "credentials", "auth", "tls", "retry_auth_errors"} <= fields

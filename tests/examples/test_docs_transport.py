@@ -99,5 +99,7 @@ def test_websocket(websocket_port: int, tmp_path: Path) -> None:
 
 def test_everything_named_exists() -> None:
     for page in ("tls.md", "websocket.md"):
-        for path in re.findall(r"tests/[\w./]+", (DOCS / page).read_text()):
+        paths = re.findall(r"tests/[\w./]+", (DOCS / page).read_text())
+        assert paths
+        for path in paths:
             assert (DOCS.parent / path.rstrip(".")).exists(), path

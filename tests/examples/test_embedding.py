@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import nats_sync
 from examples.embedding.asyncio_protocol import Driver
+from examples.embedding.machine import items
 from examples.embedding.selectors_loop import Loop
 from nats_proto import (
     Closed,
@@ -27,6 +30,7 @@ from nats_proto import (
     SessionEvent,
 )
 from nats_sync.testing import LocalServer
+from tests.machines import SERVICE, Numbers
 from tests.transports import Transport
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "embedding"
@@ -99,7 +103,40 @@ def test_asyncio_protocol(server: LocalServer, transport: Transport) -> None:
     assert isinstance(asyncio.run(run())[-1], Closed)
 
 
-@pytest.mark.parametrize("name", ["selectors_loop.py", "asyncio_protocol.py"])
+def test_a_machine_in_a_loop_of_its_own(server: LocalServer) -> None:
+    """The one that the drivers of both clients run as well: with a call, a timer, other subscriptions and marks."""
+    asked: list[int] = []
+
+    def serve(message: nats_sync.Message) -> None:
+        """Numbers from the one that was asked for: the first time one is missing, then all are, then they stop."""
+        first, inbox = message.data.decode().split()
+        asked.append(int(first))
+        if len(asked) == 2:
+            return
+        message.respond(first.encode())
+        for number in range(int(first), 20 if len(asked) == 3 else 30):
+            if number != 10 * len(asked):
+                other.publish(inbox, b"%d" % number)
+
+    given: list[str] = []
+    loop = Loop(server.url, OPTIONS)
+    loop.connect()
+    with nats_sync.connect(server.url) as other:
+        other.subscribe(SERVICE, callback=serve)
+        other.flush()
+        machine = Numbers(30, loop.session.new_inbox, now=time.monotonic())
+        for item in items(loop, machine):
+            given.append(item)
+            if len(given) == 15:
+                machine.idle = 1000.0  # nothing but the mark helps it when the numbers stop
+                loop.session.reconnect(now=time.monotonic())
+    loop.close()
+    assert given == [f"number {n}" for n in range(30)]
+    assert asked[:3] == [0, 10, 10]  # and from where it had come to, when the connection was replaced
+    assert machine.replaced == 1
+
+
+@pytest.mark.parametrize("name", ["selectors_loop.py", "asyncio_protocol.py", "machine.py"])
 def test_runs_as_written_and_stays_short(server: LocalServer, name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 150
     command = [sys.executable, str(EXAMPLES / name), server.url]

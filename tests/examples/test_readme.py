@@ -60,8 +60,10 @@ def test_the_examples_stay_short(block: str) -> None:
 
 
 def test_every_make_target_and_path_of_the_readme_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"make ([a-z]+)", README)) - {"venv"}
-    assert named <= targets
-    for path in re.findall(r"(?:tests|examples|docs)/[\w./]+", README):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z-]+)", README))
+    assert {"demo", "test"} <= named <= targets
+    paths = re.findall(r"(?:tests|examples|docs)/[\w./]+", README)
+    assert {path.partition("/")[0] for path in paths} == {"tests", "examples", "docs"}
+    for path in paths:
         assert (ROOT / path.rstrip(".")).exists(), path

@@ -28,7 +28,7 @@ from nats_proto.errors import (
     TLSError,
     TransportError,
 )
-from tests.adapters.legs import EventLog, Leg, ThreadsClient
+from tests.adapters.legs import EventLog, Leg, ThreadsClient, hub_of
 from tests.adapters.test_sync_dial import full_listener
 from tests.faults.canary import Look
 from tests.faults.canary_cast import CONNECT, Cast, Role, secured
@@ -99,7 +99,7 @@ class Stage:
     def look_at(self, client: Any) -> None:
         inner = client.client if isinstance(client, ThreadsClient) else client
         self.look(inner, f"client of {self.role.name}")
-        self.look((inner._hub if hasattr(inner, "_hub") else inner._pump).session, f"session of {self.role.name}")
+        self.look(hub_of(client).session, f"session of {self.role.name}")
         self.look.names([*self.leg.running(), *anyio.get_running_tasks()])
 
 

@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from nats_proto import Connected, Disconnected, Reconnected, SessionStatus
+from nats_proto import Connected, Disconnected, Reconnected, Reconnecting, SessionStatus
 from nats_proto.errors import ConnectionLostError, OutboundBufferLimitError, StaleConnectionError
 from tests.adapters.legs import PATIENCE, Collected, EventLog, Leg, eventually, in_thread
 from tests.faults.peer import Peer, reset
@@ -30,6 +30,7 @@ async def test_f1_killed_and_restarted(leg: Leg, options: dict[str, float], tran
         log(event)
 
     rounds = (20 if FULL else 3) if options else 1
+    jitter = 1.0 if "tls" in transport.options else 0.1
     with transport.server(TRACED) as server:
         async with leg.connect(server.url, on_event=on_event, **options) as client:
             sub = await client.subscribe("f1", max_pending_msgs=0)
@@ -46,10 +47,9 @@ async def test_f1_killed_and_restarted(leg: Leg, options: dict[str, float], tran
                     serial += 1
                 await anyio.sleep(0.3 if options else 0.1)  # the time the fault lasts
                 server.start()
-                restarted = time.monotonic()
                 await log.wait(Reconnected, count=number + 1)
-                if not options:  # one wait and one jitter, which is a second with TLS
-                    assert time.monotonic() - restarted < (3.4 if "tls" in transport.options else 2.4)
+                if not options:  # one wait and one jitter: what the first two attempts are told to wait at most
+                    assert max([event.delay for event in log.of(Reconnecting)][:2]) <= 2.0 + jitter
             got = [(await sub.next(timeout=5)).data for _ in range(serial)]
             await client.flush(timeout=PATIENCE)
         assert got == [numbered("pub", n) for n in range(serial)]
@@ -131,8 +131,8 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Trans
                     await call(*args)
                 failed.add(call.__name__)
 
-            frozen.pause()
             paused = time.monotonic()
+            frozen.pause()
             async with anyio.create_task_group() as group:
                 if doing == "publishing":
                     for _ in range(4):
@@ -145,9 +145,9 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Trans
                 await log.wait(Reconnected)
                 stop = True
             assert type(event.error) is StaleConnectionError
-            # From the last PONG, which came up to one interval before the pause.
-            assert took > (most - 1) * interval - 0.05
-            assert took < (most + 1) * interval + 2  # 0.1 s on a machine with nothing else to do
+            # A lower bound, from the last PONG, which came up to one interval before the pause.
+            assert took > (most - 1) * interval
+            assert f"left {most} PINGs unanswered" in str(event.error)  # it was not waited any longer
             assert sorted(failed) == (["flush", "request"] if doing == "waiting" else [])
             assert client.connected_url == other.url
             frozen.resume()
@@ -215,9 +215,10 @@ async def test_f4_everything_down_for_long(leg: Leg, transport: Transport) -> No
             assert 95 <= serial <= 100
             dials, cpu, began = len(counting.connections), time.process_time(), time.monotonic()
             await anyio.sleep(outage)  # the time the fault lasts
+            await eventually(lambda: len(counting.connections) > dials)
+            new = len(counting.connections) - dials
             took = time.monotonic() - began
-            dials = len(counting.connections) - dials
-            assert 1 <= dials <= took / QUICK["reconnect_wait"] + 1
+            assert new <= took / QUICK["reconnect_wait"] + 1
             # The bar is 1 %; here the peer, the loop and other tests of this machine are in the number as well.
             assert time.process_time() - cpu < max(0.05 * took, 0.3)
             server.start()

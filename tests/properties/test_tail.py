@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,9 +10,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_proto import Encoder
-from tests.properties.test_twin import CALLS, PAYLOADS, SUBJECTS
+from nats_proto.testing import subjects
 from tests.twins import Twin
 
+
+class Liar(str):
+    """Says that it is another subject, known to be good."""
+
+    def __eq__(self, other: object) -> bool:
+        return other == "a"
+
+    def __hash__(self) -> int:
+        return hash("a")
+
+    def __len__(self) -> int:
+        return 1
+
+    def encode(self, *_: Any) -> bytes:
+        return b"a"
+
+
+HOSTILE_SUBJECTS = st.sampled_from(
+    [
+        *("a", "a.b", "a.b.c", "", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "a*", "a>b", "*a", "$JS.ACK.x"),
+        *("a b", "a\tb", "a\r\nPING", "a\nb", "a\x00b", "a\x1fb", "a\x7fb", "a\x80b", "ä", "日本", "a\ud800", "\udcff"),
+        *("s" * 20, "s" * 4090, "s" * 4096, "a." * 2000 + "a", Liar("a b"), Liar("evil\r\nPING"), Liar("c")),
+    ]
+)
+SUBJECTS = HOSTILE_SUBJECTS | subjects() | st.text(st.characters(max_codepoint=0x80), max_size=8)
+NOT_SUBJECTS = st.sampled_from([None, 1, b"a", bytearray(b"a"), ["a"], ("a",), object])
+PAYLOADS: st.SearchStrategy[Any] = st.one_of(
+    st.binary(max_size=40),
+    st.integers(0, 70_000).map(lambda size: b"x" * size),
+    st.sampled_from([0, 1, 9, 10, 99, 100, 9999, 10_000, 65535, 65536]).map(
+        lambda size: b"\r\n" * (size // 2) + b"y" * (size % 2)
+    ),
+    st.binary(max_size=9).map(bytearray),
+    st.binary(max_size=9).map(lambda data: memoryview(data)[::2]),
+    st.sampled_from(["text", None, 5, [1], type("Bytes", (bytes,), {"__len__": lambda self: 1})(b"abc")]),
+)
+HEADERS: st.SearchStrategy[Any] = st.sampled_from(
+    [None] * 6 + [{}, [], {"A": "1"}, [("A", "1"), ("A", "2")], {"A": "\r\n"}, {"a b": "1"}, {1: "1"}, 5, 0, ""]
+)
+CALLS = st.tuples(SUBJECTS | NOT_SUBJECTS, PAYLOADS, st.none() | SUBJECTS | NOT_SUBJECTS, HEADERS)
+ALLOWED = st.none() | st.tuples(st.sampled_from([1, 5, 16, 65535, 65536, 2**31, 2**63, 2**64 - 1]), st.booleans())
 LIMITS = st.tuples(
     st.sampled_from([0, 1, 11, 12, 13, 30, 4096, 2**20, 2**63, 2**70]),
     st.sampled_from([-1, 0, 1, 15, 16, 65_535, 2**20, 2**63, 2**70]),
@@ -30,8 +72,8 @@ STEPS = st.lists(
 
 
 def strict(subject: Any, data: Any, reply: Any = None, headers: Any = None) -> bytes:
-    """What the reference writes; `publish` of the encoder would ask a twin first."""
-    operation = Encoder()._publish_strictly(subject, data, reply, headers)
+    """What the reference writes."""
+    operation = Encoder().publish(subject, data, reply, headers)
     assert isinstance(operation, bytes)
     return operation
 
@@ -40,10 +82,10 @@ class Model:
     """A tail, and what has to be in it."""
 
     def __init__(self, twin: Twin) -> None:
-        encoder = twin.encoder()
+        encoder = Encoder()
         for subject in ("a", "a.b", "a.b.c", "$JS.ACK.x", "s" * 20):
-            encoder._publish_strictly(subject, b"", None, None)  # the Python twin takes subjects that were checked
-        self.tail = twin.tail(encoder._heads)
+            encoder.publish(subject, b"")  # the Python twin takes subjects that were checked
+        self.tail = twin.tail(encoder.heads)
         self.longest_line, self.largest_payload = 4096, 65_535
         self.tail.restrict(self.longest_line, self.largest_payload)
         self.tail.limit = 65_536
@@ -106,6 +148,68 @@ def test_lengths_around_every_limit(twin: Twin, reply: str | None) -> None:
                     model.step("publish", (subject, b"x" * size, reply))
                     model.step("many", subject, (b"x" * size,) * 3, 1)
             model.step("take")
+
+
+class Certain:
+    """An encoder, and the tail in front of it, which takes what the encoder says is certainly right."""
+
+    def __init__(self, twin: Twin, max_control_line: int = 4096) -> None:
+        self.encoder = Encoder(max_control_line=max_control_line)
+        self.tail = twin.tail(self.encoder.heads)
+        self.tail.limit = 2**28
+        self.tail.restrict(*self.encoder.certain)
+
+    def allow(self, max_payload: int, headers: bool) -> None:
+        self.encoder.server_allows(max_payload=max_payload, headers=headers)
+        self.tail.restrict(*self.encoder.certain)
+
+    def publish(self, call: tuple[Any, ...]) -> None:
+        """What the tail takes must be what the encoder makes of it, which may not refuse it."""
+        for _ in range(2):  # the second time with what the encoder has remembered
+            if self.tail.publish(*call):
+                content, lengths = self.tail.take()
+                assert (content, list(lengths)) == (self.encoder.publish(*call), [len(content)])
+                continue
+            with contextlib.suppress(Exception):
+                self.encoder.publish(*call)
+
+
+@given(
+    max_control_line=st.sampled_from([1, 7, 12, 20, 100, 4096, 2**20, 2**63, 2**70]),
+    allowed=ALLOWED,
+    calls=st.lists(CALLS, max_size=6),
+)
+def test_what_is_certain_is_never_refused(
+    twin: Twin, max_control_line: int, allowed: tuple[int, bool] | None, calls: list[tuple[Any, ...]]
+) -> None:
+    certain = Certain(twin, max_control_line)
+    for call in calls:
+        certain.publish(call)
+    if allowed is not None:
+        certain.allow(*allowed)
+        for call in calls:
+            certain.publish(call)
+
+
+def test_every_character_in_every_place(twin: Twin) -> None:
+    certain = Certain(twin)
+    for character in [*map(chr, range(0x102)), "\u3000", "\ud800", "\U0001f600"]:
+        for template in ("{}", "{}a", "a{}", "a{}b", "a.{}", "{}.a", "a.{}.b", "a.{}b", "a.b{}"):
+            subject = template.replace("{}", character)
+            for call in ((subject, b"x"), ("a", b"x", subject)):
+                certain.publish(call)
+
+
+@pytest.mark.parametrize("reply", [None, "r", "_INBOX.a.b"])
+def test_what_is_certain_around_every_limit(twin: Twin, reply: str | None) -> None:
+    for max_control_line in (8, 11, 30, 31, 32):
+        for allowed in (None, 1, 9, 10, 100, 65536):
+            certain = Certain(twin, max_control_line)
+            if allowed is not None:
+                certain.allow(allowed, True)
+            for length in range(max_control_line):
+                for size in (0, 1, 2, 9, 10, 11, 99, 100, 101, 65535, 65536):
+                    certain.publish(("s" * length, b"x" * size, reply))
 
 
 def test_what_programs_send_is_taken(twin: Twin) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nats_proto import Frame, Message, Role
 from nats_proto._wire.run import Run
-from nats_proto.testing import chunked, subjects
+from nats_proto.testing import chunked
 from tests import fuzz
 from tests.properties.streams import LIMITS, good, hostile
 from tests.twins import COMPILED, PURE, Twin
@@ -180,100 +180,6 @@ def test_what_is_the_same_as_before_and_what_is_not() -> None:
     for first in messages[::3] + with_headers:
         for second in messages + with_headers:
             assert_both_take_the_same(first + second + first)
-
-
-# --- publishes -------------------------------------------------------------------------------------------------------
-
-
-class Liar(str):
-    """Says that it is another subject, known to be good."""
-
-    def __eq__(self, other: object) -> bool:
-        return other == "a"
-
-    def __hash__(self) -> int:
-        return hash("a")
-
-    def __len__(self) -> int:
-        return 1
-
-    def encode(self, *_: Any) -> bytes:
-        return b"a"
-
-
-HOSTILE_SUBJECTS = st.sampled_from(
-    [
-        *("a", "a.b", "a.b.c", "", ".", "a.", ".a", "a..b", "*", ">", "a.*", "a.>", "a*", "a>b", "*a", "$JS.ACK.x"),
-        *("a b", "a\tb", "a\r\nPING", "a\nb", "a\x00b", "a\x1fb", "a\x7fb", "a\x80b", "ä", "日本", "a\ud800", "\udcff"),
-        *("s" * 20, "s" * 4090, "s" * 4096, "a." * 2000 + "a", Liar("a b"), Liar("evil\r\nPING"), Liar("c")),
-    ]
-)
-SUBJECTS = HOSTILE_SUBJECTS | subjects() | st.text(st.characters(max_codepoint=0x80), max_size=8)
-NOT_SUBJECTS = st.sampled_from([None, 1, b"a", bytearray(b"a"), ["a"], ("a",), object])
-PAYLOADS: st.SearchStrategy[Any] = st.one_of(
-    st.binary(max_size=40),
-    st.integers(0, 70_000).map(lambda size: b"x" * size),
-    st.sampled_from([0, 1, 9, 10, 99, 100, 9999, 10_000, 65535, 65536]).map(
-        lambda size: b"\r\n" * (size // 2) + b"y" * (size % 2)
-    ),
-    st.binary(max_size=9).map(bytearray),
-    st.binary(max_size=9).map(lambda data: memoryview(data)[::2]),
-    st.sampled_from(["text", None, 5, [1], type("Bytes", (bytes,), {"__len__": lambda self: 1})(b"abc")]),
-)
-HEADERS: st.SearchStrategy[Any] = st.sampled_from(
-    [None] * 6 + [{}, [], {"A": "1"}, [("A", "1"), ("A", "2")], {"A": "\r\n"}, {"a b": "1"}, {1: "1"}, 5, 0, ""]
-)
-CALLS = st.tuples(SUBJECTS | NOT_SUBJECTS, PAYLOADS, st.none() | SUBJECTS | NOT_SUBJECTS, HEADERS)
-ALLOWED = st.none() | st.tuples(st.sampled_from([1, 5, 16, 65535, 65536, 2**31, 2**63, 2**64 - 1]), st.booleans())
-
-
-def written(encoder: Any, call: tuple[Any, ...]) -> tuple[Any, ...]:
-    try:
-        operation = encoder.publish(*call)
-    except Exception as error:
-        return type(error), str(error)
-    return type(operation), operation, [type(piece) for piece in operation]
-
-
-@given(st.sampled_from([1, 7, 12, 20, 100, 4096, 2**20, 2**63, 2**70]), ALLOWED, st.lists(CALLS, max_size=6))
-def test_both_write_the_same(
-    max_control_line: int, allowed: tuple[int, bool] | None, calls: list[tuple[Any, ...]]
-) -> None:
-    encoders = [twin.encoder(max_control_line=max_control_line) for twin in (PURE, COMPILED)]
-    for _ in range(2):  # the second time with what the first one remembered
-        for call in calls:
-            pure, compiled = (written(encoder, call) for encoder in encoders)
-            assert compiled == pure
-        if allowed is not None:
-            for encoder in encoders:
-                encoder.server_allows(max_payload=allowed[0], headers=allowed[1])
-
-
-def test_every_character_in_every_place() -> None:
-    encoders = [twin.encoder() for twin in (PURE, COMPILED)]
-    for character in [*map(chr, range(0x102)), "\u3000", "\ud800", "\U0001f600"]:
-        for template in ("{}", "{}a", "a{}", "a{}b", "a.{}", "{}.a", "a.{}.b", "a.{}b", "a.b{}"):
-            subject = template.replace("{}", character)
-            for call in ((subject, b"x"), ("a", b"x", subject)):
-                assert written(encoders[1], call) == written(encoders[0], call)
-
-
-@pytest.mark.parametrize("reply", [None, "r", "_INBOX.a.b"])
-def test_lengths_around_every_limit(reply: str | None) -> None:
-    for max_control_line in (8, 11, 30, 31, 32):
-        for allowed in (None, 1, 9, 10, 100, 65536):
-            encoders = [twin.encoder(max_control_line=max_control_line) for twin in (PURE, COMPILED)]
-            for encoder in encoders:
-                if allowed is not None:
-                    encoder.server_allows(max_payload=allowed, headers=True)
-            for length in range(max_control_line):
-                for size in (0, 1, 2, 9, 10, 11, 99, 100, 101, 65535, 65536):
-                    call = ("s" * length, b"x" * size, reply)
-                    assert written(encoders[0], call) == written(encoders[1], call), (
-                        max_control_line,
-                        allowed,
-                        call[0],
-                    )
 
 
 def test_the_fuzz_corpus_for_a_moment() -> None:

@@ -35,8 +35,6 @@ from nats_proto.errors import (
     MaxPayloadError,
 )
 
-pytestmark = pytest.mark.usefixtures("twin")
-
 KiB = 1024
 BLOCK = b"NATS/1.0\r\nA: 1\r\n\r\n"
 
@@ -215,7 +213,7 @@ def test_the_cache_of_subjects_is_bounded() -> None:
     encoder = Encoder()
     for number in range(3 * CACHED_SUBJECTS):
         assert encoder.publish(f"s.{number}", b"") == b"PUB s.%d 0\r\n\r\n" % number
-    assert len(encoder._heads) <= CACHED_SUBJECTS
+    assert len(encoder.heads) <= CACHED_SUBJECTS
 
 
 def test_a_liar_is_not_remembered_for_others() -> None:
@@ -229,7 +227,7 @@ def test_refused_subjects_are_not_remembered() -> None:
     for _ in range(2):
         with pytest.raises(InvalidSubjectError):
             encoder.publish("a b", b"")
-    assert encoder._heads == {}
+    assert encoder.heads == {}
 
 
 # --- misuse ----------------------------------------------------------------------------------------------------------

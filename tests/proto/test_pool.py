@@ -882,7 +882,10 @@ def test_discovered_servers_are_shuffled_among_themselves() -> None:
 def test_discovered_servers_inherit_from_the_one_that_told_of_them() -> None:
     pool = pool_of("tls://u:p@broker.example,tls://x:y@other.example")
     connect(pool, "broker.example")
-    for server in pool.discover(["10.0.0.1:4222", "third.example:1"], current=Server.parse("tls://u:p@broker.example")):
+    listed = ["10.0.0.1:4222", "third.example:1"]
+    new = pool.discover(listed, current=Server.parse("tls://u:p@broker.example"))
+    assert [f"{server.host}:{server.port}" for server in new] == listed
+    for server in new:
         assert (server.scheme, server.user, server.password) == ("tls", Secret("u"), Secret("p"))
         assert server.tls_name == ("broker.example" if server.host == "10.0.0.1" else None)
     assert {server.user for server in pool.servers if server.host == "other.example"} == {Secret("x")}

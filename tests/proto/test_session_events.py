@@ -127,7 +127,9 @@ def test_a_report_is_no_longer_than_a_line() -> None:
     block = BAD_BLOCKS[0]
     world.feed(b"HMSG %b 1 %d %d\r\n%b\r\n" % (b"x" * 30_000, len(block), len(block), block))
     world.feed(b"INFO " + b"[" * 5000 + b"\r\n")
-    for report in world.events_of(ContentErrorReceived):
+    reports = world.events_of(ContentErrorReceived)
+    assert len(reports) == 2
+    for report in reports:
         assert len(str(report.error)) < 600
 
 

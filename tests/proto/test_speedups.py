@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import nats_proto
-from nats_proto import Encoder, Frame, Message, Parser, Role
+from nats_proto import Frame, Message, Parser, Role
 from nats_proto._wire.frames import PING
+from nats_proto._wire.twin import Tail
 from tests.twins import Twin, compiled_module
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_accelerated_tells() -> None:
     assert nats_proto.accelerated is (
         compiled_module is not None and os.environ.get("NATS_PROTO_PURE") in (None, "", "0")
     )
-    assert (Encoder.__base__ is not None and "_speedups" in Encoder.__base__.__module__) is nats_proto.accelerated
+    assert ("_speedups" in Tail.__module__) is nats_proto.accelerated
 
 
 @WITH_MODULE
@@ -152,14 +153,6 @@ def test_it_cannot_be_copied_or_changed() -> None:
     assert frames == FRAMES
 
 
-@WITH_MODULE
-def test_an_encoder_that_was_never_made_ready_refuses_nothing_and_crashes_nothing() -> None:
-    assert compiled_module is not None
-    bare: Any = compiled_module.FastPublish.__new__(compiled_module.FastPublish)
-    with pytest.raises(AttributeError, match="_publish_strictly"):
-        bare.publish("a", b"x")
-
-
 def test_what_a_message_type_raises_comes_out(twin: Twin) -> None:
     class Refuses(Message):
         def __post_init__(self) -> None:
@@ -194,29 +187,17 @@ def test_a_message_type_that_reads_on_in_the_same_parser(twin: Twin) -> None:
 
 def test_nothing_is_kept(twin: Twin) -> None:
     """Every reference that is taken is given back, on the good ways and on those that leave the work to Python."""
-    subject, payload, reply = "orders.new", b"x" * 600, f"reply.{os.getpid()}"
-    encoder = twin.encoder()
     hostile = [STREAM[:at] for at in range(len(STREAM))] + [
         STREAM.replace(b" ", b"  "),
         b"MSG a 1 " + b"9" * 19 + b"\r\n",
     ]
-    watched = (subject, payload, reply, PING, Message, STREAM, encoder)
+    watched = (PING, Message, STREAM)
 
     def round_of_everything() -> None:
         parser = twin.parser()
         for stream in (STREAM, *hostile):
             parser.receive_data(stream)
             parser.reset()
-        for call in (
-            (subject, payload),
-            (subject, payload, reply),
-            (subject, bytearray(payload)),
-            (subject, payload, "a b"),
-        ):
-            try:
-                encoder.publish(*call)
-            except nats_proto.errors.NATSError:
-                continue
 
     round_of_everything()
     before = [sys.getrefcount(value) for value in watched]
@@ -258,14 +239,12 @@ def in_threads(count: int, work: Any) -> list[BaseException]:
 def test_threads_that_share_a_fast_path_do_not_meet(twin: Twin) -> None:
     """It has nothing that changes, so sharing it is not even wrong."""
     fast = twin.fast_path(message_type=Message, **LIMITS)
-    encoder = twin.encoder()
 
     def work() -> None:
         for _ in range(100):
             frames: list[Frame] = []
             assert fast.read(STREAM, 0, frames) == len(STREAM)
             assert frames == FRAMES
-            assert encoder.publish("a.b", b"x", "r") == b"PUB a.b r 1\r\nx\r\n"
 
     assert in_threads(4, work) == []
 

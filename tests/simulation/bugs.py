@@ -237,12 +237,12 @@ bug(
 bug(
     "flush answered by any PONG",
     "the newest flush takes the oldest PONG",
-    ("_connection.connection:Connection._handle_pong", "self._pings.popleft()", "self._pings.pop()"),
+    ("_connection.keep_alive:KeepAlive.pong_received", "self._on_wire.popleft()", "self._on_wire.pop()"),
 )
 bug(
     "keep-alive PONG completes a flush",
     "PINGs of the keep-alive are not in the row of those awaited",
-    ("_connection.connection:Connection.handle_timeout", "self._pings.append(None)", "pass"),
+    ("_connection.keep_alive:KeepAlive.ping", "self._on_wire.append(None)", "pass"),
 )
 
 # --- connections -----------------------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ bug(
 bug(
     "PONGs drive the ping counter",
     "a Python client counted flush PONGs down, and a dead link was noticed too late",
-    ("_connection.connection:Connection._handle_pong", "self._pings_out = 0", "self._pings_out -= 1"),
+    ("_connection.keep_alive:KeepAlive.pong_received", "self.unanswered = 0", "self.unanswered -= 1"),
 )
 bug(
     "data is taken for a PONG",
@@ -274,8 +274,8 @@ bug(
     (
         "_connection.connection:Connection._read",
         "frames = self._parser.receive_runs(data)",
-        "frames = self._parser.receive_runs(data)\n    if self._next_ping is not None:\n"
-        "        self._next_ping = now + self._options.ping_interval",
+        "frames = self._parser.receive_runs(data)\n    if self._keep_alive.next_at is not None:\n"
+        "        self._keep_alive.next_at = now + self._options.ping_interval",
     ),
 )
 bug(
@@ -291,7 +291,7 @@ bug(
 bug(
     "timer in the past",
     "the keep-alive deadline is not moved on",
-    ("_connection.connection:Connection.handle_timeout", "self._next_ping = now + self._options.ping_interval", "pass"),
+    ("_connection.keep_alive:KeepAlive.ping", "self.next_at = now + self._interval", "pass"),
 )
 bug(
     "PINGs unanswered",

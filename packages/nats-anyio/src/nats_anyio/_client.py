@@ -28,7 +28,7 @@ from nats_proto import (
 from nats_proto.errors import NATSError, NATSTimeoutError
 
 from ._engine.handling import Handler, Handling
-from ._engine.pump import Answer, Pump
+from ._engine.hub import Answer, Hub
 from ._message import Message
 from ._request_many import Answers
 from ._subscription import Subscription
@@ -56,15 +56,15 @@ class Client:
     at the end of the block.
     """
 
-    def __init__(self, pump: Pump, options: ConnectOptions, *, alone: bool = False) -> None:
-        self._pump = pump
-        self._session = pump.session
-        self._publish_quickly = pump.publish_quickly
-        self._transport = pump.transport
+    def __init__(self, hub: Hub, options: ConnectOptions, *, alone: bool = False) -> None:
+        self._hub = hub
+        self._session = hub.session
+        self._publish_quickly = hub.publish_quickly
+        self._manager = hub.manager
         self._options = options
         self._alone = alone
         """No block ends its tasks: `close` does."""
-        pump.session_changed = self._change_session
+        hub.session_changed = self._change_session
         self._chunks = 0
         """Written by publishers since one of them has let others run."""
 
@@ -79,8 +79,8 @@ class Client:
         await self.close()
 
     def _change_session(self) -> None:
-        self._session = self._pump.session
-        self._publish_quickly = self._pump.publish_quickly
+        self._session = self._hub.session
+        self._publish_quickly = self._hub.publish_quickly
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -98,15 +98,15 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        if self._transport.idle_writer is None:
-            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish; `Pump.publish_quickly` is
+        if self._manager.idle_writer is None:
+            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish; `Hub.publish_quickly` is
             # safe to be called by a wrong thread, which is refused as soon as the writer is idle.
             if self._publish_quickly(subject, data, reply, headers):
                 return
         else:
-            self._pump.check_caller()
+            self._hub.check_caller()
             if self._publish_quickly(subject, data, reply, headers):
-                self._transport.wake_writer()
+                self._manager.wake_writer()
                 return
         await self._wait_for_turn()
         try:
@@ -133,21 +133,21 @@ class Client:
             self._write_soon()
 
     async def _wait_for_turn(self) -> None:
-        self._pump.check_caller()
+        self._hub.check_caller()
         if self._chunks >= TURN:
             self._chunks = 0
             await anyio.lowlevel.checkpoint()
         if not self._session.writable:
             self._chunks = 0
-            await self._pump.wait_writable()
+            await self._hub.wait_writable()
 
     def _write_soon(self) -> None:
         """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
         if self._session.chunk_waits:
             self._chunks += 1
-            self._transport.write_now()
+            self._manager.write_now()
         else:
-            self._transport.wake_writer()
+            self._manager.wake_writer()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -158,30 +158,30 @@ class Client:
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         seconds = check_timeout("timeout", timeout)
         deadline: float | None = None
         if not self._session.writable:
-            deadline = self._pump.now() + seconds
+            deadline = self._hub.now() + seconds
             with CancelScope(deadline=deadline) as waiting:
-                await self._pump.wait_writable()
+                await self._hub.wait_writable()
             if waiting.cancelled_caught:
                 raise self.unsent(f"request to {subject!r}", seconds)
-        pump = self._pump
+        hub = self._hub
         try:
-            token = pump.session.request(subject, data, headers=headers)
+            token = hub.session.request(subject, data, headers=headers)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = pump.requests[token] = Answer()
+        answer = hub.requests[token] = Answer()
         try:
-            if len(pump.requests) == 1:
-                self._transport.write_now()
+            if len(hub.requests) == 1:
+                self._manager.write_now()
             else:
-                self._transport.wake_writer()  # with those of others who ask at the same time
-            await pump.wait_for(answer, self._pump.now() + seconds if deadline is None else deadline)
+                self._manager.wake_writer()  # with those of others who ask at the same time
+            await hub.wait_for(answer, self._hub.now() + seconds if deadline is None else deadline)
         finally:
-            if pump.requests.pop(token, None) is not None:
+            if hub.requests.pop(token, None) is not None:
                 self._session.cancel_request(token)
         message, error = answer.take()
         if message is not None:
@@ -222,14 +222,14 @@ class Client:
                 sentinel=sentinel,
             )
 
-        self._pump.check_caller()
+        self._hub.check_caller()
         return Answers(self._host(), collection)
 
     def _host(self) -> MachineHost:
         """For what is driven by whoever waits for it."""
         from ._host import MachineHost
 
-        return MachineHost(self, self._pump)
+        return MachineHost(self, self._hub)
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Wait until the server has read everything published so far, for ``timeout`` seconds.
@@ -237,21 +237,21 @@ class Client:
         Raises `ConnectionLostError` when the connection ends on the way or there is none, `NATSTimeoutError`,
         `ConnectionClosedError`.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         seconds = check_timeout("timeout", timeout)
-        if self._pump.abandoned:
-            self._pump.settle()  # so that the server has read it as well
+        if self._hub.abandoned:
+            self._hub.settle()  # so that the server has read it as well
         try:
             token = self._session.flush()
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = self._pump.flushes[token] = Answer()
+        answer = self._hub.flushes[token] = Answer()
         try:
-            self._transport.write_now()
-            await self._pump.wait_for(answer, self._pump.now() + seconds)
+            self._manager.write_now()
+            await self._hub.wait_for(answer, self._hub.now() + seconds)
         finally:
-            if self._pump.flushes.pop(token, None) is not None:
+            if self._hub.flushes.pop(token, None) is not None:
                 self._session.cancel_flush(token)
         _, error = answer.take()
         if error is not None or not answer.given:
@@ -259,9 +259,9 @@ class Client:
 
     async def rtt(self, timeout: float = 10.0) -> float:
         """Seconds that a `flush` takes; raises as it does."""
-        start = self._pump.now()
+        start = self._hub.now()
         await self.flush(timeout)
-        return self._pump.now() - start
+        return self._hub.now() - start
 
     # --- receiving ---------------------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class Client:
 
         Raises `InvalidSubjectError`, `ValueError`, `TypeError`, `ConnectionDrainingError`, `ConnectionClosedError`.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         check_concurrency(concurrency, has_callback=callback is not None)
         handling: Handling | None = None
         if callback is not None:
@@ -300,16 +300,16 @@ class Client:
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        sub = Subscription(self, self._pump, state, handling)
-        self._pump.subscriptions[state.sid] = ref(sub)
+        sub = Subscription(self, self._hub, state, handling)
+        self._hub.subscriptions[state.sid] = ref(sub)
         if handling is not None:
-            self._pump.serve(sub, handling)
-        self._pump.settle()
+            self._hub.serve(sub, handling)
+        self._hub.settle()
         return sub
 
     def new_inbox(self) -> str:
         """A reply subject nobody else has, under the ``inbox_prefix``."""
-        self._pump.check_caller()
+        self._hub.check_caller()
         return self._session.new_inbox()
 
     # --- life cycle --------------------------------------------------------------------------------------------------
@@ -324,20 +324,20 @@ class Client:
         when the connection is lost on the way, or there is none and something is unread or unsent; the client is closed
         all the same, and the text says what was left. `ConnectionClosedError` when it was closed before.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         try:
-            self._session.drain(now=self._pump.now(), timeout=seconds)
+            self._session.drain(now=self._hub.now(), timeout=seconds)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        self._pump.settle()
-        if anyio.get_current_task().id in self._pump.handler_tasks:
+        self._hub.settle()
+        if anyio.get_current_task().id in self._hub.handler_tasks:
             return
-        await self._pump.wait_ended()
+        await self._hub.wait_ended()
         if self._alone:
             await self.close()
-        closed = self._pump.closed
+        closed = self._hub.closed
         if closed is not None and closed.error is not None:
             raise closed.error
 
@@ -348,28 +348,28 @@ class Client:
         client made by `open` are cancelled, unless one of them has called this. Harmless when closed, in a forked
         child, and after the event loop that the client belongs to.
         """
-        pump = self._pump
-        if pump.over:
+        hub = self._hub
+        if hub.over:
             return
-        pump.check_caller()
-        deadline = pump.now() + CLOSE_LIMIT
+        hub.check_caller()
+        deadline = hub.now() + CLOSE_LIMIT
         await self.end()
-        if self._alone and not pump.is_own_task():
-            pump.stop()
+        if self._alone and not hub.is_own_task():
+            hub.stop()
             with CancelScope(shield=True, deadline=deadline):
-                await pump.gone.wait()
+                await hub.gone.wait()
 
     async def end(self) -> None:
         """`close`, but for the tasks of callbacks."""
-        pump = self._pump
-        now = pump.now()
+        hub = self._hub
+        now = hub.now()
         try:
             self._session.close(now=now)
         except Exception as defect:
-            pump.fail_by_defect(defect)
-        pump.settle()
+            hub.fail_by_defect(defect)
+        hub.settle()
         with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
-            await pump.wait_ended()
+            await hub.wait_ended()
 
     async def reconnect(self) -> None:
         """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.
@@ -378,11 +378,11 @@ class Client:
         of the two may change places: `flush` before, where that matters. Requests and flushes on their way fail with
         `ConnectionLostError`. Raises `ConnectionClosedError`, `ConnectionDrainingError`.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         try:
-            self._session.reconnect(now=self._pump.now())
+            self._session.reconnect(now=self._hub.now())
         finally:
-            self._pump.settle()
+            self._hub.settle()
             await anyio.lowlevel.cancel_shielded_checkpoint()
 
     # --- what it is --------------------------------------------------------------------------------------------------

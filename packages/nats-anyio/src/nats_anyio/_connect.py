@@ -16,8 +16,8 @@ from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalPr
 
 from ._client import Client
 from ._engine.dispatch import Dispatcher
+from ._engine.hub import Hub
 from ._engine.interrupt import Interrupt, the_one
-from ._engine.pump import Pump
 from ._message import Message
 
 __all__ = ["Connecting", "connect"]
@@ -60,48 +60,48 @@ class Connecting:
     async def __aenter__(self) -> Client:
         if self._group is not None:
             raise LocalProtocolError("connect(...) was entered before: call it again for another client")
-        pump, client = make_client(self._session, self._options, alone=False)
+        hub, client = make_client(self._session, self._options, alone=False)
         self._client = client
         self._task_id = anyio.get_current_task().id
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         _entered.setdefault(self._task_id, []).append(self)
         try:
-            self._group.start_soon(pump.run, name="nats client")
-            await begin(self._session, pump)
+            self._group.start_soon(hub.run, name="nats client")
+            await begin(self._session, hub)
         except BaseException:
-            await self._leave(client, pump)
+            await self._leave(client, hub)
             raise
-        self._pump = pump
+        self._hub = hub
         return client
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._client is not None  # entered
-        await self._leave(self._client, self._pump)
+        await self._leave(self._client, self._hub)
 
-    async def _leave(self, client: Client, pump: Pump) -> None:
+    async def _leave(self, client: Client, hub: Hub) -> None:
         try:
             await client.close()
         finally:
-            pump.stop()
+            hub.stop()
             self._left = True
             if anyio.get_current_task().id != self._task_id:
                 # Some fixtures are entered by one task and left by another. The group cannot be left then; it has no
                 # other child than the root, so waiting for that one is as good.
                 self._forget()
-                await self._wait_stopped(pump)
+                await self._wait_stopped(hub)
             elif _entered[self._task_id][-1] is self:
                 await self._close_groups()
             else:
                 # Blocks are left in the reverse order of entering, which who enters by hand may not know. The group
                 # is empty after this, and left together with the one that was entered behind it.
-                await self._wait_stopped(pump)
+                await self._wait_stopped(hub)
 
-    async def _wait_stopped(self, pump: Pump) -> None:
+    async def _wait_stopped(self, hub: Hub) -> None:
         with CancelScope(shield=True):
-            await pump.stopped.wait()
+            await hub.stopped.wait()
 
     def _forget(self) -> None:
         entered = _entered[self._task_id]
@@ -138,22 +138,22 @@ _entered: dict[int, list[Connecting]] = {}
 """The blocks that a task has entered and not left, by the task's id, in order."""
 
 
-def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Pump, Client]:
+def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Hub, Client]:
     """A client whose root does not run yet."""
-    pump = Pump(session, Dispatcher(options.on_event, inbox_prefix=options.inbox_prefix))
-    return pump, Client(pump, options, alone=alone)
+    hub = Hub(session, Dispatcher(options.on_event, inbox_prefix=options.inbox_prefix))
+    return hub, Client(hub, options, alone=alone)
 
 
-async def begin(session: Session[Message], pump: Pump) -> None:
+async def begin(session: Session[Message], hub: Hub) -> None:
     """Have the session connect, and wait for how that ends. Raises why there is no client."""
     try:
-        session.connect(now=pump.now())
+        session.connect(now=hub.now())
     except Exception as defect:
-        pump.fail_by_defect(defect)
-    pump.settle()
-    await pump.opened.wait()
-    if pump.closed is not None:
-        raise pump.closed.error or ConnectionClosedError("the client was closed while it connected")
+        hub.fail_by_defect(defect)
+    hub.settle()
+    await hub.opened.wait()
+    if hub.closed is not None:
+        raise hub.closed.error or ConnectionClosedError("the client was closed while it connected")
 
 
 def prepare(

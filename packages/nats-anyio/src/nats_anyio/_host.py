@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nats_proto import ApiCall, HeadersLike, Mark, Subscribe, SubscriptionState
 
     from ._client import Client
-    from ._engine.pump import Pump
+    from ._engine.hub import Hub
 
 __all__ = ["MachineHost", "MachineInbox"]
 
@@ -28,8 +28,8 @@ class MachineInbox(Subscription):
 
     __slots__ = ("_host",)
 
-    def __init__(self, client: Client, pump: Pump, state: SubscriptionState[Message], host: MachineHost) -> None:
-        super().__init__(client, pump, state)
+    def __init__(self, client: Client, hub: Hub, state: SubscriptionState[Message], host: MachineHost) -> None:
+        super().__init__(client, hub, state)
         self._host = host
 
     def ask(self, api: ApiCall[object]) -> int:
@@ -44,55 +44,55 @@ class MachineInbox(Subscription):
 class MachineHost:
     """One client, as `Driver` sees it."""
 
-    def __init__(self, client: Client, pump: Pump) -> None:
+    def __init__(self, client: Client, hub: Hub) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self.new_inbox = client.new_inbox
         self.request = client.request
         self.unsent = client.unsent
-        self.now = pump.now
+        self.now = hub.now
 
     def open_inbox(self, subscribe: Subscribe) -> MachineInbox:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
-        pump = self._pump
-        pump.check_caller()
-        state = pump.session.subscribe(
+        hub = self._hub
+        hub.check_caller()
+        state = hub.session.subscribe(
             subscribe.subject,
             max_pending_msgs=subscribe.max_pending_msgs,
             max_pending_bytes=subscribe.max_pending_bytes,
             marks=True,
         )
-        inbox = MachineInbox(self._client, pump, state, self)
-        pump.subscriptions[state.sid] = ref(inbox)
-        pump.settle()
+        inbox = MachineInbox(self._client, hub, state, self)
+        hub.subscriptions[state.sid] = ref(inbox)
+        hub.settle()
         return inbox
 
     async def room_until(self, deadline: float | None) -> bool:
         """Wait for room in the outgoing buffer; False when there was none until ``deadline`` (absolute)."""
-        pump = self._pump
-        pump.check_caller()
-        if not pump.session.writable:
+        hub = self._hub
+        hub.check_caller()
+        if not hub.session.writable:
             with anyio.CancelScope(deadline=float("inf") if deadline is None else deadline):
-                await pump.wait_writable()
-        return pump.session.writable
+                await hub.wait_writable()
+        return hub.session.writable
 
     def publish_at_once(self, subject: str, data: Payload, *, reply: str | None, headers: HeadersLike | None) -> None:
         """When there is room: publish, and write what can be written now, since an answer is waited for."""
-        self._pump.session.publish(subject, data, reply=reply, headers=headers)
-        self._pump.transport.write_now()
+        self._hub.session.publish(subject, data, reply=reply, headers=headers)
+        self._hub.manager.write_now()
 
     def ask(self, api: ApiCall[object], into: SubscriptionState[Message]) -> int:
         """When there is room: send the request of a call whose answer goes into this queue. Its token."""
-        token = self._pump.session.request(api.subject, api.payload, into=into)
-        self._pump.transport.write_now()
+        token = self._hub.session.request(api.subject, api.payload, into=into)
+        self._hub.manager.write_now()
         return token
 
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""
-        self._pump.session.cancel_request(token)
+        self._hub.session.cancel_request(token)
 
     async def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""
         with anyio.move_on_after(seconds):
-            await self._pump.ended.wait()
+            await self._hub.ended.wait()
             raise ConnectionClosedError("the client is closed")

@@ -13,8 +13,8 @@ from nats_proto.errors import LocalProtocolError
 
 from ._client import CLOSE_LIMIT, Client
 from ._connect import begin, make_client, prepare
+from ._engine.hub import Hub
 from ._engine.interrupt import Interrupt, the_one
-from ._engine.pump import Pump
 from ._message import Message
 
 __all__ = ["open"]
@@ -45,21 +45,21 @@ async def open(  # noqa: A001  # a module's function is called by the module's n
 
 
 async def _open(session: Session[Message], options: ConnectOptions, group: TaskGroup | None) -> Client:
-    pump, client = make_client(session, options, alone=True)
-    root = _Root(client, pump)
+    hub, client = make_client(session, options, alone=True)
+    root = _Root(client, hub)
     if group is not None:
         group.start_soon(root.run, name="nats client")
-    elif not pump.loop.start(root.run):
+    elif not hub.loop.start(root.run):
         raise LocalProtocolError(
             "on trio a client that stands alone needs a task group for its tasks: open(..., task_group=group), "
             "or use `async with connect(...)`"
         )
     try:
-        await begin(session, pump)
+        await begin(session, hub)
     except BaseException:
         await client.close()
         with anyio.move_on_after(CLOSE_LIMIT, shield=True):
-            await pump.gone.wait()  # then it is known why
+            await hub.gone.wait()  # then it is known why
         if root.interrupt is not None:
             raise root.interrupt from None
         raise
@@ -70,24 +70,24 @@ async def _open(session: Session[Message], options: ConnectOptions, group: TaskG
 class _Root:
     """The task above all others of a client that stands alone."""
 
-    def __init__(self, client: Client, pump: Pump) -> None:
+    def __init__(self, client: Client, hub: Hub) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self.opening = True
         """Somebody waits in `open`, and raises `interrupt`."""
         self.interrupt: BaseException | None = None
 
     async def run(self) -> None:
         """Return when nothing of the client is left. When it is cancelled, the client is closed in order."""
-        pump = self._pump
+        hub = self._hub
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(pump.run, name="nats root")
+                group.start_soon(hub.run, name="nats root")
                 try:
-                    await pump.stopped.wait()
+                    await hub.stopped.wait()
                 finally:
                     await self._client.end()
-                    pump.stop()
+                    hub.stop()
         except BaseExceptionGroup as failures:
             failed = the_one(failures)
             if not isinstance(failed, Interrupt):
@@ -95,6 +95,6 @@ class _Root:
             if self.opening:
                 self.interrupt = failed.error
             else:
-                pump.loop.raise_outside(failed.error)
+                hub.loop.raise_outside(failed.error)
         finally:
-            pump.gone.set()
+            hub.gone.set()

@@ -27,7 +27,7 @@ from ._message import Message
 
 if TYPE_CHECKING:
     from ._client import Client
-    from ._engine.pump import Pump
+    from ._engine.hub import Hub
 
 __all__ = ["Subscription"]
 
@@ -54,17 +54,17 @@ class Subscription:
         "_client",
         "_drained",
         "_handling",
+        "_hub",
         "_left",
-        "_pump",
         "_state",
         "_turn",
     )
 
     def __init__(
-        self, client: Client, pump: Pump, state: SubscriptionState[Message], handling: Handling | None = None
+        self, client: Client, hub: Hub, state: SubscriptionState[Message], handling: Handling | None = None
     ) -> None:
         self._client = client
-        self._pump = pump
+        self._hub = hub
         self._state = state
         self._handling = handling
         self._arrival: anyio.Event | None = None
@@ -92,7 +92,7 @@ class Subscription:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
-        self._pump.check_caller()
+        self._hub.check_caller()
         return self
 
     async def __anext__(self) -> Message:
@@ -128,7 +128,7 @@ class Subscription:
         """
         if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # else a call for each message less
             timeout = None if timeout is None else check_timeout("timeout", timeout)
-        message = await self.next_until(None if timeout is None else self._pump.now() + timeout)
+        message = await self.next_until(None if timeout is None else self._hub.now() + timeout)
         if message is None:
             assert timeout is not None  # without one `next_until` returns a message or raises
             raise no_message_in_time(self.subject, timeout, self._client.status)
@@ -140,10 +140,8 @@ class Subscription:
         Raises as `next` does, and `ValueError` for a maximum below 1.
         """
         check_count("max_msgs", max_msgs)
-        self._pump.check_caller()
-        if not await self._wait_until(
-            None if timeout is None else self._pump.now() + check_timeout("timeout", timeout)
-        ):
+        self._hub.check_caller()
+        if not await self._wait_until(None if timeout is None else self._hub.now() + check_timeout("timeout", timeout)):
             return []
         messages = self._state.take(max_msgs)
         self._begin_turn(max(0, length_hint(self._left) - len(messages)))
@@ -155,7 +153,7 @@ class Subscription:
 
     async def next_until(self, deadline: float | None) -> Message | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
-        self._pump.check_caller()
+        self._hub.check_caller()
         try:
             for message in self._turn:
                 message.client = self._client
@@ -190,13 +188,13 @@ class Subscription:
     async def _wait(self, *, iterating: bool) -> None:
         """Return when there is a message; raise the reason when none will come."""
         state = self._state
-        self._pump.check_caller()
+        self._hub.check_caller()
         if self._handling is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
-            ending = self._pump.failed or state.ending(iterating=iterating)
+            ending = self._hub.failed or state.ending(iterating=iterating)
             if ending is not None:
                 self._progress()
                 _raise(ending)
@@ -222,19 +220,19 @@ class Subscription:
         run meanwhile, but it cannot be cancelled. Does nothing when it has ended. Raises `ValueError` for a maximum
         below 1, or above one that was set before; `TypeError` for one that is no number.
         """
-        if self._pump.over:
+        if self._hub.over:
             return
-        self._pump.check_caller()
+        self._hub.check_caller()
         self._unsubscribe(max_msgs)
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:
         """`unsubscribe` for finalizers, which must not touch anything: it is done with the next thing that happens."""
-        self._pump.abandoned.append(self._state)
+        self._hub.abandoned.append(self._state)
 
     def _unsubscribe(self, max_msgs: int | None) -> None:
-        self._pump.session.unsubscribe(self._state, max_msgs=max_msgs)
-        self._pump.settle()
+        self._hub.session.unsubscribe(self._state, max_msgs=max_msgs)
+        self._hub.settle()
         self._progress()
 
     async def drain(self, timeout: float | None = None) -> None:
@@ -246,10 +244,10 @@ class Subscription:
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
         """
-        self._pump.check_caller()
+        self._hub.check_caller()
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
-        self._pump.session.drain_subscription(self._state, now=self._pump.now())
-        self._pump.settle()
+        self._hub.session.drain_subscription(self._state, now=self._hub.now())
+        self._hub.settle()
         if self._handling is not None and anyio.get_current_task().id in self._handling.tasks:
             return
         if self._state.finished:
@@ -269,7 +267,7 @@ class Subscription:
         self._state.end_with(error)
 
     def wake(self) -> None:
-        """There are messages, or there will be none: for the pump to call."""
+        """There are messages, or there will be none: for the hub to call."""
         if self._turn is _NO_TURN and self._state.messages and self._handling is None:
             self._begin_turn(TURN)
         if self._arrival is not None:
@@ -282,8 +280,8 @@ class Subscription:
         if self._state.status is not SubscriptionStatus.ACTIVE:
             self._tell_drained()
             if self._state.finished:
-                self._pump.session.subscription_progress(now=self._pump.now())
-                self._pump.settle()
+                self._hub.session.subscription_progress(now=self._hub.now())
+                self._hub.settle()
 
     def _tell_drained(self) -> None:
         if self._drained is not None and self._state.finished:
@@ -301,7 +299,7 @@ class Subscription:
         while True:
             wanted = min(handling.concurrency, handling.turns + len(state.messages))
             for _ in range(wanted - handling.workers):
-                self._pump.start_worker(self, handling, stays=False)
+                self._hub.start_worker(self, handling, stays=False)
             if state.closed:
                 return  # a worker ends when there are no messages, so what is left has its workers
             await self._wait_for_arrival()
@@ -315,7 +313,7 @@ class Subscription:
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
-            if state.closed or not stays or self._pump.failed is not None:
+            if state.closed or not stays or self._hub.failed is not None:
                 return None
             await self._wait_for_arrival()
         state.handler_started()

@@ -1,7 +1,8 @@
 """What the core needs from outside before it can go on: a callback's result, a file's content.
 
-An operation is a generator that yields effects and is sent their results (STYLE: a short sequence). It never performs
-one itself: the session hands each to its adapter as a `Perform` command, and goes on when the adapter has answered.
+An inquiry is a generator that yields effects and is sent their results. It never performs one itself: the session hands
+each to its adapter as a `Perform` command, and goes on when the adapter has answered. (An `Operation`, of calls to
+servers, is a generator of the same shape, with other effects.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from ._value import PrivateValue, Value
 
-__all__ = ["Call", "Effect", "Operation", "ReadFile"]
+__all__ = ["Call", "Effect", "Inquiry", "ReadFile"]
 
 T = TypeVar("T")
 
@@ -41,4 +42,4 @@ class ReadFile(PrivateValue, frozen=True, eq=False):
 
 
 Effect = Call | ReadFile
-Operation = Generator[Effect, object, T]
+Inquiry = Generator[Effect, object, T]

@@ -109,7 +109,7 @@ class Dispatcher:
         self._write(self._log.line_of_failure(text), error)
 
     def _write(self, line: LogLine, error: BaseException | None = None) -> None:
-        # Filters and handlers of the log are user code as well; what they raise must not reach the pump.
+        # Filters and handlers of the log are user code as well; what they raise must not reach the hub.
         with contextlib.suppress(Exception):
             if not logger.isEnabledFor(line.level):
                 return

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .._auth.credentials import Challenge, Credentials, CredentialsSource, encoded_signature, holds_credentials, is_path
-from .._effects import Call, Operation, ReadFile
+from .._effects import Call, Inquiry, ReadFile
 from .._secret import Secret
 from .._value import Value
 from ..errors import CredentialsError, NATSError
@@ -51,7 +51,7 @@ class Identity(Value, frozen=True, kw_only=True):
     """In base64 with the URL alphabet, without padding."""
 
 
-def authenticate(options: ConnectOptions, server: Server, info: ServerInfo) -> Operation[Identity]:
+def authenticate(options: ConnectOptions, server: Server, info: ServerInfo) -> Inquiry[Identity]:
     """What to say in CONNECT to this server. Raises `CredentialsError`."""
     nonce = info.nonce.encode("utf-8", "surrogatepass")
     if options.auth is not None:
@@ -72,7 +72,7 @@ def authenticate(options: ConnectOptions, server: Server, info: ServerInfo) -> O
     return result
 
 
-def _user_credentials(source: CredentialsSource) -> Operation[UserCredentials]:
+def _user_credentials(source: CredentialsSource) -> Inquiry[UserCredentials]:
     from .._auth.user_credentials import parse_credentials  # only who has them pays for loading it
 
     if callable(source):

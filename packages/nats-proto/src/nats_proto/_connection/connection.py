@@ -32,7 +32,6 @@ Only a PONG is a sign of life: data flowing towards us proves nothing about the 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
 from math import inf
 from typing import Final, assert_never
@@ -84,6 +83,7 @@ from .events import (
     RefusalReceived,
 )
 from .handshake import Step, Wait, greeting, limit_messages, lower_layers
+from .keep_alive import KeepAlive
 from .server_errors import Reaction, classify_server_error, ending, name_server, refused_names
 from .transport_error import transport_error
 
@@ -110,15 +110,13 @@ class Connection:
         "_deadline",
         "_events",
         "_info",
+        "_keep_alive",
         "_may_refuse",
         "_message_type",
-        "_next_ping",
         "_operation",
         "_options",
         "_out",
         "_parser",
-        "_pings",
-        "_pings_out",
         "_pongs_owed",
         "_server",
         "_state",
@@ -149,12 +147,10 @@ class Connection:
         """What `runs_received` gives next is nothing but messages: there are many of them, and no need to look at each.
         """
         self._out: list[bytes] = []
-        self._pings: deque[int | None] = deque()
-        """Tokens of the PINGs on the wire, oldest first; None: our own keep-alive."""
-        self._pings_out = 0
+        self._keep_alive = KeepAlive(options.ping_interval, options.max_pings_out)
         self._pongs_owed = 0
         self._deadline: float | None = deadline
-        self._next_ping: float | None = None
+        """Of the handshake; None once it is done."""
         self._state = ConnectionState.PREPARING
         self._step: Step | None = None
         """What the operation waits for."""
@@ -294,26 +290,19 @@ class Connection:
         """When `handle_timeout` has something to do (absolute seconds)."""
         if self._events:
             return -inf  # a layer failed over what it had to send
-        return self._next_ping if self._deadline is None else self._deadline
+        return self._keep_alive.next_at if self._deadline is None else self._deadline
 
     def handle_timeout(self, *, now: float) -> None:
         """Ends a handshake that takes too long; sends a keep-alive PING or ends a stale connection."""
         if self._deadline is not None and now >= self._deadline:
             seconds = self._options.connect_timeout
             self._end(NATSTimeoutError(f"server {self._server}: {self._awaited()} within {seconds:g} s"))
-        elif self._next_ping is not None and now >= self._next_ping:
-            self._next_ping = now + self._options.ping_interval
-            if self._pings_out >= self._options.max_pings_out:
-                self._end(
-                    StaleConnectionError(
-                        f"server {self._server} left {self._pings_out} PINGs unanswered "
-                        f"(ping_interval {self._options.ping_interval:g} s)"
-                    )
-                )
-            else:
-                self._pings_out += 1
-                self._pings.append(None)
+        elif self._keep_alive.next_at is not None and now >= self._keep_alive.next_at:
+            if self._keep_alive.ping(now):
                 self._out.append(PING)
+            else:
+                left = f"server {self._server} left {self._keep_alive.unanswered} PINGs unanswered"
+                self._end(StaleConnectionError(f"{left} (ping_interval {self._options.ping_interval:g} s)"))
 
     def _awaited(self) -> str:
         """What a handshake that took too long waited for."""
@@ -389,11 +378,11 @@ class Connection:
     def say(self, operations: bytes, token: int) -> None:
         """Write these next, the last of them a PING that has this token."""
         self._out.append(operations)
-        self._pings.append(token)
+        self._keep_alive.pings_taken([token])
 
     def pings_taken(self, tokens: list[int]) -> None:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
-        self._pings.extend(tokens)
+        self._keep_alive.pings_taken(tokens)
 
     def whole_message(self, data: bytes) -> Message | None:
         """The message that ``data`` would be, if it is one and nothing else and gives no cause for a report.
@@ -409,7 +398,8 @@ class Connection:
         """Our side is done with it: nothing is read, written or timed any more, and no event comes."""
         self._state = ConnectionState.CLOSED
         self._out.clear()
-        self._deadline = self._next_ping = None
+        self._deadline = None
+        self._keep_alive.stop()
         operation, self._operation = self._operation, None
         self._step = None
         if operation is not None:
@@ -484,8 +474,7 @@ class Connection:
         assert self._info is not None  # AWAITING_PONG is entered by an INFO only
         self._state = ConnectionState.OPEN
         self._deadline = None
-        if self._options.ping_interval > 0:
-            self._next_ping = now + self._options.ping_interval
+        self._keep_alive.start(now)
         self._say(HandshakeCompleted(self._info))
 
     def _handle_open(self, frame: Frame) -> None:
@@ -493,7 +482,9 @@ class Connection:
             case PingFrame():
                 self._pongs_owed += 1
             case PongFrame():
-                self._handle_pong()
+                token = self._keep_alive.pong_received()
+                if token is not None:
+                    self._say(PongReceived(token))
             case OkFrame():
                 pass
             case InfoFrame(info=ServerInfo() as info):
@@ -514,14 +505,6 @@ class Connection:
                 self._end(self._unexpected(frame, "an operation of a server"))
             case _:
                 assert_never(frame)
-
-    def _handle_pong(self) -> None:
-        if not self._pings:
-            return
-        token = self._pings.popleft()
-        self._pings_out = 0
-        if token is not None:
-            self._say(PongReceived(token))
 
     def _take_info(self, info: ServerInfo) -> None:
         self._info = info

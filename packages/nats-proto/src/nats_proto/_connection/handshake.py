@@ -1,4 +1,4 @@
-"""What happens on a new connection before the first PONG, as operations that the connection drives.
+"""What happens on a new connection before the first PONG, as inquiries that the connection drives.
 
     lower_layers   proxy's tunnel ─▶ TLS, when it comes first ─▶ WebSocket ─▶ INFO is awaited
     greeting       INFO ─▶ TLS, when it is wanted and not there ─▶ credentials ─▶ CONNECT and PING
@@ -49,7 +49,7 @@ message; those in it are bounded one by one."""
 
 
 class Wait(Enum):
-    """What an operation waits for, besides effects."""
+    """What an inquiry waits for, besides effects."""
 
     LAYER = auto()
     """The topmost layer of the wire to be ready."""

@@ -1,7 +1,7 @@
 """As much of HTTP/1 as a tunnel and an upgrade need: the head of one response, and what may stand in a request.
 
-A body is never read. Behind a head that was asked for stands another protocol; behind one that refuses, nothing of
-interest. So a refusal is known at the end of its head, whether or not a body or the end of the stream follows.
+The body of a response is never read. Behind a head that grants what was asked for stands another protocol, and behind
+one that refuses stands nothing of interest. So a refusal is known at the end of its head, whatever follows.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 __all__ = ["MAX_HEAD", "TOKEN", "VALUE", "HeadReader"]
 
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of status line and headers, those of interim responses included. Twice what common servers let one request
-have; a response that sets cookies and policies has 2 to 4 KiB."""
+"""Bytes of status line and headers that a response may have, those of interim responses included. It is twice what
+common servers let one request have; a response that sets cookies and policies has 2 to 4 KiB."""
 
 _SHOWN: Final = 60
 """Characters of a reason phrase that an error shows, before escapes."""
@@ -22,7 +22,7 @@ TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 
 VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
-"""A header's value as we send it: without the bytes beyond ASCII, of which nobody knows what they mean."""
+"""A header's value as we send it: TAB and printable ASCII. HTTP allows more bytes, and does not say what they mean."""
 
 _PROTOCOL: Final = b"HTTP/1."
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
@@ -30,7 +30,8 @@ _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-
 
 
 class HeadReader:
-    """Reads up to the end of a response's head. Interim responses (1xx) are passed over, but for 101."""
+    """Reads up to the end of a response's head. Interim responses (1xx) are skipped; 101 is final: the protocol
+    changes."""
 
     __slots__ = ("_buffer", "_room", "fault", "raw", "reason", "status")
 
@@ -38,19 +39,20 @@ class HeadReader:
         self._buffer = bytearray()
         self._room: int = MAX_HEAD
         self.fault: str | None = None
-        """What is wrong with the response, to stand behind "its answer "; nothing is read any more then."""
+        """What is wrong with the response, in words that an error puts behind "its answer ". Nothing is read after
+        it."""
         self.status = 0
-        """Of the response whose head is complete."""
+        """The status of the response whose head is complete; 0 before."""
         self.reason = ""
-        """Its reason phrase, escaped and cut: something that an error may show."""
+        """The reason phrase of that response, escaped and cut, so that an error may show it."""
         self.raw = b""
-        """The head, with the empty line at its end."""
+        """The head of that response, with the empty line at its end."""
 
     def receive(self, data: bytes) -> bytes | None:
         """The bytes behind the head, once it is complete; until then, and with a ``fault``, None."""
         while self.fault is None:
             buffer = self._buffer
-            unsearched = max(0, len(buffer) - 3)
+            unsearched = max(0, len(buffer) - 3)  # the empty line may have begun with the last three bytes
             taken = self._room - len(buffer)
             buffer += data[:taken]
             found = buffer.find(b"\r\n\r\n", unsearched)
@@ -68,7 +70,8 @@ class HeadReader:
         return None
 
     def _check_beginning(self) -> None:
-        """Whoever does not speak HTTP says so early, and may never send an empty line."""
+        """Find out early that it is no HTTP, or too long: such a peer may never send the empty line that ends a
+        head."""
         buffer = self._buffer
         if not buffer.startswith(_PROTOCOL[: len(buffer)]):
             self.fault = "is not HTTP"

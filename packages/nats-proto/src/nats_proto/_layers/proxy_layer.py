@@ -5,8 +5,9 @@ Theory of operation
     NEW ──start──▶ ASKED ──2xx──▶ OPEN
                      └── any other status, no HTTP, EOF ──▶ error
 
-Whatever is spoken with the server, TLS and WebSocket too, is spoken through the tunnel, so this layer is the lowest.
-The proxy itself is spoken to in clear. It learns the server's host and port, and its own credentials, nothing else.
+All that is said to the server, TLS and WebSocket included, goes through the tunnel, so this layer is the lowest. The
+proxy itself is spoken to in clear. It is told the server's host and port, and the credentials that were given for the
+proxy, and nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ProxyLayer:
         self.error: NATSError | None = None
         """`ProxyError`: there is no tunnel."""
         self.ended: Final = False
-        """A tunnel has no word for its end."""
+        """Always False: HTTP has no message for the end of a tunnel."""
 
     @property
     def ready(self) -> bool:
@@ -107,7 +108,7 @@ class ProxyLayer:
         return self._ledger.sent(nbytes)
 
     def close(self) -> None:
-        """Nothing: the end of the connection says it."""
+        """Does nothing: a tunnel ends with its connection."""
 
     def _fail(self, why: str, status: int | None = None) -> None:
         self.error = ProxyError(f"proxy {self._proxy} did not open a tunnel to {self._target}: {why}", status=status)

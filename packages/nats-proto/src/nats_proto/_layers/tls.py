@@ -8,17 +8,18 @@ Theory of operation
     from the transport ─▶ incoming BIO ─▶ ┌─────────┐ ─▶ plain bytes, once their record is whole and its MAC right
     to the transport   ◀─ outgoing BIO ◀─ └─ OpenSSL┘ ◀─ plain bytes, 16 KiB for each record
 
-What stands in the outgoing BIO is written into the ledger as it appears there: records with the plain bytes in them,
-everything else (handshake, alerts, answers to key updates) as the layer's own. So a transport that reports to the byte
-what it accepted tells to the byte what the server can read. OpenSSL is given many records' worth at once; which record
-has which bytes is looked up when a transport accepts only part of them.
+What OpenSSL puts into the outgoing BIO is written into the ledger: records with the number of plain bytes in them, and
+everything else (handshake, alerts, answers to key updates) as the layer's own. So a transport that reports exactly how
+many bytes it accepted tells exactly what the server can read. OpenSSL is given the plain bytes of many records at once;
+which record has which of them is looked up only when a transport accepts a part.
 
-The two directions end apart. The server's close_notify sets ``ended``; ours is the last that `wrap` gives after
-`close`, and no answer to it is awaited. The transport's end without a close_notify is no fault here: no byte of a
-record cut short was delivered, and the connection counts such an end as a loss in any case.
+The two directions end independently. The server's close_notify sets ``ended``. Ours is the last thing that `wrap` gives
+after `close`, and no answer to it is awaited. When the transport ends without a close_notify, that is no fault here: of
+a record that was cut short no byte was delivered, and the connection counts such an end as a loss in any case.
 
-A fault is kept in ``error``, what was read before it is delivered, and OpenSSL is let go. The alert that it has for the
-server can still be had from `wrap`, once: a server that has one logs a reason, one that has none an end.
+A fault is kept in ``error``. What was read before it is delivered, and the OpenSSL object is dropped. The alert that
+OpenSSL has made for the server can still be had from `wrap`, once: a server that receives an alert logs a reason, one
+that does not logs nothing but the end of the connection.
 
 Importing `ssl` brings `socket` in, so this module is to be imported when TLS is used, not before.
 """
@@ -45,19 +46,20 @@ RECORD: Final = 16 * KiB
 """Plain bytes in one record, and so in one read: the most that TLS allows (RFC 8446, 5.1)."""
 
 SMALL: Final = 1 * KiB
-"""Bytes of a piece that are copied in less time than it takes to look at the piece."""
+"""Bytes of a piece: to copy so few takes less time than to look at how large the piece is."""
 
 HEADER: Final = 5
 """Bytes of a record's header; the last two say how many follow."""
 
 BATCH: Final = 256 * KiB
-"""Plain bytes encrypted at once and given down as one piece: the BIO grows no further."""
+"""Plain bytes encrypted at once and given down as one piece, so that the BIO never holds much more."""
 
 MAX_HANDSHAKE: Final = 256 * KiB
-"""Bytes a server may send before the layer is ready. A chain of ten large certificates has 20 KiB."""
+"""Bytes that a server may send before the layer is ready. A chain of ten large certificates has 20 KiB."""
 
 MAX_ANSWERS: Final = 64 * KiB
-"""Bytes of TLS's own that may wait for `wrap` later on: 2,000 answers to key updates, to a peer that reads none."""
+"""Bytes of TLS itself that may wait for `wrap` once the layer is ready. They are 2,000 answers to key updates: a peer
+that has asked for so many, and read none of them, only makes us use memory."""
 
 
 class TLSLayer:
@@ -101,7 +103,7 @@ class TLSLayer:
         """None before `start` and after an error."""
         self._error: NATSError | None = None
         self._room = max_handshake
-        """Bytes the server may still send before the layer is ready."""
+        """Bytes that the server may still send before the layer is ready."""
         self._heard = False
         """The server has sent something."""
         self._ready = False
@@ -225,7 +227,7 @@ class TLSLayer:
             self._ready = True
 
     def _receive_handshake(self, tls: ssl.SSLObject, data: bytes) -> bytes:
-        """As much of the data as a handshake may have; returns the rest."""
+        """Give the handshake as much of the data as it may have; returns what is left."""
         if data and not self._heard:
             self._heard = True
             if data[0] not in _RECORD_TYPES:
@@ -295,7 +297,7 @@ class TLSLayer:
     def _fail(self, error: NATSError, cause: Exception | None = None) -> None:
         """The end; ``cause`` without its frames, which hold plain bytes."""
         if cause is None:
-            self._outgoing.read()  # not OpenSSL's finding: what waits there is no alert
+            self._outgoing.read()  # OpenSSL has found nothing wrong: what waits there is no alert, and is not sent
         else:
             error.__cause__ = cause.with_traceback(None)
         self._error = error
@@ -318,10 +320,11 @@ class TLSLayer:
 
 @cache
 def default_context() -> ssl.SSLContext:
-    """The system's authorities, TLS 1.2 and newer, host names checked, no renegotiation.
+    """The context for users who give none: the system's authorities, TLS 1.2 or newer, host names checked.
 
-    One for the whole process: to read the authorities takes up to a tenth of a second. So they are those of its first
-    use; who wants to follow a change gives a context of their own. Never to be changed, it is shared.
+    Renegotiation is off, since the layer does not support it. There is one context for the whole process, because to
+    read the system's authorities takes up to a tenth of a second. It has those of its first use; a program that wants
+    to follow a change of them gives a context of its own. It is shared, so nobody may change it.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -330,14 +333,16 @@ def default_context() -> ssl.SSLContext:
 
 
 def _name_to_prove(hostname: str) -> str:
-    """Without what no certificate has: the root's dot (RFC 6066, 3) and an IPv6 address's zone."""
+    """The host name without what no certificate has: the dot at its end (RFC 6066, 3), and the zone of an IPv6
+    address."""
     return hostname.partition("%")[0].removesuffix(".")
 
 
 def _records(batch: bytes, written: list[int]) -> Iterator[tuple[int, int]]:
-    """Bytes of each record, and how many of the plain bytes it has: all but a write's last are full (RFC 8446, 5.1).
+    """Each record's bytes, and how many of the plain bytes it carries; a `Split`.
 
-    What TLS may have had to say itself, an answer to a key update, it has said before them.
+    All records of a write but its last are full (RFC 8446, 5.1). Records that TLS itself had to send, such as an answer
+    to a key update, stand in front of those with plain bytes.
     """
     ends: list[int] = [0]
     while ends[-1] < len(batch):
@@ -349,7 +354,10 @@ def _records(batch: bytes, written: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _joined(pieces: list[bytes]) -> Iterator[bytes]:
-    """Runs of small pieces joined, large ones as they are; all of them joined if they are small on the average."""
+    """The pieces as fewer buffers: those below a record's size are joined, larger ones stay as they are.
+
+    When the pieces are small on the average, all are joined without a look at each.
+    """
     if sum(map(len, pieces)) <= SMALL * len(pieces):
         yield b"".join(pieces)
         return
@@ -370,10 +378,10 @@ _RECORD_TYPES: Final = (0x15, 0x16)
 _CLEAR_ADVICE: Final = "it does not speak TLS there, or only after its INFO, in which case tls_first is to be left out"
 
 _OPENSSL: Final = re.compile(r"(?:\[[^]]*\] *)?(.*?)(?: \(_ssl\.c:\d+\))?")
-"""OpenSSL's words, without the code before and the place behind them."""
+"""The words in the text of an OpenSSL error, without the code before them and the place behind them."""
 
 _ALERT: Final = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls)(?: alert)? (.+)")
-"""Its words for an alert of the peer."""
+"""The words of OpenSSL for an alert that the peer has sent."""
 
 _CLIENT_CERTIFICATE: Final = (
     "; it wants a client certificate, or does not accept ours (load_cert_chain of the ssl.SSLContext given as tls)"
@@ -404,7 +412,7 @@ _VERIFY_ADVICE: Final = {
     62: _NAME,
     64: _NAME,
 }
-"""By OpenSSL's ``X509_V_ERR_...``."""
+"""What to do, by the number of OpenSSL's ``X509_V_ERR_...``."""
 
 
 def _words(error: Exception) -> str:

@@ -6,15 +6,17 @@ Theory of operation
                        │               └────── close frame of the server ─┘ ended
                        └── any other answer, EOF, or later on a malformed frame ──▶ error
 
-What is sent is made by a library (`websocket_library`), and so is the check of the answer to the upgrade. What is
-received then is read by `websocket_frames`: to us a frame is no unit, and its payload goes up as it comes.
+A library (`websocket_library`) makes what is sent, and checks the answer to the upgrade. What is received after that is
+read by `websocket_frames`, because a library waits for whole frames, and here the payload of a frame is given to the
+layer above as it comes.
 
 `wrap` makes one binary message of what it is given, or several when it is much. In an uncompressed frame each byte
-counts as it is accepted, since a server reads a frame's payload as it comes. A compressed message counts when it was
-accepted whole, since only a whole one is inflated.
+counts as soon as it is accepted, since a server reads a frame's payload as it comes. A compressed message counts when
+it was accepted whole, since only a whole one is inflated.
 
-SILENT: our close frame was said, of our own will, in answer to the server's, or because of a fault, which it names.
-What comes from above after that is not taken, and so never counts as handed over.
+LEAVING: `close` was called, and the next `wrap` ends with our close frame. SILENT: our close frame was made, by our own
+wish, in answer to the server's, or because of a fault, which it names. Bytes from above are not taken after that, and
+so never count as handed over.
 """
 
 from __future__ import annotations
@@ -39,13 +41,14 @@ __all__ = ["WebSocketLayer", "check_headers"]
 KiB: Final = 1024
 
 MESSAGE: Final = 64 * KiB
-"""Bytes from above in one message. Masking is fastest while a frame fits the processor's cache."""
+"""Bytes from above in one message at most. Masking is fastest while a frame fits the processor's cache."""
 
 MAX_UNCOMPRESSED: Final = 64
-"""Bytes in a message that is not worth compressing. The server has the same threshold for its own."""
+"""Bytes up to which a message is not compressed: it would save nothing. Servers have the same threshold."""
 
 MIN_LIMIT: Final = KiB
-"""A ``max_payload`` (bytes) below which nothing is compressed: so small messages would cost more than they save."""
+"""A server's ``max_payload`` (bytes) below which nothing is compressed. A compressed message must not inflate to more
+than that, and many messages so small would cost more than compressing them saves."""
 
 
 class _State(Enum):
@@ -113,15 +116,15 @@ class WebSocketLayer:
         self._ledger = Ledger()
         self._compress = False
         self._size = MESSAGE
-        """Bytes from above in one message, at most."""
+        """Bytes from above in one message at most."""
         self.error: NATSError | None = None
         """`WebSocketError`: the upgrade was refused, or the server does not keep to the protocol."""
         self.ended = False
         """The server has sent its close frame."""
         self.close_code: int | None = None
-        """Of the server's close frame (RFC 6455, 7.4); 1005 when it had none."""
+        """The code in the server's close frame (RFC 6455, 7.4); 1005 when that frame had none."""
         self.close_reason = ""
-        """What it said with it, escaped: something that an error may show."""
+        """The text in the server's close frame, escaped, so that an error may show it."""
 
     @property
     def ready(self) -> bool:
@@ -246,7 +249,7 @@ class WebSocketLayer:
     # --- what is sent ------------------------------------------------------------------------------------------------
 
     def _own_words(self) -> list[bytes]:
-        """The request, the answer to the last PING, a close frame."""
+        """Take what the layer itself has to send: the request, the answer to the last PING, a close frame."""
         if self._reader is not None and self._reader.ping is not None:
             self._say(Opcode.PONG, self._reader.ping)
             self._reader.ping = None
@@ -354,7 +357,7 @@ _RESERVED: Final = frozenset(
     {
         *("upgrade", "connection"),
         *("content-length", "transfer-encoding", "te", "trailer", "expect"),  # there is no body
-        "nats-no-masking",  # frames are masked all the same, and the server would not know
+        "nats-no-masking",  # it tells the server that frames come without masks, and ours have masks
     }
 )
 

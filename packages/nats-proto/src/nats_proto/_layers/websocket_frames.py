@@ -5,13 +5,14 @@ Theory of operation
     HEADER ──data frame──▶ PAYLOAD ──its last byte──▶ HEADER
        └──control frame, once it is there whole──▶ HEADER, or the end
 
-To us messages and frames are arbitrary pieces of one stream of bytes, so nothing is put together: what is there of a
-payload goes up at once. A server may put everything that waits for us, tens of MiB, into one frame; if the link breaks
-in the middle of it, the messages that came whole are not lost. Kept are a header that is not complete (13 bytes), a
-control frame that is not (127 bytes), and zlib's window (RFC 7692).
+For NATS, WebSocket messages and frames are arbitrary pieces of one stream of bytes. So nothing is put together: what is
+there of a payload is given to the layer above at once. A server may put everything that waits for us, tens of MiB, into
+one frame; if the connection breaks in the middle of it, the NATS messages that came whole are not lost. Kept are only a
+header that is not complete (13 bytes at most), a control frame that is not complete (127 bytes at most), and zlib's
+window (RFC 7692).
 
-A fault is found at the byte where it begins: at the header, not when all that it announces has come. Of a message that
-inflates to more than is accepted, as much as is accepted goes up; nothing is inflated beyond.
+A fault is found where it begins: in the header, not when the payload that the header announces has come. Of a message
+that inflates to more than is accepted, as much as is accepted goes to the layer above, and no more is inflated.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PROTOCOL_ERROR: Final = 1002
 UNSUPPORTED_DATA: Final = 1003
 INVALID_DATA: Final = 1007
 TOO_BIG: Final = 1009
-"""What close frames say (7.4.1)."""
+"""Codes that close frames have (RFC 6455, 7.4.1)."""
 
 MAX_CONTROL: Final = 125
 """Bytes of a control frame's payload (RFC 6455, 5.5)."""
@@ -54,7 +55,7 @@ _WHOLE_MESSAGE: Final = _FINAL | Opcode.BINARY
 
 
 class FrameFault(Exception):
-    """What is wrong with a frame, and what our close frame says of it. Its text stands behind "sent "."""
+    """What is wrong with a frame, in words that an error puts behind "sent ", and the code that our close frame has."""
 
     def __init__(self, text: str, code: int = PROTOCOL_ERROR) -> None:
         super().__init__(text)
@@ -85,23 +86,24 @@ class FrameReader:
         self._max_message = max_message
         self._compression = compression
         self._begun = b""
-        """A header or control frame that is not complete."""
+        """The beginning of a header or control frame whose end has not come yet."""
         self._left: int | None = None
         """Bytes of the present frame's payload still to come; None: a header comes next."""
         self._final = True
-        """The present frame is the last of its message."""
+        """The present frame is the last one of its message."""
         self._inside = False
-        """Between two frames of one message."""
+        """The next frame belongs to a message that was begun by an earlier one."""
         self._inflater: _Inflater | None = None
-        """Of the present message, if it is compressed."""
+        """Inflates the present message, if it is compressed."""
         self._size = 0
-        """Of the present message so far, inflated."""
+        """Bytes of the present message so far, inflated."""
         self.ping: bytes | None = None
-        """Of the last PING; to be taken away by who answers it. Only the last one needs an answer (5.5.3)."""
+        """The payload of the last PING. Whoever answers it sets this to None; only the last one needs an answer (RFC
+        6455, 5.5.3)."""
         self.close: bytes | None = None
-        """The payload of the close frame. Nothing behind it is read."""
+        """The payload of the close frame. Nothing behind that frame is read."""
         self.fault: FrameFault | None = None
-        """Nothing behind it is read."""
+        """What was wrong with a frame. Nothing behind that frame is read."""
 
     def receive(self, data: bytes) -> list[bytes]:
         """The payload in it, in order, up to a `fault` or the close frame."""
@@ -110,7 +112,8 @@ class FrameReader:
             if self.fault is None:
                 self._read(data, payload)
         except FrameFault as fault:
-            self.fault = FrameFault(str(fault), fault.code)  # without the frames that hold the data
+            # A new one, because the traceback of the one that was raised holds the received data.
+            self.fault = FrameFault(str(fault), fault.code)
         return payload
 
     def _read(self, data: bytes, payload: list[bytes]) -> None:
@@ -146,6 +149,7 @@ class FrameReader:
         if end - position < 2:
             return 0
         first, length = data[position], data[position + 1]
+        # Nearly every frame is a whole, uncompressed message, which has nothing to be checked.
         if first != _WHOLE_MESSAGE or length >= _MASKED or self._inside:
             self._check(first, length)
         position += 2
@@ -164,7 +168,7 @@ class FrameReader:
         return position
 
     def _check(self, first: int, length: int) -> None:
-        """All that the first two bytes can have wrong."""
+        """Raise a `FrameFault` for anything that is wrong with the first two bytes of a header (RFC 6455, 5.2)."""
         opcode = first & 0x0F
         if length & _MASKED:
             raise FrameFault("a masked frame, which only clients send")
@@ -229,14 +233,14 @@ class _Inflater:
         self._stream = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
 
     def inflate(self, piece: bytes, room: int) -> bytes:
-        """The next piece; ``room`` bytes at most, and when it gives so many, it is not to go on."""
+        """The next piece, inflated to ``room`` bytes at most. When it gives so many, it must not be called again."""
         inflated = self._decompress(piece, room)
         if self._stream.unused_data not in (b"", b"\0"):
             raise FrameFault(_NO_DEFLATE, INVALID_DATA)
         return inflated
 
     def finish(self) -> None:
-        """The message has ended: has what it was deflated to?"""
+        """The message has ended: raise a `FrameFault` if its compressed data has not."""
         surplus = b"" if self._stream.eof else self._decompress(_TAIL, 1)
         if surplus or not self._stream.eof:
             raise FrameFault(_NO_DEFLATE, INVALID_DATA)
@@ -249,14 +253,15 @@ class _Inflater:
 
 
 _TAIL: Final = b"\x00\x00\xff\xff" + b"\x01\x00\x00\xff\xff"
-"""What the sender of a message leaves out, and an empty last block, by which zlib finds the end where it has to be. A
-message that has a last block itself is followed by a zero byte at most (RFC 7692, 7.2.3.4)."""
+"""Put behind a compressed message: the four bytes that its sender leaves out (RFC 7692, 7.2.1), and an empty last
+block, so that zlib reports the end of the data where it has to be. A message that has a last block of its own is
+followed by a zero byte at most (RFC 7692, 7.2.3.4)."""
 
 _NO_DEFLATE: Final = "a compressed message that cannot be inflated"
 
 
 def cut(pieces: list[bytes], size: int) -> Iterator[bytes | memoryview]:
-    """The pieces as payloads of ``size`` bytes, and what remains in a last one; each is copied at most once."""
+    """The pieces as payloads of ``size`` bytes, the last one of what is left. Each byte is copied at most once."""
     gathered: list[bytes | memoryview] = []
     room = size
     for piece in pieces:

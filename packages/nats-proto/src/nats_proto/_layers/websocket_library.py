@@ -1,8 +1,8 @@
 """What the `websockets` library does for the WebSocket layer: the upgrade, frames with their masks, compression.
 
-Its sans-I/O parts alone are used, and loaded when the first layer is made, not before: it costs some 50 ms, and brings
-`socket` and `http` in for its type annotations. It logs requests and frames, secrets and all, when its loggers are set
-to DEBUG; it is given one that is off.
+Only the parts of the library that do no I/O are used. They are imported when the first layer is made, not before: that
+takes some 50 ms, and brings in `socket` and `http` for their type annotations. The library logs requests and frames,
+secrets included, when its loggers are set to DEBUG; so it is given a logger that is off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Framing", "Upgrade"]
 
 _LEVEL: Final = 1
-"""Of compression, as servers choose it for us: the higher ones take several times as long for little."""
+"""The level of compression, which is the one that servers use towards us: higher ones take several times as long, and
+save little more."""
 
 _BOTH_WAYS: Final = ("server_no_context_takeover", "client_no_context_takeover")
 
@@ -73,7 +74,8 @@ class Upgrade:
         return b"".join(self._protocol.data_to_send())
 
     def check(self, head: bytes) -> str | None:
-        """Read the head of an answer with status 101: what is wrong with it, to stand behind "its answer "."""
+        """Read the head of an answer with status 101. Returns what is wrong with it, in words that an error puts behind
+        "its answer ", or None."""
         from websockets.exceptions import InvalidHeader, NegotiationError
         from websockets.http11 import Response
 

@@ -1,18 +1,19 @@
-"""What lies between a connection's protocol and its transport: byte layers, one upon the other.
+"""The wire: the byte layers that lie between a connection's protocol and its transport, one upon the other.
 
 Theory of operation
 -------------------
 A `Wire` belongs to one transport connection. Its layers (a proxy's tunnel, TLS, WebSocket) are pushed one by one while
-the connection is set up, the lowest first; each has a handshake and is then *ready*. Without any, bytes pass as they
-are, and at no cost.
+the connection is set up, the lowest first. Each layer has a handshake, and is *ready* when that is done. A wire without
+layers is *plain*: bytes pass as they are, and cost nothing.
 
     connection  ── plain pieces ──▶ wrap ─▶ wrap ──▶ transport
                 ◀─ plain chunks ── receive ◀ receive ◀──
 
-How much of what was given down was *handed over* decides what is written again on the next connection. A transport
-reports bytes of the lowest layer; each layer turns that into bytes of the layer above by its `Ledger`: a list, in
-order, of what it gave down and how many bytes from above are in it. A TLS record counts when it was accepted whole,
-since the peer cannot read a part of it; a WebSocket frame counts byte for byte, since a peer may read one as it comes.
+When a connection is cut, the session has to know how many of its bytes were *handed over*: those are not written again
+on the next connection. The transport reports how many bytes it has accepted, and these are bytes of the lowest layer.
+Each layer turns that number into bytes of the layer above by its `Ledger`, which lists in order what the layer gave
+down and how many bytes from above are in it. A TLS record counts when it was accepted whole, since the peer cannot read
+a part of it; a WebSocket frame counts byte for byte, since a peer may read one as it comes.
 
 A layer never raises for what the peer did. It keeps an `error`, like the parser, and is silent from then on.
 """
@@ -29,7 +30,8 @@ __all__ = ["Layer", "Ledger", "Wire"]
 
 
 class Layer(Protocol):
-    """One layer. After an `error` nothing but `sent` does anything, but the next `wrap` may still have last words."""
+    """One layer. After an `error` only `sent` still works, and the next `wrap` may give a last message to the peer (an
+    alert, a close frame)."""
 
     name: ClassVar[str]
     """What it is called in the text of an error."""
@@ -70,12 +72,14 @@ class Layer(Protocol):
         ...
 
     def close(self) -> None:
-        """Say goodbye at the end of the next `wrap`, if the layer has a word for it and is ready. Nothing follows."""
+        """Let the next `wrap` end with the layer's closing message, if it has one and is ready. Nothing may follow
+        it."""
         ...
 
 
 Split = Callable[[bytes, list[int]], Iterable[tuple[int, int]]]
-"""Of the bytes of a batch and what was written for them: the bytes of each record, and how many from above it has."""
+"""Takes the bytes of a batch and the sizes of the writes that made them. Gives, for each record in the batch, its bytes
+and how many bytes from above it carries."""
 _Batch = tuple[bytes, list[int], Split]
 
 
@@ -86,26 +90,29 @@ class Ledger:
 
     def __init__(self) -> None:
         self._parts: deque[tuple[int, int, bool, _Batch | None]] = deque()
-        """Bytes of each, those from above, whether it counts only as a whole; and for a batch how to split it."""
+        """Each part: its bytes, how many bytes from above are in it, whether these count only when the whole part was
+        accepted, and for a batch what is needed to split it into its records."""
         self._done = 0
-        """Bytes accepted of the first part."""
+        """Bytes of the first part that were accepted so far."""
         self._unreported = 0
+        """Bytes given down that were not reported as accepted yet."""
 
     def own(self, below: int) -> None:
-        """So many bytes of the layer's own."""
+        """Note ``below`` bytes that are the layer's own, and carry nothing from above."""
         self._add(below, 0, whole=True)
 
     def record(self, below: int, above: int) -> None:
-        """``above`` bytes in a part of ``below`` bytes that counts when it was accepted whole."""
+        """Note a part of ``below`` bytes that carries ``above`` bytes, which count when the whole part was accepted."""
         self._add(below, above, whole=True)
 
     def batch(self, below: bytes, written: list[int], split: Split) -> None:
-        """Records for several writes. Nearly always all are accepted at once: to ``split`` them can wait until not."""
+        """Note the records of several writes as one part. Nearly always all of them are accepted at once; only when
+        they are not, ``split`` finds out which record has which bytes."""
         self._parts.append((len(below), sum(written), True, (below, written, split)))
         self._unreported += len(below)
 
     def plain(self, nbytes: int) -> None:
-        """So many bytes from above, each of which counts as it is accepted."""
+        """Note ``nbytes`` from above, each of which counts as soon as it is accepted."""
         self._add(nbytes, nbytes, whole=False)
 
     def _add(self, below: int, above: int, *, whole: bool) -> None:
@@ -139,7 +146,7 @@ class Ledger:
         return completed
 
     def _split(self, below: bytes, written: list[int], split: Split) -> None:
-        """The first part, of which nothing was accepted so far."""
+        """Put the records of the first part, which is a batch, in its place. Nothing of it was accepted so far."""
         self._parts.popleft()
         self._parts.extendleft([(*each, True, None) for each in split(below, written)][::-1])
 
@@ -152,12 +159,14 @@ class Wire:
     def __init__(self) -> None:
         self._layers: list[Layer] = []
         self._unreported = 0
-        """Bytes given to the transport, and not yet accepted as far as we know."""
+        """Bytes given to the transport that were not reported as accepted yet."""
         self._goodbye: list[bytes] | None = None
+        """The closing messages of the layers, made by `close` and given by the next `wrap`; empty once they were given.
+        """
         self.plain = True
         """There is no layer: bytes pass as they are."""
         self.secure = False
-        """One of them is TLS."""
+        """One of the layers is TLS."""
 
     def push(self, layer: Layer, *, secure: bool = False) -> None:
         """Put it on top of the others, which are ready, and start it. ``secure``: it is TLS."""
@@ -183,12 +192,13 @@ class Wire:
 
     @property
     def error(self) -> NATSError | None:
-        """Of the lowest layer that has one."""
+        """The error of the lowest layer that has one: what went wrong below is the cause of what went wrong above."""
         return next((layer.error for layer in self._layers if layer.error is not None), None)
 
     @property
     def ended(self) -> bool:
-        """The peer has ended one of the layers in an orderly way: for those above as good as `receive_eof`."""
+        """The peer has ended one of the layers in an orderly way. For the layers above that is the end of the
+        stream."""
         return any(layer.ended for layer in self._layers)
 
     def receive_data(self, data: bytes) -> bytes:
@@ -223,22 +233,25 @@ class Wire:
         for layer in self._layers:
             accepted = layer.sent(nbytes)
             if layer is self._layers[0]:
-                self._unreported -= nbytes
+                self._unreported -= nbytes  # not before the layer has checked the number
             nbytes = accepted
         return nbytes
 
     def close(self) -> bool:
-        """Say goodbye, after all else: whether there is a word for it. `wrap` has it, and nothing follows."""
+        """Make the closing messages of the layers, which the next `wrap` gives, and nothing after them.
+
+        False when no layer has one, when they were made before, and when the layers are not ready or have failed.
+        """
         if self._goodbye is not None or not self.ready or self.error is not None:
             return False
         pieces: list[bytes] = []
         for layer in reversed(self._layers):
             layer.close()
-            pieces = layer.wrap(pieces)  # the word of the layer above, and then its own
+            pieces = layer.wrap(pieces)  # the closing messages of the layers above, and then that of this layer
         self._goodbye = pieces
         return bool(pieces)
 
     @property
     def idle(self) -> bool:
-        """Everything that was given to the transport was accepted, the goodbye included if it was said."""
+        """Everything that was given to the transport was accepted, and no closing message waits for `wrap`."""
         return not (self._unreported or self._goodbye)

@@ -1,5 +1,4 @@
 # The compiled twins keep the contract of the Python ones to the letter, so there is nothing to say about them here.
 
 from .fast_path import FastPath as FastPath
-from .tail import FastPublish as FastPublish
 from .tail import Tail as Tail

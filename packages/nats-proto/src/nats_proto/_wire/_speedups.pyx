@@ -11,9 +11,9 @@ to keep in step: what is in doubt may always be left.
 * A number has at most 19 digits, which always fit in 64 bits without a sign. It becomes a length only within a limit
   that is one, and is used only after it was compared with what is left of the buffer. Lengths are subtracted only from
   what is known to be no smaller, and added only when all of them are those of objects in memory.
-* The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, writers
-  hold two words, the module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own.
-  So threads have nothing to quarrel about.
+* The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, the
+  module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
+  nothing to quarrel about.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
 """
 
@@ -309,66 +309,6 @@ cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
 
 
 # --- publishes into bytes --------------------------------------------------------------------------------------------
-
-
-cdef class FastPublish:
-    """Writes publishes whose subject, reply and payload are what nearly all programs give. See the Python twin."""
-
-    cdef Py_ssize_t longest_line
-    cdef Py_ssize_t largest_payload
-    cdef readonly dict _heads
-
-    def __cinit__(self, *arguments, **options):
-        self.longest_line = 0
-        self.largest_payload = -1
-        self._heads = {}
-
-    def _limit(self, longest_line, largest_payload):
-        self.longest_line = max(0, min(longest_line, LONGEST_LINE))
-        self.largest_payload = max(-1, min(largest_payload, PY_SSIZE_T_MAX // 2))
-
-    def publish(self, subject, data, reply=None, headers=None):
-        """``PUB`` or ``HPUB``. See the Python twin."""
-        cdef bytes operation
-        if headers is None:
-            operation = self.plain(subject, data, reply)
-            if operation is not None:
-                return operation
-        return self._publish_strictly(subject, data, reply, headers)
-
-    cdef inline bytes plain(self, object subject, object data, object reply):
-        """A ``PUB``, or None to leave it to the strict path."""
-        cdef unsigned char digits[20]
-        cdef Py_ssize_t first_digit, payload_size, subject_size, line_size, reply_size = 0
-        cdef unsigned char* to
-        cdef bytes operation
-        if type(data) is not bytes or not is_plain_subject(subject, self.longest_line):
-            return None
-        if reply is not None:
-            if not is_plain_subject(reply, self.longest_line):
-                return None
-            reply_size = PyUnicode_GET_LENGTH(reply)
-        subject_size = PyUnicode_GET_LENGTH(subject)
-        payload_size = PyBytes_GET_SIZE(data)
-        first_digit = write_digits(payload_size, digits)
-        line_size = 4 + subject_size + 1 + (20 - first_digit) + 2
-        if reply_size:
-            line_size += reply_size + 1
-        if payload_size > self.largest_payload or line_size > self.longest_line:
-            return None
-        operation = PyBytes_FromStringAndSize(NULL, line_size + payload_size + 2)
-        to = <unsigned char*>PyBytes_AS_STRING(operation)
-        to = put(to, b"PUB ", 4)
-        to = put(to, PyUnicode_1BYTE_DATA(subject), subject_size)
-        to = put(to, b" ", 1)
-        if reply_size:
-            to = put(to, PyUnicode_1BYTE_DATA(reply), reply_size)
-            to = put(to, b" ", 1)
-        to = put(to, digits + first_digit, 20 - first_digit)
-        to = put(to, b"\r\n", 2)
-        to = put(to, PyBytes_AS_STRING(data), payload_size)
-        put(to, b"\r\n", 2)
-        return operation
 
 
 @cython.final

@@ -9,17 +9,20 @@ __all__ = ["Assembly"]
 KiB: Final = 1024
 
 SMALL_PIECE: Final = 4 * KiB
-"""Pieces below this are joined as they come: an object for each would take more than its bytes."""
+"""Bytes below which a piece is joined to the one before it: an object of its own would take more memory than it
+holds."""
 
 LARGEST_JOIN: Final = 64 * KiB
-"""Bytes of small pieces after which a new joint piece is begun, so that growing it never moves more than this."""
+"""Bytes of joined small pieces after which a new joint piece is begun. When a ``bytearray`` grows, it may be moved: so
+no more than this is moved at a time."""
 
 
 class Assembly:
     """Takes a known number of bytes out of chunks.
 
-    What lies in one chunk is sliced out of it. What spans several is joined at the end, which is its only copy; until
-    then a view keeps each chunk. So nothing is allocated before it came, and the work is linear for pieces of any size.
+    What lies whole in one chunk is sliced out of it. What spans several chunks is joined at its end, and until then a
+    view keeps each chunk alive. So a peer that announces a large payload and sends none of it makes nobody allocate
+    memory, and the work grows with the number of bytes alone, for pieces of any size.
     """
 
     __slots__ = ("_missing", "_pieces")

@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["Fault", "find_operation", "quote", "read_number", "read_text", "split_arguments"]
 
 SHOWN: Final = 64
-"""Bytes of the peer's that an error shows at most."""
+"""Bytes received from the peer that an error shows at most."""
 
 MAX_DIGITS: Final = 19
 """Digits of a size or sid, leading zeros included: what always fits in 64 bits."""
@@ -44,12 +44,13 @@ def find_operation(line: bytes | bytearray, known: AbstractSet[bytes], *, comple
         return b""
     if first is None:
         raise Fault(f"unknown operation {quote(seen)}")
+    # 0x15 and 0x16 are the types of TLS records that come first: an alert, and a handshake (RFC 8446, 5.1).
     hint = ", which is how TLS begins" if seen[:1] in (b"\x15", b"\x16") else ""
     raise Fault(f"this does not look like a NATS {first}: it began with {quote(seen)}{hint}")
 
 
 def quote(line: bytes | bytearray, limit: int = SHOWN) -> str:
-    """The beginning of what was received, escaped. Of CONNECT only the word: what follows it are credentials."""
+    """The beginning of what was received, escaped. Of CONNECT the word alone is shown: behind it stand credentials."""
     seen = bytes(line[: min(limit, SHOWN)])
     return repr(seen[:_LONGEST_WORD] if seen[:_LONGEST_WORD].upper() == b"CONNECT" else seen)
 
@@ -63,7 +64,8 @@ def split_arguments(operation: str, text: bytes, least: int, most: int) -> list[
 
 
 def read_number(operation: str, name: str, digits: bytes) -> int:
-    """An unsigned decimal number. Checked before `int`, which takes signs, blanks, underscores and foreign digits."""
+    """An unsigned decimal number. Its characters are checked first, since `int` also takes signs, blanks, underscores
+    and the digits of other scripts, which no server writes."""
     if not digits.isdigit() or len(digits) > MAX_DIGITS:
         raise Fault(f"{operation} with a bad {name} (up to {MAX_DIGITS} decimal digits): {quote(digits)}")
     return int(digits)

@@ -23,7 +23,6 @@ from ..errors import (
 from .control_line import quote
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
-from .twin import FastPublish
 
 __all__ = ["OK", "PING", "PONG", "Encoder", "Refusal"]
 
@@ -47,22 +46,22 @@ class Refusal(Value, frozen=True):
     reply: str | None
 
 
-class Encoder(FastPublish):
+class Encoder:
     """Makes the bytes of operations. One for each session: it remembers the subjects it has checked.
 
     ``max_control_line`` is the longest line the peer reads, CRLF included (bytes; servers read 4096 unless configured).
     """
 
-    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload", "certain")
+    __slots__ = ("_headers_supported", "_max_control_line", "_max_payload", "certain", "heads")
 
     def __init__(self, *, max_control_line: int = 4096) -> None:
-        super().__init__()
         self._max_control_line = _integer("max_control_line", max_control_line)
         self._max_payload: int | None = None
         self._headers_supported = True
         self.certain = (max_control_line, LARGE_PAYLOAD - 1)
-        """The longest line and the largest payload (bytes) of which nothing else has to be looked at."""
-        self._limit(*self.certain)
+        """For `Tail.restrict`: the longest line and the largest payload (bytes) that are certainly right."""
+        self.heads: dict[str, bytes] = {}
+        """For the tail: the beginnings of PUB for subjects that were checked."""
 
     def server_allows(self, *, max_payload: int, headers: bool) -> bool:
         """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
@@ -70,24 +69,23 @@ class Encoder(FastPublish):
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
         self.certain = (self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
-        self._limit(*self.certain)
         return less
-
-    @property
-    def heads(self) -> dict[str, bytes]:
-        """The beginnings of PUB for subjects that were checked."""
-        return self._heads
 
     # --- the client's role -------------------------------------------------------------------------------------------
 
-    def _publish_strictly(
+    def publish(
         self,
         subject: str,
         data: bytes | bytearray | memoryview,
-        reply: str | None,
-        headers: HeadersLike | None,
+        reply: str | None = None,
+        headers: HeadersLike | None = None,
     ) -> bytes | tuple[bytes, bytes, bytes]:
-        """The reference of `publish`: what it takes, what it makes of it, what it raises, in which order."""
+        """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
+
+        Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
+        payload together), `HeadersNotSupportedError`; `TypeError` for a payload that is no bytes (text has to be
+        encoded by its owner, who knows how).
+        """
         head = self._head(subject)
         if reply is not None:
             head = b"%b%b " % (head, encode_reply(reply))
@@ -197,12 +195,12 @@ class Encoder(FastPublish):
     def _head(self, subject: str) -> bytes:
         if type(subject) is not str:  # a subclass may hash and compare as it likes
             return b"PUB %b " % encode_subject(subject)
-        head = self._heads.get(subject)
+        head = self.heads.get(subject)
         if head is None:
             head = b"PUB %b " % encode_subject(subject)
-            if len(self._heads) >= CACHED_SUBJECTS:
-                self._heads.clear()
-            self._heads[subject] = head
+            if len(self.heads) >= CACHED_SUBJECTS:
+                self.heads.clear()
+            self.heads[subject] = head
         return head
 
     def _allowed(self, size: int) -> int:

@@ -1,12 +1,13 @@
 """What servers send nearly always, read with as little work as Python allows.
 
-It takes whole operations that are certainly right, exactly as servers write them, and stops at everything else: other
-spellings, faults, what the chunk's end cuts off. The strict path of the parser decides what that is, so nothing is
-accepted here that would not be accepted there.
+The fast path takes whole operations that are certainly right, exactly as servers write them. It stops at everything
+else: other spellings, faults, and an operation whose end has not come yet. The strict path of the parser decides what
+that is, so nothing is accepted here that would not be accepted there.
 
-Messages in a row for the same sid leave as a `Run` when those are wanted. Where the same line comes again and again and
-payloads are small, messages are taken by the block: cut at the places where the payloads must lie, and taken if lines
-and payloads put together again are what is there, byte for byte.
+Messages in a row for the same sid become a `Run` when the caller takes runs. Where the very same line comes again and
+again and payloads are small, messages are taken by the block: the payloads are cut out at the places where they must
+lie if every message has this line, then lines and payloads are joined again, and the messages are taken if the result
+is equal to what was received, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from .run import SHORTEST_RUN, Run
 
 __all__ = ["FastPath"]
 
-# One blank between arguments and nothing but printable bytes in them: what servers send. Possessive, since an argument
-# cannot end anywhere else; that saves a fifth of the time.
+# What servers send: one blank between arguments, and nothing but printable bytes in them. The repetitions are
+# possessive (``++``), so that a line that does not fit is not tried again with shorter arguments: an argument ends at
+# its blank and nowhere else. That saves a fifth of the time.
 _match_msg: Final = re.compile(
     rb"MSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) )?+([0-9]{1,19}+)\r\n",
 ).match
@@ -32,13 +34,14 @@ _match_hmsg: Final = re.compile(
 _match_word: Final = re.compile(rb"(PING|PONG|\+OK)\r\n").match
 _WORDS: Final[dict[bytes, Frame]] = {b"PING": PING, b"PONG": PONG, b"+OK": OK}
 _SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
-"""Most sids and sizes; a look-up takes a third of the time of `int`."""
+"""Most sids and sizes are among these numbers. To look one up takes a third of the time that `int` takes."""
 
 SMALL_PAYLOAD: Final = 256
-"""Bytes up to which messages are taken by the block: above, putting together again costs more than it saves."""
+"""Bytes of a payload up to which messages are taken by the block. Larger ones cost more to join again than is saved."""
 ALONE: Final = 8
-"""Messages with the very same line that are taken one by one, before the first block and after one that was none.
-As many are in the first block, twice as many in each after it: no more is cut in vain than was taken before."""
+"""Messages with the very same line that are taken one by one before the first block is tried, and again after a block
+that was none. The first block has as many messages, each one after it twice as many as the one before. So the work for
+a block that turns out to be none is never more than the work that was useful before it."""
 
 
 class FastPath:
@@ -73,7 +76,7 @@ class FastPath:
         subject = ""
         reply: str | None = None
         while True:
-            if line is not None and startswith(line, position):
+            if line is not None and startswith(line, position):  # the very same line once more
                 begin = position + length
                 if alone < ALONE:
                     alone += 1
@@ -95,7 +98,7 @@ class FastPath:
                 sid = small_number(raw_sid) or int(raw_sid)
                 subject = raw_subject.decode("utf-8", "surrogateescape")
                 line = None
-                if raw_reply is not None:  # hardly ever the same twice
+                if raw_reply is not None:  # a request: hardly ever the same line twice
                     reply = raw_reply.decode("utf-8", "surrogateescape")
                 else:
                     reply = None
@@ -156,7 +159,11 @@ class FastPath:
 
 
 class _Row:
-    """The messages for one sid at the end of ``frames``: what has to be known to make them a `Run` when it ends."""
+    """The row: the messages for one sid at the end of ``frames``, which become a `Run` when another frame follows.
+
+    Nothing is noted for a message that has the size of the one before, which the reader compares by itself: `go_on` is
+    called for the second message of a row, and where the size changes.
+    """
 
     __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "last", "size")
 
@@ -164,17 +171,18 @@ class _Row:
         self._runs = runs
         self.frames = frames
         self.last = -1
-        """The sid of the last message; -1: there was none, or something else came behind it."""
+        """The sid of the last message; -1: there was no message, or something else came behind it."""
         self.size = -1
-        """Of the last message; -1: it is the first of its row, and nobody has asked yet."""
+        """The size of the last message; -1: that message is the first of its row, and its size was not needed yet."""
         self.header_bytes = 0
-        """In the row."""
+        """Bytes of the header blocks in the row."""
         self._begin = self._part = 0
+        """Where in ``frames`` the row begins, and where its last stretch of messages of one size."""
         self._sizes: list[tuple[int, int]] = []
-        """Of the row, but for those from ``_part`` on, which are all of the last message's size."""
+        """As in `Run.sizes`, for the messages of the row before ``_part``."""
 
     def change(self, sid: int) -> None:
-        """What comes next does not belong to the row: it has another sid, or is no message (-1)."""
+        """What comes next does not belong to this row: it is a message for another sid, or no message (-1)."""
         if self.size >= 0:
             self._end()
         self.size = -1
@@ -182,7 +190,7 @@ class _Row:
         self.last = sid
 
     def go_on(self, size: int) -> None:
-        """The next message belongs to it, and is not known to have the size of the last one."""
+        """The next message belongs to this row, and has another size than the last one, or that is not known."""
         here = len(self.frames)
         if self.size < 0:
             first = self.frames[-1]
@@ -207,14 +215,18 @@ class _Row:
 
 
 def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[bytes]:
-    """The payloads of so many messages with this same line, or of as many as can be there; none when they are not."""
+    """The payloads of ``count`` messages with this very line, or of as many as there is room for in ``data``.
+
+    Empty when fewer than `ALONE` can be there, or when what is there are other messages. ``begin`` is where the payload
+    of the first one lies, whose line was compared before.
+    """
     stride = size + 2 + len(line)
     count = min(count, (len(data) - begin - size - 2) // stride + 1)
     if count < ALONE:
         return []
     payloads = [data[at : at + size] for at in range(begin, begin + count * stride, stride)]
     end = begin + (count - 1) * stride + size
-    # Each lies where it must if everything between the first and the last is as it has to be.
+    # If the payloads with CR LF and the line between them are what stands there, then each was cut where it lies.
     between = b"\r\n" + line
     if data.startswith(between.join(payloads), begin) and data.startswith(b"\r\n", end):
         return payloads

@@ -1,8 +1,8 @@
-"""What the parser gives: one value for each operation of the protocol.
+"""Frames: what the parser gives, one value for each operation of the protocol.
 
-Structs instead of dataclasses because one is built for every message received; ``gc=False`` because they hold nothing
-but text, bytes and numbers, and a queue of a hundred thousand of them would otherwise be walked by every collection.
-They are immutable by convention only.
+They are structs of msgspec and no dataclasses, because one is built for every message received. ``gc=False`` keeps them
+out of garbage collection, since nothing that they hold refers back to them; else every collection would walk a queue of
+a hundred thousand messages. Nobody changes a frame, but nothing checks that.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
     """The header block as received; None for a message without one. It should go from ``NATS/1.0`` to a blank line, and
     may be any bytes: servers pass on what publishers send."""
     parsed: ParsedHeaders | None = None
-    """What `headers` and `status` remember once they were read. Not part of the message's identity."""
+    """The headers and the status, from the first time that one of them was read. Two messages that differ in this alone
+    are equal."""
 
     @property
     def headers(self) -> Headers | None:
@@ -77,7 +78,8 @@ class Message(msgspec.Struct, gc=False, eq=False):
         return type(self), (self.subject, self.sid, self.reply, self.data, self.header_block)
 
     def __deepcopy__(self, memo: object) -> Self:
-        return msgspec.structs.replace(self, parsed=None)  # what else it has is immutable, or no part of it
+        # The headers can be changed by their reader, so the copy parses its own. All else is immutable, or shared.
+        return msgspec.structs.replace(self, parsed=None)
 
     def _parse(self, block: bytes) -> ParsedHeaders:
         parsed = self.parsed
@@ -96,11 +98,12 @@ class Message(msgspec.Struct, gc=False, eq=False):
             other.header_block,
         )
 
-    __hash__ = None  # type: ignore[assignment]  # equal by value and mutable: a message is no key
+    __hash__ = None  # type: ignore[assignment]  # compared by value, and can be changed: no key for a dictionary
 
 
 class InfoFrame(msgspec.Struct, gc=False):
-    """``INFO``. ``info`` is None, and ``error`` set, when the JSON cannot be used: a content fault, no framing one."""
+    """``INFO``. When its JSON cannot be used, ``info`` is None and ``error`` says why. The stream can be read on all
+    the same, since the line was whole: what such an INFO means is decided by the connection."""
 
     info: ServerInfo | None
     error: str | None = None
@@ -172,12 +175,12 @@ Frame = (
     | UnsubscribeFrame
 )
 
-# There is nothing in them, so one of each is enough.
+# These three have no fields, so one object of each serves all.
 PING: Final = PingFrame()
 PONG: Final = PongFrame()
 OK: Final = OkFrame()
 
 MIN_HEADER_BLOCK: Final = 1
-"""Bytes of the shortest header block that the fast paths take. An empty one is left to the strict path: for them a
-message with nothing in front of its payload has no block. Whatever else is in a block is nobody's business who only
-reads the stream: a server passes on any bytes."""
+"""Bytes of the shortest header block that the fast paths take. A block of no bytes is left to the strict path, because
+for a fast path a message with nothing in front of its payload has no block at all. What is in a block is not looked at
+here: servers pass on any bytes, and the headers are parsed when somebody reads them."""

@@ -31,7 +31,7 @@ _END: Final = b"\r\n\r\n"
 _NAME_TO_SEND: Final = re.compile(rb"[!-9;-~]+").fullmatch
 # Received names may have bytes that no client should send but that cannot be mistaken for anything else.
 _NAME_RECEIVED: Final = re.compile(rb"[!-9;-~\x80-\xff]+").fullmatch
-# TAB is the only control character that lines may have.
+# TAB is the only control character that may stand in a line: CR or LF would end it.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _STATUS: Final = re.compile(rb"[ \t]+([0-9]{3})(?:[ \t](.*))?", re.DOTALL).fullmatch
 
@@ -44,8 +44,8 @@ class Headers:
     Lookups take the same time however many lines there are.
     """
 
-    # One dictionary is enough while no name repeats; only then order and lists are kept. So a block of many short
-    # lines costs little more than its own bytes.
+    # While no name repeats, one dictionary holds the values and, since it keeps its order, the order of the lines. Only
+    # when a name repeats are an order and lists of values kept beside it. So many short lines take little memory.
     __slots__ = ("_first", "_order", "_repeated")
 
     def __init__(
@@ -290,7 +290,8 @@ def _is_mapping(source: HeadersLike) -> TypeGuard[Mapping[str, str | Sequence[st
 
 
 def _is_list(source: object) -> TypeGuard[Iterable[Any]]:
-    """Texts and bytes can be iterated, too, and a mapping gives its names: nobody means that."""
+    """An iterable that can be a list of values or pairs. Texts and bytes can be iterated as well, and a mapping gives
+    its names: nobody means that."""
     if isinstance(source, (list, tuple)):
         return True  # nearly always
     return isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray, memoryview, Mapping))

@@ -7,9 +7,10 @@ A stream is a sequence of control lines, some of which are followed by a payload
     LINE ──(MSG, HMSG, PUB, HPUB)──▶ [BLOCK ──▶] DATA ──▶ CR ──▶ LF ──▶ LINE
       └──(any other operation)──▶ LINE
 
-`receive_data` takes complete operations out of the chunk it was given. What the chunk's end cuts off is kept: the
-beginning of a line in one ``bytearray``, the beginning of a payload as pieces. Nothing is searched or copied again, so
-the work is linear however the stream is split.
+`receive_data` takes complete operations out of the chunk it was given. Where the chunk ends in the middle of an
+operation, what has come of it is kept: the beginning of a line in one ``bytearray``, the beginning of a payload as a
+list of pieces. No byte is searched or copied a second time, so the work grows with the number of bytes alone, however
+the stream is split.
 
 Every fault is decided at one byte of the stream, never by where a chunk happens to end. So the frames, the fault and
 its text are the same for every split:
@@ -18,8 +19,9 @@ its text are the same for every split:
 * a line that is too long at the first byte over its limit;
 * everything else about a line at its LF; the CR and LF of a payload each at the byte in its place.
 
-In the client's role messages have a fast path, in Python and compiled (`twin`). It takes only what is certainly right
-and leaves everything else, faults included, to the strict path.
+In the client's role messages have a fast path, which exists twice, in Python and compiled (`twin`). It takes only
+operations that are certainly right and stops at everything else, faults included. The strict path, which is this
+module, then decides; so it alone says what is accepted.
 """
 
 from __future__ import annotations
@@ -67,11 +69,13 @@ class Role(Enum):
     SERVER = "server"
 
 
+# What lines may begin with, by who reads them. Words in the role of the other side are as unknown as any other.
 _OPERATIONS: Final = {
     Role.CLIENT: frozenset({b"MSG", b"HMSG", b"PING", b"PONG", b"+OK", b"-ERR", b"INFO"}),
     Role.SERVER: frozenset({b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b"CONNECT"}),
 }
 _PEER: Final = {Role.CLIENT: "server", Role.SERVER: "client"}
+"""Who should be at the other end, for the error about a first line that is no NATS at all."""
 
 
 class _Phase(Enum):
@@ -123,6 +127,7 @@ class Parser:
         self._max_payload = max_payload
         self._message_type = message_type
         self._fast: FastPath | None = None
+        # The fast path takes PING, PONG and +OK without a look at the limit, so there is none below their length.
         if role is Role.CLIENT and max_control_line >= len(b"PING\r\n"):
             self._fast = FastPath(
                 max_control_line=max_control_line,
@@ -130,6 +135,8 @@ class Parser:
                 max_payload=max_payload,
                 message_type=message_type,
             )
+        # So much of an unfinished line is kept: it is enough to see that any limit is exceeded, and to show the
+        # beginning of an unknown operation in the error.
         self._keep = max(max_control_line, max_info, 64)
         self.reset()
 
@@ -208,7 +215,8 @@ class Parser:
     # --- lines -------------------------------------------------------------------------------------------------------
 
     def _read_line(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
-        """The strict path, where a line begins. More than the largest limit is never kept."""
+        """The strict path at the beginning of a line. Of a line without an end no more than the largest limit is
+        kept."""
         eol = data.find(b"\n", position)
         if eol < 0:
             self._line += data[position : position + self._keep]
@@ -218,7 +226,7 @@ class Parser:
         return eol + 1
 
     def _read_rest_of_line(self, data: bytes, frames: list[Frame | Run]) -> int:
-        """The strict path, where the line began in an earlier chunk."""
+        """The strict path for a line that began in an earlier chunk."""
         eol = data.find(b"\n")
         line = self._line
         line += data[: self._keep - len(line)] if eol < 0 else data[: min(eol, self._keep - len(line))]
@@ -247,7 +255,7 @@ class Parser:
             raise Fault(f"line longer than {limit} bytes ({name}): {quote(line, limit)}")
 
     def _take_line(self, line: bytes, frames: list[Frame | Run]) -> None:
-        """Act on a line that is complete but for its LF."""
+        """Act on a whole line, given without its LF."""
         operation = find_operation(line, _OPERATIONS[self._role], complete=True, first=self._first)
         self._check_length(line, self._limit_of(operation))
         if line.endswith(b"\r"):
@@ -332,7 +340,7 @@ class Parser:
         self._assembly.begin(self._data_size if block_size is None else header)
 
     def _read_payload(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
-        """Go on with the message under way, from its header block to the LF after its payload."""
+        """Read on in the message that was begun, whose next part is its header block, payload, CR or LF."""
         if self._phase is _Phase.BLOCK:
             self._block, position = self._assembly.take(data, position)
             if self._block is None:

@@ -1,7 +1,7 @@
-"""Messages in a row for the same subscription, handed on as one.
+"""Runs: messages in a row for the same subscription, handed on together.
 
-A run is made where its messages are read, without a pass of its own: there the sizes are numbers, and the sid is known
-to be the same. Whoever takes a run counts once and queues once for all of it.
+A run is made by the parser's fast path while it reads the messages, because there the sizes are at hand as numbers and
+the sid is compared anyway. Whoever takes a run counts once, and queues once, for all of its messages.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from .frames import Message
 __all__ = ["SHORTEST_RUN", "Run"]
 
 SHORTEST_RUN: Final = 4
-"""Messages. Fewer are handed on as they are: to make a run of them would cost what it saves."""
+"""The number of messages from which on a run is made. Fewer are handed on one by one: to make a run of them would cost
+as much as it saves."""
 
 
 class Run(msgspec.Struct, gc=False):
-    """Messages that came one right behind the other, at least `SHORTEST_RUN`."""
+    """At least `SHORTEST_RUN` messages for one subscription that came one right behind the other."""
 
     sid: int
     messages: list[Message]
     data_bytes: int
-    """Of all payloads."""
+    """Bytes of all payloads together."""
     size: int
-    """Of all payloads and header blocks: what pending limits count."""
+    """Bytes of all payloads and header blocks together, which is what pending limits count."""
     sizes: list[tuple[int, int]]
-    """How many messages in a row have which size, the size being that of payload and header block."""
+    """The size of each message, payload and header block together, as pairs: so many messages in a row, and their size.
+    Messages in a row are nearly always of one size, so that one pair stands for all of them."""
     with_headers: bool
     """At least one message has a header block."""

@@ -1,8 +1,8 @@
 """What may go on the wire as a subject, reply subject, queue group or inbox prefix (ADR-6), and who matches whom.
 
-The rules look at the encoded bytes, not at the text: a ``str`` subclass can lie about its own characters, not about the
-bytes that `str.encode` makes of it. The server splits a line at blanks and ends it at LF, so a byte up to 0x20 inside
-a subject would be a second argument or a second operation. Bytes from 0x80 on are plain text to it.
+The rules look at the encoded bytes, not at the text, because a subclass of ``str`` can lie about its characters but not
+about the bytes that `str.encode` makes of it. A server splits a line at blanks and ends it at LF, so a byte up to 0x20
+inside a subject would begin a second argument, or a second operation. Bytes from 0x80 on are text to a server.
 """
 
 from __future__ import annotations

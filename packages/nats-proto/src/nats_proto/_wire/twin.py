@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["FastPath", "FastPublish", "Tail", "accelerated"]
+__all__ = ["FastPath", "Tail", "accelerated"]
 
 accelerated: bool
 """Whether the compiled module is at work."""
@@ -15,11 +15,11 @@ accelerated: bool
 try:
     if os.environ.get("NATS_PROTO_PURE", "") not in ("", "0"):
         raise ImportError
-    from ._speedups import FastPath, FastPublish, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
+    from ._speedups import FastPath, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
 
     accelerated = True
 except ImportError:
     from .fast_path import FastPath
-    from .tail import FastPublish, Tail
+    from .tail import Tail
 
     accelerated = False

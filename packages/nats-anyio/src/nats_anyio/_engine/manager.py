@@ -2,14 +2,14 @@
 
 Theory of operation
 -------------------
-One task runs `Transport.run`, and beside it one writer as long as there is a connection. Nothing awaits a peer: a
+One task runs `Manager.run`, and beside it one writer as long as there is a connection. Nothing awaits a peer: a
 connection that is given up takes its reader and its writer with it (they live in a cancel scope of their own), its
 socket is closed without waiting for anything, and only then the next one is dialled. So no report of an old connection
 can be taken for one of a new.
 
 Everything is written by calls that do not wait, each followed by its report, with nothing in between. So whatever is
 cancelled whenever, the session knows to the byte what was handed over. Only the writer waits for the system to take
-more. What somebody waits for is written by who asks for it, at once (`Transport.write_now`): to wake the writer would
+more. What somebody waits for is written by who asks for it, at once (`Manager.write_now`): to wake the writer would
 take a turn of the loop. All else is left to the writer, which joins what came together.
 """
 
@@ -49,7 +49,7 @@ from .worker_threads import WorkerThreads
 if TYPE_CHECKING:
     from .successor import Successor
 
-__all__ = ["Transport"]
+__all__ = ["Manager"]
 
 
 class _Begin(Protocol):
@@ -67,7 +67,7 @@ class _Now(Enum):
     """There is, and the system takes nothing."""
 
 
-class Transport:
+class Manager:
     """The connections of one session, one after the other.
 
     ``settle`` is called after every change of the session, ``written`` after `Session.data_sent`, ``fail`` for a defect

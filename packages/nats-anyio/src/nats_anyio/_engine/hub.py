@@ -58,13 +58,13 @@ from .._message import Message
 from .dispatch import Dispatcher
 from .event_loop import EventLoop, Wait
 from .interrupt import Interrupt, interruptible, the_one
-from .transport import Transport
+from .manager import Manager
 
 if TYPE_CHECKING:
     from .._subscription import Subscription
     from .handling import Handling
 
-__all__ = ["Answer", "Pump"]
+__all__ = ["Answer", "Hub"]
 
 logger = logging.getLogger("nats_anyio")
 
@@ -108,7 +108,7 @@ class Answer:
             self.arrived.set()
 
 
-class Pump:
+class Hub:
     """Runs one session."""
 
     def __init__(self, session: Session[Message], dispatcher: Dispatcher) -> None:
@@ -144,7 +144,7 @@ class Pump:
         self._new_wait = loop.new_wait
         self.now = loop.now
         """The time, in seconds of the event loop."""
-        self.transport = Transport(session, loop, settle=self.settle, written=self._written, fail=self.fail_by_defect)
+        self.manager = Manager(session, loop, settle=self.settle, written=self._written, fail=self.fail_by_defect)
         self._deadlines: list[tuple[float, int, Answer]] = []
         """When to give up which answer: a heap. A scope with a deadline for each would cost a tenth of a request."""
         self._deadlines_made = 0
@@ -188,7 +188,7 @@ class Pump:
         """In a forked child: no task runs here, and the connection and what the loop waits for are the parent's."""
         self._forked = True
         self.loop.forget()
-        self.transport.forget_parent()
+        self.manager.forget_parent()
         self.failed = ConnectionClosedError(
             "the client belongs to the process that made it, and this one was forked from it"
         )
@@ -244,11 +244,11 @@ class Pump:
             self._starting = False
             self.opened.set()
         for command in session.commands_to_run():
-            self.transport.run_command(command)
-        if self.transport.idle_writer is not None:
-            self.transport.give(session.data_to_send())
-        if self.transport.successor is not None:
-            self.transport.successor.wake()
+            self.manager.run_command(command)
+        if self.manager.idle_writer is not None:
+            self.manager.give(session.data_to_send())
+        if self.manager.successor is not None:
+            self.manager.successor.wake()
         self._set_timer()
         if self._publishers:
             self._let_publish()
@@ -261,7 +261,7 @@ class Pump:
     def _written(self) -> None:
         # Bytes that left make room, and let go on what waits for the last of them: an end, or the successor of a lame
         # duck's connection. They change nothing else.
-        if self._publishers or self.session.status is SessionStatus.CLOSED or self.transport.successor is not None:
+        if self._publishers or self.session.status is SessionStatus.CLOSED or self.manager.successor is not None:
             self.settle()
 
     def _route(self, event: SessionEvent) -> None:
@@ -295,7 +295,7 @@ class Pump:
             case _:
                 if isinstance(event, Closed):
                     self.closed = event
-                    self.transport.finish()
+                    self.manager.finish()
                 self.dispatcher.add(event)
 
     # --- who waits for room in the outgoing buffer -------------------------------------------------------------------
@@ -424,7 +424,7 @@ class Pump:
                 self._end_session(defect)
             if self.closed is None:
                 self._route(Closed(error=error))
-            self.transport.run_command(CloseTransport())
+            self.manager.run_command(CloseTransport())
             self._set_timer()
         self._tell_all(self.failed)
 
@@ -450,7 +450,7 @@ class Pump:
 
     async def _keep_transport(self) -> None:
         try:
-            await self.transport.run()
+            await self.manager.run()
         finally:
             self.ended.set()
 
@@ -535,13 +535,13 @@ class Pump:
             self._timer_at = self._timer.deadline = deadline
 
 
-_alive: weakref.WeakSet[Pump] = weakref.WeakSet()
+_alive: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for pump in list(_alive):
+    for hub in list(_alive):
         with contextlib.suppress(Exception):
-            pump.forget_parent()
+            hub.forget_parent()
 
 
 if hasattr(os, "register_at_fork"):
