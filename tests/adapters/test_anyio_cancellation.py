@@ -80,10 +80,10 @@ class Rig:
 
     async def check(self) -> None:
         """The client is as good as new."""
-        assert self.nc._session.pending_requests == 0
+        assert self.nc._hub.session.pending_requests == 0
         assert not self.nc._hub.requests
         assert not self.nc._hub.flushes
-        assert not self.nc._hub._publishers
+        assert not self.nc._hub.publishers.waiting
         with anyio.fail_after(10):
             while True:
                 # An operation may have asked for a new connection, and what is written at its end may go with it.
@@ -441,7 +441,7 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
         for operation in (ask, wait, cannot_flush, publish):
             for point in range(1, MOST):
                 reached = await at_suspension(operation, point, how=how)
-                assert nc._session.pending_requests == 0
+                assert nc._hub.session.pending_requests == 0
                 assert tasks() == before
                 if not reached:
                     break
@@ -514,7 +514,7 @@ async def test_publishers_cancelled_while_the_buffer_is_full(
                 else:
                     assert await at_suspension(publish, 1, how=how)
                 assert tasks() == before
-                assert not nc._hub._publishers
+                assert not nc._hub.publishers.waiting
             async with anyio.create_task_group() as group:
                 for _ in range(20):
                     group.start_soon(publish)
@@ -547,7 +547,7 @@ async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
     async with rig_on(dial) as rig:
         held = [rig.nc.request_many("three", max_wait=5)]
         await anext(held[0])
-        session = rig.nc._session
+        session = rig.nc._hub.session
         receive_data = session.receive_data
 
         def finalize_first(data: bytes, *, now: float) -> None:

@@ -189,7 +189,7 @@ async def test_a_request_that_is_given_up_right_after_it_was_written() -> None:
                     scope.cancel()
                     await nc.request("q", b"given up")
                 assert scope.cancelled_caught
-                assert nc._session.pending_requests == 0
+                assert nc._hub.session.pending_requests == 0
                 assert (await nc.request("q", b"%d" % number, timeout=PATIENCE)).data == b"%d" % number
             assert nc.stats.in_msgs == 40
 
@@ -236,7 +236,7 @@ async def test_a_request_on_a_connection_that_has_ended_unnoticed(end: Callable[
             assert peer.connections[0].ended.wait(PATIENCE)  # the event loop stands still meanwhile
             for _ in range(3):
                 await nc.publish("a", b"x")  # a closed peer answers the first with a reset
-                nc._manager.write_now()
+                nc._writer.write_now()
             try:
                 assert (await nc.request("q", b"2", timeout=2.0)).data == b"2"
             except NATSTimeoutError:
@@ -266,7 +266,7 @@ async def test_every_failure_to_send_is_a_reconnect(url: str, sockets: Sockets, 
         assert nc.stats.reconnects == 1
         assert os.strerror(code) in str(nc.last_error)
         await nc.flush()
-        assert nc._session.pending_bytes == 0
+        assert nc._hub.session.pending_bytes == 0
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -10,8 +10,9 @@ import pytest
 
 import nats_anyio
 from nats_anyio._engine.dispatch import Dispatcher
-from nats_anyio._engine.hub import Hub
 from nats_anyio._engine.manager import Manager
+from nats_anyio._engine.timer import Timer
+from nats_anyio._engine.writer import Writer
 from nats_proto import Closed, Session, SessionStatus
 from nats_proto.errors import ConnectionClosedError, DefectError
 from nats_sync.testing import LocalServer
@@ -71,8 +72,8 @@ PLANTS: dict[str, tuple[type, str]] = {
     "next_timeout": (Session, "next_timeout"),
     "data_sent": (Session, "data_sent"),
     "receive_eof": (Session, "receive_eof"),
-    "the writer": (Manager, "_send"),
-    "the timer": (Hub, "_next_deadline"),
+    "the writer": (Writer, "_send"),
+    "the timer": (Timer, "set_session"),
 }
 
 
@@ -124,7 +125,7 @@ async def test_also_when_ending_fails_as_well(server: LocalServer, again: str, m
     async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=log, ping_interval=0.05) as nc:
         handled: list[object] = []
         await nc.subscribe("callback", callback=handled.append)
-        session = nc._session
+        session = nc._hub.session
 
         def plant() -> None:
             monkeypatch.setattr(session, again, fails, raising=False)
@@ -190,9 +191,9 @@ async def test_publishers_that_wait_for_room_are_told(url: str, monkeypatch: pyt
             async with anyio.create_task_group() as group:
                 for _ in range(3):
                     group.start_soon(publish)
-                await eventually(lambda: len(nc._hub._publishers) == 3)
+                await eventually(lambda: len(nc._hub.publishers.waiting) == 3)
                 monkeypatch.undo()
-                nc._hub.fail_by_defect(Planted("on purpose"))
+                nc._hub.fail(Planted("on purpose"))
         assert all(isinstance(error.__cause__, DefectError) for error in told)
         assert len(told) == 3
 
@@ -201,7 +202,7 @@ async def test_what_is_queued_can_still_be_read(url: str) -> None:
     async with nats_anyio.connect(url) as nc, nc.subscribe("a") as sub:
         await nc.publish("a", b"1")
         await nc.flush()
-        nc._hub.fail_by_defect(Planted("on purpose"))
+        nc._hub.fail(Planted("on purpose"))
         assert (await sub.next()).data == b"1"
         with pytest.raises(ConnectionClosedError) as caught:
             await sub.next()
@@ -213,6 +214,6 @@ async def test_a_defect_after_the_end_is_logged_alone(url: str, caplog: pytest.L
     async with nats_anyio.connect(url, on_event=log) as nc:
         await nc.close()
         with caplog.at_level(logging.ERROR):
-            nc._hub.fail_by_defect(Planted("on purpose"))
+            nc._hub.fail(Planted("on purpose"))
     assert "this is a defect in it" in caplog.text
     assert log[-1] == Closed(error=None)

@@ -46,7 +46,7 @@ async def test_a_reply_that_was_taken_is_not_held_until_its_timeout(url: str) ->
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-        assert len(nc._hub._deadlines) > 300  # not one of them has gone by
+        assert len(nc._hub.timer._deadlines) > 300  # not one of them has gone by
         assert grown < 10 * len(payload)
 
 
@@ -68,9 +68,9 @@ async def test_neither_is_what_was_asked_when_it_failed(url: str) -> None:
         gc.collect()
         (error,) = kept
         kept.clear()
-        held = [each for each in gc.get_referrers(error) if isinstance(each, type(nc._hub._deadlines[0][2]))]
+        held = [each for each in gc.get_referrers(error) if isinstance(each, type(nc._hub.timer._deadlines[0][2]))]
         assert held == []
-        assert nc._hub._deadlines[0][2].error is None
+        assert nc._hub.timer._deadlines[0][2].error is None
 
 
 # --- calls that hang -------------------------------------------------------------------------------------------------
@@ -185,4 +185,4 @@ async def test_a_flush_that_ended_holds_no_error() -> None:
                 with pytest.raises(NATSTimeoutError):
                     await nc.flush(timeout=0)
             assert not nc._hub.flushes
-            assert not [entry for entry in nc._hub._deadlines if entry[2].error is not None]
+            assert not [entry for entry in nc._hub.timer._deadlines if entry[2].error is not None]

@@ -182,21 +182,21 @@ async def test_a_message_that_comes_when_the_writer_goes_idle_is_written(
         await other.flush()
         await nc.publish("a", b"first")
         assert (await sub.next(timeout=PATIENCE)).data == b"first"
-        real = nc._manager._send
+        real = nc._writer._send
         late = [b"late"]
 
         def send(sock: socket.socket) -> object:
             state = real(sock)
-            if late and nc._manager.idle_writer is None:
-                assert nc._publish_quickly("a", late.pop(), None, None)
+            if late and nc._writer.idle is None:
+                assert nc._writer.publish_quickly("a", late.pop(), None, None)
             return state
 
-        monkeypatch.setattr(nc._manager, "_send", send)
+        monkeypatch.setattr(nc._writer, "_send", send)
         await nc.publish("a", b"second")
         await eventually(lambda: not late)
         for _ in range(20):  # turns of the loop; some time later anything that arrives would have it written
             await anyio.lowlevel.checkpoint()
-        assert nc._session.pending_bytes == 0
+        assert nc._hub.session.pending_bytes == 0
         assert (await sub.next(timeout=PATIENCE)).data == b"second"
         assert (await sub.next(timeout=PATIENCE)).data == b"late"
 

@@ -54,7 +54,7 @@ async def test_a_forked_child_has_a_closed_client(
         async with nats_anyio.connect(url, tls=context) as nc:
             things = Things(nc)
             await things.prepare()
-            fds = [sock.fileno() for sock in nc._manager._open_sockets]
+            fds = [sock.fileno() for sock in nc._hub.manager._open_sockets]
 
             async def own() -> None:
                 async with nats_anyio.connect(url, tls=context) as mine, mine.subscribe("own") as sub:

@@ -212,7 +212,7 @@ async def test_a_defect_in_a_task_closes_the_client_and_leaves_nobody_waiting(
                 group.start_soon(fails, "iterate", iterate)
                 await anyio.lowlevel.checkpoint()
                 for name in defects:
-                    patched.setattr(nc._session, name, defect)
+                    patched.setattr(nc._hub.session, name, defect)
                 group.start_soon(fails, "request", lambda: nc.request("a"))
                 group.start_soon(fails, "flush", nc.flush)
         assert len(ended) == 4

@@ -15,7 +15,6 @@ import trio.testing
 from anyio import CancelScope
 
 import nats_anyio
-from nats_anyio._engine.dispatch import Dispatcher
 from nats_anyio._engine.hub import Hub
 from nats_proto import Closed, Connected, LifecycleEvent, Reconnected, SessionStatus
 from nats_proto.errors import (
@@ -194,7 +193,7 @@ async def test_user_code_may_cancel_the_task_it_is_called_by(
 async def test_tasks_that_somebody_else_cancels_close_the_client(anyio_backend: str, url: str) -> None:
     if anyio_backend == "trio":
         return  # where nobody can
-    for name in ("nats client", "nats keep_transport", "nats keep_time"):
+    for name in ("nats client", "nats connection", "nats timer"):
         log = EventLog()
         async with NoTaskLeft(), nats_anyio.connect(url, on_event=log) as nc:
             sub = await nc.subscribe("a")
@@ -466,10 +465,14 @@ class FakeSession:
     publish_quickly = None
 
 
+def hub_of(session: FakeSession) -> Hub[nats_anyio.Message]:
+    return Hub(session, message_type=nats_anyio.Message, on_event=None, inbox_prefix="_INBOX")  # type: ignore[arg-type]
+
+
 async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyio_backend: str) -> None:
     """Only `asyncio.Task.cancel` can hit a task that was woken and has not run yet."""
     session = FakeSession()
-    hub = Hub(session, Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
+    hub = hub_of(session)
     called: list[str] = []
 
     async def wait(name: str) -> None:
@@ -483,17 +486,17 @@ async def test_a_turn_is_passed_on_by_one_who_was_called_and_then_cancelled(anyi
             first = asyncio.create_task(wait("first"))
         await anyio.lowlevel.checkpoint()
         group.start_soon(wait, "second")
-        await stands_still(lambda: len(hub._publishers))
+        await stands_still(lambda: len(hub.publishers.waiting))
         session.writable = True
-        hub._let_publish()
+        hub.publishers.wake_next()
         if anyio_backend == "asyncio":
             first.cancel()
     assert called == (["second"] if anyio_backend == "asyncio" else ["first", "second"])
-    assert not hub._publishers
+    assert not hub.publishers.waiting
 
 
 async def test_a_failure_is_told_to_every_publisher_that_waits() -> None:
-    hub = Hub(FakeSession(), Dispatcher(None, inbox_prefix="_INBOX"))  # type: ignore[arg-type]  # it quacks
+    hub = hub_of(FakeSession())
     ended = 0
 
     async def wait() -> None:
@@ -506,9 +509,9 @@ async def test_a_failure_is_told_to_every_publisher_that_waits() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(wait)
-            await stands_still(lambda: len(hub._publishers))
+            await stands_still(lambda: len(hub.publishers.waiting))
             hub.failed = ConnectionClosedError("a defect")
-            hub._let_publish()
+            hub.publishers.wake_next()
     assert ended == 3
 
 
@@ -562,7 +565,7 @@ async def test_the_deadlines_of_answered_requests_are_forgotten(url: str) -> Non
         async with anyio.create_task_group() as group:
             for _ in range(50):
                 group.start_soon(ask, 100)
-        assert len(nc._hub._deadlines) < 2500
+        assert len(nc._hub.timer._deadlines) < 2500
         assert not nc._hub.requests
 
 
@@ -586,7 +589,7 @@ async def test_timeouts_come_in_the_order_of_their_deadlines(url: str) -> None:
                 await nc.request("silent", timeout=float("nan"))
             with pytest.raises(InvalidSubjectError):
                 await nc.request("not good")
-            assert nc._session.pending_requests == 0
+            assert nc._hub.session.pending_requests == 0
 
 
 async def test_a_lost_connection_fails_a_flush_with_its_own_error_each_time(server: LocalServer) -> None:

@@ -37,7 +37,7 @@ INTERNAL = {
     },
     ("nats_anyio", "Client"): {"drain_timeout", "end", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "call_workers", "end_with", "handler_finished", "next_turn", "next_until", "wake",
+        "abandon", "end_with", "next_until", "progress", "take_turn", "wait_for_arrival", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -18,7 +18,7 @@ import pytest
 
 import nats_proto
 from nats_proto import Frame, Message, Parser, Role
-from nats_proto._wire.frames import PING
+from nats_proto._wire.frames import PING_FRAME
 from nats_proto._wire.twin import Tail
 from tests.twins import Twin, compiled_module
 
@@ -191,7 +191,7 @@ def test_nothing_is_kept(twin: Twin) -> None:
         STREAM.replace(b" ", b"  "),
         b"MSG a 1 " + b"9" * 19 + b"\r\n",
     ]
-    watched = (PING, Message, STREAM)
+    watched = (PING_FRAME, Message, STREAM)
 
     def round_of_everything() -> None:
         parser = twin.parser()

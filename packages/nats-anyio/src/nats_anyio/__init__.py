@@ -26,12 +26,9 @@ from nats_proto import (
 )
 from nats_proto import __version__ as __version__
 
-from ._client import Client
+from ._client import Answers, Client, Message, Subscription
 from ._connect import Connecting, connect
-from ._message import Message
 from ._open import open as open  # noqa: A004  # not in `__all__`: an ``import *`` must not hide Python's own
-from ._request_many import Answers
-from ._subscription import Subscription
 
 __all__ = [
     "Answers",

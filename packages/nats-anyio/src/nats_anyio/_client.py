@@ -1,10 +1,13 @@
-"""The client: every operation a thin step over the session, and the wait for its end."""
+"""The client: every operation a thin step over the session, and the wait for its end.
+
+What it gives to its users is defined here as well. A message tells its client, the client subscribes, and a
+subscription gives messages: the three know each other, and what they are based on knows none of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self
-from weakref import ref
 
 import anyio
 import anyio.lowlevel
@@ -14,31 +17,28 @@ from nats_proto import (
     CHUNK_SIZE,
     ConnectOptions,
     HeadersLike,
+    Payload,
     PublishMany,
-    ServerInfo,
-    SessionStatus,
-    StatsSnapshot,
     check_callback,
     check_concurrency,
     check_timeout,
     explained,
     no_answer_in_time,
-    no_room_in_time,
 )
-from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._engine.handling import Handler, Handling
-from ._engine.hub import Answer, Hub
-from ._message import Message
-from ._request_many import Answers
-from ._subscription import Subscription
+from ._client_state import ClientState
+from ._engine.answers import Answer
+from ._engine.callbacks import Callback
+from ._engine.hub import Hub
+from ._message import ReceivedMessage
+from ._request_many import AnswersBase
+from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
     from ._host import MachineHost
 
-__all__ = ["Client"]
+__all__ = ["Answers", "Client", "Message", "Subscription"]
 
-Payload = bytes | bytearray | memoryview
 
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
 """Chunks, 1 MiB of them, that publishers write before one of them lets others run."""
@@ -47,7 +47,41 @@ CLOSE_LIMIT: Final = 2.0
 was published to be written."""
 
 
-class Client:
+class Message(ReceivedMessage, gc=False, eq=False):
+    """One message as the server delivered it, with `respond`."""
+
+    client: Client | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  # no other client gives any
+    """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
+
+
+Handler = Callable[[Message], object]
+"""A callback of a subscription: a function, or one that returns something to await."""
+
+
+class Subscription(SubscriptionBase[Message]):
+    """Made by `Client.subscribe`, and subscribed from then on.
+
+    ``sub = await nc.subscribe(...)``, ``async with nc.subscribe(...) as sub`` and ``async for message in
+    nc.subscribe(...)`` all work. Leaving the ``async with`` block unsubscribes. Without a callback it also ends, soon,
+    when nobody can reach it any more, as after such a loop that was left. One that has a name goes on when a loop over
+    it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+
+    A message that is there is given without a checkpoint; a wait is one, and so is every 8192nd message. Several tasks
+    may read one subscription; each message goes to one of them. A cancelled call takes no message away.
+    """
+
+    __slots__ = ()
+
+
+class Answers(AnswersBase[Message]):
+    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+
+    Its inbox goes with the end of the iteration, also when that is an error or a cancellation, with `aclose`, with the
+    ``async with`` block, or, soon after, when nobody holds the iterator any more, as after a ``break``.
+    """
+
+
+class Client(ClientState[Message]):
     """A connection to NATS that is kept up. Made by `connect` or `open`; for the tasks of one event loop.
 
     Every awaiting method may be cancelled anywhere: no message, reply slot or place in a queue is lost by it. In
@@ -56,31 +90,19 @@ class Client:
     at the end of the block.
     """
 
-    def __init__(self, hub: Hub, options: ConnectOptions, *, alone: bool = False) -> None:
-        self._hub = hub
-        self._session = hub.session
-        self._publish_quickly = hub.publish_quickly
-        self._manager = hub.manager
-        self._options = options
+    def __init__(self, hub: Hub[Message], options: ConnectOptions, *, alone: bool = False) -> None:
+        super().__init__(hub, options)
+        self._writer = hub.writer
         self._alone = alone
         """No block ends its tasks: `close` does."""
-        hub.session_changed = self._change_session
         self._chunks = 0
         """Written by publishers since one of them has let others run."""
-
-    def __repr__(self) -> str:
-        name = f" {self.name!r}" if self.name is not None else ""
-        return f"<nats_anyio.Client{name} {self.status.name} {self.connected_url or 'not connected'}>"
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    def _change_session(self) -> None:
-        self._session = self._hub.session
-        self._publish_quickly = self._hub.publish_quickly
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -98,19 +120,20 @@ class Client:
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
         message was not taken then.
         """
-        if self._manager.idle_writer is None:
-            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish; `Hub.publish_quickly` is
-            # safe to be called by a wrong thread, which is refused as soon as the writer is idle.
-            if self._publish_quickly(subject, data, reply, headers):
+        writer = self._writer
+        if writer.idle is None:
+            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish: `publish_quickly` is safe
+            # to be called by a wrong thread, which is refused as soon as the writer is idle.
+            if writer.publish_quickly(subject, data, reply, headers):
                 return
         else:
             self._hub.check_caller()
-            if self._publish_quickly(subject, data, reply, headers):
-                self._manager.wake_writer()
+            if writer.publish_quickly(subject, data, reply, headers):
+                writer.wake()
                 return
         await self._wait_for_turn()
         try:
-            self._session.publish(subject, data, reply=reply, headers=headers)
+            self._hub.session.publish(subject, data, reply=reply, headers=headers)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
@@ -126,7 +149,7 @@ class Client:
         while many.fetch():
             await self._wait_for_turn()
             try:
-                many.step(self._session)
+                many.step(self._hub.session)
             except Exception:
                 await anyio.lowlevel.checkpoint()
                 raise
@@ -137,17 +160,17 @@ class Client:
         if self._chunks >= TURN:
             self._chunks = 0
             await anyio.lowlevel.checkpoint()
-        if not self._session.writable:
+        if not self._hub.session.writable:
             self._chunks = 0
             await self._hub.wait_writable()
 
     def _write_soon(self) -> None:
         """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
-        if self._session.chunk_waits:
+        if self._hub.session.chunk_waits:
             self._chunks += 1
-            self._manager.write_now()
+            self._writer.write_now()
         else:
-            self._manager.wake_writer()
+            self._writer.wake()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -158,33 +181,34 @@ class Client:
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
-        self._hub.check_caller()
+        hub = self._hub
+        hub.check_caller()
         seconds = check_timeout("timeout", timeout)
         deadline: float | None = None
-        if not self._session.writable:
-            deadline = self._hub.now() + seconds
+        if not hub.session.writable:
+            deadline = hub.now() + seconds
             with CancelScope(deadline=deadline) as waiting:
-                await self._hub.wait_writable()
+                await hub.wait_writable()
             if waiting.cancelled_caught:
                 raise self.unsent(f"request to {subject!r}", seconds)
-        hub = self._hub
+        requests = hub.requests
         try:
             token = hub.session.request(subject, data, headers=headers)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = hub.requests[token] = Answer()
+        answer = requests[token] = Answer()
         try:
-            if len(hub.requests) == 1:
-                self._manager.write_now()
+            if len(requests) == 1:
+                self._writer.write_now()
             else:
-                self._manager.wake_writer()  # with those of others who ask at the same time
-            await hub.wait_for(answer, self._hub.now() + seconds if deadline is None else deadline)
+                self._writer.wake()  # the requests of others who ask at the same time are written together with this
+            await hub.timer.wait_for(answer, hub.now() + seconds if deadline is None else deadline)
         finally:
-            if hub.requests.pop(token, None) is not None:
-                self._session.cancel_request(token)
+            if requests.pop(token, None) is not None:
+                hub.session.cancel_request(token)
         message, error = answer.take()
-        if message is not None:
+        if isinstance(message, Message):
             message.client = self
             return message
         raise error or no_answer_in_time(f"request to {subject!r}", seconds, self.status)
@@ -225,7 +249,7 @@ class Client:
         self._hub.check_caller()
         return Answers(self._host(), collection)
 
-    def _host(self) -> MachineHost:
+    def _host(self) -> MachineHost[Message]:
         """For what is driven by whoever waits for it."""
         from ._host import MachineHost
 
@@ -242,17 +266,17 @@ class Client:
         if self._hub.abandoned:
             self._hub.settle()  # so that the server has read it as well
         try:
-            token = self._session.flush()
+            token = self._hub.session.flush()
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
         answer = self._hub.flushes[token] = Answer()
         try:
-            self._manager.write_now()
-            await self._hub.wait_for(answer, self._hub.now() + seconds)
+            self._writer.write_now()
+            await self._hub.timer.wait_for(answer, self._hub.now() + seconds)
         finally:
             if self._hub.flushes.pop(token, None) is not None:
-                self._session.cancel_flush(token)
+                self._hub.session.cancel_flush(token)
         _, error = answer.take()
         if error is not None or not answer.given:
             raise error or no_answer_in_time("flush", seconds, self.status)
@@ -289,28 +313,28 @@ class Client:
         """
         self._hub.check_caller()
         check_concurrency(concurrency, has_callback=callback is not None)
-        handling: Handling | None = None
         if callback is not None:
             check_callback(callback, awaits=True)
-            handling = Handling(callback, concurrency)
-        state = self._session.subscribe(
+        hub = self._hub
+        state = hub.session.subscribe(
             subject,
             queue=queue,
             max_msgs=max_msgs,
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        sub = Subscription(self, self._hub, state, handling)
-        self._hub.subscriptions[state.sid] = ref(sub)
-        if handling is not None:
-            self._hub.serve(sub, handling)
-        self._hub.settle()
+        called = None if callback is None else Callback(callback, concurrency, state)
+        sub = Subscription(self, hub, state, called)
+        hub.add_subscription(state.sid, sub)
+        if called is not None:
+            hub.workers.serve(sub, called)
+        hub.settle()
         return sub
 
     def new_inbox(self) -> str:
         """A reply subject nobody else has, under the ``inbox_prefix``."""
         self._hub.check_caller()
-        return self._session.new_inbox()
+        return self._hub.session.new_inbox()
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
@@ -327,12 +351,12 @@ class Client:
         self._hub.check_caller()
         seconds = self.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         try:
-            self._session.drain(now=self._hub.now(), timeout=seconds)
+            self._hub.session.drain(now=self._hub.now(), timeout=seconds)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
         self._hub.settle()
-        if anyio.get_current_task().id in self._hub.handler_tasks:
+        if anyio.get_current_task().id in self._hub.workers.task_ids:
             return
         await self._hub.wait_ended()
         if self._alone:
@@ -355,7 +379,7 @@ class Client:
         deadline = hub.now() + CLOSE_LIMIT
         await self.end()
         if self._alone and not hub.is_own_task():
-            hub.stop()
+            hub.tasks.stop()
             with CancelScope(shield=True, deadline=deadline):
                 await hub.gone.wait()
 
@@ -364,9 +388,9 @@ class Client:
         hub = self._hub
         now = hub.now()
         try:
-            self._session.close(now=now)
+            self._hub.session.close(now=now)
         except Exception as defect:
-            hub.fail_by_defect(defect)
+            hub.fail(defect)
         hub.settle()
         with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
             await hub.wait_ended()
@@ -380,58 +404,7 @@ class Client:
         """
         self._hub.check_caller()
         try:
-            self._session.reconnect(now=self._hub.now())
+            self._hub.session.reconnect(now=self._hub.now())
         finally:
             self._hub.settle()
             await anyio.lowlevel.cancel_shielded_checkpoint()
-
-    # --- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str | None:
-        """The option ``name``."""
-        return self._options.name
-
-    @property
-    def status(self) -> SessionStatus:
-        """Where the client is in its life."""
-        return self._session.status
-
-    @property
-    def stats(self) -> StatsSnapshot:
-        """The counters now."""
-        return self._session.stats
-
-    @property
-    def server_info(self) -> ServerInfo | None:
-        """The last INFO of the current, or else of the last, connection."""
-        return self._session.server_info
-
-    @property
-    def connected_url(self) -> str | None:
-        """The connected server's URL without user information, or None."""
-        return self._session.connected_url
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        """The URLs of all known servers without user information, the next one to try first."""
-        return self._session.servers
-
-    @property
-    def last_error(self) -> NATSError | None:
-        """The last thing that went wrong on a connection or an attempt."""
-        return self._session.last_error
-
-    @property
-    def max_payload(self) -> int | None:
-        """Bytes of headers and payload together that the server takes; None before the first connection."""
-        return self._session.max_payload
-
-    @property
-    def drain_timeout(self) -> float:
-        """The option ``drain_timeout``."""
-        return self._options.drain_timeout
-
-    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
-        """The time was up before there was room for it in the outgoing buffer."""
-        return no_room_in_time(operation, seconds, self.status)

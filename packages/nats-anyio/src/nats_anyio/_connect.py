@@ -14,11 +14,10 @@ from anyio.abc import TaskGroup
 from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
-from ._client import Client
-from ._engine.dispatch import Dispatcher
+from ._client import Client, Message
+from ._engine.fork import watch
 from ._engine.hub import Hub
 from ._engine.interrupt import Interrupt, the_one
-from ._message import Message
 
 __all__ = ["Connecting", "connect"]
 
@@ -81,11 +80,11 @@ class Connecting:
         assert self._client is not None  # entered
         await self._leave(self._client, self._hub)
 
-    async def _leave(self, client: Client, hub: Hub) -> None:
+    async def _leave(self, client: Client, hub: Hub[Message]) -> None:
         try:
             await client.close()
         finally:
-            hub.stop()
+            hub.tasks.stop()
             self._left = True
             if anyio.get_current_task().id != self._task_id:
                 # Some fixtures are entered by one task and left by another. The group cannot be left then; it has no
@@ -99,7 +98,7 @@ class Connecting:
                 # is empty after this, and left together with the one that was entered behind it.
                 await self._wait_stopped(hub)
 
-    async def _wait_stopped(self, hub: Hub) -> None:
+    async def _wait_stopped(self, hub: Hub[Message]) -> None:
         with CancelScope(shield=True):
             await hub.stopped.wait()
 
@@ -138,18 +137,19 @@ _entered: dict[int, list[Connecting]] = {}
 """The blocks that a task has entered and not left, by the task's id, in order."""
 
 
-def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Hub, Client]:
+def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Hub[Message], Client]:
     """A client whose root does not run yet."""
-    hub = Hub(session, Dispatcher(options.on_event, inbox_prefix=options.inbox_prefix))
+    hub = Hub(session, message_type=Message, on_event=options.on_event, inbox_prefix=options.inbox_prefix)
+    watch(hub)
     return hub, Client(hub, options, alone=alone)
 
 
-async def begin(session: Session[Message], hub: Hub) -> None:
+async def begin(session: Session[Message], hub: Hub[Message]) -> None:
     """Have the session connect, and wait for how that ends. Raises why there is no client."""
     try:
         session.connect(now=hub.now())
     except Exception as defect:
-        hub.fail_by_defect(defect)
+        hub.fail(defect)
     hub.settle()
     await hub.opened.wait()
     if hub.closed is not None:

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from weakref import ref
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
 
 from nats_proto.errors import ConnectionClosedError
 
-from ._message import Message
-from ._subscription import Subscription
+from ._message import ReceivedMessage, ReceivedT
+from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
-    from nats_proto import ApiCall, HeadersLike, Mark, Subscribe, SubscriptionState
+    from nats_proto import ApiCall, HeadersLike, Mark, Payload, Subscribe, SubscriptionState
+    from nats_proto.errors import NATSTimeoutError
 
-    from ._client import Client
     from ._engine.hub import Hub
 
 __all__ = ["MachineHost", "MachineInbox"]
 
-Payload = bytes | bytearray | memoryview
+ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
 
 
-class MachineInbox(Subscription):
+class Asking(Owner, Protocol[ReceivedOut]):
+    """A client, of which this is all that is needed here."""
+
+    def new_inbox(self) -> str:
+        """As `Client.new_inbox`."""
+        ...
+
+    async def request(
+        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    ) -> ReceivedOut:
+        """As `Client.request`."""
+        ...
+
+    def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
+        """As `Client.unsent`."""
+        ...
+
+
+class MachineInbox(SubscriptionBase[ReceivedT]):
     """The subscription of a machine: its queue has marks and answers to calls as well."""
 
     __slots__ = ("_host",)
 
-    def __init__(self, client: Client, hub: Hub, state: SubscriptionState[Message], host: MachineHost) -> None:
+    def __init__(
+        self,
+        client: Asking[ReceivedT],
+        hub: Hub[ReceivedT],
+        state: SubscriptionState[ReceivedT],
+        host: MachineHost[ReceivedT],
+    ) -> None:
         super().__init__(client, hub, state)
         self._host = host
 
@@ -41,10 +64,10 @@ class MachineInbox(Subscription):
         return self._state.take_mark()
 
 
-class MachineHost:
+class MachineHost(Generic[ReceivedT]):
     """One client, as `Driver` sees it."""
 
-    def __init__(self, client: Client, hub: Hub) -> None:
+    def __init__(self, client: Asking[ReceivedT], hub: Hub[ReceivedT]) -> None:
         self._client = client
         self._hub = hub
         self.new_inbox = client.new_inbox
@@ -52,7 +75,7 @@ class MachineHost:
         self.unsent = client.unsent
         self.now = hub.now
 
-    def open_inbox(self, subscribe: Subscribe) -> MachineInbox:
+    def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
         hub = self._hub
         hub.check_caller()
@@ -63,7 +86,7 @@ class MachineHost:
             marks=True,
         )
         inbox = MachineInbox(self._client, hub, state, self)
-        hub.subscriptions[state.sid] = ref(inbox)
+        hub.add_subscription(state.sid, inbox)
         hub.settle()
         return inbox
 
@@ -79,12 +102,12 @@ class MachineHost:
     def publish_at_once(self, subject: str, data: Payload, *, reply: str | None, headers: HeadersLike | None) -> None:
         """When there is room: publish, and write what can be written now, since an answer is waited for."""
         self._hub.session.publish(subject, data, reply=reply, headers=headers)
-        self._hub.manager.write_now()
+        self._hub.writer.write_now()
 
-    def ask(self, api: ApiCall[object], into: SubscriptionState[Message]) -> int:
+    def ask(self, api: ApiCall[object], into: SubscriptionState[ReceivedT]) -> int:
         """When there is room: send the request of a call whose answer goes into this queue. Its token."""
         token = self._hub.session.request(api.subject, api.payload, into=into)
-        self._hub.manager.write_now()
+        self._hub.writer.write_now()
         return token
 
     def cancel(self, token: int) -> None:

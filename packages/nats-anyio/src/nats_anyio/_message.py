@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import nats_proto
 from nats_proto import HeadersLike, cannot_respond
 
-if TYPE_CHECKING:
-    from ._client import Client
-
-__all__ = ["Message"]
+__all__ = ["Publisher", "ReceivedMessage", "ReceivedT"]
 
 
-class Message(nats_proto.Message, gc=False, eq=False):
-    """One message as the server delivered it, with `respond`."""
+class Publisher(Protocol):
+    """A client, of which this is all that is needed here. So this module and those above it need not know `Client`."""
 
-    client: Client | None = None
+    async def publish(
+        self, subject: str, data: bytes | bytearray | memoryview = b"", *, headers: HeadersLike | None = None
+    ) -> None:
+        """As `Client.publish`."""
+
+
+class ReceivedMessage(nats_proto.Message, gc=False, eq=False):
+    """What `Message` is, but for the type of its client."""
+
+    client: Publisher | None = None
     """The client it came to. Set when the message is given to the user, not before: a queue holds no reference back."""
 
     def __repr__(self) -> str:
@@ -30,3 +36,7 @@ class Message(nats_proto.Message, gc=False, eq=False):
         if self.reply is None or self.client is None:
             raise cannot_respond(self)
         await self.client.publish(self.reply, data, headers=headers)
+
+
+ReceivedT = TypeVar("ReceivedT", bound=ReceivedMessage)
+"""The class of a client's messages."""

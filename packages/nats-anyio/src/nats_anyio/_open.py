@@ -11,11 +11,10 @@ from anyio.abc import TaskGroup
 from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import LocalProtocolError
 
-from ._client import CLOSE_LIMIT, Client
+from ._client import CLOSE_LIMIT, Client, Message
 from ._connect import begin, make_client, prepare
 from ._engine.hub import Hub
 from ._engine.interrupt import Interrupt, the_one
-from ._message import Message
 
 __all__ = ["open"]
 
@@ -70,7 +69,7 @@ async def _open(session: Session[Message], options: ConnectOptions, group: TaskG
 class _Root:
     """The task above all others of a client that stands alone."""
 
-    def __init__(self, client: Client, hub: Hub) -> None:
+    def __init__(self, client: Client, hub: Hub[Message]) -> None:
         self._client = client
         self._hub = hub
         self.opening = True
@@ -87,7 +86,7 @@ class _Root:
                     await hub.stopped.wait()
                 finally:
                     await self._client.end()
-                    hub.stop()
+                    hub.tasks.stop()
         except BaseExceptionGroup as failures:
             failed = the_one(failures)
             if not isinstance(failed, Interrupt):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import anyio.lowlevel
 
-from ._message import Message
+from ._message import ReceivedT
 
 if TYPE_CHECKING:
     from nats_proto import RequestMany
@@ -15,21 +15,19 @@ if TYPE_CHECKING:
     from ._engine.driver import Driver
     from ._host import MachineHost
 
-__all__ = ["Answers"]
+__all__ = ["AnswersBase"]
 
 
-class Answers:
-    """The answers to one `Client.request_many`, each as it comes. The request leaves when the first is asked for.
+class AnswersBase(Generic[ReceivedT]):
+    """What `Answers` is, for messages of any class."""
 
-    Its inbox goes with the end of the iteration, also when that is an error or a cancellation, with `aclose`, with the
-    ``async with`` block, or, soon after, when nobody holds the iterator any more, as after a ``break``.
-    """
-
-    def __init__(self, host: MachineHost, collection: Callable[[float, str], RequestMany[Message]]) -> None:
+    def __init__(
+        self, host: MachineHost[ReceivedT], collection: Callable[[float, str], RequestMany[ReceivedT]]
+    ) -> None:
         collection(0.0, "")  # raises for limits that make no sense, now and not at the first answer
         self._host = host
         self._collection = collection
-        self._driver: Driver[Message, Message] | None = None
+        self._driver: Driver[ReceivedT, ReceivedT] | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -41,7 +39,7 @@ class Answers:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedT:
         """The next answer.
 
         Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
@@ -63,7 +61,7 @@ class Answers:
             raise StopAsyncIteration
         return message
 
-    def _begin(self) -> Driver[Message, Message]:
+    def _begin(self) -> Driver[ReceivedT, ReceivedT]:
         from ._engine.driver import Driver
 
         driver = self._driver = Driver(self._host, self._collection(self._host.now(), self._host.new_inbox()))

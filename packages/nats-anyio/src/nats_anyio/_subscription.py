@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import repeat
 from operator import length_hint
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import Final, Generic, Never, NoReturn, Protocol, Self
 
 import anyio
 import anyio.lowlevel
 
 from nats_proto import (
     MAX_SECONDS,
+    SessionStatus,
     SubscriptionState,
     SubscriptionStatus,
     check_count,
@@ -22,38 +23,40 @@ from nats_proto import (
 )
 from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
-from ._engine.handling import Handling
-from ._message import Message
+from ._engine.callbacks import Callback
+from ._engine.hub import Hub
+from ._message import Publisher, ReceivedT
 
-if TYPE_CHECKING:
-    from ._client import Client
-    from ._engine.hub import Hub
-
-__all__ = ["Subscription"]
+__all__ = ["SubscriptionBase"]
 
 TURN: Final = 8192
 """Messages after which a reader that never had to wait lets others run, and notices a cancellation. More than one chunk
 read from the network can hold: a reader that keeps up must never fall behind by being polite."""
 
 
-class Subscription:
-    """Made by `Client.subscribe`, and subscribed from then on.
+class Owner(Publisher, Protocol):
+    """A client, of which this is all that is needed here."""
 
-    ``sub = await nc.subscribe(...)``, ``async with nc.subscribe(...) as sub`` and ``async for message in
-    nc.subscribe(...)`` all work. Leaving the ``async with`` block unsubscribes. Without a callback it also ends, soon,
-    when nobody can reach it any more, as after such a loop that was left. One that has a name goes on when a loop over
-    it is left, and so does one with a callback: until `unsubscribe` or `drain`.
+    @property
+    def status(self) -> SessionStatus:
+        """As `Client.status`."""
+        ...
 
-    A message that is there is given without a checkpoint; a wait is one, and so is every 8192nd message. Several tasks
-    may read one subscription; each message goes to one of them. A cancelled call takes no message away.
-    """
+    @property
+    def drain_timeout(self) -> float:
+        """The option ``drain_timeout``."""
+        ...
+
+
+class SubscriptionBase(Generic[ReceivedT]):
+    """What `Subscription` is, for messages of any class."""
 
     __slots__ = (
         "__weakref__",
         "_arrival",
+        "_callback",
         "_client",
         "_drained",
-        "_handling",
         "_hub",
         "_left",
         "_state",
@@ -61,16 +64,21 @@ class Subscription:
     )
 
     def __init__(
-        self, client: Client, hub: Hub, state: SubscriptionState[Message], handling: Handling | None = None
+        self,
+        client: Owner,
+        hub: Hub[ReceivedT],
+        state: SubscriptionState[ReceivedT],
+        callback: Callback[ReceivedT] | None = None,
     ) -> None:
         self._client = client
         self._hub = hub
         self._state = state
-        self._handling = handling
+        self._callback = callback
         self._arrival: anyio.Event | None = None
         self._drained: anyio.Event | None = None
-        self._left = _NONE_LEFT
-        self._turn = _NO_TURN
+        self._left: object = _NONE_LEFT
+        """What knows how many messages may still be taken in this turn (`length_hint`)."""
+        self._turn: Iterator[ReceivedT] = _NO_TURN
 
     def __del__(self) -> None:
         if not self._state.finished:
@@ -95,7 +103,7 @@ class Subscription:
         self._hub.check_caller()
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedT:
         """The next message. The iteration ends with the subscription, or when the client is closed by its user.
 
         Raises `ConnectionClosedError` when the client gave up, `PermissionsError` when the server refuses the
@@ -118,7 +126,7 @@ class Subscription:
                 await anyio.lowlevel.checkpoint()  # who tries again at once lets the client's tasks run
                 raise
 
-    async def next(self, timeout: float | None = None) -> Message:
+    async def next(self, timeout: float | None = None) -> ReceivedT:
         """The next message; waits for it for ``timeout`` seconds, None: for ever, 0 and less: not at all.
 
         Raises `NATSTimeoutError`; when no message is left `SubscriptionClosedError` (unsubscribed, drained, maximum
@@ -134,7 +142,7 @@ class Subscription:
             raise no_message_in_time(self.subject, timeout, self._client.status)
         return message
 
-    async def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[Message]:
+    async def next_batch(self, max_msgs: int, timeout: float | None = None) -> list[ReceivedT]:
         """What is there, up to ``max_msgs``; waits for the first alone, an empty list after ``timeout`` seconds.
 
         Raises as `next` does, and `ValueError` for a maximum below 1.
@@ -148,16 +156,16 @@ class Subscription:
         client = self._client
         for message in messages:
             message.client = client
-        self._progress()
+        self.progress()
         return messages
 
-    async def next_until(self, deadline: float | None) -> Message | None:
+    async def next_until(self, deadline: float | None) -> ReceivedT | None:
         """The next message, or None when there is none at ``deadline`` (absolute). Raises as `next` does."""
         self._hub.check_caller()
         try:
             for message in self._turn:
                 message.client = self._client
-                self._progress()
+                self.progress()
                 return message
         except IndexError:
             pass  # none left
@@ -166,13 +174,13 @@ class Subscription:
         first = self._state.pop()
         assert first is not None  # it was there, and nothing was awaited since
         first.client = self._client
-        self._progress()
+        self.progress()
         return first
 
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether there is a message."""
         state = self._state
-        if state.messages and length_hint(self._left) and self._handling is None:
+        if state.messages and length_hint(self._left) and self._callback is None:
             return True
         try:
             if deadline is None:
@@ -189,27 +197,22 @@ class Subscription:
         """Return when there is a message; raise the reason when none will come."""
         state = self._state
         self._hub.check_caller()
-        if self._handling is not None:
+        if self._callback is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
             await anyio.lowlevel.checkpoint()
         while not state.messages:
             ending = self._hub.failed or state.ending(iterating=iterating)
             if ending is not None:
-                self._progress()
+                self.progress()
                 _raise(ending)
-            await self._wait_for_arrival()
+            await self.wait_for_arrival()
         self._begin_turn(TURN)
 
     def _begin_turn(self, msgs: int) -> None:
         """Who reads may take so many messages before others run: ``_turn`` takes one and counts it by one C call."""
-        self._left = repeat(self._state.messages, msgs)
-        self._turn = map(deque[Message].popleft, self._left)
-
-    async def _wait_for_arrival(self) -> None:
-        if self._arrival is None:
-            self._arrival = anyio.Event()
-        await self._arrival.wait()
+        left = self._left = repeat(self._state.messages, msgs)
+        self._turn = map(deque[ReceivedT].popleft, left)
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -233,7 +236,7 @@ class Subscription:
     def _unsubscribe(self, max_msgs: int | None) -> None:
         self._hub.session.unsubscribe(self._state, max_msgs=max_msgs)
         self._hub.settle()
-        self._progress()
+        self.progress()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
@@ -248,7 +251,7 @@ class Subscription:
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         self._hub.session.drain_subscription(self._state, now=self._hub.now())
         self._hub.settle()
-        if self._handling is not None and anyio.get_current_task().id in self._handling.tasks:
+        if self._callback is not None and anyio.get_current_task().id in self._callback.task_ids:
             return
         if self._state.finished:
             await anyio.lowlevel.checkpoint()
@@ -267,16 +270,16 @@ class Subscription:
         self._state.end_with(error)
 
     def wake(self) -> None:
-        """There are messages, or there will be none: for the hub to call."""
-        if self._turn is _NO_TURN and self._state.messages and self._handling is None:
+        """There are messages, or there will be none."""
+        if self._turn is _NO_TURN and self._state.messages and self._callback is None:
             self._begin_turn(TURN)
         if self._arrival is not None:
             self._arrival.set()
             self._arrival = None
         self._tell_drained()
 
-    def _progress(self) -> None:
-        """Messages were taken, or a callback returned: a drain may go on."""
+    def progress(self) -> None:
+        """Messages were taken, or a callback has returned: a drain may go on."""
         if self._state.status is not SubscriptionStatus.ACTIVE:
             self._tell_drained()
             if self._state.finished:
@@ -288,52 +291,23 @@ class Subscription:
             self._drained.set()
             self._drained = None
 
-    # --- for the callback's tasks ------------------------------------------------------------------------------------
+    # --- for whoever reads it ----------------------------------------------------------------------------------------
 
-    async def call_workers(self, handling: Handling) -> None:
-        """Start as many workers as the messages need, until the subscription ends.
+    async def wait_for_arrival(self) -> None:
+        """Until there may be messages, or there will be none."""
+        if self._arrival is None:
+            self._arrival = anyio.Event()
+        await self._arrival.wait()
 
-        By a task of its own: where messages arrive, outside of any task, none can be started.
-        """
-        state = self._state
-        while True:
-            wanted = min(handling.concurrency, handling.turns + len(state.messages))
-            for _ in range(wanted - handling.workers):
-                self._hub.start_worker(self, handling, stays=False)
-            if state.closed:
-                return  # a worker ends when there are no messages, so what is left has its workers
-            await self._wait_for_arrival()
-
-    async def next_turn(self, handling: Handling, *, stays: bool) -> Iterator[Message] | None:
-        """What takes the messages of the next turn, once there are some; None at the end, and for who does not stay.
-
-        `handler_finished` follows when that ends.
-        """
-        state = self._state
-        if state.messages:
-            await anyio.lowlevel.checkpoint()
-        while not state.messages:
-            if state.closed or not stays or self._hub.failed is not None:
-                return None
-            await self._wait_for_arrival()
-        state.handler_started()
-        handling.turns += 1
-        return self._take_turn()
-
-    def _take_turn(self) -> Generator[Message, None, None]:
+    def take_turn(self) -> Iterator[ReceivedT]:
+        """Takes the messages that are there, up to a number after which others have to run. For its callback."""
         client = self._client
         try:
-            for message in map(deque[Message].popleft, repeat(self._state.messages, TURN)):
+            for message in map(deque[ReceivedT].popleft, repeat(self._state.messages, TURN)):
                 message.client = client
                 yield message
         except IndexError:
             return  # none left
-
-    def handler_finished(self, handling: Handling) -> None:
-        """A turn of the callback is over: it has returned or raised for each message of it."""
-        handling.turns -= 1
-        self._state.handler_finished()
-        self._progress()
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -368,8 +342,8 @@ class Subscription:
         return self._state.dropped + self._state.discarded
 
 
-_NONE_LEFT: Final[repeat[deque[Message]]] = repeat(deque[Message](), 0)
-_NO_TURN: Final[Iterator[Message]] = iter(())
+_NONE_LEFT: Final = repeat(None, 0)
+_NO_TURN: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message, or whose messages go to a callback."""
 
 

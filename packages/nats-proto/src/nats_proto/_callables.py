@@ -1,4 +1,7 @@
-"""What is wrong with a function that a client is given to call, said when it is given: later nothing would."""
+"""Checks of the functions that a client is given to call, made when they are given.
+
+Later nobody would be told: to call a generator function or an ``async def`` raises nothing, and runs nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ __all__ = ["check_callback", "explained", "unusable_callback"]
 GENERATOR: Final = 0x20
 COROUTINE: Final = 0x80
 ASYNC_GENERATOR: Final = 0x200
-"""Flags of code, as `inspect` has them, which takes longer to load than all the rest."""
+"""The flags of a function's code (``co_flags``). `inspect` has them, too, but its import takes longer than all else
+that is imported here."""
 
 MethodT = TypeVar("MethodT", bound=Callable[..., object])
 
@@ -24,9 +28,9 @@ def check_callback(callback: object, *, awaits: bool) -> None:
 
 
 def unusable_callback(function: object, *, awaits: bool) -> str | None:
-    """Why calling it would do nothing, and what to give instead; None: it can be called.
+    """Why a call of ``function`` would do nothing, and what to give instead; None when it can be called.
 
-    ``awaits``: the client awaits what it returns.
+    ``awaits``: the client awaits what the function returns.
     """
     if not callable(function):
         return f"it must be callable, not {type(function).__name__}"
@@ -39,7 +43,7 @@ def unusable_callback(function: object, *, awaits: bool) -> str | None:
 
 
 def _flags(function: object) -> int:
-    """Of the code that a call runs, as far as it can be seen."""
+    """The flags of the code that a call runs, as far as that can be found; 0 when it cannot."""
     while isinstance(function, partial):
         function = function.func
     function = getattr(function, "__func__", function)
@@ -51,14 +55,15 @@ def _flags(function: object) -> int:
 
 
 def _call_of(kind: type) -> object:
-    """What a call of an object of this class runs."""
+    """The function that runs when an object of this class is called."""
     return next((vars(each)["__call__"] for each in kind.__mro__ if "__call__" in vars(each)), None)
 
 
 def explained(method: MethodT) -> MethodT:
-    """For a client's ``subscribe``: a wrong argument is answered by what to write instead.
+    """A decorator for ``subscribe``: a wrong argument raises a `TypeError` that says what to write instead.
 
-    Nothing of it is seen by type checkers and `inspect`. It is not for methods that are called for each message.
+    For type checkers and `inspect` the method looks as without it. It costs a call more, so it is not for methods that
+    are called for each message.
     """
     code = method.__code__
     names = frozenset(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])

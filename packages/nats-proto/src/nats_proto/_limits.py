@@ -1,7 +1,8 @@
-"""Numbers that users give: seconds to wait, messages to count. Refused when given, or good for all that follows.
+"""Checks of the numbers that users give: seconds to wait, messages to count.
 
-One place for both clients, so that the same value gets the same answer. Errors are `TypeError` for what is no number of
-the kind, and `ValueError` for a number nobody could use.
+A number is refused at the call that gives it, or can be used everywhere behind it without another check. Both clients
+call these functions, so that the same number gets the same answer. They raise `TypeError` for what is no number of the
+kind, and `ValueError` for a number that cannot be used.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ __all__ = [
 ]
 
 MAX_SECONDS: Final = 100 * 365.25 * 86400.0
-"""A hundred years, the longest time that an option may be: added to any clock, and multiplied by what a back-off grows
-to, it is still exact to the microsecond, and no program waits for longer. A call given more waits for ever."""
+"""A hundred years in seconds, the longest time that an option may have. Added to any clock, and multiplied by what a
+back-off grows to, it is still exact to the microsecond as a float. A call that is given a longer time waits for
+ever."""
 MAX_COUNT: Final = 2**63 - 1
-"""The most messages, or bytes, that can be asked for: what servers count in."""
+"""The most messages, or bytes, that can be asked for: servers count in signed numbers of 64 bits."""
 MAX_CONCURRENCY: Final = 1024
-"""Calls of one subscription's callback at once: each that blocks takes a thread, and a process has some thousands."""
+"""Calls of one subscription's callback at the same time. A call that blocks takes a thread of its own in the client for
+threads, and a process can have some thousands."""
 
 
 def check_timeout(name: str, seconds: float) -> float:
@@ -85,7 +88,8 @@ def _check_number(name: str, seconds: object) -> None:
 
 
 def shown(value: object) -> str:
-    """As Python writes it, cut short; Python refuses to write a number of thousands of digits."""
+    """The value as Python writes it, cut short. Of a large int the number of bits, since Python refuses to write one
+    that has thousands of digits."""
     if isinstance(value, int) and value.bit_length() > 64:
         return f"an int of {value.bit_length()} bits"
     return f"{value!r:.64}"

@@ -1,6 +1,6 @@
-"""What to write instead: for misspelt names, and for those that the client of the package ``nats-py`` knows.
+"""What to write instead of a name that is no option or argument: one that is misspelt, or that ``nats-py`` has.
 
-Loaded when somebody has to be told.
+This module is imported only when such an error is made, so that other programs do not pay for it.
 """
 
 from __future__ import annotations

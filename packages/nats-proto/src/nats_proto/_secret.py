@@ -76,9 +76,9 @@ class Secret:
 
 
 def _utf8(text: object) -> bytes | ValueError | TypeError:
-    """The bytes; or what is wrong, to be raised where no local variable holds the text.
+    """The text in UTF-8; or what is wrong, which the caller raises when no local variable holds the text any more.
 
-    A `UnicodeError` holds the text, as the error or as its context: none may get out.
+    A `UnicodeError` holds the text. So it must not leave this function, neither as the error nor as an error's context.
     """
     if not isinstance(text, (str, bytes)):
         return TypeError(f"a secret must be str or bytes, not {type(text).__name__}")
@@ -92,13 +92,13 @@ def _utf8(text: object) -> bytes | ValueError | TypeError:
 
 
 def discreet(check: Callable[[T], None]) -> Callable[[T], None]:
-    """For ``__post_init__``: what it raises comes without the frames that hold secrets in clear."""
+    """A decorator for ``__post_init__``: what that raises loses its traceback, whose frames hold secrets in clear."""
 
     @wraps(check)
     def __post_init__(self: T) -> None:
         failure = _failure(check, self)
         if failure is not None:
-            del self  # what is half made may not even have a repr
+            del self  # an object that is half made holds secrets in clear, and may not even have a repr
             raise failure
 
     return __post_init__

@@ -1,8 +1,8 @@
-"""Values: what events, options and the like are made of. Frozen, slotted, compared and shown field by field.
+"""Values, the base of events, options and the like: frozen, with slots, compared and shown field by field.
 
-They are structs of msgspec, because a dataclass takes forty times as long to be made when the package is imported, and
-a frozen one four times as long for each object. Whoever treats them as dataclasses (`dataclasses.replace`, ``fields``,
-``asdict``) may.
+They are structs of msgspec. A dataclass takes forty times as long when its class is made, at the import of the package,
+and a frozen one takes four times as long for each object. The functions of `dataclasses` (``replace``, ``fields``,
+``asdict``) work with values all the same.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["PrivateValue", "Value", "set_once"]
 
 set_once = msgspec.structs.force_setattr
-"""For ``__post_init__``: puts what a field is read as in place of what was given."""
+"""For ``__post_init__`` alone, since values are frozen: puts the checked form of a field in the place of what was
+given."""
 
 
 class _DataclassFields:
-    """What makes a dataclass of a class, made when somebody asks."""
+    """The attribute by which `dataclasses` knows a dataclass. It is made when somebody asks for it, class by class."""
 
     __slots__ = ("_made",)
 
@@ -36,7 +37,8 @@ class _DataclassFields:
 
 
 def _described(owner: type[Value]) -> dict[str, Field[object]]:
-    from dataclasses import MISSING, field, fields, make_dataclass  # brings `inspect`, which takes a while
+    # Here, since it imports `inspect`, which takes a while, and hardly any program gets here.
+    from dataclasses import MISSING, field, fields, make_dataclass
 
     names, defaults = owner.__struct_fields__, owner.__struct_defaults__
     required = len(names) - len(defaults)
@@ -48,7 +50,7 @@ def _described(owner: type[Value]) -> dict[str, Field[object]]:
 
 
 class Value(msgspec.Struct, frozen=True):
-    """The base of all."""
+    """The base of all values."""
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Field[object]]]
@@ -57,7 +59,7 @@ class Value(msgspec.Struct, frozen=True):
 
 
 class PrivateValue(Value, frozen=True):
-    """The base of those that do not show every field."""
+    """The base of values with private fields: those named in ``_hidden`` are left out of ``repr``."""
 
     _hidden = frozenset[str]()
 

@@ -1,4 +1,4 @@
-"""Words that several texts share."""
+"""Pieces of texts that several modules make."""
 
 from __future__ import annotations
 

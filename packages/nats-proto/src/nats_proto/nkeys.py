@@ -3,12 +3,13 @@
     with KeyPair.from_seed(seed) as key:
         signature = key.sign(nonce)
 
-A key pair is Ed25519's, made from a seed of 32 bytes. Nothing is drawn here: `KeyPair.create` takes bytes that its
-caller got from ``os.urandom`` or the like. Making a key pair and checking a signature need the extra
-``nats-proto[nkeys]``; reading and writing the texts do not.
+A key pair is one of Ed25519, made from a seed of 32 bytes. This module draws no random numbers: `KeyPair.create` takes
+bytes that its caller got from ``os.urandom`` or the like. Making a key pair and checking a signature need the extra
+``nats-proto[nkeys]``; reading and writing the texts of keys do not.
 
-`KeyPair.wipe` overwrites the seed in memory; ``with`` does so at the end. No error shows a part of a seed, nor does a
-traceback that prints local variables, as far as the functions of this module go.
+`KeyPair.wipe` overwrites the seed in memory; ``with`` does so at the end. No error shows a part of a seed. Nor does a
+traceback with local variables, as far as the functions of this module are in it: those that look at seeds return what
+is wrong, and the others raise it after they have deleted the seed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class KeyPair:
     __slots__ = ("__raw", "__wiped", "_prefix", "_public")
 
     def __init__(self, prefix: Prefix, raw: bytearray, public: bytes) -> None:
-        """For this module; ``raw`` belongs to the pair from here on."""
+        """For this module alone: programs call `create` or `from_seed`. The pair keeps ``raw``, and overwrites it."""
         self._prefix = prefix
         self._public = public
         self.__raw = raw
@@ -75,17 +76,17 @@ class KeyPair:
 
     @property
     def prefix(self) -> Prefix:
-        """What it is for."""
+        """What the key is for: a user, an account, and so on."""
         return self._prefix
 
     @property
     def public_key(self) -> str:
-        """In text form. There also after `wipe`: it is no secret."""
+        """The public key as text. It is no secret, and can still be read after `wipe`."""
         return public_key_text(self._prefix, self._public)
 
     @property
     def seed(self) -> Secret:
-        """In text form. What is given out is not wiped with the pair. Raises `CredentialsError` after `wipe`."""
+        """The seed as text. The text is not overwritten by `wipe`. Raises `CredentialsError` after `wipe`."""
         return seed_text(self._prefix, self._copy_of_raw())
 
     def sign(self, data: bytes | bytearray) -> bytes:
@@ -108,7 +109,8 @@ class KeyPair:
 
     def wipe(self) -> None:
         """Overwrite the seed. From then on `seed` and `sign` raise `CredentialsError`. Harmless when done already."""
-        # The mark comes first: who copies the seed meanwhile looks at it afterwards, and takes no zeros for a seed.
+        # The mark is set before the bytes are overwritten. Another thread that copies the seed meanwhile looks at the
+        # mark after it has copied (`_copy_of_raw`), so it never takes zeros for a seed.
         self.__wiped = True
         wipe(self.__raw)
 
@@ -253,7 +255,7 @@ def _private_key(raw: bytearray) -> Ed25519PrivateKey | CredentialsError:
         return _no_cryptography(error)
     try:
         return Ed25519PrivateKey.from_private_bytes(raw)
-    except Exception as error:  # whatever it is: its frames hold the seed
+    except Exception as error:  # of any kind, since the frames of its traceback hold the seed
         return _no_ed25519(error)
 
 

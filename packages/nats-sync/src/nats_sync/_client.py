@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from nats_proto import (
     ConnectOptions,
     HeadersLike,
+    Payload,
     PublishMany,
     check_concurrency,
     check_timeout,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from ._host import MachineHost
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
-
-Payload = bytes | bytearray | memoryview
 
 
 class Message(ReceivedMessage, gc=False, eq=False):

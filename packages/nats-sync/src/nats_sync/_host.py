@@ -11,7 +11,7 @@ from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
     import nats_proto
-    from nats_proto import ApiCall, HeadersLike, Mark, Session, Subscribe, SubscriptionState
+    from nats_proto import ApiCall, HeadersLike, Mark, Payload, Session, Subscribe, SubscriptionState
     from nats_proto.errors import NATSTimeoutError
 
     from ._engine.hub import Hub
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["MachineHost", "MachineInbox"]
 
 ReceivedOut = TypeVar("ReceivedOut", bound=ReceivedMessage, covariant=True)
-
-Payload = bytes | bytearray | memoryview
 
 
 class Asking(Owner, Protocol[ReceivedOut]):

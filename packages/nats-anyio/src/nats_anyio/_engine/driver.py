@@ -20,6 +20,7 @@ from nats_proto import (
     Operation,
     OperationEffect,
     Pause,
+    Payload,
     Publish,
     Request,
     Subscribe,
@@ -32,8 +33,6 @@ T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 MessageT = TypeVar("MessageT", bound=Message)
 MessageOut = TypeVar("MessageOut", bound=Message, covariant=True)
-
-Payload = bytes | bytearray | memoryview
 
 
 class Inbox(Protocol[MessageOut]):

@@ -1,8 +1,8 @@
 """Makes the next connection while the one to a lame duck is still up.
 
 A `Successor` lives for one attempt, in a task of its own: it dials, moves the bytes of `Session.successor` both ways,
-and ends when the session gives the attempt up, or when the connection is to become the client's: then the transport
-gets its socket.
+and ends when the session gives the attempt up, or when the connection is to become the client's: then the manager gets
+its socket.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Generic
 
 import anyio
 from anyio import CancelScope
@@ -19,25 +20,23 @@ from anyio.abc import TaskGroup
 import nats_proto
 from nats_proto import OpenSuccessor, Perform, Session, join_small_pieces
 
-from .._message import Message
-from .event_loop import MORE, OVER, QUIET, EventLoop
-from .interrupt import Interrupt, interruptible
-
-if TYPE_CHECKING:
-    from .perform import Performer
+from .effects import Effects
+from .event_loop import EventLoop
+from .message_type import MessageT
+from .reader import Reader
 
 __all__ = ["Successor"]
 
 
-class Successor:
+class Successor(Generic[MessageT]):
     """One attempt. ``settle`` is called after every change of the session, ``fail`` for a defect of the client."""
 
     def __init__(
         self,
         command: OpenSuccessor,
-        session: Session[Message],
+        session: Session[MessageT],
         loop: EventLoop,
-        performer: Performer,
+        effects: Effects[MessageT],
         *,
         dial: Callable[[str, int], Awaitable[socket.socket]],
         open_sockets: set[socket.socket],
@@ -48,7 +47,7 @@ class Successor:
         self._command = command
         self._session = session
         self._loop = loop
-        self._performer = performer
+        self._effects = effects
         self._dial = dial
         self._open_sockets = open_sockets
         self._settle = settle
@@ -61,23 +60,28 @@ class Successor:
         task."""
         self._left: deque[bytes | memoryview] = deque()
         """Taken from the session, and not yet taken by the system."""
-        self._effects: deque[Perform] = deque()
+        self._wanted: deque[Perform] = deque()
+        """What the handshake needs, and nobody does yet."""
+        self._reader: Reader | None = None
+        """Of the connection, while it reads for this attempt."""
         self._changed: anyio.Event | None = None
-        """There may be something to write or to do, or it is to be adopted."""
+        """There may be something to write or to do, or the connection is to be handed over."""
         self._looking = False
-        """Just now it looks what there is to write."""
+        """Just now it looks what there is to write: the session need not say that there is something."""
 
     # --- orders ------------------------------------------------------------------------------------------------------
 
     def give_up(self) -> None:
         """End it, now; what it has or may still have is closed."""
         self._given_up = True
+        self._stop_reading()
         if self._scope is not None:
             self._scope.cancel()
 
     def adopt(self) -> None:
-        """Write what was taken, then give the socket away."""
+        """Write what was taken, then give the socket away. What arrives from now on is for who gets it."""
         self._adopted = True
+        self._stop_reading()
         self.wake()
 
     def wake(self) -> None:
@@ -87,8 +91,12 @@ class Successor:
 
     def perform(self, command: Perform) -> None:
         """Its handshake needs this."""
-        self._effects.append(command)
+        self._wanted.append(command)
         self.wake()
+
+    def _stop_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
 
     # --- its task ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +122,7 @@ class Successor:
             if done and not self._given_up:
                 self._hand_over(sock)
 
-    def _tell(self, mutation: Callable[[nats_proto.Successor[Message]], object]) -> bool:
+    def _tell(self, mutation: Callable[[nats_proto.Successor[MessageT]], object]) -> bool:
         """One change of the session's successor, if that is still what is made here: whether it is."""
         successor = self._session.successor
         if successor is not None and not self._given_up:
@@ -126,7 +134,8 @@ class Successor:
         """Whether it is to be handed over."""
         async with anyio.create_task_group() as tasks:
             if self._tell(lambda successor: successor.transport_connected(now=self._loop.now())):
-                tasks.start_soon(self._read, sock, name="nats successor read")
+                reader = self._reader = self._read_from(sock)
+                tasks.start_soon(reader.run, name="nats successor read")
                 await self._write(sock, tasks)
             tasks.cancel_scope.cancel()
         return self._adopted
@@ -135,8 +144,9 @@ class Successor:
         """Returns when all is written and it is adopted, or when the connection is lost."""
         while not self._given_up:
             changed = self._changed = anyio.Event()
-            while self._effects:
-                tasks.start_soon(self._perform, self._effects.popleft(), name="nats credentials")
+            while self._wanted:
+                perform = partial(self._effects.perform, self._wanted.popleft(), tasks, lambda: self._given_up)
+                tasks.start_soon(perform, name="nats credentials")
             if not self._left:
                 self._looking = True
                 self._tell(lambda successor: self._left.extend(join_small_pieces(successor.data_to_send())))
@@ -158,53 +168,24 @@ class Successor:
             await anyio.wait_writable(sock)
             return True
         except OSError as error:
-            return self._lost(error)
+            self._lost(error)
+            return False
         if sent == len(data):
             self._left.popleft()
         else:
             self._left[0] = memoryview(data)[sent:]
         return self._tell(lambda successor: successor.data_sent(sent))
 
-    async def _read(self, sock: socket.socket) -> None:
-        try:
-            await self._loop.read(sock, lambda: self._take(sock))
-        except OSError as error:  # the descriptor cannot be waited for
-            self._lost(error)
+    def _read_from(self, sock: socket.socket) -> Reader:
+        return Reader(
+            sock,
+            self._loop,
+            self._session,
+            receive=lambda data: self._tell(lambda successor: successor.receive_data(data, now=self._loop.now())),
+            end=lambda: self._tell(lambda successor: successor.receive_eof(now=self._loop.now())),
+            lost=self._lost,
+            fail=self._fail,
+        )
 
-    def _take(self, sock: socket.socket) -> int:
-        """Give the session one chunk of what has arrived; from when it is adopted on that is for the transport."""
-        if self._adopted or self._given_up:
-            return OVER
-        size = self._session.receive_size
-        try:
-            try:
-                data = sock.recv(size)
-            except BlockingIOError:
-                return QUIET
-            except OSError as error:
-                self._lost(error)
-                return OVER
-            if not data:
-                self._tell(lambda successor: successor.receive_eof(now=self._loop.now()))
-                return OVER
-            self._tell(lambda successor: successor.receive_data(data, now=self._loop.now()))
-        except Exception as error:
-            self._fail(error)
-            return OVER
-        return MORE if len(data) == size else QUIET
-
-    async def _perform(self, command: Perform) -> None:
-        try:
-            result = await interruptible(self._performer.perform(command))
-        except Interrupt:
-            raise
-        except Exception as error:
-            failure = error
-            self._session.perform_failed(command, failure, now=self._loop.now())
-        else:
-            self._session.performed(command, result, now=self._loop.now())
-        self._settle()
-
-    def _lost(self, error: OSError) -> bool:
+    def _lost(self, error: Exception) -> None:
         self._tell(lambda successor: successor.transport_lost(error, now=self._loop.now()))
-        return False

@@ -60,7 +60,7 @@ class Credentials(Value, frozen=True, kw_only=True):
     """The public user key (``U…``), when there is no JWT."""
     seed: str | Secret | None = None
     signature: bytes | Secret | None = None
-    """Kept in the form that CONNECT has."""
+    """64 bytes. It is kept in the form in which CONNECT has it: base64 with the URL alphabet, without padding."""
 
     @discreet
     def __post_init__(self) -> None:
@@ -96,7 +96,8 @@ CredentialsSource = _Text | Callable[[], _Text | Awaitable[_Text]]
 def holds_credentials(text: str) -> bool:
     """Whether a text is the content of a ``.creds`` file, or a JWT alone; else it is the path of one.
 
-    A path is shown in errors. So what may be a piece of a JWT, or a seed that belongs to ``nkey_seed``, is none.
+    A path is shown in errors. So a text that may be a piece of a JWT, or a seed that was meant for ``nkey_seed``,
+    counts as content, and is not shown.
     """
     return "-----BEGIN" in text or "\n" in text or re.fullmatch(_PART, text.strip()) is not None
 
@@ -111,7 +112,7 @@ def is_path(value: object) -> TypeGuard[Path]:
 
 
 def encoded_signature(signature: object) -> Secret:
-    """As CONNECT has it: in base64 with the URL alphabet, without padding. Raises `CredentialsError`."""
+    """The signature as CONNECT has it: base64 with the URL alphabet, without padding. Raises `CredentialsError`."""
     if isinstance(signature, Secret):
         return signature
     if isinstance(signature, bytes) and len(signature) == SIGNATURE_SIZE:

@@ -8,9 +8,9 @@ Written in base32 (RFC 4648), upper case, without padding. The checksum is CRC-1
 byte first. Reading is strict: one key has one text, and no other text is taken for it.
 
 A seed is a secret. It is kept in a ``bytearray`` and overwritten when it is no longer needed. That cannot be done to
-the ``str`` or ``bytes`` a caller has, nor to the text in a `Secret`, so it is a precaution and no promise. What is
-kept is this: no error quotes a seed, and no function that looks at one raises. They return what is wrong, and it is
-raised where no local variable holds the seed in any form, for those who print tracebacks with locals.
+the ``str`` or ``bytes`` that a caller has, nor to the text in a `Secret`, so it is a precaution and no promise. The
+promise is another one: no error quotes a seed, and no traceback holds one. So the functions that look at seeds never
+raise. They return what is wrong, and it is raised where no local variable holds the seed in any form.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Prefix(Enum):
 
 
 def public_key_text(prefix: Prefix, raw: bytes | bytearray) -> str:
-    """Of 32 bytes."""
+    """The text of a public key of 32 bytes."""
     return _encode(_PUBLIC_PREFIXES[prefix], raw)
 
 
 def seed_text(prefix: Prefix, raw: bytearray) -> Secret:
-    """Of 32 bytes, which are overwritten."""
+    """The text of a seed of 32 bytes; ``raw`` is overwritten with zeros."""
     text = Secret(_encode(_SEED_PREFIXES[prefix], raw))
     wipe(raw)
     return text
@@ -161,7 +161,7 @@ def _encode(prefix: bytes, raw: bytes | bytearray) -> str:
 
 
 def _unsealed(text: bytearray, length: int) -> bytearray | str:
-    """The bytes in front of the checksum; or what is wrong, to stand behind the name of the thing."""
+    """The bytes in front of the checksum; or what is wrong, in words that an error puts behind the name of the key."""
     if len(text) != length:
         return f"has {len(text)} characters instead of {length}"
     raw = _decode_base32(text)
@@ -178,7 +178,7 @@ def _unsealed(text: bytearray, length: int) -> bytearray | str:
 
 
 def _decode_base32(text: bytearray) -> bytearray | None:
-    """By hand, since `base64` leaves copies that cannot be overwritten. None for characters that are not base32's."""
+    """Decode base32; None for other characters. Not by `base64`, which leaves copies that cannot be overwritten."""
     raw = bytearray(len(text) * 5 // 8)
     at = value = bits = 0
     for letter in text:

@@ -8,12 +8,13 @@
     SUA...
     ------END USER NKEY SEED------
 
-Tolerated: three or more dashes, blanks around lines and within the dashes, CRLF, a UTF-8 byte order mark, any text
-around the blocks, either order. Without the second block the seed comes from elsewhere, or the server asks for none;
-so a file that has the JWT and nothing else need not have the dashes either. What is not tolerated is whatever could
-make a cut or mixed-up file look whole.
+Tolerated are three or more dashes, blanks around lines and within the dashes, CRLF, a UTF-8 byte order mark, any text
+around the blocks, and either order of the blocks. The second block may be missing: then the seed comes from elsewhere,
+or the server asks for no signature. A file that has the JWT and nothing else need not have the lines with dashes. Not
+tolerated is anything that could make a file that was cut short or mixed up look whole.
 
-Everything here is secret. Errors name lines and quote nothing, and are raised where no local variable holds a part.
+Everything here is secret. Errors name the numbers of lines and quote nothing, and they are raised where no local
+variable holds a part of the credentials.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .nkey_text import Prefix, read_seed, wipe
 __all__ = ["UserCredentials", "parse_credentials"]
 
 MAX_CREDENTIALS: Final = 1024 * 1024
-"""Bytes. A JWT has some thousand; beyond it the file is another one, and nothing is looked at."""
+"""Bytes of a file. A JWT has some thousand; a file with more than this is another one, and is not read."""
 
 
 class UserCredentials(Value, frozen=True, kw_only=True):
@@ -70,9 +71,10 @@ class _Block:
     def __init__(self, label: bytes, line: int) -> None:
         self.label = label
         self.line = line
-        """Of its begin line, from 1."""
+        """The number of the line that begins the block, counted from 1."""
         self.value = b""
         self.value_line = 0
+        """What stands between the two lines of the block, and the number of that line."""
 
 
 def _parse(data: object) -> UserCredentials | CredentialsError | TypeError:
@@ -106,7 +108,7 @@ def _content(data: object) -> bytes | None:
 
 
 def _blocks(content: bytes) -> list[_Block] | str:
-    """Those of all kinds of JWT and seed, in order; or what is wrong with the lines."""
+    """The blocks with any kind of JWT or seed, in order; or what is wrong with the lines."""
     blocks: list[_Block] = []
     block: _Block | None = None
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -133,7 +135,7 @@ def _blocks(content: bytes) -> list[_Block] | str:
 
 
 def _credentials(blocks: list[_Block], content: bytes) -> UserCredentials | str:
-    """Or what is wrong with what was found."""
+    """The credentials in the blocks, or what is wrong with the blocks."""
     found: dict[bytes, _Block] = {}
     for block in blocks:
         if block.label not in (_JWT, _SEED):

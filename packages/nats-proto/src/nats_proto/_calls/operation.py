@@ -21,14 +21,12 @@ from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from .._value import Value
-from .._wire.frames import Message
+from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 
 __all__ = ["ApiCall", "Operation", "OperationEffect", "Pause", "Publish", "Request"]
 
 T = TypeVar("T")
-
-Payload = bytes | bytearray | memoryview
 
 
 class ApiCall(Value, Generic[T], frozen=True, eq=False):

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from .._wire.frames import Payload
+
 if TYPE_CHECKING:
     from .._session.session import Session
     from .._session.subscription import MessageT
 
 __all__ = ["PublishMany"]
-
-Payload = bytes | bytearray | memoryview
 
 FETCHED: Final = 512
 """Payloads taken from the user's iterable at once."""

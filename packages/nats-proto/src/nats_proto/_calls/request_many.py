@@ -13,6 +13,7 @@ from typing import Generic
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._session.subscription import MessageT
+from .._wire.frames import Payload
 from .._wire.headers import HeadersLike
 from ..errors import NATSError
 from .machine import Subscribe, Want
@@ -47,7 +48,7 @@ class RequestMany(Generic[MessageT]):
     def __init__(
         self,
         subject: str,
-        data: bytes | bytearray | memoryview = b"",
+        data: Payload = b"",
         *,
         inbox: str,
         headers: HeadersLike | None = None,

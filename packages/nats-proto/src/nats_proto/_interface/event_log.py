@@ -1,7 +1,8 @@
 """The log of a client: which line each life-cycle event is, and how many lines there may be.
 
-Nothing is written here. An adapter asks for the line of what happened (`EventLog.line_of` and the others), looks
-whether its level is wanted, and writes what `EventLog.limit` makes of it. Levels are the numbers of `logging`.
+This module makes lines and writes none. An adapter asks for the line of an event (`EventLog.line_of` and its siblings),
+looks whether the log wants its level, and writes the lines that `EventLog.limit` returns for it. Levels are the numbers
+of `logging`.
 
 No line has a secret: errors have none, and inboxes, whose names let others read what comes in, are masked. Of what a
 peer or a callback can repeat without end there are at most `MAX_LINES` lines in a second, and then one that says how
@@ -9,9 +10,10 @@ many were left out.
 
 Why the attempts of an outage fail
 ----------------------------------
-Each attempt that fails is told by the line of the one that follows, with its reason. An outage may last for days, so a
-reason is a warning once, and told for debugging when it comes again before there is a connection. Reasons name their
-server; so two servers that fail in turn, each in its own way, are two warnings and not a flood.
+The reason why an attempt failed stands in the line of the attempt that follows it. An outage may last for days. So a
+reason is a warning when it comes for the first time, and has the level of debugging when it comes again before there is
+a connection. Reasons name their server: two servers that fail in turn, each in its own way, make two warnings and no
+more.
 """
 
 from __future__ import annotations
@@ -45,13 +47,14 @@ DEBUG: Final = 10
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
-"""As `logging` has them."""
+"""The levels, with the numbers of `logging`."""
 
 MAX_LINES: Final = 10
 """Lines in a second about things that a peer or a callback may repeat without end."""
 
 MAX_REASONS: Final = 64
-"""Reasons for failed attempts that are remembered: of more, the oldest would be a warning once more."""
+"""Reasons for failed attempts that are remembered. When there are more, the oldest is forgotten, and is a warning again
+if it comes again."""
 
 
 class LogLine(Value, frozen=True):
@@ -73,7 +76,7 @@ class EventLog:
         self._reasons: dict[str, None] = {}
         """Why attempts of this outage failed; in order, each once."""
         self._told: NATSError | None = None
-        """The reason in the line before: the next line need not repeat it."""
+        """The error that the line before this one has told, so that the next line does not repeat it."""
         self._since = -1.0
         self._lines = 0
         self._left_out = 0
@@ -97,9 +100,10 @@ class EventLog:
         return LogLine(WARNING, f"{who} is slow: {counted(count, 'event')} {_were(count)} dropped")
 
     def limit(self, line: LogLine, *, now: float) -> tuple[LogLine, ...]:
-        """What is to be written for a line, at ``now`` (seconds on any clock): it, or nothing if there are too many.
+        """The lines to write for ``line``, at ``now`` (seconds on any clock that does not go back).
 
-        Before it a line about how many were left out, if there were some.
+        That is the line itself, or nothing when there were too many in this second; in front of it, when lines were
+        left out before, a line that says how many.
         """
         if not line.limited:
             return (line,)
@@ -186,7 +190,7 @@ class EventLog:
 
 
 def _describe_trouble(event: SlowConsumer | ServerErrorReceived | ContentErrorReceived | PublishesDropped) -> str:
-    """What does not end the connection."""
+    """The text of an event about trouble that does not end the connection."""
     match event:
         case SlowConsumer(subject=subject, sid=sid, pending_msgs=msgs, pending_bytes=size, dropped=dropped):
             waiting = f"{counted(msgs, 'message')} ({size} bytes) unread, {dropped} dropped so far"

@@ -12,11 +12,11 @@ those that have had theirs, each in order:
     next: C      -                    A B C
     next: A      B C                  A             the round was over: behind became ahead, and there is one wait
 
-Whoever is handed out leaves ahead at its front and joins behind at its end, and nobody else moves. So the order is
-A B C A B C, none is skipped, and no server has its second turn before all have had their first. That holds when servers
-come and go in the middle of a round, too: a new one joins ahead; a dropped one is marked, and thrown away when it comes
-to the front. Each step costs the same for ten servers and for a hundred thousand: nothing is searched, and what `begin`
-and `record_success` move was handed out one by one before.
+A server that is handed out leaves ``ahead`` at its front and joins ``behind`` at its end, and no other server moves. So
+the order is A B C A B C, none is skipped, and no server has its second turn before all have had their first. That also
+holds when servers come and go in the middle of a round: a new one joins ``ahead``; one that is dropped is only marked,
+and thrown away when it comes to the front. Each step costs the same for ten servers and for a hundred thousand: nothing
+is searched, and what `begin` and `record_success` move was handed out one by one before.
 
     call                    what happens to the rotation
     begin                   behind joins ahead at its end: the rotation goes on where it stopped, why ever it did
@@ -37,8 +37,8 @@ and `record_success` move was handed out one by one before.
 Whoever cannot call the user's function in the midst of a call asks it beforehand: ``finished_round`` is n as long as
 the next attempt would begin round n + 1, and `next_attempt` takes the answer as ``delay``.
 
-No attempt but the first two kinds comes within ``reconnect_wait`` of the last dial of the same server, whatever else is
-true: a server that accepts us and throws us out again cannot make us dial in a tight loop.
+Except for the first two kinds, no attempt comes within ``reconnect_wait`` of the last dial of the same server: so a
+server that accepts us and throws us out again cannot make us dial in a tight loop.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ MAX_DISCOVERED: Final = 1000
 """Servers taken from INFO. No cluster is larger; a list that is longer is a fault or an attack on our memory."""
 
 MAX_LISTED: Final = 20_000
-"""Entries of one list that are looked at. Junk is cheap to send; reading it must not keep us from PINGs for long."""
+"""Entries of one list that are looked at. Unusable entries are cheap to send, and while a client reads them it answers
+no PING."""
 
 GROWTH: Final = 1.5
-"""Of the wait, from round to round."""
+"""By this factor the wait grows from round to round."""
 
 MAX_GROWTH: Final = 8.0
 """The longest wait, in units of ``reconnect_wait``: long enough to spare a dead cluster, short enough to come back."""
@@ -257,7 +258,8 @@ class ServerPool:
     # --- what servers say --------------------------------------------------------------------------------------------
 
     def lame_duck(self, server: Server) -> None:
-        """It is about to leave and is tried last in the coming rotation. A success, or being listed again, ends that.
+        """Note that a server is about to leave: it is tried last in the coming rotation, until it is reached or listed
+        again.
 
         Raises `LocalProtocolError` when it is not in the pool.
         """
@@ -298,7 +300,7 @@ class ServerPool:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """In the order of the rotation, the next one first."""
+        """All servers, in the order of the rotation, the next one first."""
         return tuple(entry.server for entry in (*self._ahead, *self._behind) if not entry.dropped)
 
     @property
@@ -328,7 +330,7 @@ class ServerPool:
         return 0 if entry is None else entry.attempts
 
     def is_lame_duck(self, server: Server) -> bool:
-        """It said that it is leaving, and nothing was heard of it since."""
+        """Whether the server has said that it is leaving, and was neither reached nor listed since."""
         entry = self._entries.get(_address(server))
         return entry is not None and entry.lame_duck
 
@@ -366,7 +368,10 @@ class ServerPool:
         self._behind = deque(entry for entry in self._behind if not entry.dropped)
 
     def _clear_front(self) -> None:
-        """Throw away whoever would be next, but may not. It happens to each once: steps stay cheap in the long run."""
+        """Throw away servers that would be next but have no turns left.
+
+        That happens to each server once, so that steps stay cheap in the long run, whatever a single one costs.
+        """
         while side := self._ahead or self._behind:
             entry = side[0]
             if self._has_turns(entry):
@@ -376,7 +381,7 @@ class ServerPool:
             side.popleft()
 
     def _has_turns(self, entry: _Entry) -> bool:
-        """It is in the pool, and has not used up its attempts."""
+        """Whether the server is in the pool, and has not used up its attempts."""
         return not entry.dropped and (not self._counting or entry.attempts < self._max_attempts)
 
     def _begin_round(self, now: float, delay: float | None) -> bool:
@@ -405,7 +410,7 @@ class ServerPool:
         return self._reconnect_wait * growth + self._some_jitter()
 
     def _chosen_wait(self, rounds: int) -> float | None:
-        """What the user's callback says, if it says something usable."""
+        """The wait that the user's callback has chosen; None when it chose none, or one that cannot be used."""
         if self._reconnect_delay is None:
             return None
         try:
@@ -430,7 +435,7 @@ def usable_delay(said: object) -> float | None:
 
 
 def _take_out(side: deque[_Entry], entry: _Entry) -> None:
-    """Nearly always it is the last."""
+    """Remove the entry from its side. Nearly always it is the last one there, where nothing has to be searched."""
     if side[-1] is entry:
         side.pop()
     else:
@@ -438,7 +443,8 @@ def _take_out(side: deque[_Entry], entry: _Entry) -> None:
 
 
 def _dialled(entry: _Entry, now: float) -> None:
-    """The dial is over, so it was not later than now: a user in a hurry may have cut short the wait for it."""
+    """Note that the dial of this server is over. It was planned for ``last_dial``, and was earlier if the user has cut
+    the wait short; but it cannot have been later than ``now``."""
     entry.last_dial = min(entry.last_dial, now)
 
 

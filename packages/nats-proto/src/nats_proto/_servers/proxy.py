@@ -1,4 +1,4 @@
-"""What is known of an HTTP proxy. `ProxyLayer` is the tunnel through it."""
+"""The address and credentials of an HTTP proxy. The tunnel through it is `ProxyLayer`, in the room of the layers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Proxy(Value, frozen=True, kw_only=True):
 
     @property
     def authorization(self) -> Secret | None:
-        """The credentials as they are sent."""
+        """The credentials in the form in which they are sent: base64 (RFC 7617). None when there are none."""
         from base64 import b64encode
 
         return None if self.credentials is None else Secret(b64encode(self.credentials.reveal_bytes()))
@@ -71,5 +71,5 @@ class Proxy(Value, frozen=True, kw_only=True):
 
 
 def authority(host: str, port: int) -> str:
-    """As URLs have it: IPv6 in brackets."""
+    """Host and port in the form that URLs have: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Server addresses: what a user writes becomes a `Server` once, here, and is never text again.
+"""Server addresses: what a user writes is read once, here, and is a `Server` from then on.
 
     written                                 read as
     host, host:4222, nats://host/           nats, host, 4222 (a path means nothing to nats and tls and is left out)
@@ -13,9 +13,10 @@
 
 The URL of an HTTP proxy, ``http://user:password@host:port``, is read by the same rules.
 
-A URL may hold secrets, and people log errors. So no text made here has more of a URL than what stands behind its last
-``@``; the functions that look at user information say what is wrong without quoting it; and the errors are raised where
-no local variable holds the URL any more, for those who print tracebacks with locals.
+A URL may hold secrets, and people log errors. So no text that is made here shows more of a URL than what stands behind
+its last ``@``. The functions that read user information say what is wrong without quoting it. And errors are raised
+only where no local variable holds the URL any more, since some programs print tracebacks with local variables: the
+functions that look at URLs return the error, and the public ones delete the URL before they raise it.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ _SECURED: Final = {"nats": "tls", "tls": "tls", "ws": "wss", "wss": "wss"}
 _WEBSOCKET: Final = frozenset({"ws", "wss"})
 _PROXY_PORT: Final = 80
 _SCHEMES: Final = _PORTS.keys() | {"http", "https"}
-"""Words that are hardly the name of a host where something like a path stands behind them."""
+"""Words that are hardly the name of a host when something like a path stands behind them: the scheme is misspelt."""
 
 _Refusal = InvalidURLError | TypeError
-"""To be raised where no local variable holds the URL."""
+"""What is wrong with a URL, returned by the functions that hold the URL, and raised by those that do not."""
 
 _SHOWN: Final = 60
-"""Characters of a bad URL that an error shows, escaped ones as long as they get."""
+"""Characters of a bad URL that an error shows, counted after escaping."""
 
 
 class Server(Value, frozen=True, kw_only=True):
@@ -152,15 +153,15 @@ def parse_servers(servers: str | Iterable[str | Server]) -> tuple[Server, ...]:
 
 
 def read_servers(servers: object) -> tuple[Server, ...] | _Refusal:
-    """As `parse_servers`, for callers who have to forget what they were given before they raise."""
+    """As `parse_servers`, but it returns the error: its caller deletes the URLs, and raises it then."""
     entries = _entries(servers)
     return entries if isinstance(entries, TypeError) else _read_list(entries)
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
-    """``host:port`` as servers tell it of each other in INFO; None for whatever else stands there.
+    """Read ``host:port``, the form in which servers name each other in INFO; None for anything else.
 
-    The port is always there, IPv6 has brackets, and nothing that looks like user information or a scheme is taken.
+    The port must be there, IPv6 must have brackets, and what looks like user information or a scheme is not taken.
     """
     host, colon, port = text.rpartition(":")
     if not colon:
@@ -174,11 +175,11 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
 
 def peer_of(server: Server, address: tuple[str, int]) -> Server:
-    """A server that ``server`` told us of: reached like it, by the same user, and at the same path and query.
+    """The server at ``address``, of which ``server`` has told us. It is reached by the same scheme, user, path and
+    query.
 
-    The query may hold a token, as many a gateway wants it. It is told to whom user and password are told.
-
-    Behind an IP address it must prove the name of ``server``: a certificate seldom names addresses.
+    The query may hold a token, as some gateways want it: it goes where user and password go. When the address is an IP
+    address, the certificate must prove the name of ``server``, since certificates seldom name addresses.
     """
     host, port = address
     name = server.tls_name or (None if _is_ip(server.host) else server.host)
@@ -197,7 +198,7 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
 
 
 def read_proxy(url: object) -> tuple[str, int, Secret | None] | InvalidURLError | TypeError:
-    """Host, port and ``user:password`` of an HTTP proxy."""
+    """Read the URL of an HTTP proxy: its host, its port, and ``user:password`` if the URL has them."""
     if not isinstance(url, str):
         return TypeError(f"a proxy URL must be str, not {type(url).__name__}")
     try:
@@ -256,7 +257,7 @@ def _written_scheme(entry: str | Server) -> str:
 
 
 class _Unusable(Exception):
-    """Why a URL cannot be used, in words that quote nothing of it."""
+    """Why a URL cannot be used, in words that quote nothing of the URL."""
 
 
 def _read_or_explain(
@@ -316,12 +317,14 @@ def _check_characters(url: str) -> None:
 
 
 def _split(rest: str, *, written_scheme: bool) -> tuple[str, str, str]:
-    """What stands behind the scheme, if one was written: user information, host and port, and the tail."""
+    """Cut what stands behind the scheme into user information, host with port, and the tail: path, query, fragment."""
     end = re.search(_END_OF_AUTHORITY, rest)
     authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
     user_info, at, address = authority.rpartition("@")
     _check_misspelt_scheme(address, tail, written_scheme=written_scheme, alone=not at)
-    if "@" in tail:  # else a part of a password would be taken for the host, and dialled, and shown
+    # An "@" behind "/", "?" or "#" may be the real end of the user information. Then a part of the password would be
+    # taken for the host, looked up, and shown.
+    if "@" in tail:
         raise _Unusable("in user information write / as %2F, ? as %3F and # as %23; elsewhere write @ as %40")
     return user_info, address, tail
 
@@ -329,8 +332,9 @@ def _split(rest: str, *, written_scheme: bool) -> tuple[str, str, str]:
 def _check_misspelt_scheme(address: str, tail: str, *, written_scheme: bool, alone: bool) -> None:
     """Refuse ``nats:/host``, ``nats//host``, ``nats/host``, ``nats:host``, ``nats://tls://host`` and the like.
 
-    Else a host called ``nats`` would be dialled, which there may well be: that is ``nats`` or ``nats:4222``. ``alone``:
-    there is no user information, which might have a colon or slashes of its own.
+    Else a host with the name ``nats`` would be dialled, and there may be one (which is written ``nats`` or
+    ``nats:4222``). ``written_scheme``: a scheme and ``://`` stand in front. ``alone``: there is no user information,
+    which might have a colon or slashes of its own.
     """
     host, colon, port = address.partition(":")
     word = host.lower()
@@ -347,7 +351,7 @@ def _check_misspelt_scheme(address: str, tail: str, *, written_scheme: bool, alo
 
 
 def _decoded(text: str) -> tuple[str, str, str]:
-    """What stands before the first colon, the colon if there is one, and what stands behind it."""
+    """What stands before the first colon, the colon if there is one, and what stands behind it, percent-decoded."""
     if re.search(_BAD_PERCENT, text):
         raise _Unusable("in user information % needs two hexadecimal digits behind it; write % itself as %25")
     first, colon, second = text.partition(":")
@@ -407,7 +411,8 @@ def _host_and_port(address: str, default_port: int) -> tuple[str, int]:
 
 
 def _bare_ipv6(address: str, default_port: int) -> tuple[str, int]:
-    """IPv6 without brackets: is the last group a port? Taken when only one reading is possible."""
+    """IPv6 without brackets: the last group may be a port. It is taken when only one of the two readings is
+    possible."""
     readings: list[tuple[str, int]] = []
     head, _, tail = address.rpartition(":")
     for host, port in ((address, str(default_port)), (head, tail)):
@@ -445,7 +450,8 @@ _NAME: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 
 
 def _name(text: str) -> str:
-    """A host name or an IPv4 address, in lower case. Underscores are no names for DNS, but for Docker."""
+    """A host name or an IPv4 address, in lower case. Underscores are allowed: DNS has none in host names, Docker
+    has."""
     if not text:
         raise _Unusable("it has no host")
     if len(text) > MAX_HOST:
@@ -464,7 +470,7 @@ def _name(text: str) -> str:
 
 
 def _is_ip(host: str) -> bool:
-    """Of a host that is a name or an address: no top-level domain is a number."""
+    """Whether a valid host is an IP address. Names never end with a number: there is no such top-level domain."""
     return ":" in host or host.rstrip(".").rpartition(".")[2].isdigit()
 
 
@@ -472,10 +478,11 @@ def _is_ip(host: str) -> bool:
 
 
 def _shown(url: str, list_has_user_info: bool) -> str:
-    """What of a bad URL is certainly no user information, short and printable.
+    """What an error may show of a bad URL: what is certainly no user information, cut short and printable.
 
-    A piece of a list without an ``@`` may be half of a password that had a comma. A port that is no number may be a
-    password whose host was forgotten; and what has several colons, but is no IPv6 address, all of the user information.
+    ``list_has_user_info``: some URL of the list has an ``@``. A piece without one may then be half of a password that
+    had a comma. A port that is no number may be a password whose host was forgotten. And what has several colons, but
+    is no IPv6 address, may be the whole of the user information.
     """
     _, at, text = url.rpartition("@")
     if not at and list_has_user_info:

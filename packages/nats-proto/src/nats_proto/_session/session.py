@@ -31,7 +31,7 @@ from .._interface.stats import StatsSnapshot
 from .._interface.status import SessionStatus
 from .._servers.pool import ServerPool
 from .._servers.server import Server, read_servers
-from .._wire.frames import Message
+from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
@@ -42,7 +42,7 @@ from .life_cycle import LifeCycle
 from .link import Link
 from .outbox import CHUNK_SIZE
 from .subscription import MessageT, SubscriptionState
-from .traffic import Payload, Traffic
+from .traffic import Traffic
 
 if TYPE_CHECKING:
     import random
@@ -197,7 +197,10 @@ class Session(Generic[MessageT]):
         self._life.written()
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` has something to do (absolute seconds), or None. No side effect."""
+        """When `handle_timeout` has something to do (absolute seconds), or None. No side effect.
+
+        A time in the past, minus infinity maybe: now.
+        """
         return self._life.next_timeout()
 
     def handle_timeout(self, *, now: float) -> None:
@@ -420,7 +423,7 @@ class Session(Generic[MessageT]):
         None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
         link = self._link
-        if link.migrating_since is not None or self._life.successor is not None:
+        if link.migrating or self._life.successor is not None:
             return None
         message = link.whole_message(data)
         return self._traffic.take_reply(message, token) if isinstance(message, self._message_type) else None

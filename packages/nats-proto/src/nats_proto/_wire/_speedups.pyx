@@ -26,9 +26,9 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from .frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
-from .frames import OK as _OK
-from .frames import PING as _PING
-from .frames import PONG as _PONG
+from .frames import OK_FRAME as _OK_FRAME
+from .frames import PING_FRAME as _PING_FRAME
+from .frames import PONG_FRAME as _PONG_FRAME
 from .run import SHORTEST_RUN as _SHORTEST_RUN
 from .run import Run as _Run
 
@@ -57,9 +57,9 @@ cdef enum:
 
 cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
 cdef Py_ssize_t SHORTEST_RUN = _SHORTEST_RUN
-cdef object OK = _OK
-cdef object PING = _PING
-cdef object PONG = _PONG
+cdef object OK_FRAME = _OK_FRAME
+cdef object PING_FRAME = _PING_FRAME
+cdef object PONG_FRAME = _PONG_FRAME
 cdef object Run = _Run
 
 
@@ -244,12 +244,12 @@ cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_
     """The frame of an operation that is one word, and its length; None when there is none."""
     length[0] = 6
     if starts(text, position, end, b"PING\r\n", 6):
-        return PING
+        return PING_FRAME
     if starts(text, position, end, b"PONG\r\n", 6):
-        return PONG
+        return PONG_FRAME
     length[0] = 5
     if starts(text, position, end, b"+OK\r\n", 5):
-        return OK
+        return OK_FRAME
     return None
 
 

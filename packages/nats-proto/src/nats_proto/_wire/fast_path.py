@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Final
 
 from .control_line import read_text
-from .frames import MIN_HEADER_BLOCK, OK, PING, PONG, Frame, Message
+from .frames import MIN_HEADER_BLOCK, OK_FRAME, PING_FRAME, PONG_FRAME, Frame, Message
 from .run import SHORTEST_RUN, Run
 
 __all__ = ["FastPath"]
@@ -32,7 +32,7 @@ _match_hmsg: Final = re.compile(
     rb"HMSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) (?=[0-9]+ ))?+([0-9]{1,19}+) ([0-9]{1,19}+)\r\n",
 ).match
 _match_word: Final = re.compile(rb"(PING|PONG|\+OK)\r\n").match
-_WORDS: Final[dict[bytes, Frame]] = {b"PING": PING, b"PONG": PONG, b"+OK": OK}
+_WORDS: Final[dict[bytes, Frame]] = {b"PING": PING_FRAME, b"PONG": PONG_FRAME, b"+OK": OK_FRAME}
 _SMALL_NUMBERS: Final = {b"%d" % number: number for number in range(1024)}
 """Most sids and sizes are among these numbers. To look one up takes a third of the time that `int` takes."""
 

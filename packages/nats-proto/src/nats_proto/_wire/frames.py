@@ -17,21 +17,26 @@ from .info import ServerInfo
 
 __all__ = [
     "MIN_HEADER_BLOCK",
-    "OK",
-    "PING",
-    "PONG",
+    "OK_FRAME",
+    "PING_FRAME",
+    "PONG_FRAME",
     "ConnectFrame",
     "ErrFrame",
     "Frame",
     "InfoFrame",
     "Message",
     "OkFrame",
+    "Payload",
     "PingFrame",
     "PongFrame",
     "PublishFrame",
     "SubscribeFrame",
     "UnsubscribeFrame",
 ]
+
+
+Payload = bytes | bytearray | memoryview
+"""What is published: bytes, or what their owner may still change, which is copied at the call."""
 
 
 class Message(msgspec.Struct, gc=False, eq=False):
@@ -176,9 +181,9 @@ Frame = (
 )
 
 # These three have no fields, so one object of each serves all.
-PING: Final = PingFrame()
-PONG: Final = PongFrame()
-OK: Final = OkFrame()
+PING_FRAME: Final = PingFrame()
+PONG_FRAME: Final = PongFrame()
+OK_FRAME: Final = OkFrame()
 
 MIN_HEADER_BLOCK: Final = 1
 """Bytes of the shortest header block that the fast paths take. A block of no bytes is left to the strict path, because

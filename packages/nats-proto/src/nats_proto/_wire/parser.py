@@ -35,9 +35,9 @@ from ..errors import ConfigurationError, RemoteProtocolError
 from .assembly import Assembly
 from .control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
 from .frames import (
-    OK,
-    PING,
-    PONG,
+    OK_FRAME,
+    PING_FRAME,
+    PONG_FRAME,
     ConnectFrame,
     ErrFrame,
     Frame,
@@ -155,7 +155,7 @@ class Parser:
 
     @property
     def between_frames(self) -> bool:
-        """Nothing of a next frame has arrived, and there was no fault."""
+        """The stream stands between two operations: nothing of the next one has come, and there was no fault."""
         return self._phase is _Phase.LINE and not self._line and self.error is None
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:
@@ -278,11 +278,11 @@ class Parser:
                 subject, sid, *reply, block_size, size = split_arguments("HMSG", text, 4, 5)
                 self._begin_message("HMSG", subject, sid, reply, block_size, size)
             case b"PING":
-                frames.append(PING)
+                frames.append(PING_FRAME)
             case b"PONG":
-                frames.append(PONG)
+                frames.append(PONG_FRAME)
             case b"+OK":
-                frames.append(OK)
+                frames.append(OK_FRAME)
             case b"-ERR":
                 frames.append(ErrFrame(read_text(text.strip(b" \t'"))))
             case _:
@@ -305,9 +305,9 @@ class Parser:
                 max_msgs = read_number("UNSUB", "maximum", most[0]) if most else None
                 frames.append(UnsubscribeFrame(read_number("UNSUB", "sid", sid), max_msgs))
             case b"PING":
-                frames.append(PING)
+                frames.append(PING_FRAME)
             case b"PONG":
-                frames.append(PONG)
+                frames.append(PONG_FRAME)
             case _:
                 frames.append(_read_connect(text))
 

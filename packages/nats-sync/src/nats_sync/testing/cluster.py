@@ -21,7 +21,7 @@ class LocalCluster:
     """
 
     server_type: type[LocalServer] = LocalServer
-    """What it is made of; for a subclass to say."""
+    """The class of the servers; subclasses may have another one."""
 
     def __init__(
         self,

@@ -19,23 +19,23 @@ class ServerTLS:
     """TLS of a `LocalServer`: the paths of PEM files that the caller has made, for ``127.0.0.1`` and ``localhost``."""
 
     cert: StrPath
-    """The server's certificate, and those between it and its root, if any."""
+    """The server's certificate, followed by those between it and its root, if there are any."""
     key: StrPath
+    """The private key of the server's certificate."""
     ca: StrPath | None = None
-    """Who signs the certificates of clients."""
+    """The certificate of the authority that signs the certificates of clients."""
     verify: bool = False
     """Refuse clients that have no certificate signed by ``ca``."""
     handshake_first: bool | str = False
-    """True: TLS before INFO, for all clients. A duration (``"50ms"``, or ``"auto"``): how long a client may take to
-    begin so before INFO is sent in clear. Means nothing to WebSocket, where TLS always comes first."""
-
+    """True: TLS comes before INFO, for all clients. A duration (``"50ms"``, or ``"auto"``): a client that has not begun
+    TLS after that time is sent INFO in clear. For WebSocket it means nothing: there TLS always comes first."""
     timeout: float = 10.0
     """Seconds that a handshake may take. The server's own default, 2, is little on a busy machine."""
 
     def __post_init__(self) -> None:
         for name in ("cert", "key", "ca"):
             path: StrPath | None = getattr(self, name)
-            if path is not None:  # meant from here and now, wherever and whenever the server starts
+            if path is not None:  # a relative path means the present folder, wherever the server is started later
                 object.__setattr__(self, name, os.path.abspath(path))
 
     def settings(self) -> dict[str, object]:

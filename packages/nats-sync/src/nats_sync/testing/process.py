@@ -19,7 +19,7 @@ __all__ = ["LOOPBACK", "LocalServerError", "ProcessGuard", "ServerProcess", "fin
 
 LOOPBACK = "127.0.0.1"
 LOWEST_PORT = 15000
-EPHEMERAL_START = 32768  # Linux' default, where the kernel does not say
+EPHEMERAL_START = 32768  # the default of Linux, for systems that do not tell theirs
 
 # Kills what is still registered when its standard input ends, which it does however this process dies.
 _GUARD_SCRIPT = """
@@ -151,7 +151,10 @@ class ProcessGuard:
 
 
 class ServerProcess:
-    """The process of the present start, if any; apart from the `LocalServer`, whose finalizer has to reach it."""
+    """The process of the present start, if there is one.
+
+    It is an object of its own, because the finalizer of a `LocalServer` needs it, and must not refer to that server.
+    """
 
     guard = ProcessGuard()
 
@@ -161,7 +164,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """None when nothing runs."""
+        """The id of the process; None when none runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def begin(self, command: list[str], output: IO[bytes]) -> None:
@@ -175,7 +178,7 @@ class ServerProcess:
     def end(self, timeout: float | None) -> None:
         """End it and wait until it is gone: SIGTERM first, SIGKILL after ``timeout`` seconds, or at once with None."""
         process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():  # in a forked child: the server is not its own
+        if process is None or self._owner != os.getpid():  # in a forked child the server belongs to the parent
             return
         if process.poll() is None and timeout is not None:
             process.terminate()

@@ -1,0 +1,187 @@
+"""Writes to the connection what the session wants to send: in batches, and as much as the system takes.
+
+Theory of operation
+-------------------
+Everything is written by calls that do not wait, each followed by its report (`Session.data_sent`), with nothing in
+between. So whatever is cancelled whenever, the session knows to the byte what was handed over. Only the writer's task
+waits for the system to take more.
+
+What somebody waits for is written by who asks for it, at once (`Writer.write_now`): to wake the writer's task would
+take a turn of the loop. All else is left to that task, which joins what came together.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Generic, assert_never
+
+import anyio
+import anyio.lowlevel
+
+from nats_proto import HeadersLike, Session, accelerated, join_small_pieces
+
+from .event_loop import EventLoop
+from .message_type import MessageT
+
+__all__ = ["Writer"]
+
+QuickPublish = Callable[[str, bytes | bytearray | memoryview, str | None, HeadersLike | None], bool]
+
+
+class _Now(Enum):
+    """How writing is after a batch."""
+
+    DONE = auto()
+    """Nothing is left."""
+    READY = auto()
+    """There is more to write."""
+    BLOCKED = auto()
+    """There is more to write, and the system takes nothing for now."""
+
+
+class Writer(Generic[MessageT]):
+    """Of one client, for one connection after the other: between `close` and the next `open` nothing is written.
+
+    ``written`` is called after each report of what was written, ``lost`` when the connection is broken, ``fail`` for a
+    defect of the client that shows in somebody else's task.
+    """
+
+    def __init__(
+        self,
+        session: Session[MessageT],
+        loop: EventLoop,
+        *,
+        written: Callable[[], None],
+        lost: Callable[[Exception], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._session = session
+        self._loop = loop
+        self._written = written
+        self._lost = lost
+        self._fail = fail
+        self.publish_quickly = self._quick(session)
+        """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
+        self.idle: anyio.Event | None = None
+        """The writer's task has nothing to do and waits for this. None: it looks by itself, or there is no task."""
+        self._sock: socket.socket | None = None
+        """The connection's; None when there is none."""
+        self._blocked = False
+        """The writer's task waits for the system."""
+        self._batch: list[bytes] = []
+        """Taken from the session."""
+        self._left: deque[bytes | memoryview] = deque()
+        """Taken from the session and joined, but not yet taken by the system."""
+
+    def replace_session(self, session: Session[MessageT]) -> None:
+        """Publishes go to this session, which has ended, and refuses them. The connection was closed before."""
+        self._session = session
+        self.publish_quickly = self._quick(session)
+
+    def _quick(self, session: Session[MessageT]) -> QuickPublish:
+        quick = session.publish_quickly
+        if accelerated:
+            return quick
+
+        def carefully(
+            subject: str, data: bytes | bytearray | memoryview, reply: str | None, headers: HeadersLike | None
+        ) -> bool:
+            return self._loop.running() is self._loop.home and quick(subject, data, reply, headers)
+
+        return carefully
+
+    # --- the connection ----------------------------------------------------------------------------------------------
+
+    def open(self, sock: socket.socket) -> None:
+        """There is a connection; `run` follows."""
+        self._sock = sock
+
+    def close(self) -> None:
+        """Write nothing more. The session knows what was not handed over, and so does not need what is left here."""
+        self._sock = self.idle = None
+        self._batch = []
+        self._left.clear()
+
+    # --- what there is to write --------------------------------------------------------------------------------------
+
+    def give(self, pieces: list[bytes]) -> None:
+        """Have the writer's task write this. Call it only when that task is idle."""
+        if pieces:
+            self._batch += pieces
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the writer's task look for something to write. Harmless when it is not idle."""
+        idle, self.idle = self.idle, None
+        if idle is not None:
+            idle.set()
+
+    def write_now(self) -> None:
+        """Write what there is, as far as the system takes it at once; the rest is left to the writer's task."""
+        sock = self._sock
+        if sock is None or self._blocked:
+            return  # the next connection gets it; or the writer's task goes on with it when the system is ready
+        try:
+            if self._send(sock) is not _Now.DONE:
+                self.wake()
+        except Exception as error:
+            self._fail(error)
+
+    # --- the writer's task -------------------------------------------------------------------------------------------
+
+    async def run(self, sock: socket.socket) -> None:
+        """Write until the connection is lost."""
+        while True:
+            now = self._send(sock)
+            match now:
+                case _Now.DONE:
+                    idle = self.idle = anyio.Event()
+                    # A publish of another thread, although forbidden, may have come before this task was idle. Then it
+                    # has woken nobody, and so it is looked for here.
+                    if self._session.pending_bytes:
+                        self.give(self._session.data_to_send())
+                    await idle.wait()
+                case _Now.READY:
+                    await anyio.lowlevel.checkpoint()
+                case _Now.BLOCKED:
+                    self._blocked = True
+                    try:
+                        await anyio.wait_writable(sock)
+                    except Exception as error:  # whatever it may be, the session makes a new connection
+                        self._lost(error)
+                        return
+                    finally:
+                        self._blocked = False
+                case _:
+                    assert_never(now)
+
+    def _send(self, sock: socket.socket) -> _Now:
+        """Give the system one batch, as far as it takes it without waiting."""
+        session = self._session
+        left = self._left
+        if not left:
+            pieces = [*self._batch, *session.data_to_send()]
+            self._batch = []
+            left.extend(join_small_pieces(pieces))
+        while left:
+            data = left[0]
+            try:
+                sent = sock.send(data)
+            except BlockingIOError:
+                return _Now.BLOCKED
+            except OSError as error:
+                self._lost(error)
+                return _Now.DONE
+            if sent == len(data):
+                left.popleft()
+            else:
+                left[0] = memoryview(data)[sent:]
+            session.data_sent(sent)
+            self._written()
+        if sock is not self._sock:
+            return _Now.DONE  # the report has ended this connection: what there is to write now is for the next one
+        self._batch += session.data_to_send()
+        return _Now.READY if self._batch else _Now.DONE
