@@ -80,8 +80,9 @@ def test_the_log_says_how_much_was_not_written(server: LocalServer) -> None:
     code = f"import os, signal\nos.kill({server.pid}, signal.SIGSTOP)\n" + (
         "def fill():\n    for _ in range(2000): nc.publish('a', b'x' * 100_000)\n"
         "threading.Thread(target=fill, daemon=True).start()\n"
-        # The buffer may be full for a moment while the system still takes more: the writer has to wait for the system.
-        "while not nc._hub.transport._polled: time.sleep(0.01)\n"
+        # The buffer may be full for a moment while the system still takes more: it has to take nothing for a while.
+        "last = -1\n"
+        "while nc.stats.out_msgs != last or not nc._hub.transport._polled: last = nc.stats.out_msgs; time.sleep(0.1)\n"
     )
     try:
         ended, said = run(code, server.url)
