@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from nats_proto._session.outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Operation, Outbox, _Chunk, operation_size
-from nats_proto._wire.encoder import PING, Encoder
+from nats_proto._session.outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER, Outbox, _Chunk, encoded_size
+from nats_proto._wire.encoder import PING, Encoded, Encoder
 from nats_proto.errors import LocalProtocolError
 
 encoder = Encoder()
 
 
-def pub(name: str, size: int = 3) -> Operation:
+def pub(name: str, size: int = 3) -> Encoded:
     return encoder.publish(name, name.encode()[:1] * size)
 
 
-def opened(*operations: Operation) -> Outbox:
+def opened(*operations: Encoded) -> Outbox:
     outbox = Outbox()
     outbox.begin()
     for operation in operations:
@@ -23,7 +23,7 @@ def opened(*operations: Operation) -> Outbox:
     return outbox
 
 
-def flat(operations: list[Operation]) -> bytes:
+def flat(operations: list[Encoded]) -> bytes:
     return b"".join(op if isinstance(op, bytes) else b"".join(op) for op in operations)
 
 
@@ -38,9 +38,9 @@ def take_all(outbox: Outbox) -> bytes:
 CONTROL = [b"PONG\r\nPONG\r\n", PING]
 SUB = encoder.subscribe("s", None, 1)
 SMALL, HEADERS, LARGE = pub("a", 5), encoder.publish("h", b"x", None, {"A": "1"}), pub("l", 65536)
-BATCH: list[Operation] = [SUB, SMALL, HEADERS, PING, LARGE, SMALL]
-WAITING: list[Operation] = [PING, pub("w"), SUB, pub("v", 70_000)]
-TAKEN: list[Operation] = [*CONTROL, *BATCH]
+BATCH: list[Encoded] = [SUB, SMALL, HEADERS, PING, LARGE, SMALL]
+WAITING: list[Encoded] = [PING, pub("w"), SUB, pub("v", 70_000)]
+TAKEN: list[Encoded] = [*CONTROL, *BATCH]
 PUBLISHES = (SMALL, HEADERS, LARGE, WAITING[1], WAITING[3])
 
 
@@ -57,12 +57,12 @@ def batch_in_flight() -> Outbox:
     return outbox
 
 
-def left_after(accepted: int) -> list[Operation]:
+def left_after(accepted: int) -> list[Encoded]:
     """What has to be written again when ``accepted`` bytes of the batch were handed over."""
-    left: list[Operation] = []
+    left: list[Encoded] = []
     end = 0
     for operation in TAKEN:
-        end += operation_size(operation)
+        end += encoded_size(operation)
         if end > accepted and operation in PUBLISHES:
             left.append(operation)
     return left + [operation for operation in WAITING if operation in PUBLISHES]
@@ -71,10 +71,10 @@ def left_after(accepted: int) -> list[Operation]:
 EDGES = {
     edge + offset
     for index in range(len(TAKEN) + 1)
-    for edge in [sum(map(operation_size, TAKEN[:index]))]
+    for edge in [sum(map(encoded_size, TAKEN[:index]))]
     for offset in (-1, 0, 1)
 }
-LARGE_END = sum(map(operation_size, TAKEN[:7]))
+LARGE_END = sum(map(encoded_size, TAKEN[:7]))
 POINTS = sorted(
     (EDGES | set(range(len(flat(TAKEN[:6])) + 20)) | set(range(LARGE_END - 5, LARGE_END + 20)) | {30_000, 60_000})
     & set(range(len(flat(TAKEN)) + 1))
@@ -118,9 +118,9 @@ def test_the_bytes_of_a_failed_handshake_are_no_part_of_the_next_connection() ->
     outbox.take(0, [b"CONNECT {}\r\n", PING])
     outbox.sent(5)
     outbox.begin()
-    assert outbox.pending_bytes == operation_size(SMALL)
+    assert outbox.pending_bytes == encoded_size(SMALL)
     assert take_all(outbox) == flat([SMALL])
-    outbox.sent(operation_size(SMALL))
+    outbox.sent(encoded_size(SMALL))
     assert outbox.pending_bytes == 0
     outbox.cut()
     assert list(outbox.unsent_publishes()) == []
@@ -230,7 +230,7 @@ def test_full_is_reached_high_and_left_low(size: int) -> None:
     operation = pub("a", size)
     while not outbox.full:
         outbox.append(operation)
-    assert HIGH_WATER <= outbox.pending_bytes < HIGH_WATER + CHUNK_SIZE + 2 * operation_size(operation)
+    assert HIGH_WATER <= outbox.pending_bytes < HIGH_WATER + CHUNK_SIZE + 2 * encoded_size(operation)
     outbox.take(10 * HIGH_WATER, [])
     while outbox.full:
         assert outbox.pending_bytes > LOW_WATER
@@ -260,7 +260,7 @@ def test_a_report_of_what_was_never_given_changes_nothing(nbytes: int) -> None:
     outbox.append(SMALL)
     with pytest.raises(LocalProtocolError):
         outbox.sent(nbytes)
-    assert outbox.pending_bytes == 11 + operation_size(SMALL)
+    assert outbox.pending_bytes == 11 + encoded_size(SMALL)
     outbox.sent(11)
     assert list(outbox.unsent_publishes()) == [SMALL]
 
@@ -269,8 +269,8 @@ def test_reports_after_the_end_are_ignored() -> None:
     outbox = opened(SMALL)
     outbox.take(1, [])
     outbox.clear()
-    outbox.sent(operation_size(SMALL))
+    outbox.sent(encoded_size(SMALL))
     outbox.append(SMALL)
     outbox.begin()
-    assert outbox.pending_bytes == operation_size(SMALL)
+    assert outbox.pending_bytes == encoded_size(SMALL)
     assert take_all(outbox) == flat([SMALL])

@@ -102,7 +102,7 @@ bug(
         "        first = self._sealed[0].operations\n"
         "        if isinstance(first[0], bytes) and _is_publish(self._aside[0]):\n"
         "            self._sealed[0].size -= done\n"
-        "            self.pending_bytes -= done\n"
+        "            self._pending -= done\n"
         "            first[0] = first[0][done:]\n"
         "    self._aside.clear()",
     ),
@@ -117,8 +117,8 @@ bug(
     "an operation of which the transport took a part is forgotten",
     (
         "_session.outbox:Outbox._sent_late",
-        ">= (size := operation_size(aside[0]))",
-        "+ operation_size(aside[0]) - 1 >= (size := operation_size(aside[0]))",
+        ">= (size := encoded_size(aside[0]))",
+        "+ encoded_size(aside[0]) - 1 >= (size := encoded_size(aside[0]))",
     ),
 )
 bug(
@@ -257,8 +257,8 @@ bug(
     "half a message of the old connection swallows the INFO of the new one",
     (
         "_session.link:Link.transport_connected",
-        "self._deadline = None",
-        "self._deadline = None\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
+        "self.timers.dial = None",
+        "self.timers.dial = None\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
         "    self.connection._parser = _kept.setdefault(id(self._pool), self.connection._parser)",
     ),
     ("_session.link:Link.start", "self._pool.begin", "globals().pop('_KEPT_PARSERS', None); self._pool.begin"),
@@ -339,8 +339,7 @@ bug(
 bug(
     "delay awaited for ever",
     "a user's function that says how long to wait, and never returns, ends all reconnecting",
-    ("_session.link:Link.handle_timeout", "if self._deadline is not None and now >= self._deadline:", "if False:"),
-    ("_session.link:Link._open_next", "now + self._options.connect_timeout", "None"),
+    ("_session.link:Link._open_next", "self.timers.answer = now + self._options.connect_timeout", "pass"),
 )
 bug(
     "late delay counts",
@@ -372,7 +371,7 @@ bug(
 bug(
     "drain leaves a lame duck behind",
     "moving away from a lame duck goes on in the middle of a drain",
-    ("_session.link:Link.session_ends", "self._migrate_by = None", "pass"),
+    ("_session.link:Link.session_ends", "self.timers.migrate = None", "pass"),
 )
 bug(
     "drain forgets to write",
@@ -386,11 +385,7 @@ bug(
 bug(
     "quiet moment missed",
     "the moment to leave a lame duck is noticed at the next call, whatever that is for",
-    (
-        "_session.life_cycle:LifeCycle.next_timeout",
-        "self.link.migrating_since if self.traffic.quiet else None",
-        "None",
-    ),
+    ("_session.life_cycle:LifeCycle._wanted_now", " or (self.link.migrating and self.traffic.quiet)", ""),
 )
 bug(
     "heard after the end",
@@ -400,7 +395,7 @@ bug(
 bug(
     "drain waits for a call",
     "a drain goes on only when somebody tells that messages were read",
-    ("_session.life_cycle:LifeCycle.next_timeout", "self._drain.began if self._drain_is_due else ", ""),
+    ("_session.life_cycle:LifeCycle._wanted_now", "self._drain_is_due or ", ""),
 )
 bug(
     "published into the void",

@@ -112,7 +112,7 @@ def is_path(value: object) -> TypeGuard[Path]:
 
 
 def encoded_signature(signature: object) -> Secret:
-    """As CONNECT has it: in base64 with the URL alphabet, without padding. Raises `CredentialsError`."""
+    """The signature as CONNECT has it: base64 with the URL alphabet, without padding. Raises `CredentialsError`."""
     if isinstance(signature, Secret):
         return signature
     if isinstance(signature, bytes) and len(signature) == SIGNATURE_SIZE:

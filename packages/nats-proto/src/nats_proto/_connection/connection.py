@@ -33,7 +33,6 @@ Only a PONG is a sign of life: data flowing towards us proves nothing about the 
 from __future__ import annotations
 
 from collections.abc import Generator
-from math import inf
 from typing import Final, assert_never
 
 from .._effects import Call, Effect, ReadFile
@@ -73,6 +72,7 @@ from ..errors import (
 )
 from .confidence import Confidence
 from .events import (
+    AT_ONCE,
     ConnectionEnded,
     ConnectionEvent,
     ConnectionState,
@@ -289,7 +289,7 @@ class Connection:
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds)."""
         if self._events:
-            return -inf  # a layer failed over what it had to send
+            return AT_ONCE  # a layer failed over what it had to send, and nobody has asked since
         return self._keep_alive.next_at if self._deadline is None else self._deadline
 
     def handle_timeout(self, *, now: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from math import inf
+from typing import Final
 
 from .._effects import Effect
 from .._interface.events import ContentErrorReceived, ServerErrorReceived
@@ -13,6 +15,7 @@ from ..errors import NATSError, PermissionsError
 from .server_errors import Reaction
 
 __all__ = [
+    "AT_ONCE",
     "ConnectionEnded",
     "ConnectionEvent",
     "ConnectionState",
@@ -22,6 +25,10 @@ __all__ = [
     "PongReceived",
     "RefusalReceived",
 ]
+
+
+AT_ONCE: Final = -inf
+"""What ``next_timeout`` says when ``handle_timeout`` is wanted now: no time is earlier."""
 
 
 class ConnectionState(Enum):

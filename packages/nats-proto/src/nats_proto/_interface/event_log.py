@@ -47,7 +47,7 @@ DEBUG: Final = 10
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
-"""As `logging` has them."""
+"""The levels, with the numbers of `logging`."""
 
 MAX_LINES: Final = 10
 """Lines in a second about things that a peer or a callback may repeat without end."""
@@ -100,9 +100,10 @@ class EventLog:
         return LogLine(WARNING, f"{who} is slow: {counted(count, 'event')} {_were(count)} dropped")
 
     def limit(self, line: LogLine, *, now: float) -> tuple[LogLine, ...]:
-        """What is to be written for a line, at ``now`` (seconds on any clock): it, or nothing if there are too many.
+        """The lines to write for ``line``, at ``now`` (seconds on any clock that does not go back).
 
-        Before it a line about how many were left out, if there were some.
+        That is the line itself, or nothing when there were too many in this second; in front of it, when lines were
+        left out before, a line that says how many.
         """
         if not line.limited:
             return (line,)
@@ -189,7 +190,7 @@ class EventLog:
 
 
 def _describe_trouble(event: SlowConsumer | ServerErrorReceived | ContentErrorReceived | PublishesDropped) -> str:
-    """What does not end the connection."""
+    """The text of an event about trouble that does not end the connection."""
     match event:
         case SlowConsumer(subject=subject, sid=sid, pending_msgs=msgs, pending_bytes=size, dropped=dropped):
             waiting = f"{counted(msgs, 'message')} ({size} bytes) unread, {dropped} dropped so far"

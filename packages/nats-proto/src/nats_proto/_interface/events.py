@@ -226,9 +226,9 @@ class ReconnectDelayFailed(Value, frozen=True, eq=False):
     """``reconnect_delay`` gave no delay, so the usual wait is used. For the client's log, once for each ``why``."""
 
     why: str
-    """What it did instead, to be read after its name: "raised ValueError"."""
+    """What the callback did instead, in words that the log puts behind its name, such as "raised ValueError"."""
     error: BaseException | None
-    """What it raised."""
+    """What the callback raised, if it raised."""
 
 
 SessionEvent = (

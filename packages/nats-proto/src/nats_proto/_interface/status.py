@@ -11,10 +11,11 @@ class SessionStatus(Enum):
     """Where a session, and so a client, is in its life."""
 
     DISCONNECTED = auto()
-    """Made, not started."""
+    """The session was made and not started yet."""
     CONNECTING = auto()
-    """The pool is walked for the first time."""
+    """The first walk through the pool is under way: each server is tried once."""
     CONNECTED = auto()
+    """There is a connection, and its handshake is done."""
     RECONNECTING = auto()
     """The link was lost, or the first connect is retried in the background: publishes are buffered."""
     DRAINING_SUBS = auto()
@@ -22,4 +23,4 @@ class SessionStatus(Enum):
     DRAINING_PUBS = auto()
     """What was published is being written."""
     CLOSED = auto()
-    """Final."""
+    """The session has ended, and cannot be started again."""

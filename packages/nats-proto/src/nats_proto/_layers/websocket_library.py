@@ -120,7 +120,7 @@ class Framing:
 
     @property
     def compression(self) -> bool:
-        """It was agreed upon."""
+        """The server has agreed to compression in the upgrade."""
         return bool(self._extensions)
 
     def control(self, opcode: Opcode, payload: bytes) -> bytes:

@@ -258,7 +258,8 @@ class ServerPool:
     # --- what servers say --------------------------------------------------------------------------------------------
 
     def lame_duck(self, server: Server) -> None:
-        """It is about to leave and is tried last in the coming rotation. A success, or being listed again, ends that.
+        """Note that a server is about to leave: it is tried last in the coming rotation, until it is reached or listed
+        again.
 
         Raises `LocalProtocolError` when it is not in the pool.
         """
@@ -299,7 +300,7 @@ class ServerPool:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """In the order of the rotation, the next one first."""
+        """All servers, in the order of the rotation, the next one first."""
         return tuple(entry.server for entry in (*self._ahead, *self._behind) if not entry.dropped)
 
     @property
@@ -329,7 +330,7 @@ class ServerPool:
         return 0 if entry is None else entry.attempts
 
     def is_lame_duck(self, server: Server) -> bool:
-        """It said that it is leaving, and nothing was heard of it since."""
+        """Whether the server has said that it is leaving, and was neither reached nor listed since."""
         entry = self._entries.get(_address(server))
         return entry is not None and entry.lame_duck
 
@@ -367,7 +368,10 @@ class ServerPool:
         self._behind = deque(entry for entry in self._behind if not entry.dropped)
 
     def _clear_front(self) -> None:
-        """Throw away whoever would be next, but may not. It happens to each once: steps stay cheap in the long run."""
+        """Throw away servers that would be next but have no turns left.
+
+        That happens to each server once, so that steps stay cheap in the long run, whatever a single one costs.
+        """
         while side := self._ahead or self._behind:
             entry = side[0]
             if self._has_turns(entry):
@@ -377,7 +381,7 @@ class ServerPool:
             side.popleft()
 
     def _has_turns(self, entry: _Entry) -> bool:
-        """It is in the pool, and has not used up its attempts."""
+        """Whether the server is in the pool, and has not used up its attempts."""
         return not entry.dropped and (not self._counting or entry.attempts < self._max_attempts)
 
     def _begin_round(self, now: float, delay: float | None) -> bool:
@@ -406,7 +410,7 @@ class ServerPool:
         return self._reconnect_wait * growth + self._some_jitter()
 
     def _chosen_wait(self, rounds: int) -> float | None:
-        """What the user's callback says, if it says something usable."""
+        """The wait that the user's callback has chosen; None when it chose none, or one that cannot be used."""
         if self._reconnect_delay is None:
             return None
         try:

@@ -58,7 +58,7 @@ def dispatch(life: LifeCycle[MessageT], now: float) -> None:
                 _take_control(life, event, now)
     if life.successor is not None and life.successor.overlap is not None:
         life.successor.check_overlap(now)
-    if link.migrating_since is not None and link.migrate(quiet=traffic.quiet, now=now):
+    if link.migrating and link.migrate(quiet=traffic.quiet, now=now):
         dispatch(life, now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import Final, Generic
 
 from .._limits import check_timeout, shown
@@ -20,7 +21,7 @@ FINAL_FLUSH: Final = 5.0
 class Drain(Generic[MessageT]):
     """One drain. ``subs`` are those that have to finish: closed, queues read, handlers returned."""
 
-    __slots__ = ("_seconds", "_unfinished", "began", "deadline", "error", "flushing", "subs")
+    __slots__ = ("_seconds", "_unfinished", "deadline", "error", "flushing", "subs")
 
     def __init__(self, subs: Sequence[SubscriptionState[MessageT]], *, now: float, seconds: float) -> None:
         allowed = check_timeout("timeout", seconds)
@@ -28,9 +29,8 @@ class Drain(Generic[MessageT]):
             raise ValueError(f"timeout must be 0 seconds or more: {shown(seconds)}")
         self.subs = tuple(subs)
         self._unfinished = deque(subs)
-        self.began = now
-        self.deadline = now + allowed
-        """Infinite for a time above `MAX_SECONDS`."""
+        self.deadline = None if allowed == inf else now + allowed
+        """None for a time above `MAX_SECONDS`."""
         self._seconds = allowed
         self.flushing = False
         """The subscriptions have finished; the last round trip is under way."""
@@ -48,7 +48,8 @@ class Drain(Generic[MessageT]):
     def start_final_flush(self, *, now: float) -> None:
         """The subscriptions have finished."""
         self.flushing = True
-        self.deadline = min(self.deadline, now + FINAL_FLUSH)
+        last = now + FINAL_FLUSH
+        self.deadline = last if self.deadline is None else min(self.deadline, last)
 
     def begin_without_link(self, *, unsent: int) -> None:
         """There is no connection: what is queued can still be read, what is unsent cannot be sent.

@@ -21,9 +21,9 @@ CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be wr
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Generic
 
+from .._connection.events import AT_ONCE
 from .._interface.events import Closed, Connected, Disconnected, LameDuckMode, Reconnected, Reconnecting, SessionEvent
 from .._interface.options import ConnectOptions
 from .._interface.status import SessionStatus
@@ -40,8 +40,9 @@ from .dispatch import dispatch
 from .drain import Drain
 from .event_queue import EventQueue
 from .link import Link, LinkDown, LinkUp
-from .outbox import CHUNK_SIZE, HIGH_WATER, operation_size
+from .outbox import CHUNK_SIZE, HIGH_WATER, encoded_size
 from .subscription import MessageT
+from .timers import due
 from .traffic import Traffic
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ class LifeCycle(Generic[MessageT]):
     """Drives a link for the traffic of one session."""
 
     __slots__ = (
-        "_close_by",
         "_close_error",
         "_drain",
         "_options",
@@ -69,6 +69,7 @@ class LifeCycle(Generic[MessageT]):
         "message_type",
         "reconnects",
         "successor",
+        "timers",
         "traffic",
     )
 
@@ -83,11 +84,11 @@ class LifeCycle(Generic[MessageT]):
         two_transports: bool = False,
     ) -> None:
         self.link = link
+        self.timers = link.timers
         self.traffic = traffic
         self.events = events
         self._options = options
         self._drain: Drain[MessageT] | None = None
-        self._close_by: float | None = None
         self._close_error: NATSError | None = None
         self.message_type = message_type
         self._two_transports = two_transports
@@ -136,6 +137,7 @@ class LifeCycle(Generic[MessageT]):
             return
         subs = self.traffic.user_subscriptions
         self._drain = drain = Drain((*self.traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
+        self.timers.drain = drain.deadline
         self.status = SessionStatus.DRAINING_SUBS
         self._begin_end()
         if not self.link.up:
@@ -161,7 +163,7 @@ class LifeCycle(Generic[MessageT]):
 
     def fail(self, defect: BaseException, now: float) -> None:
         """End over a defect of the client itself. Nothing more is written: nobody knows what the stream is like."""
-        if self.status is SessionStatus.CLOSED and self._close_by is None:
+        if self.status is SessionStatus.CLOSED and not self._closing:
             return
         error = DefectError(
             f"the client has failed and is closed, by a defect in it ({type(defect).__name__}: {defect})"
@@ -170,7 +172,7 @@ class LifeCycle(Generic[MessageT]):
         self.link.last_error = error
         self._close_error = self._close_error or error
         self.finish(self._close_error, now)
-        if self._close_by is not None:
+        if self._closing:
             self._end()
 
     # --- what the link says ------------------------------------------------------------------------------------------
@@ -212,13 +214,13 @@ class LifeCycle(Generic[MessageT]):
             self.traffic.fail_requests(self._lost("request", error))
         self.events.add(Disconnected(server=str(self.link.server), error=error))
         successor = self.successor
-        if successor is not None and successor.joined and self._drain is None and self._close_by is None:
+        if successor is not None and successor.joined and self._drain is None and not self._closing:
             self.status = SessionStatus.RECONNECTING
             successor.old_lost()
             return
         if successor is not None:
             successor.cancel()
-        if self._close_by is not None:
+        if self._closing:
             self._end()
         elif self._drain is not None:
             self.link.stop()
@@ -307,6 +309,7 @@ class LifeCycle(Generic[MessageT]):
             self.finish(drain.error, now)
         else:
             drain.start_final_flush(now=now)
+            self.timers.drain = drain.deadline
             self.status = SessionStatus.DRAINING_PUBS
             self.traffic.round_trip(lambda when: self.finish(None, when))
 
@@ -322,7 +325,7 @@ class LifeCycle(Generic[MessageT]):
         """Bytes were handed over: an end that waited for that has come."""
         if self.successor is not None:
             self.successor.written()
-        if self._close_by is not None and not self._unwritten():
+        if self._closing and not self._unwritten():
             self._end()
 
     def _unwritten(self) -> bool:
@@ -336,6 +339,7 @@ class LifeCycle(Generic[MessageT]):
         if self.status is SessionStatus.CLOSED:
             return
         self.status = SessionStatus.CLOSED
+        self.timers.drain = None
         self._begin_end()
         self._close_error = error
         asked = self._closed_error("request")
@@ -345,12 +349,17 @@ class LifeCycle(Generic[MessageT]):
         for sub in self.traffic.user_subscriptions:
             self.traffic.close_subscription(sub, self._closed_error(f"subscription to {sub.subject!r}"))
         if self._unwritten():
-            self._close_by = now + CLOSE_GRACE
+            self.timers.close = now + CLOSE_GRACE
         else:
             self._end()
 
+    @property
+    def _closing(self) -> bool:
+        """The end has begun, and something is still to be written."""
+        return self.timers.close is not None
+
     def _end(self) -> None:
-        self._close_by = None
+        self.timers.close = None
         self._drain = None
         if self.successor is not None:
             self.successor.cancel()
@@ -360,40 +369,38 @@ class LifeCycle(Generic[MessageT]):
         if self.link.up:
             self.events.add(Disconnected(server=str(self.link.server), error=self._close_error))
         self.link.stop()
-        unsent_bytes = sum(map(operation_size, unsent))
+        unsent_bytes = sum(map(encoded_size, unsent))
         self.events.add(Closed(error=self._close_error, unsent_msgs=len(unsent), unsent_bytes=unsent_bytes))
 
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        successor = self.successor
-        if successor is None and self._drain is None and self._close_by is None and self.link.migrating_since is None:
-            return self.link.next_timeout()  # nearly always, and adapters ask after every call
-        drain_by: float | None = None
-        if self._drain is not None:
-            drain_by = self._drain.began if self._drain_is_due else self._drain.deadline
-            if drain_by == math.inf:
-                drain_by = None
-        # A call that answers or writes the last thing waited for makes the moment to leave a lame duck: now, then.
-        leave_by = self.link.migrating_since if self.traffic.quiet else None
-        of_successor = successor.next_timeout() if successor is not None else None
-        deadlines = (self.link.next_timeout(), of_successor, leave_by, drain_by, self._close_by)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        timer = self.timers.next_timeout()
+        connection = self.link.next_timeout()
+        if timer is None and self.successor is None and self._drain is None:
+            return connection  # nearly always, and adapters ask after every call
+        if self._wanted_now:
+            return AT_ONCE
+        successor = None if self.successor is None else self.successor.next_timeout()
+        return min((at for at in (timer, connection, successor) if at is not None), default=None)
+
+    @property
+    def _wanted_now(self) -> bool:
+        """There is something to do that no timer says: a call, or somebody who only read messages, has made it due."""
+        return self._drain_is_due or (self.link.migrating and self.traffic.quiet)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due."""
+        """Do what is due, and what `next_timeout` wanted to be done at once."""
         self.link.handle_timeout(now=now)
         dispatch(self, now)
         if self.successor is not None:
             self.successor.handle_timeout(now)
         dispatch(self, now)
         self.drain_progress(now)
-        if self._drain is not None and now >= self._drain.deadline:
-            error = self._drain.overrun()
-            self._drain = None
-            self.finish(error, now)
-        if self._close_by is not None and now >= self._close_by:
+        if self._drain is not None and due(self.timers.drain, now):
+            self.finish(self._drain.overrun(), now)
+        if due(self.timers.close, now):
             self._end()
         dispatch(self, now)
 

@@ -81,6 +81,7 @@ from ..errors import (
     TransportError,
 )
 from .delay import Delay, DelayQuestion
+from .timers import Timers, due
 
 if TYPE_CHECKING:
     from .outbox import Outbox
@@ -200,14 +201,12 @@ class Link:
 
     __slots__ = (
         "_attempt",
-        "_deadline",
         "_delay",
         "_events",
         "_failure",
         "_first_walk",
         "_lame_duck",
         "_message_type",
-        "_migrate_by",
         "_options",
         "_pool",
         "_state",
@@ -221,6 +220,7 @@ class Link:
         "info",
         "last_error",
         "server",
+        "timers",
     )
 
     def __init__(
@@ -231,15 +231,14 @@ class Link:
         self._message_type = message_type
         self._state = _State.IDLE
         self._attempt: Attempt | None = None
-        self._deadline: float | None = None
+        self.timers = Timers()
+        """Of the whole session: those of its life cycle and its successor are set by them."""
         self._first_walk = _FirstWalk.FIRST_WALK
         self._lame_duck = _LameDuck.NO
         self._wanted = _Wanted.FOR_GOOD
         self._delay = None if options.reconnect_delay is None else DelayQuestion(options.reconnect_delay)
         self._failure: NATSError | None = None
         """While ASKING: why the last attempt failed, for the `Reconnecting` to come."""
-        self._migrate_by: float | None = None
-        """LEAVING without a second transport: when at the latest."""
         self._two_transports = two_transports
         self._succeeding: Server | None = None
         """Where the successor of this connection is made."""
@@ -261,9 +260,9 @@ class Link:
         return self._state is _State.UP
 
     @property
-    def migrating_since(self) -> float | None:
+    def migrating(self) -> bool:
         """The server is a lame duck, there is another and no second transport: `migrate` waits for its moment."""
-        return None if self._migrate_by is None else self._migrate_by - LAME_DUCK_GRACE
+        return self.timers.migrate is not None
 
     # --- the way round -----------------------------------------------------------------------------------------------
 
@@ -315,7 +314,7 @@ class Link:
             return
         self._state = _State.ASKING
         self._failure = error
-        self._deadline = now + self._options.connect_timeout
+        self.timers.answer = now + self._options.connect_timeout
         self.commands.append(self._delay.ask(rounds))
 
     def _delay_is(self, delay: Delay | None, now: float) -> None:
@@ -328,6 +327,7 @@ class Link:
     def _plan(self, error: NATSError | None, now: float, *, delay: float | None = None, at_once: bool = False) -> None:
         """Have the next server dialled: when the pool says, ``delay`` after a round, or at once."""
         self._failure = None
+        self.timers.answer = None
         attempt = self._pool.next_attempt(now=now, delay=delay)
         first_walk = self._first_walk is _FirstWalk.FIRST_WALK
         if attempt is None and first_walk and self._options.retry_on_failed_connect and len(self._pool):
@@ -345,9 +345,9 @@ class Link:
     def _open(self, attempt: Attempt, error: NATSError | None, now: float) -> None:
         self._state = _State.DIALLING
         self._attempt = attempt
-        self._deadline = max(attempt.at, now) + self._options.connect_timeout
+        self.timers.dial = give_up_at = max(attempt.at, now) + self._options.connect_timeout
         address = self.address_of(attempt.server)
-        self.commands.append(OpenTransport(attempt.server, address, attempt.at, self._deadline))
+        self.commands.append(OpenTransport(attempt.server, address, attempt.at, give_up_at))
         if self._first_walk is not _FirstWalk.FIRST_WALK:
             delay = max(0.0, attempt.at - now)
             self._events.append(
@@ -362,7 +362,7 @@ class Link:
     def _attempt_failed(self, error: NATSError, now: float) -> None:
         self.last_error = error
         self._attempt = None
-        self._deadline = None
+        self.timers.dial = None
         self._record_failure(error, now)
         self._open_next(error, now)
 
@@ -392,16 +392,16 @@ class Link:
     def transport_connected(self, *, now: float) -> None:
         """The dial succeeded: the handshake begins."""
         attempt = self._pending_attempt("transport_connected")
-        assert self._deadline is not None  # DIALLING always has one
+        assert self.timers.dial is not None  # DIALLING always has it
         self._state = _State.HANDSHAKE
         self._lame_duck = _LameDuck.NO
         self._succeeding = None
         self.server = attempt.server
         self.connection = Connection(
-            attempt.server, self._options, deadline=self._deadline, message_type=self._message_type
+            attempt.server, self._options, deadline=self.timers.dial, message_type=self._message_type
         )
         self._wire = self.connection.wire
-        self._deadline = None
+        self.timers.dial = None
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed."""
@@ -572,9 +572,8 @@ class Link:
             self.connection = None
             self._unheard.clear()  # nobody cares any more what it said behind what it was given up for
         self._attempt = None
-        self._deadline = None
         self._failure = None
-        self._migrate_by = None
+        self.timers.answer = self.timers.dial = self.timers.migrate = None
 
     def _learn(self, info: ServerInfo, now: float, *, quiet: bool = False) -> None:
         assert self.server is not None  # UP has a server
@@ -591,7 +590,7 @@ class Link:
 
         True when it was left.
         """
-        if self._migrate_by is None or not (quiet or now >= self._migrate_by):
+        if not (self.migrating and (quiet or due(self.timers.migrate, now))):
             return False
         self.leave()
         return True
@@ -599,7 +598,7 @@ class Link:
     def session_ends(self) -> None:
         """A drain or a close has begun: from now on not even a lame duck is left for another server."""
         self._wanted = _Wanted.TO_THE_END
-        self._migrate_by = None
+        self.timers.migrate = None
 
     def _answer_lame_duck(self, server: Server, now: float) -> None:
         """Say once that the server is about to leave, and once that we leave it, which may be later."""
@@ -607,7 +606,7 @@ class Link:
         migrating = self._may_migrate and self._has_refuge()
         self._lame_duck = _LameDuck.LEAVING if migrating else _LameDuck.STAYING
         if migrating and not self._two_transports:
-            self._migrate_by = now + LAME_DUCK_GRACE
+            self.timers.migrate = now + LAME_DUCK_GRACE
         if migrating or new:
             self._events.append(LameDuckMode(server=server.url, migrating=migrating))
         if new:
@@ -668,21 +667,16 @@ class Link:
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` has something to do."""
-        of_connection = self.connection.next_timeout() if self.connection is not None else None
-        if self._deadline is None and self._migrate_by is None:
-            return of_connection
-        deadlines = (self._deadline, self._migrate_by, of_connection)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        """When the connection has something to do."""
+        return None if self.connection is None else self.connection.next_timeout()
 
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due: what takes too long is given up, a dial or an answer; the connection does its own part."""
         if self.connection is not None:
             self.connection.handle_timeout(now=now)
-        if self._state is _State.ASKING and self._delay is not None:
-            if self._deadline is not None and now >= self._deadline:
-                self._delay_is(self._delay.unanswered(self._options.connect_timeout), now)
-        elif self._state is _State.DIALLING and self._deadline is not None and now >= self._deadline:
+        if self._delay is not None and due(self.timers.answer, now):
+            self._delay_is(self._delay.unanswered(self._options.connect_timeout), now)
+        if due(self.timers.dial, now):
             attempt = self._pending_attempt("handle_timeout")
             seconds = self._options.connect_timeout
             self.commands.append(CloseTransport())

@@ -39,14 +39,11 @@ from itertools import accumulate, islice, pairwise
 from operator import methodcaller
 from typing import Final, cast
 
-from .._wire.encoder import PING, Refusal
+from .._wire.encoder import PING, Encoded, Refusal
 from .._wire.twin import Tail
 from ..errors import LocalProtocolError
 
-__all__ = ["CHUNK_SIZE", "HIGH_WATER", "Operation", "Outbox", "operation_size"]
-
-Operation = bytes | tuple[bytes, bytes, bytes]
-"""One protocol operation; a large payload stays a piece of its own so that it is not copied."""
+__all__ = ["CHUNK_SIZE", "HIGH_WATER", "Outbox", "encoded_size"]
 
 CHUNK_SIZE: Final = 96 * 1024
 """Bytes after which a chunk is sealed. A write of this size already costs little more than its bytes; from 128 KiB on
@@ -66,15 +63,15 @@ class _Chunk:
 
     __slots__ = ("_content", "_lengths", "_operations", "pings", "size")
 
-    def __init__(self, operations: list[Operation] | None = None, content: bytes = b"", lengths: Sequence[int] = ()):
+    def __init__(self, operations: list[Encoded] | None = None, content: bytes = b"", lengths: Sequence[int] = ()):
         self._operations = operations
         self._content = content
         self._lengths = lengths
-        self.size = len(content) if operations is None else sum(map(operation_size, operations))
+        self.size = len(content) if operations is None else sum(map(encoded_size, operations))
         self.pings: tuple[int, ...] = ()
 
     @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[Encoded]:
         """Hardly ever asked for: at a cut."""
         if self._operations is not None:
             return self._operations
@@ -94,12 +91,12 @@ class _Chunk:
         return flat
 
 
-def _chunks_of(operations: Iterable[Operation]) -> Iterator[_Chunk]:
-    gathered: list[Operation] = []
+def _chunks_of(operations: Iterable[Encoded]) -> Iterator[_Chunk]:
+    gathered: list[Encoded] = []
     size = 0
     for operation in operations:
         gathered.append(operation)
-        size += operation_size(operation)
+        size += encoded_size(operation)
         if size >= CHUNK_SIZE:
             yield _Chunk(gathered)
             gathered = []
@@ -134,7 +131,7 @@ class Outbox:
         """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
         self._sealed: deque[_Chunk] = deque()
         self._in_flight: deque[_Chunk] = deque()
-        self._aside: deque[Operation] = deque()
+        self._aside: deque[Encoded] = deque()
         """What was in flight at the cut, until `begin`."""
         self._sent_of_flight = 0
         """Bytes accepted of the first chunk in flight, or of the first operation set aside."""
@@ -173,7 +170,7 @@ class Outbox:
         """Everything that was taken was accepted by the transport."""
         return not self._unaccepted
 
-    def append(self, operation: Operation) -> None:
+    def append(self, operation: Encoded) -> None:
         """Add one operation behind all others."""
         if not isinstance(operation, bytes):
             self._seal()
@@ -197,7 +194,7 @@ class Outbox:
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
         if self._landed:
-            self._settle()
+            self._seal_landed()
         if not (control or self._sealed or self.tail.size):
             return [], []
         pieces: list[bytes] = []
@@ -252,19 +249,19 @@ class Outbox:
         for operation in waiting:
             self.append(operation)
         self._aside.extend(in_flight)
-        self._pending += sum(operation_size(operation) for operation in in_flight if _is_publish(operation))
+        self._pending += sum(encoded_size(operation) for operation in in_flight if _is_publish(operation))
         self._sent_late(sent)
 
-    def drop(self, refusal: Callable[[Operation], Refusal | None]) -> tuple[list[Refusal], int]:
+    def drop(self, refusal: Callable[[Encoded], Refusal | None]) -> tuple[list[Refusal], int]:
         """Forget the publishes that are refused, but for those in flight on a connection: why, in order, and bytes."""
         dropped: list[Refusal] = []
 
-        def stays(operation: Operation) -> bool:
+        def stays(operation: Encoded) -> bool:
             refused = refusal(operation) if _is_publish(operation) else None
             if refused is None:
                 return True
             dropped.append(refused)
-            self._pending -= operation_size(operation)
+            self._pending -= encoded_size(operation)
             return False
 
         self._seal()
@@ -303,25 +300,25 @@ class Outbox:
     def _sent_late(self, nbytes: int) -> None:
         self._sent_of_flight += nbytes
         aside = self._aside
-        while aside and self._sent_of_flight >= (size := operation_size(aside[0])):
+        while aside and self._sent_of_flight >= (size := encoded_size(aside[0])):
             self._sent_of_flight -= size
             if _is_publish(aside.popleft()):
                 self._pending -= size
 
-    def unsent_publishes(self) -> Iterator[Operation]:
+    def unsent_publishes(self) -> Iterator[Encoded]:
         """The publishes that were not handed over whole, in order."""
         sent = self._sent_of_flight
         for chunk in self._in_flight:
             for operation in chunk.operations:
                 if sent > 0:
-                    sent -= operation_size(operation)
+                    sent -= encoded_size(operation)
                     if sent >= 0:
                         continue
                 if _is_publish(operation):
                     yield operation
         yield from (operation for operation in (*self._aside, *self._waiting()) if _is_publish(operation))
 
-    def _waiting(self) -> Iterator[Operation]:
+    def _waiting(self) -> Iterator[Encoded]:
         self._seal()
         for chunk in self._sealed:
             yield from chunk.operations
@@ -341,13 +338,13 @@ class Outbox:
 
     def _seal(self) -> None:
         if self._landed:
-            self._settle()
+            self._seal_landed()
         if self.tail.size:
             # Taken and kept by one C call, and moved by one more: a `KeyboardInterrupt` likes to come with their ends.
             self._landed.extend(map(_take, (self.tail,)))
-            self._settle()
+            self._seal_landed()
 
-    def _settle(self) -> None:
+    def _seal_landed(self) -> None:
         """Put what has landed behind the sealed chunks. An interrupt leaves it to the next call."""
         landed = self._landed
         chunk = landed[0]
@@ -369,12 +366,12 @@ class Outbox:
             self.full = True
 
 
-def operation_size(operation: Operation) -> int:
+def encoded_size(operation: Encoded) -> int:
     """Bytes on the wire."""
     return len(operation) if isinstance(operation, bytes) else sum(map(len, operation))
 
 
-def _dead(operation: Operation) -> Operation:
+def _dead(operation: Encoded) -> Encoded:
     """No publish any more, and yet as many bytes: reports of what was handed over go on counting."""
     if isinstance(operation, bytes):
         return b"", operation, b""
@@ -382,6 +379,6 @@ def _dead(operation: Operation) -> Operation:
     return b"", payload, head + end
 
 
-def _is_publish(operation: Operation) -> bool:
+def _is_publish(operation: Encoded) -> bool:
     head = operation if isinstance(operation, bytes) else operation[0]
     return head.startswith(_PUBLISH_VERBS)

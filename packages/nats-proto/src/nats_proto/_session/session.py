@@ -197,7 +197,10 @@ class Session(Generic[MessageT]):
         self._life.written()
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` has something to do (absolute seconds), or None. No side effect."""
+        """When `handle_timeout` has something to do (absolute seconds), or None. No side effect.
+
+        A time in the past, minus infinity maybe: now.
+        """
         return self._life.next_timeout()
 
     def handle_timeout(self, *, now: float) -> None:
@@ -420,7 +423,7 @@ class Session(Generic[MessageT]):
         None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
         link = self._link
-        if link.migrating_since is not None or self._life.successor is not None:
+        if link.migrating or self._life.successor is not None:
             return None
         message = link.whole_message(data)
         return self._traffic.take_reply(message, token) if isinstance(message, self._message_type) else None

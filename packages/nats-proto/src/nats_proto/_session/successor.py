@@ -74,6 +74,7 @@ from .handover import Handover
 from .link import LAME_DUCK_GRACE, Adopted, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
+from .timers import due
 
 if TYPE_CHECKING:
     from .._interface.events import SessionEvent
@@ -115,7 +116,6 @@ class Successor(Generic[MessageT]):
     __slots__ = (
         "_attempt",
         "_connection",
-        "_due",
         "_events",
         "_handover",
         "_info",
@@ -125,6 +125,7 @@ class Successor(Generic[MessageT]):
         "_message_type",
         "_options",
         "_state",
+        "_timers",
         "_traffic",
         "_unreported",
     )
@@ -147,7 +148,7 @@ class Successor(Generic[MessageT]):
         self._options = options
         self._message_type = message_type
         self._state = _State.WAITING
-        self._due: float | None = None
+        self._timers = life.timers
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
         self._info: ServerInfo | None = None
@@ -196,11 +197,13 @@ class Successor(Generic[MessageT]):
     def transport_connected(self, *, now: float) -> None:
         """The dial that `OpenSuccessor` asked for succeeded. `LocalProtocolError` when none was asked for."""
         attempt = self._pending_attempt("transport_connected")
-        assert self._due is not None  # DIALLING always has one
+        assert self._timers.successor is not None  # DIALLING always has one
         self._state = _State.GREETING
-        connection = Connection(attempt.server, self._options, deadline=self._due, message_type=self._message_type)
+        connection = Connection(
+            attempt.server, self._options, deadline=self._timers.successor, message_type=self._message_type
+        )
         self._connection = connection
-        self._due = None
+        self._timers.successor = None
         self._handle(now)
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
@@ -261,13 +264,10 @@ class Successor(Generic[MessageT]):
     # --- time --------------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` has something to do."""
-        of_connection = None
-        if self._connection is not None and self._state < _State.LINGERING:
-            of_connection = self._connection.next_timeout()
-        if self._due is None or of_connection is None:
-            return of_connection if self._due is None else self._due
-        return min(self._due, of_connection)
+        """When its connection has something to do."""
+        if self._connection is None or self._state >= _State.LINGERING:
+            return None
+        return self._connection.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
@@ -275,7 +275,7 @@ class Successor(Generic[MessageT]):
         if connection is not None and self._state < _State.LINGERING:
             connection.handle_timeout(now=now)
             self._handle(now)
-        if self._due is None or now < self._due:
+        if not due(self._timers.successor, now):
             return
         seconds = f"{self._options.connect_timeout:g} s"
         match self._state:
@@ -292,7 +292,7 @@ class Successor(Generic[MessageT]):
             case _State.LINGERING:
                 self._end()
             case _State.GREETING | _State.ADOPTABLE | _State.LEFT_ALONE | _State.OVER:
-                self._due = None
+                self._timers.successor = None
             case _:
                 assert_never(self._state)
 
@@ -304,16 +304,16 @@ class Successor(Generic[MessageT]):
             self._end()
             return
         self._state = _State.WAITING
-        self._due = attempt.at
+        self._timers.successor = attempt.at
         if attempt.at <= now:
             self._dial(now)
 
     def _dial(self, now: float) -> None:
         assert self._attempt is not None  # WAITING always has one
         self._state = _State.DIALLING
-        self._due = now + self._options.connect_timeout
+        self._timers.successor = now + self._options.connect_timeout
         address = self._link.address_of(self._attempt.server)
-        self._link.commands.append(OpenSuccessor(self._attempt.server, address, self._due))
+        self._link.commands.append(OpenSuccessor(self._attempt.server, address, self._timers.successor))
 
     def _pending_attempt(self, call: str) -> Attempt:
         if self._state is not _State.DIALLING or self._attempt is None:
@@ -358,7 +358,7 @@ class Successor(Generic[MessageT]):
 
     def _end(self) -> None:
         self._state = _State.OVER
-        self._due = None
+        self._timers.successor = None
         self._life.forget_successor(self)
 
     # --- what the new connection says --------------------------------------------------------------------------------
@@ -390,7 +390,7 @@ class Successor(Generic[MessageT]):
                 self._join(now)
             case PongReceived():
                 self._state = _State.SPREADING
-                self._due = now + SPREAD_TIME
+                self._timers.successor = now + SPREAD_TIME
             case RefusalReceived():
                 self._events.add(event.plain)
                 self._traffic.refuse(event)
@@ -421,7 +421,7 @@ class Successor(Generic[MessageT]):
     def _join(self, now: float) -> None:
         assert self._connection is not None  # it has just said something
         self._state = _State.JOINING
-        self._due = now + self._options.connect_timeout
+        self._timers.successor = now + self._options.connect_timeout
         self._handover.begin()
         self._handover.out.append(PING)
         self._connection.pings_taken([LAST_TOKEN])
@@ -444,7 +444,7 @@ class Successor(Generic[MessageT]):
         if not self._link.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN):
             return
         self._state = _State.PARTING
-        self._due = now + LAME_DUCK_GRACE
+        self._timers.successor = now + LAME_DUCK_GRACE
         self._handover.commit()
 
     def old_said_all(self) -> None:
@@ -459,14 +459,14 @@ class Successor(Generic[MessageT]):
             return
         if self._traffic.outbox.reported:  # the PONG may be quicker than the report of what it answers
             self._state = _State.ADOPTABLE
-            self._due = None
+            self._timers.successor = None
             self._link.hand_over()
 
     def old_lost(self) -> None:
         """The old connection is gone: the new one takes its place now."""
         self._handover.commit()
         self._state = _State.LEFT_ALONE
-        self._due = None
+        self._timers.successor = None
         self._link.commands.append(AdoptSuccessor())
 
     # --- taking its place --------------------------------------------------------------------------------------------
@@ -487,6 +487,6 @@ class Successor(Generic[MessageT]):
     def linger(self, now: float) -> None:
         """It is the session's connection now. What was held is given."""
         self._state = _State.LINGERING
-        self._due = now + LINGER
+        self._timers.successor = now + LINGER
         self._connection = None
         self._handover.linger()

@@ -14,7 +14,7 @@ from .._connection.events import PongReceived, RefusalReceived
 from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
 from .._interface.stats import StatsSnapshot
 from .._limits import check_count
-from .._wire.encoder import Encoder
+from .._wire.encoder import Encoded, Encoder
 from .._wire.frames import Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
@@ -22,7 +22,7 @@ from ..errors import ConnectionLostError, NATSError
 from .event_queue import EventQueue
 from .inbox import RequestInbox
 from .marks import ConnectionReplaced
-from .outbox import Operation, Outbox
+from .outbox import Outbox
 from .round_trips import RoundTrips
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
 from .subscription_table import SubscriptionTable
@@ -167,7 +167,7 @@ class Traffic(Generic[MessageT]):
         """Send a PING of our own; ``completed`` is called with the time of its PONG."""
         self.outbox.append_ping(self.round_trips.open_own(completed))
 
-    def _append(self, operation: Operation, data: Payload) -> None:
+    def _append(self, operation: Encoded, data: Payload) -> None:
         self.outbox.append(operation)
         self._out_msgs += 1
         self._out_bytes += data.nbytes if isinstance(data, memoryview) else len(data)

@@ -25,7 +25,7 @@ from .frames import Payload
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 
-__all__ = ["OK", "PING", "PONG", "Encoder", "Refusal"]
+__all__ = ["OK", "PING", "PONG", "Encoded", "Encoder", "Refusal"]
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -40,8 +40,12 @@ CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
 
 
+Encoded = bytes | tuple[bytes, bytes, bytes]
+"""One operation of the protocol, whole. Of one with a large payload that is a piece of its own, so it is not copied."""
+
+
 class Refusal(Value, frozen=True):
-    """Why a server would not take a publish, and the reply subject of that."""
+    """Why a server would not take a publish, and the reply subject that the publish has."""
 
     error: MaxPayloadError | HeadersNotSupportedError
     reply: str | None
@@ -65,7 +69,10 @@ class Encoder:
         """For the tail: the beginnings of PUB for subjects that were checked."""
 
     def server_allows(self, *, max_payload: int, headers: bool) -> bool:
-        """What the connected server's INFO says: whether that is less than before. Without one nothing is checked."""
+        """Take what the connected server's INFO allows. True when that is less than before, or said for the first time.
+
+        Until the first call neither the size of a message nor its headers are checked.
+        """
         before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
@@ -80,7 +87,7 @@ class Encoder:
         data: Payload,
         reply: str | None = None,
         headers: HeadersLike | None = None,
-    ) -> bytes | tuple[bytes, bytes, bytes]:
+    ) -> Encoded:
         """``PUB``, or ``HPUB`` when there are header lines. From 64 KiB of payload on: (head, payload, CRLF).
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxControlLineError`, `MaxPayloadError` (headers and
@@ -105,8 +112,8 @@ class Encoder:
         """Whether there can be anything among ``nbytes`` of publishes that the connected server refuses."""
         return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
 
-    def refusal(self, operation: bytes | tuple[bytes, bytes, bytes]) -> Refusal | None:
-        """Why the connected server would refuse what `publish` made when another was, or none."""
+    def refusal(self, operation: Encoded) -> Refusal | None:
+        """Why the connected server would refuse an operation that `publish` made before it was connected, or None."""
         pieces = (operation,) if isinstance(operation, bytes) else operation
         if not self.may_refuse(sum(map(len, pieces))):
             return None

@@ -328,7 +328,8 @@ def _wrong_value(name: str, value: object) -> str:
 
 
 def _described(value: object) -> str:
-    """What was given instead; its content may be anything, and long."""
+    """The type of what was given, and its length if it is a sequence. Not its content, which may be anything, and
+    long."""
     name = type(value).__name__
     return f"{name} of {len(value)}" if _is_sequence(value) else name
 

@@ -13,16 +13,16 @@ from ..errors import RemoteProtocolError
 __all__ = ["ServerInfo", "parse_info"]
 
 DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
-"""What a server allows when nobody configured it; used when INFO does not say."""
+"""Bytes that a server allows unless it is configured otherwise; used when INFO does not say how many."""
 
 NO_LIMIT: Final = -1
-"""The ``max_payload`` of a server that has none. Also 0 is one that servers have: it lets empty messages through."""
+"""The ``max_payload`` of a server without a limit. (A limit of 0 exists as well: it lets empty messages through.)"""
 
 LARGEST_SIZE: Final = 999_999_999
-"""Bytes of headers and payload together that a publish can say at most: servers read nine digits."""
+"""Bytes of headers and payload together that a publish can have at most: servers read a size of nine digits."""
 
 _LARGEST_INTEGER: Final = 2**64 - 1
-"""No server has a larger one. Beyond it a number is an attempt to make us compute."""
+"""The largest number that a server can have in INFO. A longer one would only make us compute."""
 
 
 class ServerInfo(PrivateValue, frozen=True, kw_only=True):

@@ -155,7 +155,7 @@ class Parser:
 
     @property
     def between_frames(self) -> bool:
-        """Nothing of a next frame has arrived, and there was no fault."""
+        """The stream stands between two operations: nothing of the next one has come, and there was no fault."""
         return self._phase is _Phase.LINE and not self._line and self.error is None
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:

@@ -17,7 +17,8 @@ from .subjects import encode_reply
 __all__ = ["Tail"]
 
 _SIZES = len("H") + 2 * (len(" ") + 19) + len(b"\r\n")
-"""What can be added to the beginning of a PUB at most; shorter ones need no look at the finished line."""
+"""Bytes that the rest of a line can have: what stands behind the subject and the reply. A beginning that leaves room
+for so many makes no line that is too long, and the finished line need not be measured."""
 
 
 class Tail:
@@ -42,17 +43,18 @@ class Tail:
         self._heads = heads
         self._operations: list[bytes] = []
         self.size = 0
-        """Bytes in it."""
+        """Bytes in the tail."""
         self.limit = 0
-        """Bytes from which on `publish` takes nothing."""
+        """While so many bytes are in the tail, `publish` takes nothing. The outbox sets it, to 0 where every publish
+        needs another look: without a connection, and when too much waits."""
         self.msgs = 0
-        """Messages that `publish` and `publish_many` took, ever."""
+        """Messages that `publish` and `publish_many` have taken since the tail was made."""
         self.payload_bytes = 0
-        """And the bytes of their payloads."""
+        """Bytes of the payloads of those messages."""
         self.restrict(0, -1)
 
     def restrict(self, longest_line: int, largest_payload: int) -> None:
-        """Up to which lengths (bytes, both inclusive) nothing else has to be looked at."""
+        """Set the longest line and the largest payload (bytes, both inclusive) that `publish` takes."""
         self._longest_head = longest_line - _SIZES
         self._largest_payload = largest_payload
 
@@ -110,7 +112,7 @@ class Tail:
         self.size += len(operation)
 
     def take(self) -> tuple[bytes, Sequence[int]]:
-        """All of it, and the length of each operation. Afterwards it is empty."""
+        """Take everything out of the tail: the bytes, and the length of each operation."""
         operations = self._operations
         self._operations = []
         self.size = 0
