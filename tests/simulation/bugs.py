@@ -209,7 +209,7 @@ bug(
 bug(
     "pending bytes leak",
     "what was read from a queue still counts against its limit",
-    ("_session.subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
+    ("_session.subscription:SubscriptionState.count_taken", "self.queued_bytes -= count * size", "pass"),
 )
 
 # --- requests and flushes --------------------------------------------------------------------------------------------
