@@ -93,7 +93,7 @@ class _Wanted(Enum):
     TO_THE_END = auto()
     """Of a drain or a close: from now on not even a lame duck is left for another server."""
     NO_LONGER = auto()
-    """All is written. However the connection ends now, nothing is lost."""
+    """All is written: however the connection ends now, nothing is lost."""
 
 
 class Link:
@@ -179,11 +179,11 @@ class Link:
         self._state = _State.DOWN
 
     def leave(self, error: NATSError | None = None) -> None:
-        """Give up the connection, by our own wish when there is no error."""
+        """Give up the connection. Without an error that was the wish of the user, or of the client."""
         self._lose(error)
 
     def say_goodbye(self) -> bool:
-        """For good, when all else was written: whether a layer has a word for it that was not written yet."""
+        """All else was written: let the layers say goodbye. True while something of that is still to be written."""
         if not self.up or self.connection is None:
             return False
         self._wanted = _Wanted.NO_LONGER
@@ -350,7 +350,7 @@ class Link:
 
     def _ended(self, event: ConnectionEnded, now: float) -> None:
         if self._wanted is _Wanted.NO_LONGER:
-            self._lose(None)  # the peer was faster than our goodbye
+            self._lose(None)  # the server has closed before our layers had said goodbye: that is no error
             return
         self.last_error = event.error
         final = event.reaction is Reaction.CLOSE
@@ -377,7 +377,7 @@ class Link:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-            self._unheard.clear()  # nobody cares any more what it said behind what it was given up for
+            self._unheard.clear()  # what stands behind the event over which it was given up is not heard any more
         self._attempt = None
         self.timers.migrate = None
 
