@@ -170,7 +170,7 @@ class Session(Generic[MessageT]):
 
     def events_received(self) -> list[SessionEvent]:
         """What happened since the last call, in order."""
-        return self._events.drain()
+        return self._events.take_all()
 
     def commands_to_run(self) -> list[Command]:
         """What the adapter has to do to the outside world, in order."""
