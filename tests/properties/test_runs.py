@@ -121,6 +121,8 @@ def test_nothing_is_put_before_what_came_before_it(twin: Twin, between: bytes, c
 # --- into queues -----------------------------------------------------------------------------------------------------
 
 Account = tuple[Any, ...]
+MARK = Message("", 0, None, b"")
+"""What stands for a mark in a queue; here there are none."""
 
 
 def account(table: SubscriptionTable[Message], subs: list[SubscriptionState[Message]]) -> Account:
@@ -160,7 +162,7 @@ def test_a_run_is_delivered_as_its_messages_would_be(
     max_msgs: int, max_bytes: int, ends: int | None, steps: list[Step], sid: int
 ) -> None:
     """Sid 2 is nobody's. What a table tells is compared message by message; its events as well."""
-    tables = [SubscriptionTable[Message](), SubscriptionTable[Message]()]
+    tables = [SubscriptionTable(MARK), SubscriptionTable(MARK)]
     subs = [table.add("a", max_msgs=ends, max_pending_msgs=max_msgs, max_pending_bytes=max_bytes) for table in tables]
     parser = Parser(Role.CLIENT)
     for step in steps:
@@ -202,7 +204,7 @@ MOVES = st.lists(
 
 @given(MOVES)
 def test_the_accounts_are_exact_whenever_somebody_asks(moves: list[tuple[str, int, int]]) -> None:
-    table = SubscriptionTable[Message]()
+    table = SubscriptionTable(MARK)
     sub = table.add("a")
     model: deque[int] = deque()
     delivered = 0

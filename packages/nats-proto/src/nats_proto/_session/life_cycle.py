@@ -39,7 +39,8 @@ from ..errors import (
 from .dispatch import dispatch
 from .drain import Drain
 from .event_queue import EventQueue
-from .link import Link, LinkDown, LinkUp
+from .link import Link
+from .link_events import LinkDown, LinkUp
 from .outbox import CHUNK_SIZE, HIGH_WATER, encoded_size
 from .subscription import MessageT
 from .timers import due

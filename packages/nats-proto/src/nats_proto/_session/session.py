@@ -174,9 +174,7 @@ class Session(Generic[MessageT]):
 
     def commands_to_run(self) -> list[Command]:
         """What the adapter has to do to the outside world, in order."""
-        commands = self._link.commands
-        self._link.commands = []
-        return commands
+        return self._link.commands_to_run()
 
     def data_to_send(self) -> list[bytes]:
         """What is to be written now, in order: about `BATCH_SIZE` bytes of whole operations; empty when there is none.

@@ -70,8 +70,10 @@ from ..errors import (
     NATSTimeoutError,
     TransportError,
 )
+from .attempts import address_of
 from .handover import Handover
-from .link import LAME_DUCK_GRACE, Adopted, Link
+from .lame_duck import LAME_DUCK_GRACE
+from .link import Adopted, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 from .timers import due
@@ -312,8 +314,8 @@ class Successor(Generic[MessageT]):
         assert self._attempt is not None  # WAITING always has one
         self._state = _State.DIALLING
         self._timers.successor = now + self._options.connect_timeout
-        address = self._link.address_of(self._attempt.server)
-        self._link.commands.append(OpenSuccessor(self._attempt.server, address, self._timers.successor))
+        address = address_of(self._attempt.server, self._options)
+        self._link.add_command(OpenSuccessor(self._attempt.server, address, self._timers.successor))
 
     def _pending_attempt(self, call: str) -> Attempt:
         if self._state is not _State.DIALLING or self._attempt is None:
@@ -348,7 +350,7 @@ class Successor(Generic[MessageT]):
             self._connection.close()
             self._connection = None
         if self._state is not _State.WAITING:
-            self._link.commands.append(CloseSuccessor())
+            self._link.add_command(CloseSuccessor())
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
@@ -383,7 +385,7 @@ class Successor(Generic[MessageT]):
                 if isinstance(event, self._message_type):
                     self._handover.receive(event)
             case EffectWanted(effect=effect):
-                self._link.commands.append(Perform(effect, successor=True))
+                self._link.add_command(Perform(effect, successor=True))
             case InfoReceived(info=info):
                 self._take_info(info, now)
             case HandshakeCompleted():
@@ -467,7 +469,7 @@ class Successor(Generic[MessageT]):
         self._handover.commit()
         self._state = _State.LEFT_ALONE
         self._timers.successor = None
-        self._link.commands.append(AdoptSuccessor())
+        self._link.add_command(AdoptSuccessor())
 
     # --- taking its place --------------------------------------------------------------------------------------------
 
