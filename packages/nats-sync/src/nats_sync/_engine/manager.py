@@ -255,13 +255,9 @@ class Manager:
 
     def _read(self, transport: Transport) -> bool:
         """Take what has arrived, unless a caller leads: False."""
-        turns = self._turns
-        if not turns.begin():
+        if not self._turns.begin():
             return False
-        try:
-            self._take_all(transport)
-        finally:
-            turns.end()
+        self._take_all(transport)
         return True
 
     def _take_all(self, transport: Transport) -> None:
