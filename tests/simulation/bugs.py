@@ -209,7 +209,7 @@ bug(
 bug(
     "pending bytes leak",
     "what was read from a queue still counts against its limit",
-    ("_session.subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
+    ("_session.subscription:SubscriptionState.count_taken", "self.queued_bytes -= count * size", "pass"),
 )
 
 # --- requests and flushes --------------------------------------------------------------------------------------------
@@ -257,8 +257,8 @@ bug(
     "half a message of the old connection swallows the INFO of the new one",
     (
         "_session.link:Link.transport_connected",
-        "self._wire = self.connection.wire",
-        "self._wire = self.connection.wire\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
+        "self._layers = self.connection.layers",
+        "self._layers = self.connection.layers\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
         "    self.connection._parser = _kept.setdefault(id(self._pool), self.connection._parser)",
     ),
     ("_session.link:Link.start", "self._attempts.start", "globals().pop('_KEPT_PARSERS', None); self._attempts.start"),

@@ -49,7 +49,7 @@ from .._interface.events import (
     ServersDiscovered,
 )
 from .._interface.options import ConnectOptions
-from .._layers.wire import Wire
+from .._layers.layers import Layers
 from .._servers.pool import Attempt, ServerPool
 from .._servers.proxy import Proxy
 from .._servers.server import Server
@@ -93,7 +93,7 @@ class _Wanted(Enum):
     TO_THE_END = auto()
     """Of a drain or a close: from now on not even a lame duck is left for another server."""
     NO_LONGER = auto()
-    """All is written. However the connection ends now, nothing is lost."""
+    """All is written: however the connection ends now, nothing is lost."""
 
 
 class Link:
@@ -105,13 +105,13 @@ class Link:
         "_commands",
         "_events",
         "_lame_duck",
+        "_layers",
         "_message_type",
         "_options",
         "_pool",
         "_state",
         "_unheard",
         "_wanted",
-        "_wire",
         "connection",
         "info",
         "last_error",
@@ -137,7 +137,7 @@ class Link:
         self._lame_duck = LameDuck(pool, self.timers, two_transports=two_transports)
         self._unheard: deque[ConnectionEvent | Run] = deque()
         """What the connection said behind the last event that was given."""
-        self._wire = Wire()
+        self._layers = Layers()
         """Of the last connection: reports of its transport may still come."""
         self.connection: Connection | None = None
         self.server: Server | None = None
@@ -179,16 +179,16 @@ class Link:
         self._state = _State.DOWN
 
     def leave(self, error: NATSError | None = None) -> None:
-        """Give up the connection, by our own wish when there is no error."""
+        """Give up the connection. Without an error that was the wish of the user, or of the client."""
         self._lose(error)
 
     def say_goodbye(self) -> bool:
-        """For good, when all else was written: whether a layer has a word for it that was not written yet."""
+        """All else was written: let the layers say goodbye. True while something of that is still to be written."""
         if not self.up or self.connection is None:
             return False
         self._wanted = _Wanted.NO_LONGER
-        wire = self.connection.wire
-        return wire.close() or not wire.idle
+        layers = self.connection.layers
+        return layers.close() or not layers.idle
 
     # --- the transport -----------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Link:
         self._lame_duck.begin()
         self.server = self._attempt.server
         self.connection = Connection(self.server, self._options, deadline=deadline, message_type=self._message_type)
-        self._wire = self.connection.wire
+        self._layers = self.connection.layers
 
     def transport_failed(self, error: Exception, *, now: float) -> None:
         """The dial failed."""
@@ -288,12 +288,12 @@ class Link:
 
     def data_sent(self, nbytes: int) -> int:
         """The last transport accepted the next ``nbytes``, also after its end: how many of the protocol these are."""
-        return nbytes if self._wire.plain else self._wire.sent(nbytes)
+        return nbytes if self._layers.plain else self._layers.sent(nbytes)
 
     @property
     def plain(self) -> bool:
         """The last connection has no layers: what comes in is not unwrapped first."""
-        return self._wire.plain
+        return self._layers.plain
 
     def whole_message(self, data: bytes) -> Message | None:
         """The message that ``data`` would be, if that is all it is; nothing has changed then."""
@@ -350,7 +350,7 @@ class Link:
 
     def _ended(self, event: ConnectionEnded, now: float) -> None:
         if self._wanted is _Wanted.NO_LONGER:
-            self._lose(None)  # the peer was faster than our goodbye
+            self._lose(None)  # the server has closed before our layers had said goodbye: that is no error
             return
         self.last_error = event.error
         final = event.reaction is Reaction.CLOSE
@@ -377,7 +377,7 @@ class Link:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-            self._unheard.clear()  # nobody cares any more what it said behind what it was given up for
+            self._unheard.clear()  # what stands behind the event over which it was given up is not heard any more
         self._attempt = None
         self.timers.migrate = None
 
@@ -434,7 +434,7 @@ class Link:
         self._state = _State.UP
         self._lame_duck.begin(said=adopted.lame_duck)
         self.connection = adopted.connection
-        self._wire = adopted.connection.wire
+        self._layers = adopted.connection.layers
         self.server = adopted.attempt.server
         self.info = adopted.info
         self._pool.record_success(now=now, server_id=adopted.info.server_id)
