@@ -15,7 +15,7 @@ from nats_sync import Client
 from nats_sync._engine import transport as _transport
 from nats_sync._engine import turns as _turns
 from nats_sync._engine.hub import Hub
-from nats_sync._engine.turns import Lead, Turns
+from nats_sync._engine.turns import Lead, Turn, Turns
 from tests.faults.peer import Connection, Step, loop
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "always",
     "answers",
     "at",
+    "can_be_led",
     "in_background",
     "leads",
     "nothing_to_read",
@@ -79,13 +80,18 @@ ECHO = loop(answers(b"@"))
 
 
 def leads(client: Client) -> bool:
-    return client._turns._lead is not None
+    return client._turns.turn in (Turn.LED, Turn.LED_AWAITED, Turn.LED_OWED)
+
+
+def can_be_led(client: Client) -> bool:
+    """The manager has taken what it was to take, and sleeps."""
+    return client._turns.turn is Turn.FREE
 
 
 def nothing_to_read(client: Client) -> bool:
-    """The reader has taken all that has arrived, and given it to the session."""
-    watched = client._turns._watched
-    return watched is not None and not select.select([watched], [], [], 0)[0] and not client._turns._reads
+    """The manager has taken all that has arrived, and given it to the session."""
+    watched = client._turns.watched
+    return watched is not None and not select.select([watched], [], [], 0)[0] and can_be_led(client)
 
 
 def in_background(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
@@ -110,7 +116,7 @@ POINTS: dict[str, tuple[object, str]] = {
     "receive from the socket": (_transport.Transport, "receiving"),
     "take the reply": (Session, "take_reply"),
     "complete": (Hub, "complete"),
-    "free": (Turns, "_free"),
+    "free": (Turns, "_end_lead"),
 }
 
 

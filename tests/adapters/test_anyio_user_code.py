@@ -16,7 +16,7 @@ from anyio import CancelScope
 
 import nats_anyio
 from nats_anyio._engine.hub import Hub
-from nats_proto import Closed, Connected, LifecycleEvent, Reconnected, SessionStatus
+from nats_proto import Challenge, Closed, Connected, Credentials, LifecycleEvent, Reconnected, SessionStatus
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
@@ -24,7 +24,7 @@ from nats_proto.errors import (
     LocalProtocolError,
     NATSTimeoutError,
 )
-from nats_sync.testing import LocalServer
+from nats_sync.testing import LocalCluster, LocalServer
 from tests.adapters.cancelling import NoTaskLeft
 from tests.adapters.legs import QUICK, Collected, EventLog, Flag, eventually, stands_still
 from tests.faults.peer import Peer, freeze, handshake, hold
@@ -188,6 +188,37 @@ async def test_user_code_may_cancel_the_task_it_is_called_by(
         await sub.drain(timeout=5)
     assert log.names == ["Connected", "Disconnected", "Reconnecting", "Reconnected", "Disconnected", "Closed"]
     assert "cancelled from within" in caplog.text
+
+
+async def test_auth_may_cancel_the_task_of_the_connection_that_is_made_beside_one_to_a_lame_duck(
+    anyio_backend: str,
+) -> None:
+    if anyio_backend == "trio":
+        return  # where a cancellation cannot be made by raising an exception
+    log = EventLog()
+    calls = 0
+
+    async def auth(challenge: Challenge) -> Credentials:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise asyncio.CancelledError
+        return Credentials(user="u", password="p")
+
+    duck = {"lame_duck_duration": "600s", "lame_duck_grace_period": "300s"}  # it stays longer than the test waits
+    config = {**duck, "authorization": {"user": "u", "password": "p"}}
+    with LocalCluster(2, config=config) as cluster:
+        servers = {server.url: server for server in cluster.servers}
+        # That attempt has failed at once. Nobody waits until its time is up.
+        async with nats_anyio.connect(
+            cluster.urls, auth=auth, on_event=log, **{**QUICK, "connect_timeout": 600.0}
+        ) as nc:
+            leaving = servers[nc.connected_url or ""]
+            leaving.lame_duck()
+            await log.wait(Reconnected)
+            assert calls == 3
+            assert nc.connected_url != leaving.url
+            leaving.kill()  # it would take its time
 
 
 async def test_tasks_that_somebody_else_cancels_close_the_client(anyio_backend: str, url: str) -> None:

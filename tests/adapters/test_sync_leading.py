@@ -11,7 +11,7 @@ import pytest
 
 from nats_proto.errors import NATSTimeoutError, NoRespondersError
 from nats_sync._engine import turns as _turns
-from nats_sync._engine.turns import Lead, Turns
+from nats_sync._engine.turns import Lead, Patrol, Turn, Turns
 from nats_sync.testing import LocalServer
 from tests.adapters.leading import (
     ECHO,
@@ -19,6 +19,7 @@ from tests.adapters.leading import (
     always,
     answers,
     at,
+    can_be_led,
     in_background,
     leads,
     replies,
@@ -292,7 +293,7 @@ def test_a_leader_that_does_not_come_back_is_replaced(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for n in range(3):
-            eventually(lambda: not client._turns._reads and not client._turns._look)
+            eventually(lambda: can_be_led(client))
             with at(monkeypatch, point, when, interrupt) as called, pytest.raises(KeyboardInterrupt):
                 client.request("q", timeout=PATIENCE)
             assert called == [1]
@@ -307,7 +308,7 @@ def test_a_leader_that_has_been_replaced_and_still_sleeps(always: None) -> None:
     def step(connection: Connection) -> None:
         reply = replies(connection).encode()
         eventually(lambda: leads(client))
-        eventually(lambda: not leads(client) and not client._turns._patrols)
+        eventually(lambda: not leads(client) and client._turns.patrol is Patrol.OFF)
         connection.send(b"MSG n 2 1\r\n1\r\n")
         assert sub.next(timeout=PATIENCE).data == b"1"
         connection.send(b"MSG %b 1 2\r\nOK\r\n" % reply)
@@ -325,7 +326,7 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
     begin = Turns.begin
 
     def held_up(self: Turns) -> bool:
-        if self._look:
+        if self.turn is Turn.OWED:
             assert go.wait(PATIENCE)
         return begin(self)
 
@@ -342,7 +343,7 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
         sub = client.subscribe("n")
         monkeypatch.setattr(Turns, "begin", held_up)
         first, first_outcome = in_background(lambda: client.request("q", timeout=PATIENCE).data)
-        eventually(lambda: client._turns._look)
+        eventually(lambda: client._turns.turn is Turn.OWED)
         assert client.request("q", timeout=PATIENCE).data == b"2"
         first.join()
         assert first_outcome == [b"1"]
@@ -362,7 +363,7 @@ def test_the_reader_that_stood_aside_is_told_at_the_end(always: None, monkeypatc
         turns = client._turns
         client.request("q", timeout=PATIENCE)
         sub = client.subscribe("n")
-        with at(monkeypatch, "receive", "before", lambda: eventually(lambda: turns._stands_aside)) as called:
+        with at(monkeypatch, "receive", "before", lambda: eventually(lambda: turns.turn is Turn.LED_AWAITED)) as called:
             assert client.request("q", timeout=PATIENCE).data == b"OK"
         assert called == [1]
         client.publish("over")

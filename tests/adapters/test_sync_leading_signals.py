@@ -21,6 +21,7 @@ from tests.adapters.leading import (
     always,
     answers,
     at,
+    can_be_led,
     in_background,
     leads,
     nothing_to_read,
@@ -147,7 +148,7 @@ def test_a_signal_handler_uses_the_client_in_the_midst_of_a_lead(
         }
         for when in ("before", "after"):
             for n in range(3):
-                eventually(lambda: not client._turns._reads)  # else nobody could lead
+                eventually(lambda: can_be_led(client))  # else nobody could lead
                 with at(monkeypatch, point, when, lambda: got.append(uses[use]())) as called:
                     assert client.request("echo", b"outer %d" % n, timeout=PATIENCE).data == b"outer %d" % n
                 assert called == [1]
@@ -171,7 +172,7 @@ def test_a_signal_handler_whose_request_is_refused_in_the_midst_of_a_lead(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for _ in range(3):
-            eventually(lambda: not client._turns._reads and not client._turns._look)
+            eventually(lambda: can_be_led(client))
             with at(monkeypatch, point, when, misuse) as called:
                 assert client.request("q", timeout=PATIENCE).data == b"OK"
             assert called == [1]

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nats_proto._layers.wire import Layer, Wire
+from nats_proto._layers.layers import Layer, Layers
 
 __all__ = ["Layered", "dialled"]
 
@@ -19,7 +19,7 @@ class Layered:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.wire = Wire()
+        self.wire = Layers()
         self.raw = bytearray()  # as it came from the transport
         self.plain = bytearray()  # what came out above
         self.handed_over = 0  # plain bytes that the transport has accepted

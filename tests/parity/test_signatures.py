@@ -35,7 +35,7 @@ INTERNAL = {
     ("nats_sync", "Subscription"): {
         "abandon", "end_with", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
     },
-    ("nats_anyio", "Client"): {"drain_timeout", "end", "unsent"},
+    ("nats_anyio", "Client"): {"drain_timeout", "unsent"},
     ("nats_anyio", "Subscription"): {
         "abandon", "end_with", "next_until", "progress", "take_turn", "wait_for_arrival", "wake",
     },

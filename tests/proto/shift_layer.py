@@ -5,7 +5,7 @@ client: HELLO\\n    server: WELCOME\\n    then records: two bytes of length, and
 
 from __future__ import annotations
 
-from nats_proto._layers.wire import Ledger
+from nats_proto._layers.layers import Ledger
 from nats_proto.errors import NATSError, RemoteProtocolError
 
 __all__ = ["GOODBYE", "HELLO", "WELCOME", "ShiftLayer", "record", "unwrap"]

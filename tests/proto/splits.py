@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nats_proto._layers.wire import Layer
+from nats_proto._layers.layers import Layer
 
 __all__ = ["feed", "splits"]
 

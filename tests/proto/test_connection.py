@@ -20,7 +20,7 @@ from nats_proto import (
     __version__,
 )
 from nats_proto._connection.server_errors import Reaction
-from nats_proto._layers.wire import Wire as Layers
+from nats_proto._layers.layers import Layers
 from nats_proto.errors import (
     AuthenticationError,
     ConnectionLostError,

@@ -52,7 +52,7 @@ def drained_one_by_one(queue: EventQueue[SessionEvent]) -> list[SessionEvent]:
     return events
 
 
-BOTH = pytest.mark.parametrize("drain", [EventQueue.drain, drained_one_by_one], ids=["drain", "pop"])
+BOTH = pytest.mark.parametrize("drain", [EventQueue.take_all, drained_one_by_one], ids=["drain", "pop"])
 
 
 @BOTH
@@ -62,7 +62,7 @@ def test_first_in_first_out(drain: object) -> None:
     assert drain(queue) == [up(1), up(2), up(1)]  # type: ignore[operator]
     assert len(queue) == 0
     assert queue.pop() is None
-    assert queue.drain() == []
+    assert queue.take_all() == []
 
 
 @BOTH
@@ -83,7 +83,7 @@ def test_an_event_given_out_is_not_changed_any_more() -> None:
 
 def test_equal_texts_of_different_kinds_of_error_are_the_same_report() -> None:
     queue = filled(said("a"), ServerErrorReceived(error=MaxSubscriptionsError("a", text="a")))
-    assert shown(queue.drain()) == ["a x2"]
+    assert shown(queue.take_all()) == ["a x2"]
 
 
 @BOTH
@@ -103,7 +103,7 @@ def test_a_report_taken_makes_room_for_another() -> None:
     queue.pop()
     queue.add(said("new"))
     queue.add(said("one too many"))
-    assert shown(queue.drain())[-1] == "new x1"
+    assert shown(queue.take_all())[-1] == "new x1"
     queue.add(said("1"))
     assert len(queue) == 1
 
@@ -117,7 +117,7 @@ def test_past_its_bound_the_oldest_is_dropped_and_counted() -> None:
         queue.add(up(number))
     assert len(queue) == 3
     assert queue.dropped == 7
-    assert queue.drain() == [up(7), up(8), up(9)]
+    assert queue.take_all() == [up(7), up(8), up(9)]
 
 
 def test_a_report_that_was_dropped_is_forgotten() -> None:
@@ -125,7 +125,7 @@ def test_a_report_that_was_dropped_is_forgotten() -> None:
     for event in (said("a"), up(1), up(2), said("a")):
         queue.add(event)
     assert queue.dropped == 2
-    assert shown(list(queue.drain())) == ["Connected", "a x1"]
+    assert shown(list(queue.take_all())) == ["Connected", "a x1"]
 
 
 def test_a_counted_report_needs_no_room() -> None:
@@ -133,7 +133,7 @@ def test_a_counted_report_needs_no_room() -> None:
     for event in (said("a"), up(1), said("a")):
         queue.add(event)
     assert queue.dropped == 0
-    assert shown(list(queue.drain())) == ["a x2", "Connected"]
+    assert shown(list(queue.take_all())) == ["a x2", "Connected"]
 
 
 @pytest.mark.parametrize("max_events", [1, 2])
@@ -143,7 +143,7 @@ def test_closed_is_never_dropped(max_events: int) -> None:
     queue.add(Closed(error=None))
     for number in range(2, 6):
         queue.add(up(number))
-    events = queue.drain()
+    events = queue.take_all()
     assert Closed(error=None) in events
     assert len(events) == max_events
 
@@ -152,4 +152,4 @@ def test_a_queue_of_nothing_but_the_end_stays_as_it_is() -> None:
     queue: EventQueue[LifecycleEvent] = EventQueue(max_events=0)
     queue.add(Closed(error=None))
     assert queue.dropped == 0
-    assert queue.drain() == [Closed(error=None)]
+    assert queue.take_all() == [Closed(error=None)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto._layers.wire import Ledger, Wire
+from nats_proto._layers.layers import Layers, Ledger
 from nats_proto.errors import LocalProtocolError, NATSError, ProxyError, TLSError
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
@@ -138,11 +138,11 @@ class Brackets:
         self._calls.append(f"{self._name} close")
 
 
-def two_layers(*, whole: tuple[bool, bool] = (False, False)) -> tuple[Wire, Brackets, Brackets, list[str]]:
+def two_layers(*, whole: tuple[bool, bool] = (False, False)) -> tuple[Layers, Brackets, Brackets, list[str]]:
     calls: list[str] = []
     low = Brackets("low", calls, brackets=b"()", whole=whole[0])
     high = Brackets("high", calls, brackets=b"[]", whole=whole[1])
-    wire = Wire()
+    wire = Layers()
     wire.push(low)
     low.ready = True
     wire.push(high)
@@ -150,7 +150,7 @@ def two_layers(*, whole: tuple[bool, bool] = (False, False)) -> tuple[Wire, Brac
 
 
 def test_without_a_layer_bytes_pass_as_they_are() -> None:
-    wire = Wire()
+    wire = Layers()
     pieces = [b"PING\r\n"]
     data = b"PONG\r\n"
     assert (wire.plain, wire.ready, wire.error, wire.ended) == (True, True, None, False)
@@ -163,7 +163,7 @@ def test_without_a_layer_bytes_pass_as_they_are() -> None:
 
 def test_a_layer_is_started_when_it_is_pushed_and_the_top_one_says_whether_all_is_ready() -> None:
     calls: list[str] = []
-    wire = Wire()
+    wire = Layers()
     low, high = Brackets("low", calls), Brackets("high", calls)
     wire.push(low)
     assert (wire.plain, wire.ready, calls) == (False, False, ["low start"])

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_proto._layers.http import MAX_HEAD
+from nats_proto._layers.layers import Layer, Layers
 from nats_proto._layers.proxy_layer import ProxyLayer
-from nats_proto._layers.wire import Layer, Wire
 from nats_proto._servers.proxy import Proxy
 from nats_proto.errors import ConfigurationError, InvalidURLError, LocalProtocolError, ProxyError
 from tests.proto.splits import feed, splits
@@ -326,7 +326,7 @@ def test_what_was_accepted_is_told_to_the_byte(batches: list[list[bytes]], data:
 
 def test_it_is_a_layer_of_a_wire() -> None:
     layer: Layer = ProxyLayer(PLAIN, TARGET)
-    wire = Wire()
+    wire = Layers()
     wire.push(layer)
     assert wire.wrap([]) == [ASK]
     assert wire.receive_data(YES + b"INFO") == b"INFO"

@@ -142,14 +142,13 @@ def test_nobody_is_asked_when_no_attempt_is_left() -> None:
     ],
 )
 def test_what_is_a_delay(said: object, seconds: float) -> None:
-    world, command = asking(reconnect_wait=0.0)
-    answer(world, command, said)
-    assert world.commands[-1] == OpenTransport(
-        world.session._link._attempt.server,  # type: ignore[union-attr]  # there is one
-        ("a", 4222),
-        world.now + seconds,
-        world.now + seconds + LIMIT,
-    )
+    world, question = asking(reconnect_wait=0.0)
+    answer(world, question, said)
+    command = world.commands[-1]
+    assert isinstance(command, OpenTransport)
+    assert command.address == ("a", 4222)
+    assert command.at == world.now + seconds
+    assert command.deadline == world.now + seconds + LIMIT
     assert world.events_of(ReconnectDelayFailed) == []
 
 

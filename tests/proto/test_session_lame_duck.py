@@ -14,7 +14,7 @@ from nats_proto import (
     ServersDiscovered,
     SessionStatus,
 )
-from nats_proto._session.link import LAME_DUCK_GRACE
+from nats_proto._session.lame_duck import LAME_DUCK_GRACE
 from tests.proto.driver import PONG, World, info, msg
 
 LDM = info(ldm=True)

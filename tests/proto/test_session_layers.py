@@ -25,7 +25,7 @@ from nats_proto import (
 )
 from nats_proto._connection.handshake import Step, Wait
 from nats_proto._effects import Call
-from nats_proto._layers.wire import Wire
+from nats_proto._layers.layers import Layers
 from nats_proto._session.life_cycle import CLOSE_GRACE
 from nats_proto.errors import (
     ConnectionLostError,
@@ -48,9 +48,9 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """``use(layer, ...)``: what each connection from now on is set up with, the lowest first. Without any: one."""
 
     def use(*makers: Callable[[], ShiftLayer]) -> None:
-        def lower_layers(wire: Wire, *rest: object) -> Generator[Step, object, None]:
+        def lower_layers(layers: Layers, *rest: object) -> Generator[Step, object, None]:
             for make in makers or (ShiftLayer,):
-                wire.push(make())
+                layers.push(make())
                 yield Wait.LAYER
 
         monkeypatch.setattr("nats_proto._connection.connection.lower_layers", lower_layers)

@@ -26,7 +26,7 @@ def snapshot(value: object, seen: dict[int, object] | None = None) -> object:
     names = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
     names |= set(getattr(value, "__dict__", {}))
     names -= {"__weakref__", "_rng", "_keys"}  # _keys: drawn from it ahead
-    names -= {"heads", "_heads"}  # checked subjects, which the encoder remembers for the tail
+    names -= {"heads", "_heads"}  # checked subjects that the encoder remembers, and what the tail sees of them
     if type(value).__name__ == "Tail":  # compiled, it has no slots to be found
         names |= {"size", "limit", "msgs", "payload_bytes"}
     if type(value).__module__.startswith("nats_proto") and names:

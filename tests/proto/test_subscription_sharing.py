@@ -1,4 +1,4 @@
-"""A queue that other threads take from without the lock: the counts are right once they are settled."""
+"""A queue that other threads take from without the lock: the counts are right whenever somebody asks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_what_was_taken_is_accounted_for_afterwards() -> None:
     sub.messages.popleft()
     assert sub.pending_msgs == 1
     for _ in range(2):
-        sub.settle()
+        sub.count_taken()
         assert counts(sub) == (1, 300, 2)
 
 
-def test_a_chunk_that_arrives_settles_what_was_taken_before() -> None:
+def test_a_chunk_that_arrives_counts_what_was_taken_before() -> None:
     world, sub = shared()
     world.feed(msg("s", 1, b"12345"))
     sub.messages.popleft()
@@ -50,7 +50,7 @@ def test_the_limit_in_bytes_looks_again_before_it_drops() -> None:
     assert counts(sub) == (1, 80, 1)
 
 
-def test_the_report_of_a_slow_consumer_has_settled_counts() -> None:
+def test_the_report_of_a_slow_consumer_has_right_counts() -> None:
     world, sub = shared(max_pending_msgs=2)
     world.feed(msg("s", 1, b"1234") * 2)
     sub.messages.popleft()
@@ -67,16 +67,16 @@ def test_dropping_the_queue_counts_what_was_taken_and_not_the_rest(taken: int) -
         sub.messages.popleft()
     world.session.unsubscribe(sub)
     assert counts(sub) == (0, 0, taken)
-    sub.settle()
+    sub.count_taken()
     assert counts(sub) == (0, 0, taken)
 
 
-def test_a_queue_that_is_not_shared_has_nothing_to_settle() -> None:
+def test_a_queue_that_is_not_shared_has_nothing_to_count() -> None:
     world = World().ready()
     sub = world.session.subscribe("s")
     world.pump()
     world.feed(msg("s", 1, b"12") * 2)
-    sub.settle()
+    sub.count_taken()
     assert counts(sub) == (2, 4, 0)
     sub.discard()
     assert counts(sub) == (0, 0, 0)

@@ -20,7 +20,7 @@ from nats_proto import (
     SubscriptionState,
 )
 from nats_proto import Message as CoreMessage
-from nats_proto._session.link import LAME_DUCK_GRACE
+from nats_proto._session.lame_duck import LAME_DUCK_GRACE
 from nats_proto._session.successor import LINGER, SPREAD_TIME
 from nats_proto.errors import ConnectionLostError, LocalProtocolError, NATSTimeoutError, PermissionsError
 from tests.proto.driver import PING, PONG, World, err, info, msg

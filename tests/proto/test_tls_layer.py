@@ -8,8 +8,8 @@ import ssl
 import pytest
 
 from nats_proto._layers import tls as _tls
+from nats_proto._layers.layers import Layer, Layers
 from nats_proto._layers.tls import RECORD, TLSLayer, default_context
-from nats_proto._layers.wire import Layer, Wire
 from nats_proto.errors import LocalProtocolError, TLSError
 from tests.tls_peer import (
     HOST,
@@ -400,7 +400,7 @@ class Farewell:
 
 def test_in_a_wire_the_last_word_of_the_layer_above_comes_before_close_notify() -> None:
     layer, server = TLSLayer(client_context(), server_hostname=HOST, server="tls://a"), MemoryServer()
-    wire = Wire()
+    wire = Layers()
     wire.push(layer)
     converse(layer, server)
     assert wire.ready

@@ -16,8 +16,8 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from nats_proto._layers.layers import Layer, Layers
 from nats_proto._layers.websocket import MAX_UNCOMPRESSED, MESSAGE, MIN_LIMIT, WebSocketLayer
-from nats_proto._layers.wire import Layer, Wire
 from nats_proto._servers.server import Server
 from nats_proto.errors import ConfigurationError, LocalProtocolError
 from tests.proto.splits import feed
@@ -241,7 +241,7 @@ def readable(stream: bytes) -> list[int]:
 def test_it_is_a_layer_of_a_wire() -> None:
     layer = WebSocketLayer(Server.parse("ws://h"), max_message=100)
     as_layer: Layer = layer
-    wire = Wire()
+    wire = Layers()
     wire.push(as_layer)
     request = b"".join(wire.wrap([]))
     assert wire.receive_data(accept(request) + frame(b"INFO {}")) == b"INFO {}"

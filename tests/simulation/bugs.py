@@ -209,7 +209,7 @@ bug(
 bug(
     "pending bytes leak",
     "what was read from a queue still counts against its limit",
-    ("_session.subscription:SubscriptionState.settle", "self.queued_bytes -= count * size", "pass"),
+    ("_session.subscription:SubscriptionState.count_taken", "self.queued_bytes -= count * size", "pass"),
 )
 
 # --- requests and flushes --------------------------------------------------------------------------------------------
@@ -257,11 +257,11 @@ bug(
     "half a message of the old connection swallows the INFO of the new one",
     (
         "_session.link:Link.transport_connected",
-        "self.timers.dial = None",
-        "self.timers.dial = None\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
+        "self._layers = self.connection.layers",
+        "self._layers = self.connection.layers\n    _kept = globals().setdefault('_KEPT_PARSERS', {})\n"
         "    self.connection._parser = _kept.setdefault(id(self._pool), self.connection._parser)",
     ),
-    ("_session.link:Link.start", "self._pool.begin", "globals().pop('_KEPT_PARSERS', None); self._pool.begin"),
+    ("_session.link:Link.start", "self._attempts.start", "globals().pop('_KEPT_PARSERS', None); self._attempts.start"),
 )
 bug(
     "PONGs drive the ping counter",
@@ -339,7 +339,7 @@ bug(
 bug(
     "delay awaited for ever",
     "a user's function that says how long to wait, and never returns, ends all reconnecting",
-    ("_session.link:Link._open_next", "self.timers.answer = now + self._options.connect_timeout", "pass"),
+    ("_session.attempts:Attempts._next", "self._timers.answer = now + self._options.connect_timeout", "pass"),
 )
 bug(
     "late delay counts",

@@ -77,8 +77,6 @@ class Counts:
         wanted = (len(sub.waiting), sub.received, sub.dropped)
         if has != wanted:
             raise Violation(f"sid {sub.sid}: messages, received, dropped are {has}, not {wanted}")
-        if self.client.knobs.share and self.client.world.chance(0.7):
-            return  # to ask would settle it
         if (state.pending_bytes, state.delivered) != (sub.waiting_bytes, sub.delivered):
             raise Violation(
                 f"sid {sub.sid}: {state.pending_bytes} bytes, {state.delivered} delivered, "

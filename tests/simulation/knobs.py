@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from nats_proto import ConnectOptions
+from nats_proto._session import lame_duck as _lame_duck
 from nats_proto._session import life_cycle as _life_cycle
-from nats_proto._session import link as _link
 from nats_proto._session import outbox as _outbox
 from nats_proto._session import session as _session
 from nats_proto._wire import encoder as _encoder
@@ -153,7 +153,7 @@ _LIMITS: dict[str, tuple[tuple[ModuleType, str], ...]] = {
     "low water": ((_outbox, "LOW_WATER"),),
     "batch": ((_session, "BATCH_SIZE"),),
     "large payload": ((_encoder, "LARGE_PAYLOAD"),),
-    "lame duck grace": ((_link, "LAME_DUCK_GRACE"),),
+    "lame duck grace": ((_lame_duck, "LAME_DUCK_GRACE"),),
 }
 """Constants of the code that a seed may make tiny, so that what is rare with large ones happens all the time."""
 

@@ -64,7 +64,7 @@ class Readers:
         if self.client.knobs.share:  # as a thread without the lock
             messages = [sub.state.messages.popleft() for _ in range(min(count, len(sub.state.messages)))]
             if self.rng.random() < 0.3:
-                sub.state.settle()
+                sub.state.count_taken()
         elif self.rng.random() < 0.5:
             message = sub.state.pop()
             messages = [] if message is None else [message]

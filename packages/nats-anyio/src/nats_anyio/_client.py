@@ -29,7 +29,7 @@ from nats_proto import (
 from ._client_state import ClientState
 from ._engine.answers import Answer
 from ._engine.callbacks import Callback
-from ._engine.hub import Hub
+from ._engine.hub import CLOSE_LIMIT, Hub
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
 from ._subscription import SubscriptionBase
@@ -39,12 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
-
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
 """Chunks, 1 MiB of them, that publishers write before one of them lets others run."""
-CLOSE_LIMIT: Final = 2.0
-"""Seconds that `Client.close`, and so leaving the block, takes at most. Half a second of it is the session's, for what
-was published to be written."""
 
 
 class Message(ReceivedMessage, gc=False, eq=False):
@@ -94,9 +90,9 @@ class Client(ClientState[Message]):
         super().__init__(hub, options)
         self._writer = hub.writer
         self._alone = alone
-        """No block ends its tasks: `close` does."""
+        """It was made by `open`: no block ends its tasks, so `close` does."""
         self._chunks = 0
-        """Written by publishers since one of them has let others run."""
+        """Chunks that publishers have written since one of them has let others run."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,8 +118,8 @@ class Client(ClientState[Message]):
         """
         writer = self._writer
         if writer.idle is None:
-            # The writer is at work. Nobody looks who calls, which takes a tenth of a publish: `publish_quickly` is safe
-            # to be called by a wrong thread, which is refused as soon as the writer is idle.
+            # The writer's task is at work, and finds this message by itself. Who calls is not checked, which would take
+            # a tenth of a publish: a wrong thread does no harm, and is refused as soon as the writer's task is idle.
             if writer.publish_quickly(subject, data, reply, headers):
                 return
         else:
@@ -135,7 +131,7 @@ class Client(ClientState[Message]):
         try:
             self._hub.session.publish(subject, data, reply=reply, headers=headers)
         except Exception:
-            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()  # as everywhere here: who tries again at once lets the client work
             raise
         self._write_soon()
 
@@ -156,6 +152,7 @@ class Client(ClientState[Message]):
             self._write_soon()
 
     async def _wait_for_turn(self) -> None:
+        """Until there is room for a publish; and let others run after each 1 MiB."""
         self._hub.check_caller()
         if self._chunks >= TURN:
             self._chunks = 0
@@ -165,7 +162,7 @@ class Client(ClientState[Message]):
             await self._hub.wait_writable()
 
     def _write_soon(self) -> None:
-        """Who makes a chunk full writes it, as far as the system takes it at once: the writer has less to wait for."""
+        """After a publish: have it written. A whole chunk is written here, as far as the system takes it at once."""
         if self._hub.session.chunk_waits:
             self._chunks += 1
             self._writer.write_now()
@@ -202,7 +199,7 @@ class Client(ClientState[Message]):
             if len(requests) == 1:
                 self._writer.write_now()
             else:
-                self._writer.wake()  # the requests of others who ask at the same time are written together with this
+                self._writer.wake()  # it writes this together with the requests of others who ask at the same time
             await hub.timer.wait_for(answer, hub.now() + seconds if deadline is None else deadline)
         finally:
             if requests.pop(token, None) is not None:
@@ -231,7 +228,7 @@ class Client(ClientState[Message]):
         It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. Raises
         `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is no number.
         """
-        from nats_proto import RequestMany  # with all that machines need: few programs use one
+        from nats_proto import RequestMany  # few programs use it, and much is loaded with it
 
         def collection(now: float, inbox: str) -> RequestMany[Message]:
             return RequestMany(
@@ -250,7 +247,7 @@ class Client(ClientState[Message]):
         return Answers(self._host(), collection)
 
     def _host(self) -> MachineHost[Message]:
-        """For what is driven by whoever waits for it."""
+        """What a machine of the core is driven with, which runs while somebody waits for what it gives."""
         from ._host import MachineHost
 
         return MachineHost(self, self._hub)
@@ -264,7 +261,7 @@ class Client(ClientState[Message]):
         self._hub.check_caller()
         seconds = check_timeout("timeout", timeout)
         if self._hub.abandoned:
-            self._hub.settle()  # so that the server has read it as well
+            self._hub.settle()  # so that the server has read of what nobody can reach any more
         try:
             token = self._hub.session.flush()
         except Exception:
@@ -377,23 +374,11 @@ class Client(ClientState[Message]):
             return
         hub.check_caller()
         deadline = hub.now() + CLOSE_LIMIT
-        await self.end()
+        await hub.end()
         if self._alone and not hub.is_own_task():
             hub.tasks.stop()
             with CancelScope(shield=True, deadline=deadline):
                 await hub.gone.wait()
-
-    async def end(self) -> None:
-        """`close`, but for the tasks of callbacks."""
-        hub = self._hub
-        now = hub.now()
-        try:
-            self._hub.session.close(now=now)
-        except Exception as defect:
-            hub.fail(defect)
-        hub.settle()
-        with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
-            await hub.wait_ended()
 
     async def reconnect(self) -> None:
         """Leave the connection and make a new one, in the background; while waiting between attempts, stop waiting.

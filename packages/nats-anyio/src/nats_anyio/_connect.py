@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Unpack
-
-import anyio
-from anyio import CancelScope
-from anyio.abc import TaskGroup
+from typing import Final, Unpack
 
 from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options, unusable_callback
 from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
 
 from ._client import Client, Message
+from ._engine.block import Block
 from ._engine.fork import watch
 from ._engine.hub import Hub
-from ._engine.interrupt import Interrupt, the_one
 
 __all__ = ["Connecting", "connect"]
 
@@ -51,94 +47,47 @@ class Connecting:
     def __init__(self, session: Session[Message], options: ConnectOptions) -> None:
         self._session = session
         self._options = options
-        self._group: TaskGroup | None = None
-        self._client: Client | None = None
-        self._task_id = 0
-        self._left = False
+        self._entered: _Entered | None = None
 
     async def __aenter__(self) -> Client:
-        if self._group is not None:
+        if self._entered is not None:
             raise LocalProtocolError("connect(...) was entered before: call it again for another client")
         hub, client = make_client(self._session, self._options, alone=False)
-        self._client = client
-        self._task_id = anyio.get_current_task().id
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        _entered.setdefault(self._task_id, []).append(self)
+        entered = self._entered = _Entered(hub, client)
+        await entered.block.enter(hub.run)
         try:
-            self._group.start_soon(hub.run, name="nats client")
             await begin(self._session, hub)
         except BaseException:
-            await self._leave(client, hub)
+            await entered.leave()
             raise
-        self._hub = hub
         return client
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._client is not None  # entered
-        await self._leave(self._client, self._hub)
+        assert self._entered is not None  # it was entered: Python asks for nothing else
+        await self._entered.leave()
 
-    async def _leave(self, client: Client, hub: Hub[Message]) -> None:
+
+class _Entered:
+    """A client that ends with its block."""
+
+    def __init__(self, hub: Hub[Message], client: Client) -> None:
+        self._hub = hub
+        self._client = client
+        self.block: Final = Block(hub.stopped)
+
+    async def leave(self) -> None:
+        """Close the client and end its tasks."""
         try:
-            await client.close()
+            await self._client.close()
         finally:
-            hub.tasks.stop()
-            self._left = True
-            if anyio.get_current_task().id != self._task_id:
-                # Some fixtures are entered by one task and left by another. The group cannot be left then; it has no
-                # other child than the root, so waiting for that one is as good.
-                self._forget()
-                await self._wait_stopped(hub)
-            elif _entered[self._task_id][-1] is self:
-                await self._close_groups()
-            else:
-                # Blocks are left in the reverse order of entering, which who enters by hand may not know. The group
-                # is empty after this, and left together with the one that was entered behind it.
-                await self._wait_stopped(hub)
-
-    async def _wait_stopped(self, hub: Hub[Message]) -> None:
-        with CancelScope(shield=True):
-            await hub.stopped.wait()
-
-    def _forget(self) -> None:
-        entered = _entered[self._task_id]
-        entered.remove(self)
-        if not entered:
-            del _entered[self._task_id]
-
-    async def _close_groups(self) -> None:
-        """Leave this group, and those below it whose block was left before."""
-        entered = _entered[self._task_id]
-        failures: list[BaseException] = []
-        while entered and entered[-1]._left:
-            last = entered[-1]
-            last._forget()
-            try:
-                await last._close_group()
-            except BaseException as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
-
-    async def _close_group(self) -> None:
-        assert self._group is not None  # entered
-        self._group.cancel_scope.shield = True
-        try:
-            # The block's own exception is not shown to the group: it would come out wrapped.
-            await self._group.__aexit__(None, None, None)
-        except BaseExceptionGroup as failures:
-            failed = the_one(failures)
-            raise failed.error if isinstance(failed, Interrupt) else failed from None
-
-
-_entered: dict[int, list[Connecting]] = {}
-"""The blocks that a task has entered and not left, by the task's id, in order."""
+            self._hub.tasks.stop()
+            await self.block.leave()
 
 
 def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Hub[Message], Client]:
-    """A client whose root does not run yet."""
+    """A client whose root task does not run yet."""
     hub = Hub(session, message_type=Message, on_event=options.on_event, inbox_prefix=options.inbox_prefix)
     watch(hub)
     return hub, Client(hub, options, alone=alone)

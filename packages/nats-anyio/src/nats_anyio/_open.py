@@ -11,9 +11,9 @@ from anyio.abc import TaskGroup
 from nats_proto import ConnectOptionFields, ConnectOptions, Session
 from nats_proto.errors import LocalProtocolError
 
-from ._client import CLOSE_LIMIT, Client, Message
+from ._client import Client, Message
 from ._connect import begin, make_client, prepare
-from ._engine.hub import Hub
+from ._engine.hub import CLOSE_LIMIT, Hub
 from ._engine.interrupt import Interrupt, the_one
 
 __all__ = ["open"]
@@ -45,7 +45,7 @@ async def open(  # noqa: A001  # a module's function is called by the module's n
 
 async def _open(session: Session[Message], options: ConnectOptions, group: TaskGroup | None) -> Client:
     hub, client = make_client(session, options, alone=True)
-    root = _Root(client, hub)
+    root = _Root(hub)
     if group is not None:
         group.start_soon(root.run, name="nats client")
     elif not hub.loop.start(root.run):
@@ -67,14 +67,14 @@ async def _open(session: Session[Message], options: ConnectOptions, group: TaskG
 
 
 class _Root:
-    """The task above all others of a client that stands alone."""
+    """The task above all others of a client that stands alone, the client's root task among them."""
 
-    def __init__(self, client: Client, hub: Hub[Message]) -> None:
-        self._client = client
+    def __init__(self, hub: Hub[Message]) -> None:
         self._hub = hub
         self.opening = True
         """Somebody waits in `open`, and raises `interrupt`."""
         self.interrupt: BaseException | None = None
+        """What user code has raised to end the program, while somebody waited in `open`."""
 
     async def run(self) -> None:
         """Return when nothing of the client is left. When it is cancelled, the client is closed in order."""
@@ -85,7 +85,7 @@ class _Root:
                 try:
                     await hub.stopped.wait()
                 finally:
-                    await self._client.end()
+                    await hub.end()
                     hub.tasks.stop()
         except BaseExceptionGroup as failures:
             failed = the_one(failures)

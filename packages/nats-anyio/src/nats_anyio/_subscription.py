@@ -30,8 +30,9 @@ from ._message import Publisher, ReceivedT
 __all__ = ["SubscriptionBase"]
 
 TURN: Final = 8192
-"""Messages after which a reader that never had to wait lets others run, and notices a cancellation. More than one chunk
-read from the network can hold: a reader that keeps up must never fall behind by being polite."""
+"""Messages after which a reader that never had to wait lets others run, and notices a cancellation. That is more than
+one chunk from the network can hold: a reader who keeps up with what comes in must not fall behind by letting others
+run."""
 
 
 class Owner(Publisher, Protocol):
@@ -75,7 +76,9 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._state = state
         self._callback = callback
         self._arrival: anyio.Event | None = None
+        """Somebody waits until there is a message."""
         self._drained: anyio.Event | None = None
+        """Somebody waits for the end of a drain."""
         self._left: object = _NONE_LEFT
         """What knows how many messages may still be taken in this turn (`length_hint`)."""
         self._turn: Iterator[ReceivedT] = _NO_TURN
@@ -111,7 +114,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         """
         while True:
             try:
-                # The hottest lines of a subscriber: taking a message, and counting the turn, is one C call.
+                # This runs for each message. One C call takes it from the queue and counts it for the turn.
                 for message in self._turn:
                     message.client = self._client
                     return message
@@ -134,7 +137,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         `LocalProtocolError` when a callback takes the messages; `TypeError` and `ValueError` for a ``timeout`` that is
         no number.
         """
-        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # else a call for each message less
+        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
             timeout = None if timeout is None else check_timeout("timeout", timeout)
         message = await self.next_until(None if timeout is None else self._hub.now() + timeout)
         if message is None:
@@ -189,7 +192,8 @@ class SubscriptionBase(Generic[ReceivedT]):
                 with anyio.CancelScope(deadline=deadline):
                     await self._wait(iterating=False)
         except NATSError:
-            await anyio.lowlevel.checkpoint()  # as in `__anext__`; not before the deadline is out of the way
+            # As in `__anext__`; outside of the scope, whose deadline would hide the error.
+            await anyio.lowlevel.checkpoint()
             raise
         return bool(state.messages)
 
@@ -210,7 +214,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._begin_turn(TURN)
 
     def _begin_turn(self, msgs: int) -> None:
-        """Who reads may take so many messages before others run: ``_turn`` takes one and counts it by one C call."""
+        """Whoever reads may take so many messages before others run: iterating over ``_turn`` takes and counts them."""
         left = self._left = repeat(self._state.messages, msgs)
         self._turn = map(deque[ReceivedT].popleft, left)
 
@@ -230,7 +234,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:
-        """`unsubscribe` for finalizers, which must not touch anything: it is done with the next thing that happens."""
+        """`unsubscribe` for finalizers. They may run in the midst of anything: the next `Hub.settle` sees to it."""
         self._hub.abandoned.append(self._state)
 
     def _unsubscribe(self, max_msgs: int | None) -> None:
@@ -279,7 +283,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._tell_drained()
 
     def progress(self) -> None:
-        """Messages were taken, or a callback has returned: a drain may go on."""
+        """Messages were taken, or a callback has returned: whoever waits for the end of a drain may go on."""
         if self._state.status is not SubscriptionStatus.ACTIVE:
             self._tell_drained()
             if self._state.finished:

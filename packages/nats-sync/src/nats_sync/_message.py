@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 import nats_proto
-from nats_proto import HeadersLike, cannot_respond
+from nats_proto import HeadersLike, Payload, cannot_respond
 
 __all__ = ["Publisher", "ReceivedMessage", "ReceivedT"]
 
@@ -16,7 +16,7 @@ class Publisher(Protocol):
     def publish_now(
         self,
         subject: str,
-        data: bytes | bytearray | memoryview = b"",
+        data: Payload = b"",
         *,
         headers: HeadersLike | None = None,
     ) -> bool:

@@ -237,7 +237,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         hub.leave()
 
     def abandon(self) -> None:
-        """`unsubscribe` soon, by the reader's thread: for finalizers, which may run in the midst of anything."""
+        """`unsubscribe` soon, by the manager's thread: for finalizers, which may run in the midst of anything."""
         if self._hub.closed is None:
             self._hub.agenda.abandon(self._state)
 

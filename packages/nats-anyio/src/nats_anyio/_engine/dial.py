@@ -1,8 +1,8 @@
 """From a server's name to a connected socket.
 
 Names are resolved in threads that nobody waits for; anyio waits for the descriptors, on every event loop. The sockets
-are plain ones: a stream does not tell how much of a cancelled `send` it has written, cannot be written to without
-waiting, and on asyncio costs more than the reading itself.
+are plain ones. A stream of anyio does not tell how much of a cancelled `send` it has written, cannot be written to
+without waiting, and on asyncio takes more time than the reading itself.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 Theory of operation
 -------------------
-On asyncio a task that waits for its socket through anyio registers it and takes it out again for every chunk, and the
-task that a chunk wakes has to wake another. That is half the time of a request. asyncio can call a function whenever a
-registered socket has something. So there what has arrived is taken by such a call, and the task that reads only waits
-for the end. On trio, and on a loop of asyncio that cannot do it (Windows' proactor), that task waits, takes, and waits.
+On asyncio a task that waits for its socket through anyio registers the socket for every chunk and takes it out again,
+and the task that a chunk wakes has to wake another one. That is half the time of a request. But asyncio can call a
+function whenever a registered socket has something. So there such a call takes what has arrived, and the task that
+reads only waits for the end. On trio, and on a loop of asyncio that cannot call (Windows' proactor), that task waits,
+takes, and waits again.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class EventLoop:
         self._trio = _running_trio() if self._asyncio is None else None
         self.running: Callable[[], object] = _thread_is(threading.get_ident())
         self.home: object = True
-        """What ``running()`` gives in this loop, and nowhere else: not in another thread, nor in a loop after this."""
+        """What ``running()`` gives in this loop, but neither in another thread nor in a loop that comes after it."""
         if self._asyncio is not None:
             self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
@@ -127,7 +128,9 @@ class EventLoop:
     async def _called(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[], int]) -> bool:
         """Let the loop call; False when it cannot."""
         over = anyio.Event()
-        # In a call by the loop anyio knows where it is only if this context says so. What works without always works.
+        # Whether anyio knows, within a call by the loop, which event loop that is depends on the context of the task
+        # that reads, and so on who has started the client. In an empty context it never knows. So what works in one
+        # program works in all.
         context = Context()
 
         def readable() -> None:
@@ -169,7 +172,7 @@ async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
         if taken == QUIET:
             await anyio.wait_readable(sock)
         taken = take()
-        # Who was woken goes first: to wait for the socket again would take longer than to give way.
+        # Whoever this chunk has woken runs first: to wait for the socket again would take longer than that.
         await anyio.lowlevel.checkpoint()
 
 

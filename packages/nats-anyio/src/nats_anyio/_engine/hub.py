@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-Whoever changes the session calls `Hub.settle` right after. Only who can have added nothing but bytes to be written may
-wake the writer instead.
+Whoever changes the session calls `Hub.settle` right after. Who has only added bytes to be written wakes the writer
+instead.
 
     settle:  events ───▶ whoever waits for them, or the dispatcher
              commands ─▶ the manager of the connection
@@ -22,10 +22,11 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, NoReturn, Protocol
+from typing import Final, Generic, NoReturn, Protocol
 from weakref import ref
 
 import anyio
+from anyio import CancelScope
 
 from nats_proto import (
     Closed,
@@ -57,11 +58,14 @@ from .publishers import Publishers
 from .tasks import Tasks
 from .timer import Timer
 
-__all__ = ["Hub"]
+__all__ = ["CLOSE_LIMIT", "Hub"]
 
 logger = logging.getLogger("nats_anyio")
 
-END_LIMIT = 1.0
+CLOSE_LIMIT: Final = 2.0
+"""Seconds that `Client.close`, and so leaving the block, takes at most. Half a second of it is the session's, for what
+was published to be written."""
+END_LIMIT: Final = 1.0
 """Seconds that `Hub.wait_ended` gives an ``on_event`` to take its last events."""
 
 
@@ -188,8 +192,8 @@ class Hub(Generic[MessageT]):
         self.session.subscription_progress(now=self.now())
 
     def _written(self) -> None:
-        # Bytes that were written made room, and may end a wait for the last of them: that of a closing client, or that
-        # for the successor of a lame duck's connection. They change nothing else.
+        # After each write, so it does no more than it has to. What was written has made room for publishers. And two
+        # wait until the last byte is written: a client that is closed, and the successor of a lame duck's connection.
         closing = self.session.status is SessionStatus.CLOSED
         if closing or self.publishers.waiting or self.manager.successor is not None:
             self.settle()
@@ -199,7 +203,7 @@ class Hub(Generic[MessageT]):
         self.settle()
 
     def _route(self, event: SessionEvent) -> None:
-        """To whoever waits for it. What nobody waits for is part of the client's life, and the dispatcher's."""
+        """Give an event to whoever waits for it, and all the events of the client's life to the dispatcher."""
         match event:
             case MessagesAvailable(sid=sid):
                 self._wake(self.subscriptions.get(sid))
@@ -224,7 +228,7 @@ class Hub(Generic[MessageT]):
             case Closed():
                 self._close(event)
             case _:
-                self.dispatcher.add(event)
+                self.dispatcher.add(event)  # which takes no others, so a type checker finds an event that is not above
 
     def _wake(self, held: ref[Listener] | None) -> None:
         sub = None if held is None else held()
@@ -247,6 +251,17 @@ class Hub(Generic[MessageT]):
 
     def _may_publish(self) -> bool:
         return self.session.writable or self.session.status is SessionStatus.CLOSED or self.failed is not None
+
+    async def end(self) -> None:
+        """Close the session and wait for its end, also when this is cancelled. Callbacks may still run then."""
+        now = self.now()
+        try:
+            self.session.close(now=now)
+        except Exception as defect:
+            self.fail(defect)
+        self.settle()
+        with CancelScope(shield=True, deadline=now + CLOSE_LIMIT):
+            await self.wait_ended()
 
     async def wait_ended(self) -> None:
         """Until the end is complete: the connection is gone, and ``on_event`` had its time to take the last event."""

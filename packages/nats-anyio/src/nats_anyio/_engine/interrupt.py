@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Interrupt(Exception):  # not an error: a carrier
     """Carries a `SystemExit`, `KeyboardInterrupt` or the like out of a task.
 
-    asyncio raises those out of the running loop at once, past all tasks, which then neither end in order nor tell
-    whom they concern. So they travel as this, and are what they are again where the client's tasks end.
+    asyncio raises those out of the running loop at once, past all tasks. The tasks would not end in order, and nobody
+    would know which client had raised it. So they travel as this, and are themselves again where the client's tasks
+    end.
     """
 
     def __init__(self, error: BaseException) -> None:

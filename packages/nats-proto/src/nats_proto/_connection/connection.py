@@ -38,7 +38,7 @@ from typing import Final, assert_never
 from .._effects import Call, Effect, ReadFile
 from .._interface.events import ContentErrorReceived, ServerErrorReceived
 from .._interface.options import ConnectOptions
-from .._layers.wire import Wire
+from .._layers.layers import Layers
 from .._servers.server import Server
 from .._wire.encoder import PING, PONG
 from .._wire.frames import (
@@ -121,8 +121,8 @@ class Connection:
         "_server",
         "_state",
         "_step",
+        "layers",
         "only_messages",
-        "wire",
     )
 
     def __init__(
@@ -138,7 +138,7 @@ class Connection:
             max_payload=options.max_message_size,
             message_type=message_type,
         )
-        self.wire = Wire()
+        self.layers = Layers()
         """The layers between the protocol and the transport."""
         self._confidence = Confidence()
         self._info: ServerInfo | None = None
@@ -157,7 +157,7 @@ class Connection:
         self._may_refuse = False
         """TLS has to begin behind INFO, and nothing was received since."""
         self._operation: Generator[Step, object, bytes | None] | None = lower_layers(
-            self.wire, server, options, self._confidence
+            self.layers, server, options, self._confidence
         )
         self._advance(None)
 
@@ -175,28 +175,28 @@ class Connection:
 
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the peer."""
-        if self.wire.plain:
+        if self.layers.plain:
             self._read(data, now)
         elif self._state is not ConnectionState.CLOSED:
             self._read_layers(bytes(data), now)
 
     def _read_layers(self, data: bytes, now: float) -> None:
-        wire = self.wire
+        layers = self.layers
         may_refuse, self._may_refuse = self._may_refuse, False
         if may_refuse and data.startswith(b"-ERR"):
             self._read(data, now)
             if self._state is ConnectionState.CLOSED:
                 return
-        plain = wire.receive_data(data)
-        if self._step is Wait.LAYER and wire.ready:
+        plain = layers.receive_data(data)
+        if self._step is Wait.LAYER and layers.ready:
             self._advance(None)
             if plain and self._step is Wait.LAYER:
                 self._end(RemoteProtocolError(f"server {self._server} sent something before its turn had come"))
         if plain:
             self._read(plain, now)
-        if wire.error is not None:
-            self._end(wire.error)
-        elif wire.ended:
+        if layers.error is not None:
+            self._end(layers.error)
+        elif layers.ended:
             self.receive_eof(now=now)
 
     def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
@@ -236,13 +236,13 @@ class Connection:
 
     def receive_eof(self, *, now: float) -> None:
         """The peer closed its side."""
-        self.wire.receive_eof()
-        if self.wire.error is not None:
-            self._end(self.wire.error)
+        self.layers.receive_eof()
+        if self.layers.error is not None:
+            self._end(self.layers.error)
         closed = f"server {self._server} closed the connection"
         if self._state is ConnectionState.OPEN:
             self._end(ConnectionLostError(closed))
-        elif self.wire.secure and self._info is not None and self._info.tls_verify:
+        elif self.layers.secure and self._info is not None and self._info.tls_verify:
             self._end(TLSError(f"{closed} after the TLS handshake; it wants a client certificate, or another one"))
         else:
             self._end(ConnectionLostError(f"{closed} during the handshake"))
@@ -284,7 +284,7 @@ class Connection:
 
     def data_sent(self, nbytes: int) -> int:
         """The transport accepted the next ``nbytes``: how many of the protocol that completes."""
-        return nbytes if self.wire.plain else self.wire.sent(nbytes)
+        return nbytes if self.layers.plain else self.layers.sent(nbytes)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds)."""
@@ -307,7 +307,7 @@ class Connection:
     def _awaited(self) -> str:
         """What a handshake that took too long waited for."""
         if self._step is Wait.LAYER:
-            return f"the handshake of {self.wire.top} was not done"
+            return f"the handshake of {self.layers.top} was not done"
         if self._step is not None:
             return f"no answer of {self._step.what}"
         return f"it did not send {'INFO' if self._info is None else 'the answer to CONNECT'}"
@@ -345,8 +345,8 @@ class Connection:
             self._may_refuse = self._step is Wait.LAYER and self._state is ConnectionState.GREETING
             if self._step is not Wait.LAYER:
                 self._say(EffectWanted(self._step))
-            elif self.wire.error is not None:
-                self._end(self.wire.error)  # it could not even begin
+            elif self.layers.error is not None:
+                self._end(self.layers.error)  # it could not even begin
 
     def _operation_done(self, connect: bytes | None) -> None:
         if connect is None:
@@ -368,11 +368,11 @@ class Connection:
 
     def wrap(self, pieces: list[bytes]) -> list[bytes]:
         """Bytes of the protocol (`own_data` among them) as bytes for the transport."""
-        if self.wire.plain:
+        if self.layers.plain:
             return pieces
-        wrapped = self.wire.wrap(pieces)
-        if self.wire.error is not None:
-            self._end(self.wire.error)
+        wrapped = self.layers.wrap(pieces)
+        if self.layers.error is not None:
+            self._end(self.layers.error)
         return wrapped
 
     def say(self, operations: bytes, token: int) -> None:
@@ -389,7 +389,7 @@ class Connection:
 
         None on any connection with a layer: what has arrived there shows its meaning only as it is taken.
         """
-        if self._state is not ConnectionState.OPEN or not self.wire.plain:
+        if self._state is not ConnectionState.OPEN or not self.layers.plain:
             return None
         message = self._parser.whole_message(data)
         return message if message is not None and _well_framed(message.header_block) else None
@@ -450,7 +450,7 @@ class Connection:
         self._out.clear()
         if self._operation is not None:
             self._operation.close()
-        self._operation = greeting(self.wire, self._server, self._options, self._confidence, info, more=more)
+        self._operation = greeting(self.layers, self._server, self._options, self._confidence, info, more=more)
         self._advance(None)
 
     def _handle_awaiting_pong(self, frame: Frame, now: float) -> None:
@@ -509,7 +509,7 @@ class Connection:
     def _take_info(self, info: ServerInfo) -> None:
         self._info = info
         if self._server.websocket:
-            limit_messages(self.wire, info)
+            limit_messages(self.layers, info)
         self._say(InfoReceived(info))
 
     # --- ends --------------------------------------------------------------------------------------------------------
@@ -543,7 +543,7 @@ class Connection:
     def _awaits_tls(self) -> bool:
         """What is received is still in clear, and must not stay so."""
         required = self._info is not None and self._info.tls_required
-        in_clear = not self.wire.secure or self._step is Wait.LAYER
+        in_clear = not self.layers.secure or self._step is Wait.LAYER
         return in_clear and not self._server.websocket and (self._server.secure or required)
 
     def _unexpected(self, frame: Frame, wanted: str) -> RemoteProtocolError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from .._effects import Call, Effect
 from .._interface.options import ConnectOptions
-from .._layers.wire import Layer, Wire
+from .._layers.layers import Layer, Layers
 from .._servers.proxy import Proxy
 from .._servers.server import Server
 from .._version import VERSION
@@ -52,45 +52,45 @@ class Wait(Enum):
     """What an inquiry waits for, besides effects."""
 
     LAYER = auto()
-    """The topmost layer of the wire to be ready."""
+    """The topmost of the layers to be ready."""
 
 
 Step = Wait | Effect
 
 
 def lower_layers(
-    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+    layers: Layers, server: Server, options: ConnectOptions, confidence: Confidence
 ) -> Generator[Step, object, None]:
     """All that has to be there before INFO. ``confidence`` hears what is told to anybody."""
     if isinstance(options.proxy, Proxy):
         from .._layers.proxy_layer import ProxyLayer  # only who needs it pays for loading it
 
         confidence.tell(options.proxy.credentials, options.proxy.authorization)
-        wire.push(ProxyLayer(options.proxy, server.address))
+        layers.push(ProxyLayer(options.proxy, server.address))
         yield Wait.LAYER
     if server.secure and (server.websocket or options.tls_first):
-        yield from _secure(wire, server, options)
+        yield from _secure(layers, server, options)
     if server.websocket:
-        yield from _upgrade(wire, server, options, confidence)
+        yield from _upgrade(layers, server, options, confidence)
 
 
 def greeting(
-    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence, info: ServerInfo, *, more: bool
+    layers: Layers, server: Server, options: ConnectOptions, confidence: Confidence, info: ServerInfo, *, more: bool
 ) -> Generator[Step, object, bytes]:
     """From INFO to the CONNECT line. ``more``: the server has sent something behind INFO already."""
-    if not (wire.secure or server.websocket) and (server.secure or info.tls_required):
+    if not (layers.secure or server.websocket) and (server.secure or info.tls_required):
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionRequiredError(f"server {server}: TLS was asked for, and the server does not offer it")
         if more:
             raise RemoteProtocolError(f"server {server} sent more behind INFO, in clear, where TLS has to begin")
-        yield from _secure(wire, server, options)
+        yield from _secure(layers, server, options)
     if not options.echo and info.proto < 1:
         raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
     if len(info.nonce) > MAX_NONCE:
         raise RemoteProtocolError(f"server {server} sent a nonce of {len(info.nonce)} characters, at most {MAX_NONCE}")
     identity = yield from authenticate(options, server, info)
     confidence.tell(identity.password, identity.token, identity.jwt, identity.signature)
-    line = _connect_line(options, info, identity, secure=wire.secure)
+    line = _connect_line(options, info, identity, secure=layers.secure)
     if isinstance(line, NATSError):
         raise line
     return line
@@ -106,7 +106,7 @@ def load_default_context() -> None:
     default_context()
 
 
-def _secure(wire: Wire, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
+def _secure(layers: Layers, server: Server, options: ConnectOptions) -> Generator[Step, object, None]:
     from .._layers.tls import TLSLayer, default_context  # only who needs it pays for loading it
 
     context: SSLContext
@@ -120,7 +120,7 @@ def _secure(wire: Wire, server: Server, options: ConnectOptions) -> Generator[St
     else:
         context = options.tls
     name = options.tls_hostname or server.tls_name or server.host
-    wire.push(TLSLayer(context, server_hostname=name, server=server.url), secure=True)
+    layers.push(TLSLayer(context, server_hostname=name, server=server.url), secure=True)
     yield Wait.LAYER
 
 
@@ -129,7 +129,7 @@ def _is_context(value: object) -> TypeGuard[SSLContext]:
 
 
 def _upgrade(
-    wire: Wire, server: Server, options: ConnectOptions, confidence: Confidence
+    layers: Layers, server: Server, options: ConnectOptions, confidence: Confidence
 ) -> Generator[Step, object, None]:
     headers: object = options.websocket_headers or ()
     if callable(headers):
@@ -137,15 +137,15 @@ def _upgrade(
     layer = _websocket_layer(server, options, confidence, headers)
     if isinstance(layer, NATSError):
         raise layer
-    wire.push(layer)
+    layers.push(layer)
     yield Wait.LAYER
 
 
-def limit_messages(wire: Wire, info: ServerInfo) -> None:
+def limit_messages(layers: Layers, info: ServerInfo) -> None:
     """Every INFO may have another limit: that of the account comes behind CONNECT."""
     from .._layers.websocket import WebSocketLayer
 
-    for layer in wire.layers:
+    for layer in layers:
         if isinstance(layer, WebSocketLayer):
             layer.limit_messages(info.payload_limit)
 

@@ -20,7 +20,7 @@ from .._secret import Secret
 from .._servers.proxy import Proxy, authority
 from ..errors import ConfigurationError, LocalProtocolError, NATSError, ProxyError
 from .http import HeadReader
-from .wire import Ledger
+from .layers import Ledger
 
 __all__ = ["ProxyLayer"]
 

@@ -36,7 +36,7 @@ from ssl import SSLContext
 from typing import ClassVar, Final
 
 from ..errors import ConfigurationError, LocalProtocolError, NATSError, TLSCertificateError, TLSError
-from .wire import Ledger
+from .layers import Ledger
 
 __all__ = ["SSLContext", "TLSLayer", "default_context"]
 

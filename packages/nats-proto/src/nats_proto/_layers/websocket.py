@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeGuard
 from .._secret import Secret
 from ..errors import ConfigurationError, LocalProtocolError, NATSError, WebSocketError
 from .http import TOKEN, VALUE, HeadReader
+from .layers import Ledger
 from .websocket_frames import NORMAL_CLOSURE, PROTOCOL_ERROR, FrameFault, FrameReader, Opcode, cut
 from .websocket_library import Framing, Upgrade
-from .wire import Ledger
 
 if TYPE_CHECKING:
     from .._servers.server import Server

@@ -21,7 +21,7 @@ from .._interface.events import (
 )
 from .._wire.frames import Message
 from .._wire.run import Run
-from .link import HandshakeFailed, LinkDown, LinkEvent, LinkGaveUp, LinkUp
+from .link_events import HandshakeFailed, LinkDown, LinkEvent, LinkGaveUp, LinkUp
 from .round_trips import LAST_TOKEN
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ FINAL_FLUSH: Final = 5.0
 
 
 class Drain(Generic[MessageT]):
-    """One drain. ``subs`` are those that have to finish: closed, queues read, handlers returned."""
+    """One drain. ``subs``: the subscriptions that have to finish, which is closed, queue read, handlers returned."""
 
     __slots__ = ("_seconds", "_unfinished", "deadline", "error", "flushing", "subs")
 
@@ -60,7 +60,7 @@ class Drain(Generic[MessageT]):
             self._fail(f"there is no connection; {self._left(unsent)}", None)
 
     def lose_link(self, cause: NATSError | None, *, unsent: int) -> None:
-        """The connection is lost on the way: what the server had still to send, or did not read, is lost with it."""
+        """The connection was lost: with it, what the server had still to send, and what it has not read."""
         left = self._left(unsent) or "the server did not confirm that it had sent everything"
         self._fail(f"the connection was lost; {left}", cause)
 
@@ -69,7 +69,7 @@ class Drain(Generic[MessageT]):
         self.error.__cause__ = cause
 
     def overrun(self) -> NATSError:
-        """The time is up."""
+        """The time is up: the error that the drain ends with."""
         if self.error is not None:
             return self.error
         return NATSTimeoutError(f"drain took longer than {self._seconds:g} s: {self._left()}")

@@ -77,7 +77,7 @@ class EventQueue(Generic[EventT]):
             del self._reports[entry.key]
         return entry.event
 
-    def drain(self) -> list[EventT]:
+    def take_all(self) -> list[EventT]:
         """All events, oldest first."""
         if not self._entries:
             return []

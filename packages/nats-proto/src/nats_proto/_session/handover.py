@@ -1,7 +1,13 @@
-"""What two connections of one session have to do with each other while one takes the other's place.
+"""Two connections of one session, the old one and its successor: subscriptions and messages while both are up.
 
-Which subscriptions the new server knows, which of the messages that both deliver are given, and what the new server has
-to be told when it is the only one. The successor says when that is (`successor`); of copies see `overlap`.
+The handover knows which subscriptions the new server was told, decides which of the messages that both connections
+deliver is given to the subscription, and makes what the new server has to be told when its connection is the only one.
+
+States
+------
+    BOTH ─goodbye to the old server, or the old connection is lost─▶ COMMITTED ─adopted─▶ LINGERING
+
+The machine in `successor` makes these steps. How copies of a message are known is said in `overlap`.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ class _Phase(Enum):
 
 
 class Handover(Generic[MessageT]):
-    """Of one attempt: forgotten with it. It begins when the new server has accepted us."""
+    """Belongs to one attempt of a successor, and begins when the new server has accepted the client."""
 
     __slots__ = ("_counts", "_events", "_later", "_phase", "_told", "_traffic", "out", "overlap")
 
@@ -39,15 +45,15 @@ class Handover(Generic[MessageT]):
         self._traffic = traffic
         self._events = events
         self.out: list[bytes] = []
-        """Subscriptions, on their way to the new server."""
+        """SUB and UNSUB lines that wait to be written to the new server."""
         self.overlap: Overlap[MessageT] = Overlap()
         self._phase = _Phase.BOTH
         self._told: set[int] = set()
         """The sids that the new server knows, or will when it has read all of `out`."""
         self._later: dict[int, bool] = {}
-        """Those subscribed (True) and unsubscribed (False) since it is committed."""
+        """The sids that were subscribed (True) or unsubscribed (False) since the handover is COMMITTED."""
         self._counts: dict[int, int] = {}
-        """Messages that the new server has sent, by sid: its maxima count from its SUB on."""
+        """How many messages the new server has sent, by sid: it counts a maximum from the SUB that it was sent."""
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -69,7 +75,7 @@ class Handover(Generic[MessageT]):
             self._told.add(sub.sid)
 
     def unsubscribed(self, sid: int) -> None:
-        """It need not know this one any more."""
+        """The new server need not know this subscription any more."""
         if self._phase is _Phase.COMMITTED:
             self._later[sid] = False
         elif sid in self._told:
@@ -125,7 +131,7 @@ class Handover(Generic[MessageT]):
             self.overlap.of_new(message)
 
     def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
-        """As the table's: for a message of the session's own connection, the old one and later the new one."""
+        """As `SubscriptionTable.deliver`, for a message of the session's own connection: the old one, later the new."""
         if message.sid == self._traffic.inbox.sid:
             self._take_reply(message)
             return None
@@ -147,7 +153,7 @@ class Handover(Generic[MessageT]):
         self._traffic.announce_messages()
 
     def _take_reply(self, message: MessageT) -> None:
-        """Both connections have it; the second one is no reply that nobody has asked for."""
+        """A reply comes on both connections: the second copy must not count as a reply to no request."""
         if self._traffic.inbox.awaits(message):
             self._traffic.receive_reply(message)
 

@@ -39,7 +39,8 @@ from ..errors import (
 from .dispatch import dispatch
 from .drain import Drain
 from .event_queue import EventQueue
-from .link import Link, LinkDown, LinkUp
+from .link import Link
+from .link_events import LinkDown, LinkUp
 from .outbox import CHUNK_SIZE, HIGH_WATER, encoded_size
 from .subscription import MessageT
 from .timers import due
@@ -238,7 +239,7 @@ class LifeCycle(Generic[MessageT]):
         from .successor import Successor  # only who meets a lame duck pays for loading it
 
         if self.successor is not None:
-            self.successor.cancel()  # it only waits for late copies any more
+            self.successor.cancel()  # the last one has taken over, and waits for late copies of messages only
         successor = Successor(
             self, self.link, self.traffic, self.events, self._options, message_type=self.message_type, now=now
         )
@@ -257,7 +258,7 @@ class LifeCycle(Generic[MessageT]):
         dispatch(self, now)
 
     def successor_lost(self, error: NATSError, now: float) -> None:
-        """The only connection that was left is gone before it was adopted."""
+        """The old connection was given up or lost, and now the new one is lost before it was adopted."""
         if self.link.up:
             self.link.leave(error)
         else:
@@ -265,13 +266,13 @@ class LifeCycle(Generic[MessageT]):
         dispatch(self, now)
 
     def forget_successor(self, successor: Successor[MessageT]) -> None:
-        """It has come to its end, whatever that is."""
+        """The successor has come to its end: adopted, failed or cancelled."""
         if self.successor is successor:
             self.successor = None
             self.traffic.handover = None
 
     def adopt(self, successor: Successor[MessageT], now: float) -> None:
-        """The successor's connection is the connection from now on, and nothing was lost on the way."""
+        """The successor's connection is the session's from now on. Where both were up, nothing was lost."""
         adopted = successor.adopted()
         attempt, info = adopted.attempt, adopted.info
         lost = not self.link.up

@@ -151,14 +151,18 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether a publisher with a connection should wait."""
-        if self.tail.size >= CHUNK_SIZE:
-            self._seal()
-        return self._full
+        return self._full or (self.tail.size >= CHUNK_SIZE and self.pending_bytes >= HIGH_WATER)
 
     @full.setter
     def full(self, full: bool) -> None:
         self._full = full
         self.tail.limit = CHUNK_SIZE if self._quick and not full else 0
+
+    def make_room(self) -> bool:
+        """Close the chunk in the tail if it is a whole one, so that publishes are taken again: whether they may be."""
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
+        return not self._full
 
     def allow_quick(self, allowed: bool) -> None:
         """Whether a publish needs nothing but room: `Tail.publish` may take it."""

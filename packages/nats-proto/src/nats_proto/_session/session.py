@@ -170,13 +170,11 @@ class Session(Generic[MessageT]):
 
     def events_received(self) -> list[SessionEvent]:
         """What happened since the last call, in order."""
-        return self._events.drain()
+        return self._events.take_all()
 
     def commands_to_run(self) -> list[Command]:
         """What the adapter has to do to the outside world, in order."""
-        commands = self._link.commands
-        self._link.commands = []
-        return commands
+        return self._link.commands_to_run()
 
     def data_to_send(self) -> list[bytes]:
         """What is to be written now, in order: about `BATCH_SIZE` bytes of whole operations; empty when there is none.
@@ -329,7 +327,7 @@ class Session(Generic[MessageT]):
         """
         if self.publish_quickly(subject, data, reply, headers):
             return
-        if self._life.status is not SessionStatus.CONNECTED or self._outbox.full:
+        if self._life.status is not SessionStatus.CONNECTED or not self._outbox.make_room():
             self._life.check_publish()
         self._traffic.publish(subject, data, reply, headers)
 
@@ -338,6 +336,7 @@ class Session(Generic[MessageT]):
 
         Raises what `publish` raises for the first, and has taken none then. See `PublishMany`, which calls it.
         """
+        self._outbox.make_room()
         position = self._outbox.tail.publish_many(subject, payloads, start)
         if position == start:
             self.publish(subject, payloads[start])
@@ -412,7 +411,9 @@ class Session(Generic[MessageT]):
         that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
         """
         tail = self._outbox.tail
-        if tail.size >= tail.limit and (self._life.status is not SessionStatus.CONNECTED or self._outbox.full):
+        if tail.size >= tail.limit and (
+            self._life.status is not SessionStatus.CONNECTED or not self._outbox.make_room()
+        ):
             self._life.check_publish()
         return self._traffic.request(subject, data, headers, into)
 

@@ -11,10 +11,10 @@ will arrive, but those in the queue can still be read; the subscription is *fini
 The queue and its accounts
 --------------------------
 Whoever reads takes messages by ``messages.popleft()`` alone. That is atomic, so threads need no lock for it, and
-nothing is counted where every single message passes. The accounts follow: `settle` sees by the length of the queue how
-many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are never
-more entries than messages. `pending_bytes` and `delivered` settle before they tell, so they are right whenever somebody
-asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pending_msgs` together.
+nothing is counted where every single message passes. The accounts follow: `count_taken` sees by the length of the queue
+how many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are never
+more entries than messages. `pending_bytes` and `delivered` look at what is not counted yet, so they are right whenever
+somebody asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pending_msgs` together.
 
 A queue is made with the first message: an empty `deque` takes 760 bytes, and most of ten thousand subscriptions may
 never have one. Before that all share one, which stays empty.
@@ -22,7 +22,8 @@ never have one. Before that all share one, which stays empty.
 Marks (`marks`) lie in the queue as messages without a subject, and in a queue of their own beside it. They do not count
 as what a server has sent: neither as received nor as pending or delivered.
 
-Queueing and settling, and what settles, are for one thread at a time: an adapter with several does it under its lock.
+Queueing, counting and asking for the accounts are for one thread at a time: an adapter with several does it under its
+lock.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class SubscriptionState(Generic[MessageT]):
         self.max_pending_bytes = max_pending_bytes
         self.messages: deque[MessageT] = _NO_QUEUE  # type: ignore[assignment]  # it never holds anything
         self.queued_msgs = 0
-        """Messages in the queue when it was settled last, and those that came since. The table's."""
+        """Messages in the queue when it was counted last, and those that came since. The table's."""
         self.queued_bytes = 0
         """Their bytes. The table's."""
         self.sizes: deque[tuple[int, int]] = _NO_QUEUE  # type: ignore[assignment]  # as above
@@ -148,14 +149,12 @@ class SubscriptionState(Generic[MessageT]):
     @property
     def pending_bytes(self) -> int:
         """Their bytes: header blocks and payloads."""
-        self.settle()
-        return self.queued_bytes
+        return self.queued_bytes - self._not_counted()[1]
 
     @property
     def delivered(self) -> int:
         """Messages given to the user."""
-        self.settle()
-        return self._delivered - self._marks_taken
+        return self._delivered + self._not_counted()[0] - self._marks_taken
 
     @property
     def connection_max(self) -> int | None:
@@ -256,14 +255,28 @@ class SubscriptionState(Generic[MessageT]):
 
         For a reader that is the only one.
         """
-        self.settle()
+        self.count_taken()
         self.messages.appendleft(message)
         self.queued_msgs += 1
         self.queued_bytes += message.size
         self.sizes.appendleft((1, message.size))
         self._delivered -= 1
 
-    def settle(self) -> None:
+    def _not_counted(self) -> tuple[int, int]:
+        """Messages taken since `count_taken`, and their bytes."""
+        left = len(self.messages)
+        taken = self.queued_msgs - left
+        if not left:
+            return taken, self.queued_bytes
+        rest, taken_bytes = taken, 0
+        for count, size in self.sizes:
+            if not rest:
+                break
+            taken_bytes += min(count, rest) * size
+            rest -= min(count, rest)
+        return taken, taken_bytes
+
+    def count_taken(self) -> None:
         """Account for the messages taken since the last time.
 
         An interrupt comes behind a call or between two rounds: then either nothing was done, or all that belongs
@@ -295,7 +308,7 @@ class SubscriptionState(Generic[MessageT]):
         if self.pending_msgs + count > self.max_pending_msgs > 0:
             return False
         if self.queued_bytes + size > self.max_pending_bytes > 0:
-            self.settle()
+            self.count_taken()
             return self.queued_bytes + size <= self.max_pending_bytes
         return True
 

@@ -194,7 +194,7 @@ class SubscriptionTable(Generic[MessageT]):
         events: list[MessagesAvailable] = []
         for sub in self._ready:
             sub.notified = False
-            sub.settle()
+            sub.count_taken()
             events.append(MessagesAvailable(sub.sid))
         self._ready.clear()
         return events

@@ -70,8 +70,10 @@ from ..errors import (
     NATSTimeoutError,
     TransportError,
 )
+from .attempts import address_of
 from .handover import Handover
-from .link import LAME_DUCK_GRACE, Adopted, Link
+from .lame_duck import LAME_DUCK_GRACE
+from .link import Adopted, Link
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 from .timers import due
@@ -85,8 +87,8 @@ if TYPE_CHECKING:
 __all__ = ["Successor"]
 
 SPREAD_TIME: Final = 0.5
-"""Seconds that other servers have to hear of the subscriptions. Within a cluster they need milliseconds; a lame duck
-stays for ten seconds at least, unless it was told otherwise."""
+"""Seconds in which the other servers of the cluster hear of the new connection's subscriptions. They need milliseconds;
+a lame duck stays for ten seconds at least, unless its operator has configured less."""
 LINGER: Final = 1.0
 """Seconds in which the copy of a message may come later than the message."""
 
@@ -108,9 +110,9 @@ class _State(IntEnum):
 
 
 class Successor(Generic[MessageT]):
-    """The successor of one connection. Its adapter moves its bytes as it moves those of the session.
+    """The successor of one connection. The adapter moves the successor's bytes as it moves those of the session.
 
-    An adapter drains the session after each of these calls, as after any other.
+    After each of these calls the adapter takes events, commands, data and deadline of the session, as after any other.
     """
 
     __slots__ = (
@@ -159,7 +161,7 @@ class Successor(Generic[MessageT]):
         self._plan_next(now)
 
     def _reset(self) -> None:
-        """For another attempt."""
+        """Forget what belonged to the last attempt."""
         self._unreported = 0
         """Bytes given to its transport, and not yet accepted as far as we know."""
         self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
@@ -169,12 +171,12 @@ class Successor(Generic[MessageT]):
 
     @property
     def over(self) -> bool:
-        """It has come to an end, or never began: there is nobody to try."""
+        """The successor has come to an end, or has never begun because there is no server to try."""
         return self._state is _State.OVER
 
     @property
     def joined(self) -> bool:
-        """The new server has every subscription: it can take over at any time, and has not yet."""
+        """The new server has every subscription, so its connection can take over at any time, and has not yet."""
         return _State.SPREADING <= self._state <= _State.LEFT_ALONE
 
     @property
@@ -189,7 +191,7 @@ class Successor(Generic[MessageT]):
 
     @property
     def overlap(self) -> Handover[MessageT] | None:
-        """Through what the session's own connection has to deliver, because another delivers, or did, the same."""
+        """What the messages of the session's own connection have to go through while another delivers the same ones."""
         return self._handover if _State.JOINING <= self._state <= _State.LINGERING else None
 
     # --- the pump ----------------------------------------------------------------------------------------------------
@@ -312,8 +314,8 @@ class Successor(Generic[MessageT]):
         assert self._attempt is not None  # WAITING always has one
         self._state = _State.DIALLING
         self._timers.successor = now + self._options.connect_timeout
-        address = self._link.address_of(self._attempt.server)
-        self._link.commands.append(OpenSuccessor(self._attempt.server, address, self._timers.successor))
+        address = address_of(self._attempt.server, self._options)
+        self._link.add_command(OpenSuccessor(self._attempt.server, address, self._timers.successor))
 
     def _pending_attempt(self, call: str) -> Attempt:
         if self._state is not _State.DIALLING or self._attempt is None:
@@ -325,7 +327,7 @@ class Successor(Generic[MessageT]):
         return None if self._attempt is None else self._attempt.server
 
     def _fail(self, error: NATSError, now: float) -> None:
-        """This attempt came to nothing. The old connection is kept, if there still is one."""
+        """This attempt has failed. The old connection is kept, if there still is one."""
         only_one = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
         self._drop()
         if self._attempt is not None:
@@ -336,7 +338,7 @@ class Successor(Generic[MessageT]):
             self._life.successor_lost(error, now)
             return
         if self.parting:
-            # The old server was told that it is not needed any more; it is told anew on the next connection.
+            # The old server was told to end every subscription, so its connection is of no use any more.
             self._end()
             self._life.leave_link(now)
             return
@@ -348,10 +350,10 @@ class Successor(Generic[MessageT]):
             self._connection.close()
             self._connection = None
         if self._state is not _State.WAITING:
-            self._link.commands.append(CloseSuccessor())
+            self._link.add_command(CloseSuccessor())
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """The successor is not wanted any more."""
         if self._state < _State.LINGERING:
             self._drop()
         self._end()
@@ -383,7 +385,7 @@ class Successor(Generic[MessageT]):
                 if isinstance(event, self._message_type):
                     self._handover.receive(event)
             case EffectWanted(effect=effect):
-                self._link.commands.append(Perform(effect, successor=True))
+                self._link.add_command(Perform(effect, successor=True))
             case InfoReceived(info=info):
                 self._take_info(info, now)
             case HandshakeCompleted():
@@ -404,7 +406,8 @@ class Successor(Generic[MessageT]):
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
         if self._state >= _State.PARTING:
-            # It is too late to change our mind. What is said once, in one INFO of many, is answered when it is adopted.
+            # There is no way back to the old connection. That the new server leaves may be said in this INFO alone, so
+            # it is remembered, and the link answers it when it adopts the connection.
             self._lame_duck = self._lame_duck or info.ldm
             return
         left = self._link.info
@@ -427,7 +430,7 @@ class Successor(Generic[MessageT]):
         self._connection.pings_taken([LAST_TOKEN])
 
     def check_overlap(self, now: float) -> None:
-        """After either connection has delivered: one that is so far behind the other costs too much memory."""
+        """After either connection has delivered: one that is too far behind the other would cost too much memory."""
         overlap = self._handover.overlap
         if not overlap.exceeds(1):
             return
@@ -467,12 +470,12 @@ class Successor(Generic[MessageT]):
         self._handover.commit()
         self._state = _State.LEFT_ALONE
         self._timers.successor = None
-        self._link.commands.append(AdoptSuccessor())
+        self._link.add_command(AdoptSuccessor())
 
     # --- taking its place --------------------------------------------------------------------------------------------
 
     def adopted(self) -> Adopted:
-        """The adapter has its transport as the transport. `LocalProtocolError` when it was not told to."""
+        """The adapter uses the successor's transport as the session's. `LocalProtocolError` when it was not told to."""
         adoptable = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
         if not adoptable or self._connection is None or self._attempt is None or self._info is None:
             raise LocalProtocolError("transport_adopted: no successor was to be adopted")
@@ -481,11 +484,11 @@ class Successor(Generic[MessageT]):
         return Adopted(self._connection, self._attempt, self._info, self._lame_duck)
 
     def operations(self) -> list[bytes]:
-        """What its server has to be told about subscriptions before anything else."""
+        """What the new server has to be told about subscriptions before anything else."""
         return self._handover.operations(lost=self._state is _State.LEFT_ALONE)
 
     def linger(self, now: float) -> None:
-        """It is the session's connection now. What was held is given."""
+        """The new connection is the session's now: the messages that were held back are delivered."""
         self._state = _State.LINGERING
         self._timers.successor = now + LINGER
         self._connection = None

@@ -1,4 +1,11 @@
-"""The thread that does what the session commands: dial, wait, read, close. It also keeps the session's time."""
+"""The connection's manager: the thread that dials, reads, closes and reconnects, as the session commands.
+
+It also keeps the session's time. A reconnect starts no thread: it is another round of the same loop.
+
+    a round:  commands of the session ─▶ what nobody can reach any more ─▶ the time is up?  ─▶ tell the session
+                                                                          ─▶ dial, if that was commanded
+                                                                          ─▶ else sleep, and read what has arrived
+"""
 
 from __future__ import annotations
 
@@ -24,8 +31,6 @@ from .perform import Performer
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from .successor import Successor
     from .turns import Turns
     from .writer import Writer
@@ -33,15 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["Manager"]
 
 SEND_LIMIT: Final = 1.0
-"""Seconds that a thread may take between two steps of a send before it is not waited for."""
+"""Seconds to wait for a thread that is sending. It needs far less, unless a signal handler holds it up."""
 LEADER_PAUSE: Final = 0.001
-"""Seconds that a caller who leads may go on when the session's time is up."""
+"""Seconds that the manager waits for a caller who leads, before it looks again whether it may read."""
 MAX_READS: Final = 16
 """Full buffers read before commands and time are looked at."""
 
 
 class Manager:
-    """One thread for the whole life of a client: a reconnect is another round of its loop."""
+    """Of one client, for its whole life."""
 
     def __init__(self, hub: Hub, writer: Writer, turns: Turns, performer: Performer, name: str) -> None:
         self._hub = hub
@@ -58,7 +63,7 @@ class Manager:
         """The one that is open; the hub's is None as soon as the session has given it up."""
 
     def run(self) -> None:
-        """The reader's thread."""
+        """Its thread."""
         hub = self._hub
         self._agenda.begin()
         try:
@@ -97,11 +102,12 @@ class Manager:
             self._adopt(self.successor, self.successor.transport)
         if agenda.abandoned:
             hub.end_abandoned()
-        # Read without the lock: whoever makes it earlier sets the wakeup afterwards.
+        # Read without the lock: whoever makes it earlier wakes this thread afterwards.
         deadline = agenda.deadline
         now = monotonic()
         if deadline is not None and now >= deadline:
-            # A process that was stopped for a while finds the PONG here; a caller who leads lets us look in a moment.
+            # The time may be up because the whole process was stopped for a while. The PONG that the session misses has
+            # arrived long since then, so it is read before. A caller who leads lets this thread read in a moment.
             if self.transport is not None and not self._read(self.transport):
                 self._wait(LEADER_PAUSE)
                 return True
@@ -150,7 +156,10 @@ class Manager:
 
     @contextmanager
     def _nobody_sends(self) -> Generator[None]:
-        """Hold ``send_lock``. Sends do not block; who has it for long is interrupted by a signal handler that waits."""
+        """Hold ``send_lock``, but do not wait for it without end.
+
+        A send does not block. A thread that has the lock for long is in a signal handler, which may wait for us.
+        """
         held = self._hub.writing.send_lock.acquire(timeout=SEND_LIMIT)
         try:
             yield
@@ -215,20 +224,10 @@ class Manager:
         if command.at > now:
             self._wait((command.at if deadline is None else min(command.at, deadline)) - now)
             return
-        failure: Exception | None = None
-        sock: socket | None = None
-        try:
-            sock = self.dialler.dial(*command.address, command.deadline)
-        except Interrupted:
+        outcome = self._dial(command)
+        if outcome is None:
             return
-        except Exception as error:  # a resolver may raise anything
-            failure = error
-        try:
-            transport = None if sock is None else Transport(sock)
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
+        transport = outcome if isinstance(outcome, Transport) else None
         hub = self._hub
         wanted = False
         try:
@@ -236,36 +235,46 @@ class Manager:
                 wanted = not self._agenda.commands
                 if wanted:
                     self._opening = None
-                    if transport is not None:
-                        hub.transport = transport
+                    if isinstance(outcome, Transport):
+                        hub.transport = outcome
                         hub.session.transport_connected(now=monotonic())
-                    elif failure is not None:
-                        hub.session.transport_failed(failure, now=monotonic())
+                    else:
+                        hub.session.transport_failed(outcome, now=monotonic())
                     hub.settle()
-                    hub.see_to_writing()  # with TLS first, or a proxy, we speak first
+                    hub.see_to_writing()  # with TLS first, or through a proxy, the client speaks first
             hub.leave()
             if transport is not None and wanted:
                 self._turns.watch(transport)
                 self.transport, transport = transport, None
         finally:
-            if transport is not None:  # nobody wants it, or there was a defect
+            if transport is not None:  # a later command has given it up, or there was a defect
                 transport.abandon()
+
+    def _dial(self, command: OpenTransport) -> Transport | Exception | None:
+        """What was connected, or why not. None: the dial was given up, and the session says what follows."""
+        try:
+            sock = self.dialler.dial(*command.address, command.deadline)
+        except Interrupted:
+            return None
+        except Exception as error:  # a resolver may raise anything
+            return error
+        try:
+            return Transport(sock)
+        except BaseException:
+            sock.close()
+            raise
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read(self, transport: Transport) -> bool:
         """Take what has arrived, unless a caller leads: False."""
-        turns = self._turns
-        if not turns.begin():
+        if not self._turns.begin():
             return False
-        try:
-            self._take_all(transport)
-        finally:
-            turns.end()
+        self._take_all(transport)
         return True
 
     def _take_all(self, transport: Transport) -> None:
-        """Again when the buffer was full, since there is probably more; and after what a caller has left to us."""
+        """First what a leader has left. Again when the buffer was full, since there is probably more."""
         hub = self._hub
         left = self._turns.left()
         for _ in range(MAX_READS):

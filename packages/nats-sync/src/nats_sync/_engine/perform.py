@@ -32,7 +32,7 @@ MAX_THREADS: Final = 4
 
 
 class Performer:
-    """Belongs to one client. ``perform`` is called by the reader, ``stop`` at the end."""
+    """Belongs to one client. ``perform`` is called by the manager, ``stop`` at the end."""
 
     def __init__(self, hub: Hub, name: str) -> None:
         self._handshakes = _Crew(hub, f"{name}-credentials", MAX_THREADS)
@@ -94,7 +94,7 @@ class _Crew:
                 return
         hub = self._hub
         hub.call(lambda: hub.session.perform_failed(command, failure, now=monotonic()))
-        hub.agenda.wakeup.set()  # this is the reader's thread, and it has more to do before it sleeps
+        hub.agenda.wakeup.set()  # this is the manager's thread, and it has more to do before it sleeps
 
     def stop(self) -> None:
         """Nothing more will be asked for; what is being done may take its time."""

@@ -1,7 +1,7 @@
 """The thread that makes the next connection while the one to a lame duck is still up.
 
 It lives for one attempt: it dials, moves the bytes of `Session.successor` both ways, and ends when the session gives
-the attempt up, or when the connection is to become the client's: then the reader gets its transport. The session is
+the attempt up, or when the connection is to become the client's: then the manager gets its transport. The session is
 touched under the hub's lock, as by every other thread, and only while the hub says that this attempt counts.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["Successor"]
 
 
 class Successor:
-    """One attempt. Made, started, told to adopt and given up by the reader's thread."""
+    """One attempt. Made, started, told to adopt and given up by the manager's thread."""
 
     def __init__(self, hub: Hub, command: OpenSuccessor, name: str) -> None:
         self._hub = hub
@@ -38,10 +38,11 @@ class Successor:
         self._given_up = False
         self._adopted = False
         self.unfinished: Transport | None = None
+        """The connection that is being made; nobody else's yet."""
         self._chunks: list[Chunk] = []
         """Taken from the session, and not yet accepted by the system."""
         self.transport: Transport | None = None
-        """What the reader is to adopt, once it is there."""
+        """What the manager is to adopt, once it is there."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -49,7 +50,7 @@ class Successor:
         self._thread.start()
 
     def adopt(self) -> None:
-        """Write what was taken, then give the transport to the reader."""
+        """Write what was taken, then give the transport to the manager."""
         self._adopted = True
         self.wakeup.set()
 
@@ -62,11 +63,6 @@ class Successor:
         """Under the lock: the session may have something for it to write."""
         if threading.current_thread() is not self._thread:
             self.wakeup.set()
-
-    def join(self) -> None:
-        """Wait for the end of its thread, after `give_up`; a resolver that hangs is not waited for."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
 
     # --- its thread --------------------------------------------------------------------------------------------------
 
@@ -92,7 +88,7 @@ class Successor:
             self.wakeup.close()
 
     def _tell(self, mutation: Callable[[nats_proto.Successor[Message]], object]) -> bool:
-        """One mutation of the session's successor, if that is still what this thread makes: whether it is."""
+        """One change of the session's successor, unless the session has given this attempt up: False then."""
         hub = self._hub
         with hub.lock:
             successor = hub.session.successor if hub.successor is self else None

@@ -1,32 +1,55 @@
-"""The reading side: who waits for the socket and takes what has arrived.
+"""The turns at reading: who waits for the socket, and who takes what has arrived.
 
 Theory of operation
 -------------------
-It is the reader's, which sleeps until there is something, takes it and gives it to the session. But to wake a thread,
+Reading is the manager's: it sleeps until something arrives, takes it and gives it to the session. But to wake a thread,
 which then wakes the caller, costs more than all the rest of a request. So a caller whose answer may come next *leads*,
 for at most `LEAD` seconds: it sleeps in an epoll of its own, which the system asks first. Of two that watch the socket
-with ``EPOLLEXCLUSIVE``, what arrives wakes the first in which somebody sleeps, and no other.
-
-    free ──something arrived──▶ the reader reads ──nothing left──▶ free
-     └───a request──▶ a caller leads ──its answer, anything else, time──▶ free     (the reader sleeps all the while)
-
-Nobody waits for the reading side: a caller who finds it taken waits for its answer as if there were no such thing. The
-reader, when it was woken and finds that a caller leads, sleeps until that is over.
+with ``EPOLLEXCLUSIVE``, what arrives wakes the first in which somebody sleeps, and no other. Nobody waits for a turn: a
+caller who cannot lead waits for its answer as if there were no such thing.
 
 A leader receives once. If that is the answer to its own request, whole, and nothing else, it gives it to the session.
-Anything else, an error and the end as well, is left to the reader, which takes it before it reads on. So what concerns
-anybody else is only ever in the hands of the reader, which no signal interrupts: a `KeyboardInterrupt` can lose nothing
-but the answer to the very call that it ends. Where it goes wrong too often to gain anything (a busy connection, a slow
-responder) leading is left alone for a while.
+Anything else, an error and the end of the connection as well, it leaves to the manager, which takes it before it reads
+on. So what concerns anybody else is only ever in the hands of the manager, which no signal interrupts: a
+`KeyboardInterrupt` can lose nothing but the answer to the very call that it ends. Where leading goes wrong too often to
+gain anything (a busy connection, a slow responder) it is left alone for a while.
 
-A signal handler may hold up its thread in the midst of a lead, for as long as it likes. So as long as callers lead, the
-reader sleeps for `PATROL` seconds at most, and takes the reading side away from a caller who had it all that time.
+**Whose turn it is** (`Turn`) changes under the hub's lock, by these tables alone:
+
+                    a request   the manager     the manager   a lead is over, and   a caller who led
+                    is sent     wants to read   goes to       nothing is  something before was woken
+                                                sleep         left        is left
+      FREE          LED         READS                                               OWED *
+      OWED                      READS           (it looks)                          OWED *
+      READS                     READS           FREE                                READS_AGAIN *
+      READS_AGAIN               READS           OWED                                READS_AGAIN *
+      LED                       LED_AWAITED                   FREE        OWED *    LED_OWED *
+      LED_AWAITED               LED_AWAITED                   FREE *      OWED *    LED_OWED *
+      LED_OWED                  LED_OWED                      OWED *      OWED *    LED_OWED *
+
+An empty place: nothing changes; where it is a turn that somebody asks for, it is refused. ``*``: the manager is woken.
+A caller who led before, and whose lead was taken away while it slept, still sleeps where the system asks first: it may
+have been told of something in the manager's place. The same goes for a lead that ends before it has received.
+
+**Whether the manager patrols** (`Patrol`). A signal handler may hold up its thread in the midst of a lead, for as long
+as it likes. So as long as callers lead, the manager sleeps for `PATROL` seconds at most, and takes the lead away from a
+caller who had it all that time. Where nobody leads for a whole such sleep, it stops, and an idle client costs nothing.
+
+                    a caller     a caller      the manager         its sleep ends early,
+                    prepares     leads         goes to sleep       or it takes a lead away
+      OFF           CALLED *     (refused)     OFF
+      CALLED                                   LAST
+      LAST                       ON            OFF                 ON
+      ON                                       LAST
+
+While somebody leads the manager always goes to sleep as LAST.
 """
 
 from __future__ import annotations
 
 import errno
 import select
+from enum import Enum, auto
 from threading import get_ident
 from time import sleep
 from typing import TYPE_CHECKING, Final
@@ -37,15 +60,15 @@ from .transport import Transport
 if TYPE_CHECKING:
     from .hub import Hub
 
-__all__ = ["Lead", "Turns"]
+__all__ = ["Lead", "Patrol", "Turn", "Turns"]
 
 LEAD: Final = 0.01
 """Seconds that a caller leads: an answer that takes longer gains nothing by it, and a call that ends for another reason
 while it leads learns of it that much later."""
 PATROL: Final = 0.1
-"""Seconds between two looks of the reader at callers who lead."""
+"""Seconds between two looks of the manager at callers who lead."""
 MOMENT: Final = 0.001
-"""Seconds that the reader leaves to a caller who receives at this moment."""
+"""Seconds that the manager leaves to a caller who receives at this moment."""
 LEAD_SIZE: Final = 16 * 1024
 """Bytes that a leader receives. A larger answer comes in several parts anyway."""
 MAX_REST: Final = 63
@@ -54,15 +77,79 @@ MAX_REST: Final = 63
 Left = bytes | OSError
 """What receiving came to."""
 NOTHING: Final = BlockingIOError()
-"""There is nothing left for the reader."""
+"""There is nothing left for the manager."""
+
+
+class Turn(Enum):
+    """Who may take what arrives, and who is next."""
+
+    FREE = auto()
+    """Nobody, until a caller leads or the manager is woken."""
+    OWED = auto()
+    """Nobody but the manager, which looks as soon as it can: something may have arrived of which it was not told, or a
+    leader has left something. A caller who led now would be given something that came later, first."""
+    READS = auto()
+    """The manager, which is awake."""
+    READS_AGAIN = auto()
+    """The manager, and it has to look once more when it has found nothing left."""
+    LED = auto()
+    """A caller."""
+    LED_AWAITED = auto()
+    """A caller; the manager was woken, has found that out, and sleeps until it is told that the lead is over."""
+    LED_OWED = auto()
+    """A caller; afterwards the manager has to look, whatever the lead comes to."""
+
+    __hash__ = object.__hash__  # that of `Enum` is written in Python, and each request looks into a table
+
+
+_TO_READ: Final = {
+    Turn.FREE: Turn.READS,
+    Turn.OWED: Turn.READS,
+    Turn.READS: Turn.READS,
+    Turn.READS_AGAIN: Turn.READS,
+    Turn.LED: Turn.LED_AWAITED,
+    Turn.LED_AWAITED: Turn.LED_AWAITED,
+    Turn.LED_OWED: Turn.LED_OWED,
+}
+_TO_SLEEP: Final = {Turn.READS: Turn.FREE, Turn.READS_AGAIN: Turn.OWED}
+_NOTHING_LEFT: Final = {Turn.LED: Turn.FREE, Turn.LED_AWAITED: Turn.FREE, Turn.LED_OWED: Turn.OWED}
+_SOMETHING_LEFT: Final = {Turn.LED: Turn.OWED, Turn.LED_AWAITED: Turn.OWED, Turn.LED_OWED: Turn.OWED}
+_TOLD_ANOTHER: Final = {
+    Turn.FREE: Turn.OWED,
+    Turn.OWED: Turn.OWED,
+    Turn.READS: Turn.READS_AGAIN,
+    Turn.READS_AGAIN: Turn.READS_AGAIN,
+    Turn.LED: Turn.LED_OWED,
+    Turn.LED_AWAITED: Turn.LED_OWED,
+    Turn.LED_OWED: Turn.LED_OWED,
+}
+FREE: Final = Turn.FREE
+LED: Final = Turn.LED
+
+
+class Patrol(Enum):
+    """How the manager sleeps, and whether callers may lead, which they may only if it looks after them."""
+
+    OFF = auto()
+    """For as long as nothing happens. Nobody may lead."""
+    CALLED = auto()
+    """The same, but it was woken to begin a patrol: callers may lead."""
+    LAST = auto()
+    """For `PATROL` seconds at most, the last time if nobody leads in this sleep."""
+    ON = auto()
+    """For `PATROL` seconds at most, and the next time as well."""
+
+
+OFF: Final = Patrol.OFF
+LAST: Final = Patrol.LAST
 
 
 class Lead:
     """One caller's turn.
 
-    The right to receive is an item in a list: who pops that has it. The caller pops it by the same C call that
-    receives and stores what it got, so whatever interrupts it, it takes no byte that has become the reader's again, and
-    has none that the reader cannot find.
+    The right to receive is an item in a list: who pops it may receive, once. The caller pops it, receives and stores
+    what it got by one C call (`permitted`). So whatever interrupts the caller, it takes no byte that has become the
+    manager's again, and has none that the manager cannot find.
     """
 
     __slots__ = ("_epoll", "_permit", "received", "thread", "transport")
@@ -99,7 +186,7 @@ class Lead:
 
 
 class Turns:
-    """Of one client. What is above the line is for the reader's thread alone, what is below it for callers."""
+    """Of one client. What is above the line is for the manager's thread alone, what is below it for callers."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -109,26 +196,19 @@ class Turns:
         """What a leader sleeps in. Unlike poll it may be used again within a signal handler."""
         self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
         self._aside = new_poll()
-        """What the reader sleeps in while it would only find out again that a caller leads."""
+        """What the manager sleeps in while it would only find out again that a caller leads."""
         self._poll.register(hub.agenda.wakeup, READABLE)
         self._aside.register(hub.agenda.wakeup, READABLE)
-        self._watched: Transport | None = None
-        self._reads = False
-        """The reader is awake and takes what there is."""
+        self.watched: Transport | None = None
+        """The transport that is read, if there is one."""
+        self.turn = FREE
+        self.patrol = OFF
         self._lead: Lead | None = None
-        self._led = False
-        """Somebody led, or wanted to, since the reader last slept to the end."""
-        self._patrols = False
-        """The reader sleeps for `PATROL` at most."""
-        self._called = False
-        """It will: it was woken for that."""
-        self._stands_aside = False
-        """The reader has found that a caller leads, and is to be told when that is over."""
-        self._look = False
-        """Something may have arrived of which the reader was not told; until it has looked, nobody leads."""
+        """Of the caller who leads."""
         self._left: Left | None = None
-        """What a leader has left to the reader."""
+        """What a leader has left to the manager."""
         self._rest = self._penalty = 0
+        """For how many requests leading is left alone now, and was the last time."""
 
     def watch(self, transport: Transport) -> None:
         """There is a connection."""
@@ -138,81 +218,86 @@ class Turns:
                 self._leaders = None
             # Behind the leaders' epoll: the one that is registered first is asked first.
             self._poll.register(transport, READABLE | (0 if self._leaders is None else select.EPOLLEXCLUSIVE))
-            self._watched = transport
+            self.watched = transport
 
     def unwatch(self) -> None:
         """It has ended. Afterwards no caller takes anything from it."""
         with self._hub.lock:
-            watched, self._watched = self._watched, None
+            watched, self.watched = self.watched, None
             if watched is not None:
                 self._poll.unregister(watched)
                 if self._leaders is not None:
                     self._leaders.unregister(watched)
-        while not self._revoke(self._lead):
+        while not self._take_away(self._lead):
             sleep(MOMENT)
-        self._look = False
-        self._left = None
+        with self._hub.lock:
+            self.turn = FREE
+            self._left = None
 
     def wait(self, seconds: float | None) -> bool:
         """Sleep until something has arrived, a wakeup, or so many seconds: whether there may be something to read.
 
         A caller who has led all that time does no longer. Of what has arrived meanwhile we may not have been told.
         """
-        hub = self._hub
-        with hub.lock:
-            before = self._lead
-            self._patrols = self._led or before is not None
-            self._led = self._called = False
-            aside = self._stands_aside
-            if self._look and before is None:
-                return True  # to tell us was left to our own thread
-        if self._patrols:
+        wakeup = self._hub.agenda.wakeup
+        with self._hub.lock:
+            turn = self.turn = _TO_SLEEP.get(self.turn, self.turn)
+            leader = self._lead
+            patrols = leader is not None or self.patrol is Patrol.CALLED or self.patrol is Patrol.ON
+            self.patrol = LAST if patrols else OFF
+            if turn is Turn.OWED:
+                return True  # the only one who may have been told was not this thread
+        if patrols:
             seconds = PATROL if seconds is None else min(seconds, PATROL)
+        aside = turn is Turn.LED_AWAITED or turn is Turn.LED_OWED
         if self._epoll is None or aside:
             ready = (self._aside if aside else self._poll).poll(milliseconds(seconds))
         else:
             ready = self._epoll.poll(LONGEST if seconds is not None and seconds > LONGEST else seconds)
         if not ready:
-            self._revoke(before)
-            return self._look or self._patrols
-        self._led |= self._patrols  # it was no whole sleep
-        number = hub.agenda.wakeup.fileno()
+            self._take_away(leader)
+            return patrols or self._owed()
+        self._go_on_patrolling()
+        number = wakeup.fileno()
         if ready[0][0] == number or ready[-1][0] == number:
-            hub.agenda.wakeup.clear()
-            return self._look or len(ready) > 1
+            wakeup.clear()
+            return len(ready) > 1 or self._owed()
         return True
 
     def begin(self) -> bool:
-        """Take the reading side; False: a caller leads."""
+        """Take the turn; False: a caller leads. It lasts until the manager calls `wait`."""
         with self._hub.lock:
-            self._reads = self._lead is None
-            self._stands_aside = not self._reads
-            if self._reads:
-                self._look = False
-            return self._reads
+            self.turn = _TO_READ[self.turn]
+            return self.turn is Turn.READS
 
     def left(self) -> Left | None:
-        """Once, before anything is received: what a leader has received."""
+        """After `begin`, once, before anything is received: what a leader has received."""
         left, self._left = self._left, None
         return left
 
-    def end(self) -> None:
-        """There is nothing left to be read."""
-        self._reads = False
+    def _owed(self) -> bool:
+        return self.turn is Turn.OWED or self.turn is Turn.LED_OWED
 
-    def _revoke(self, lead: Lead | None) -> bool:
+    def _take_away(self, lead: Lead | None) -> bool:
+        """From a caller who leads; False: it is receiving at this moment."""
         if lead is not None:
             with self._hub.lock:
                 if self._lead is lead:
                     if not lead.revoke():
                         return False
-                    self._free(lead)
-                    self._led = True  # it may still be asleep, and be told in our place: one patrol more
+                    self._end_lead(lead)
+                    # It may still be asleep, and be told in our place: one patrol more.
+                    self._go_on_patrolling()
         return True
+
+    def _go_on_patrolling(self) -> None:
+        if self.patrol is LAST:
+            self.patrol = Patrol.ON
 
     def close(self) -> None:
         """At the end, and in a forked child: the descriptors are its own copies, what they mean is the parent's."""
-        self._watched = self._lead = None
+        self.watched = self._lead = None
+        self.turn = FREE
         for epoll in (self._epoll, self._leaders):
             if epoll is not None:
                 epoll.close()
@@ -223,23 +308,26 @@ class Turns:
     # --- callers -----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Before the lock is taken to `lead`: see that the reader looks after those who do."""
-        if not self._patrols and self._leaders is not None:
-            self._led = self._called = True
+        """Before the lock is taken to `lead`, since it may have to wake the manager: see that it patrols."""
+        if self.patrol is OFF and self._leaders is not None:
+            # Without the lock: whatever this overwrites, the manager wakes up and goes to sleep anew.
+            self.patrol = Patrol.CALLED
             self._hub.agenda.wakeup.set()
 
     def lead(self) -> Lead | None:
-        """Under the lock, before a request is sent: take the reading side for `take_reply`, if it is free."""
-        transport = self._watched
-        if self._lead is not None or self._reads or self._look or not (self._patrols or self._called):
+        """Under the lock, before a request is sent: take the turn for `take_reply`, if it is free."""
+        if self.turn is not FREE or self.patrol is OFF:
             return None
+        transport = self.watched
         if transport is None or transport is not self._hub.transport or self._leaders is None:
             return None
         if self._rest:
             self._rest -= 1
             return None
-        lead = self._lead = Lead(transport, self._leaders)
-        self._led = True
+        lead = Lead(transport, self._leaders)
+        self._lead, self.turn = lead, LED
+        if self.patrol is LAST:
+            self.patrol = Patrol.ON
         return lead
 
     def take_reply(self, lead: Lead, token: int, seconds: float) -> bool:
@@ -253,8 +341,9 @@ class Turns:
                     completed = self._complete(lead, token)
                 except Exception as defect:
                     hub.agenda.report(defect)  # who called waits for an answer, and is told
-            elif lead.transport is self._watched:
-                self._look = hub.agenda.urgent = True  # this thread may be the one that was told
+            elif lead.transport is self.watched:
+                self.turn = _TOLD_ANOTHER[self.turn]
+                hub.agenda.urgent = True
         hub.leave()
         return completed
 
@@ -268,7 +357,12 @@ class Turns:
             self._penalty //= 2
             lead.received[0] = NOTHING
             hub.complete(completion)
-        self._free(lead)
+        if self._lead is lead:
+            self._end_lead(lead)
+        elif completion is not None:
+            # A signal handler in this very thread has ended the lead in the midst of this, and has left to the manager
+            # what is completed here. Nobody else could look at it meanwhile: this thread has the lock.
+            self._left = None
         return completion is not None
 
     def give_back(self) -> None:
@@ -278,23 +372,22 @@ class Turns:
             with self._hub.lock:
                 if self._lead is lead:
                     lead.revoke()
-                    self._free(lead)
+                    self._end_lead(lead)
         self._hub.leave()
 
-    def _free(self, lead: Lead) -> None:
-        """Under the lock: the end of a lead that receives no more. Unless it has found nothing, the reader goes on.
+    def _end_lead(self, lead: Lead) -> None:
+        """Under the lock: the end of a lead that receives no more.
 
-        A lead that was ended before it received may have been the only one to be told that something arrived.
+        A lead that was ended before it received may have been the only one to be told that something arrived: then,
+        too, something is left.
         """
         left = lead.received[0] if lead.received else None
-        empty = isinstance(left, BlockingIOError)
-        if not empty:
+        nothing = isinstance(left, BlockingIOError)
+        if not nothing:
             self._left = left
-            self._look = True
-        self._lead = None
-        if not empty or self._stands_aside:
-            self._stands_aside = False
+        if not nothing or self.turn is not LED:
             self._hub.agenda.urgent = True
+        self._lead, self.turn = None, (_NOTHING_LEFT if nothing else _SOMETHING_LEFT)[self.turn]
 
 
 def _exclusive(epoll: select.epoll, transport: Transport) -> bool:

@@ -1,18 +1,23 @@
-"""The writing side: bytes from the session to the socket, by its one owner of the moment.
+"""Bytes from the session to the socket, by whoever owns the writing side (`writing_side` tells who that is).
 
-The owner takes a batch from the session, sends it without blocking and reports what the system took, until nothing is
-left; then it leaves the writing side free. It looks for more under the same lock under which it leaves it free, so
-nothing stays behind that was appended under it; the hub says what becomes of a quick publish. A caller who took the
-writing side gives what did not fit, and what came after its own, to the writer's thread, which alone waits for the
-socket. While a caller writes one chunk after the other the writer stays called, and looks every `PAUSE`: so the last of
-a burst may be written that much later.
+Theory of operation
+-------------------
+The owner takes a batch of bytes from the session, sends it without blocking, reports to the session how much of it the
+system took, and goes on until nothing is left. It leaves the writing side under the same lock under which it found that
+nothing was left. The writer's thread alone waits for the socket: a caller who owns the writing side gives it to that
+thread as soon as the system takes no more, or when something was appended behind its own.
 
-A `KeyboardInterrupt` may come in the midst of taking a batch, or of reporting what was sent. What is in the stream then
-nobody can say, so the connection is given up: the session writes again what was not handed over.
+While a caller writes one chunk after the other, the writer's thread stays called and looks every `PAUSE` seconds
+whether the writing side is free. So the last messages of a burst may be written that much later.
 
-Whether a publish was handed over decides whether it is written again on the next connection. A sender therefore holds
-``send_lock`` over one non-blocking send and its report, and neither is a socket closed nor the next one announced
-without it: a report may come after the connection's end, but never after the beginning of the next.
+**An interrupt.** A signal handler may raise `KeyboardInterrupt` in the midst of taking a batch, or of reporting what
+was sent. Then nobody can say what is in the stream. The connection is given up, and the session writes on the next one
+what was not handed over to the system.
+
+**The end of a connection.** Whether a publish was handed over decides whether it is written again on the next
+connection. So a sender holds ``send_lock`` over one send, which does not block, and its report. The manager takes that
+lock to close a socket and to announce the next connection. A report may come after the end of its connection, but
+never after the beginning of the next.
 """
 
 from __future__ import annotations
@@ -35,32 +40,33 @@ if TYPE_CHECKING:
 __all__ = ["Writer"]
 
 PAUSE: Final = 0.001
-"""Seconds that the writer leaves to a caller who writes again and again. To be called for each of its chunks, only to
-find that, would take the interpreter from it each time."""
+"""Seconds between two looks at a writing side that a caller keeps. Were the writer's thread called for each of the
+caller's chunks instead, it would take the interpreter from the caller each time, only to find nothing to do."""
 
 
 class _Now(Enum):
-    """How the writing side is after a step."""
+    """How the writing side is after a step of its owner."""
 
     FREE = auto()
-    """Nothing is left, nobody owns it."""
+    """Nothing was left, and the owner has left the writing side."""
     READY = auto()
     """There is something to send."""
     BLOCKED = auto()
-    """There is, and the system takes nothing."""
+    """There is something to send, and the system takes nothing at the moment."""
 
 
 class Writer:
-    """What a batch on its way is; only the owner of the writing side touches it."""
+    """The batch that is being sent. Only the owner of the writing side touches it."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._side = hub.writing
         self._transport: Transport | None = None
-        """Of the batch."""
+        """The connection that the batch is for."""
         self._chunks: list[Chunk] = []
+        """What is left of the batch."""
         self._in_midst = False
-        """Of taking or reporting: what the session says of the stream and what is written may differ."""
+        """A batch is being taken, or a report made: an interrupt would leave the session and the stream at odds."""
 
     # --- for callers: have the session take something, and write it --------------------------------------------------
 
@@ -118,7 +124,8 @@ class Writer:
         side = self._side
         if side.owner != NOBODY or hub.transport is None:
             return False
-        side.owner = get_ident()  # first: a signal handler may come in between, and publish
+        # Before anything is taken: a signal handler that runs in the midst of it may publish, and must not write.
+        side.owner = get_ident()
         try:
             if self._take_batch():
                 return True
@@ -133,11 +140,12 @@ class Writer:
             if self._send() is not _Now.FREE:
                 self.hand_over()
         except Exception as defect:
-            self._hub.agenda.report(defect)  # who called waits for an answer, and is told
+            # Not raised: the call waits for an answer, and learns of the defect by the end of the client.
+            self._hub.agenda.report(defect)
             self.hand_over()
 
     def hand_over(self) -> None:
-        """Give the writing side to the writer's thread, if this thread has it: a `KeyboardInterrupt` came."""
+        """Give the writing side to the writer's thread, if this thread has it. Also after a `KeyboardInterrupt`."""
         if self._side.owner == get_ident():
             if self._in_midst:
                 self._give_up()
@@ -154,13 +162,14 @@ class Writer:
             hub.fail(defect)
 
     def _write_all(self) -> bool:
-        """Until nothing is left; False: a caller has the writing side, and the writer has to look again."""
+        """By the writer's thread: until nothing is left. False: a caller has the writing side, so look again later."""
         side = self._side
         with self._hub.lock:
             if side.owner == NOBODY:
                 side.owner = WRITER
             elif side.owner != WRITER:
-                return False  # a caller writes, and looks for more at the end
+                return False  # `called` stays True: callers need not call again while this thread looks
+            # Before anything is taken, or a message published in between would be left to nobody.
             side.called = False
             now = self._next()
         while now is not _Now.FREE:
@@ -180,7 +189,7 @@ class Writer:
         return _Now.FREE
 
     def _take_batch(self) -> bool:
-        """Under the lock."""
+        """Under the lock: whether there was anything, and a connection that can be written to."""
         transport = self._transport = self._hub.transport
         if transport is None or transport.write_error is not None:
             return False
@@ -200,7 +209,7 @@ class Writer:
                 if transport is not None and transport is hub.transport:
                     transport.send(self._chunks, accepted)
                 else:
-                    self._chunks = []  # of a connection that has ended: the session has it all
+                    self._chunks = []  # their connection has ended, and the session still has what was not reported
             except BlockingIOError:
                 blocked = True
             except OSError as error:
@@ -208,7 +217,9 @@ class Writer:
             finally:
                 if accepted:
                     self._report(accepted[0])
-        with hub.lock:  # without the other: a signal handler may write as soon as nobody does
+        # Without ``send_lock``, which no thread can take twice: as soon as nobody owns the writing side, a signal
+        # handler in this very thread may take it and send.
+        with hub.lock:
             now = self._next()
         hub.leave()
         return _Now.BLOCKED if blocked else now
@@ -226,7 +237,7 @@ class Writer:
         self._fail(OSError("a call that wrote to the connection was interrupted"))
 
     def _fail(self, error: OSError) -> None:
-        """The reader reports the end, once it has read what the server said before."""
+        """The manager reports the end, once it has read what the server said before it."""
         self._chunks = []
         if self._transport is not None:
             self._transport.write_error = error

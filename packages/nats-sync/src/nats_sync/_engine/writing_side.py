@@ -29,7 +29,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import accelerated
+from nats_proto import Payload, accelerated
 
 if TYPE_CHECKING:
     from nats_proto import HeadersLike, Message, Session
@@ -40,7 +40,7 @@ NOBODY: Final = 0
 WRITER: Final = -1
 """The writer's thread. It has no identity before it runs, and it may be given the writing side while it sleeps."""
 
-QuickPublish = Callable[[str, bytes | bytearray | memoryview, "str | None", "HeadersLike | None"], bool]
+QuickPublish = Callable[[str, Payload, "str | None", "HeadersLike | None"], bool]
 
 
 class WritingSide:
@@ -67,9 +67,7 @@ class WritingSide:
             self.publish_quickly = session.publish_quickly
             return
 
-        def publish_under_lock(
-            subject: str, data: bytes | bytearray | memoryview, reply: str | None, headers: HeadersLike | None
-        ) -> bool:
+        def publish_under_lock(subject: str, data: Payload, reply: str | None, headers: HeadersLike | None) -> bool:
             with lock:  # the Python twin is many steps, and threads have to take turns at it
                 return session.publish_quickly(subject, data, reply, headers)
 

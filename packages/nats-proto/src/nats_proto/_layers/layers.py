@@ -1,9 +1,9 @@
-"""The wire: the byte layers that lie between a connection's protocol and its transport, one upon the other.
+"""The byte layers that lie between a connection's protocol and its transport, one upon the other.
 
 Theory of operation
 -------------------
-A `Wire` belongs to one transport connection. Its layers (a proxy's tunnel, TLS, WebSocket) are pushed one by one while
-the connection is set up, the lowest first. Each layer has a handshake, and is *ready* when that is done. A wire without
+`Layers` belong to one transport connection. Each layer (a proxy's tunnel, TLS, WebSocket) is pushed on top of the
+others while the connection is set up. Each has a handshake, and is *ready* when that is done. A connection without
 layers is *plain*: bytes pass as they are, and cost nothing.
 
     connection  ── plain pieces ──▶ wrap ─▶ wrap ──▶ transport
@@ -21,12 +21,12 @@ A layer never raises for what the peer did. It keeps an `error`, like the parser
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Protocol
 
 from ..errors import LocalProtocolError, NATSError
 
-__all__ = ["Layer", "Ledger", "Wire"]
+__all__ = ["Layer", "Layers", "Ledger"]
 
 
 class Layer(Protocol):
@@ -151,7 +151,7 @@ class Ledger:
         self._parts.extendleft([(*each, True, None) for each in split(below, written)][::-1])
 
 
-class Wire:
+class Layers:
     """The layers of one transport connection; none for plain TCP."""
 
     __slots__ = ("_goodbye", "_layers", "_unreported", "plain", "secure")
@@ -175,10 +175,9 @@ class Wire:
         self.secure = self.secure or secure
         layer.start()
 
-    @property
-    def layers(self) -> tuple[Layer, ...]:
+    def __iter__(self) -> Iterator[Layer]:
         """The lowest first."""
-        return tuple(self._layers)
+        return iter(self._layers)
 
     @property
     def top(self) -> str:
