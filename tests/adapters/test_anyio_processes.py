@@ -184,12 +184,30 @@ ENDS = {
         task = asyncio.create_task(nats_anyio.open(url, auth=answer, connect_timeout=60))
         await asked.wait()
         """,
+    "a reconnect_delay hangs": """
+        async def delay(rounds):
+            asked.set()
+            await asyncio.Event().wait()
+
+        logging.getLogger("nats_anyio").setLevel(logging.ERROR)  # or each attempt is told
+        asked = asyncio.Event()
+        options = {"retry_on_failed_connect": True, "reconnect_wait": 0.0, "connect_timeout": 60}
+        kept.append(await nats_anyio.open("nats://127.0.0.1:1", reconnect_delay=delay, **options))
+        await asked.wait()
+        """,
 }
 
 
+@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("body", ENDS.values(), ids=list(ENDS))
-def test_asyncio_run_ends_quietly(shared_server: LocalServer, body: str) -> None:
-    ended = run_script(body, "asyncio.run(main())", shared_server.url)
+def test_asyncio_run_ends_quietly(shared_server: LocalServer, body: str, reverse: bool) -> None:
+    """In whichever order it cancels all tasks: usually that depends on where they lie in memory."""
+    orders = (
+        "real = asyncio.tasks.all_tasks\n"
+        f"order = lambda loop=None: sorted(real(loop), key=lambda task: task.get_name(), reverse={reverse})\n"
+        "asyncio.tasks.all_tasks = order\n"
+    )
+    ended = run_script(body, orders + "asyncio.run(main())", shared_server.url)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
 
 
@@ -258,7 +276,7 @@ except KeyboardInterrupt:
 def run_script(body: str, run: str, url: str) -> subprocess.CompletedProcess[str]:
     """In an interpreter that warns of everything, and treats each warning as an error."""
     script = (
-        "import asyncio, socket, sys, threading\nimport anyio, nats_anyio\nkept = []\nurl = sys.argv[1]\n"
+        "import asyncio, logging, socket, sys, threading\nimport anyio, nats_anyio\nkept = []\nurl = sys.argv[1]\n"
         f"async def main():\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}\n    print('end')\n{run}\n"
     )
     return subprocess.run(

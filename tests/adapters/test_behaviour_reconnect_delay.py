@@ -220,3 +220,27 @@ async def test_reconnect_ends_the_question(leg: Leg, server: LocalServer, awaits
             await nc.flush()
     finally:
         release.set()
+
+
+async def test_a_task_that_somebody_else_cancels_has_no_answer(leg: Leg, server: LocalServer) -> None:
+    """The time for the answer is up then, and nothing else comes of it."""
+    if leg.name != "asyncio":
+        return  # nobody else can
+    asked: Collected[int] = Collected()
+
+    async def sleep(rounds: int) -> float:
+        asked.add(rounds)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    events = EventLog()
+    options: dict[str, Any] = {**QUICK, "connect_timeout": 0.1}
+    async with leg.connect(server.url, reconnect_delay=sleep, on_event=events, **options) as nc:
+        server.kill()
+        await asked.wait_len(1)
+        (victim,) = (task for task in asyncio.all_tasks() if task.get_name() == "nats delay")
+        victim.cancel()
+        await asked.wait_len(3)
+        server.start()
+        await eventually(lambda: nc.stats.reconnects == 1)
+        await nc.flush()

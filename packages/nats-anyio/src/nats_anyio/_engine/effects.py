@@ -25,6 +25,7 @@ class Effects(Generic[MessageT]):
         self, session: Session[MessageT], loop: EventLoop, performer: Performer, settle: Callable[[], None]
     ) -> None:
         self._session = session
+        self._loop = loop
         self._now = loop.now
         self._performer = performer
         self._settle = settle
@@ -32,12 +33,14 @@ class Effects(Generic[MessageT]):
     async def perform(self, command: Perform, tasks: TaskGroup, is_given_up: Callable[[], bool]) -> None:
         """What `Perform` asks for, as a task of ``tasks``, which end with the connection or with the wait before it.
 
-        A user's function may cancel the task that it runs in. That is its failure, unless the connection is given up.
+        A user's function may cancel the task that it runs in. That is its failure, unless the connection is given up,
+        or somebody else has cancelled the task, as `asyncio.run` does at its end with all tasks, in any order.
         """
+        cancelled_from_outside = self._loop.cancelled_from_outside()
         try:
             result = await interruptible(self._performer.perform(command))
         except anyio.get_cancelled_exc_class() as error:
-            if tasks.cancel_scope.cancel_called or is_given_up():
+            if tasks.cancel_scope.cancel_called or is_given_up() or cancelled_from_outside():
                 raise
             self._session.perform_failed(command, error, now=self._now())
         except Interrupt as interrupt:
