@@ -7,7 +7,7 @@ the link say something ends with `dispatch`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from .._connection.events import InfoReceived, PongReceived, RefusalReceived
 from .._interface.events import (
@@ -23,18 +23,57 @@ from .._wire.frames import Message
 from .._wire.run import Run
 from .link_events import HandshakeFailed, LinkDown, LinkEvent, LinkGaveUp, LinkUp
 from .round_trips import LAST_TOKEN
+from .subscription import MessageT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._interface.events import SlowConsumer, SubscriptionClosed
-    from .life_cycle import LifeCycle
-    from .subscription import MessageT
+    from .._interface.events import SessionEvent, SlowConsumer, SubscriptionClosed
+    from .._wire.info import ServerInfo
+    from ..errors import NATSError
+    from .event_queue import EventQueue
+    from .link import Link
+    from .successor import Successor
+    from .traffic import Traffic
 
 __all__ = ["dispatch"]
 
 
-def dispatch(life: LifeCycle[MessageT], now: float) -> None:
+class Concerned(Protocol[MessageT]):
+    """The life cycle of the session, as it is known here."""
+
+    link: Link
+    traffic: Traffic[MessageT]
+    events: EventQueue[SessionEvent]
+    message_type: type[MessageT]
+    successor: Successor[MessageT] | None
+
+    def server_allows(self, info: ServerInfo) -> None:
+        """There is a new INFO."""
+        ...
+
+    def link_up(self, up: LinkUp) -> None:
+        """A handshake is done."""
+        ...
+
+    def link_down(self, down: LinkDown, now: float) -> None:
+        """The connection is gone."""
+        ...
+
+    def finish(self, error: NATSError, now: float) -> None:
+        """There will be no connection any more."""
+        ...
+
+    def lame_duck(self, event: LameDuckMode, now: float) -> None:
+        """The server is about to leave."""
+        ...
+
+    def reconnecting(self, event: Reconnecting) -> None:
+        """Another attempt is planned."""
+        ...
+
+
+def dispatch(life: Concerned[MessageT], now: float) -> None:
     """Take what the link gives until it has no more, and do what it asks for, which may make more of it."""
     link, traffic, message_type = life.link, life.traffic, life.message_type
     more = True
@@ -63,7 +102,7 @@ def dispatch(life: LifeCycle[MessageT], now: float) -> None:
 
 
 def _take_run(
-    life: LifeCycle[MessageT],
+    life: Concerned[MessageT],
     run: Run,
     deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
     *,
@@ -82,7 +121,7 @@ def _take_run(
                 life.events.add(noteworthy)
 
 
-def _take_control(life: LifeCycle[MessageT], event: LinkEvent, now: float) -> None:
+def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> None:
     """Anything but a message. What ends a list of the link may make the life cycle call the link."""
     match event:
         case PongReceived(token=token) if token == LAST_TOKEN:

@@ -34,7 +34,7 @@ one that has not is given up for an ordinary reconnect.
 from __future__ import annotations
 
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Final, Generic, assert_never
+from typing import TYPE_CHECKING, Final, Generic, Protocol, assert_never
 
 from .._connection.connection import Connection
 from .._connection.events import (
@@ -81,7 +81,6 @@ from .timers import due
 if TYPE_CHECKING:
     from .._interface.events import SessionEvent
     from .event_queue import EventQueue
-    from .life_cycle import LifeCycle
     from .traffic import Traffic
 
 __all__ = ["Successor"]
@@ -109,6 +108,22 @@ class _State(IntEnum):
     OVER = auto()
 
 
+class Predecessor(Protocol[MessageT]):
+    """The life cycle of the session, as a successor knows it."""
+
+    def leave_link(self, now: float) -> None:
+        """Give up the old connection."""
+        ...
+
+    def successor_lost(self, error: NATSError, now: float) -> None:
+        """The new connection is lost, and there is no way back to the old one."""
+        ...
+
+    def forget_successor(self, successor: Successor[MessageT]) -> None:
+        """This successor has come to its end."""
+        ...
+
+
 class Successor(Generic[MessageT]):
     """The successor of one connection. The adapter moves the successor's bytes as it moves those of the session.
 
@@ -122,10 +137,10 @@ class Successor(Generic[MessageT]):
         "_handover",
         "_info",
         "_lame_duck",
-        "_life",
         "_link",
         "_message_type",
         "_options",
+        "_predecessor",
         "_state",
         "_timers",
         "_traffic",
@@ -134,7 +149,7 @@ class Successor(Generic[MessageT]):
 
     def __init__(
         self,
-        life: LifeCycle[MessageT],
+        predecessor: Predecessor[MessageT],
         link: Link,
         traffic: Traffic[MessageT],
         events: EventQueue[SessionEvent],
@@ -143,14 +158,14 @@ class Successor(Generic[MessageT]):
         message_type: type[MessageT],
         now: float,
     ) -> None:
-        self._life = life
+        self._predecessor = predecessor
         self._link = link
         self._traffic = traffic
         self._events = events
         self._options = options
         self._message_type = message_type
         self._state = _State.WAITING
-        self._timers = life.timers
+        self._timers = link.timers
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
         self._info: ServerInfo | None = None
@@ -290,7 +305,7 @@ class Successor(Generic[MessageT]):
             case _State.SPREADING:
                 self._part(now)
             case _State.PARTING | _State.PARTED:
-                self._life.leave_link(now)  # the old server does not answer any more
+                self._predecessor.leave_link(now)  # the old server does not answer any more
             case _State.LINGERING:
                 self._end()
             case _State.GREETING | _State.ADOPTABLE | _State.LEFT_ALONE | _State.OVER:
@@ -335,12 +350,12 @@ class Successor(Generic[MessageT]):
         self._link.successor_failed(error, now=now)
         if only_one:
             self._end()
-            self._life.successor_lost(error, now)
+            self._predecessor.successor_lost(error, now)
             return
         if self.parting:
             # The old server was told to end every subscription, so its connection is of no use any more.
             self._end()
-            self._life.leave_link(now)
+            self._predecessor.leave_link(now)
             return
         self._reset()
         self._plan_next(now)
@@ -361,7 +376,7 @@ class Successor(Generic[MessageT]):
     def _end(self) -> None:
         self._state = _State.OVER
         self._timers.successor = None
-        self._life.forget_successor(self)
+        self._predecessor.forget_successor(self)
 
     # --- what the new connection says --------------------------------------------------------------------------------
 
@@ -439,7 +454,7 @@ class Successor(Generic[MessageT]):
         elif self._state is _State.JOINING:
             self._fail(NATSTimeoutError(f"server {self._server} is too far behind to be moved to"), now)
         elif self.parting and overlap.exceeds(2):
-            self._life.leave_link(now)
+            self._predecessor.leave_link(now)
 
     # --- leaving the old one -----------------------------------------------------------------------------------------
 

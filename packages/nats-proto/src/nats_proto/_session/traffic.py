@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic
+from typing import Generic, Protocol
 
 from .._connection.events import PongReceived, RefusalReceived
 from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
@@ -27,10 +27,19 @@ from .round_trips import RoundTrips
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
 from .subscription_table import SubscriptionTable
 
-if TYPE_CHECKING:
-    from .handover import Handover
-
 __all__ = ["Traffic"]
+
+
+class Informed(Protocol[MessageT]):
+    """Who has to hear of every subscription as well: the handover to a successor."""
+
+    def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
+        """There is another subscription."""
+        ...
+
+    def unsubscribed(self, sid: int) -> None:
+        """There is one less."""
+        ...
 
 
 class Traffic(Generic[MessageT]):
@@ -74,7 +83,7 @@ class Traffic(Generic[MessageT]):
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable(message_type("", 0, None, b""))
         self.inbox = RequestInbox(inbox_prefix, rng)
         self.round_trips = RoundTrips()
-        self.handover: Handover[MessageT] | None = None
+        self.handover: Informed[MessageT] | None = None
         """Who hears of every subscription as well, while a lame duck is left."""
 
     @property
