@@ -12,7 +12,6 @@ import pytest
 
 from nats_proto import Session
 from nats_sync import Client
-from nats_sync._engine import transport as _transport
 from nats_sync._engine import turns as _turns
 from nats_sync._engine.hub import Hub
 from nats_sync._engine.turns import Lead, Turn, Turns
@@ -113,7 +112,7 @@ POINTS: dict[str, tuple[object, str]] = {
     "lead": (Turns, "lead"),
     "take_reply": (Turns, "take_reply"),
     "receive": (Lead, "receive"),
-    "receive from the socket": (_transport.Transport, "receiving"),
+    "receive from the socket": (_turns, "permitted"),
     "take the reply": (Session, "take_reply"),
     "complete": (Hub, "complete"),
     "free": (Turns, "_end_lead"),
@@ -150,5 +149,5 @@ def at(monkeypatch: pytest.MonkeyPatch, point: str, when: str, handler: Callable
             handler()
 
     with monkeypatch.context() as patched:
-        patched.setattr(holder, name, iterate if name == "receiving" else call)
+        patched.setattr(holder, name, iterate if name == "permitted" else call)
         yield called

@@ -420,7 +420,7 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
         await nc.flush()
         server.kill()
         await eventually(lambda: nc.status is SessionStatus.RECONNECTING)
-        await eventually(lambda: not {"nats write", "nats credentials"}.intersection(tasks()))  # of the old connection
+        await eventually(lambda: not {"nats write", "nats credentials", "nats starter"}.intersection(tasks()))
         before = tasks()
 
         async def ask() -> None:

@@ -68,10 +68,12 @@ def test_an_answer_to_a_call_that_is_not_known_is_told_to_nobody() -> None:
 def test_a_call_has_its_time() -> None:
     machine = numbers()
     conductor = Conductor(machine)
-    assert conductor.next_timeout() == NOW + IDLE
+    assert conductor.next_timeout() == conductor.next_timeout(NOW + 100.0) == NOW + IDLE
+    assert conductor.next_timeout(NOW + 0.05) == NOW + 0.05
     conductor.asked(1, ask(0.1), now=NOW)
     conductor.asked(2, ask(0.2), now=NOW)
-    assert conductor.next_timeout() == NOW + 0.1
+    assert conductor.next_timeout() == conductor.next_timeout(NOW + 0.2) == NOW + 0.1
+    assert conductor.next_timeout(NOW + 0.05) == NOW + 0.05
     conductor.handle_timeout(now=NOW + 0.09)
     assert (machine.answers, conductor.expired) == ([], [])
     conductor.handle_timeout(now=NOW + 0.1)
@@ -209,3 +211,4 @@ def test_an_answer_that_says_no_ends_it_with_its_error() -> None:
     assert machine.done
     assert isinstance(machine.error, NATSError)
     assert conductor.next_timeout() is None
+    assert conductor.next_timeout(NOW) == NOW

@@ -55,6 +55,7 @@ def test_several_are_told_together() -> None:
 def test_options_as_they_should_be() -> None:
     ready = ConnectOptions(name="x")
     assert read_options(ready, {}) is ready
+    assert read_options(ready, {}, awaits=False) is ready
     assert read_options(None, {"name": "x"}) == ready
     with pytest.raises(ConfigurationError, match="not both: name"):
         read_options(ready, {"name": "x"})
@@ -208,3 +209,14 @@ def test_functions_that_run_nothing(function: object, awaits: bool) -> None:
 @pytest.mark.parametrize("wrong", [5, "print", None, b""])
 def test_what_is_no_function(wrong: object) -> None:
     assert unusable_callback(wrong, awaits=True) == f"it must be callable, not {type(wrong).__name__}"
+
+
+async def _async(_: object) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize("name", ["on_event", "reconnect_delay"])
+def test_an_async_function_is_for_clients_that_await(name: str) -> None:
+    assert getattr(read_options(None, {name: _async}), name) is _async  # type: ignore[misc]
+    with pytest.raises(ConfigurationError, match=f"^{name}: it is an async function"):
+        read_options(None, {name: _async}, awaits=False)  # type: ignore[misc]

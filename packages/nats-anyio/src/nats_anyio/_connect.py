@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Unpack
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options, unusable_callback
-from nats_proto.errors import ConfigurationError, ConnectionClosedError, LocalProtocolError
+from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError
 
 from ._client import Client, Message
 from ._engine.block import Block
@@ -110,10 +110,7 @@ def prepare(
 ) -> tuple[Session[Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
     try:
-        checked = read_options(options, fields)
-        for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
-            if callback is not None and (wrong := unusable_callback(callback, awaits=True)) is not None:
-                return ConfigurationError(f"{name}: {wrong}")
+        checked = read_options(options, fields, awaits=True)
         session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)
         return session, checked
     except Exception as error:

@@ -16,11 +16,11 @@ from nats_proto import (
     HeadersLike,
     Payload,
     PublishMany,
+    check_callback,
     check_concurrency,
     check_timeout,
     explained,
     no_answer_in_time,
-    unusable_callback,
 )
 
 from ._client_state import ClientState
@@ -304,9 +304,7 @@ class Client(ClientState):
         check_concurrency(concurrency, has_callback=callback is not None)
         handling: Handling[Message] | None = None
         if callback is not None:
-            wrong = unusable_callback(callback, awaits=False)
-            if wrong is not None:
-                raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+            check_callback(callback, awaits=False)
             handling = Handling(callback, concurrency)
         hub = self._hub
         with hub.lock:

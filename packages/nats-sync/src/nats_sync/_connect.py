@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Unpack
 
-from nats_proto import ConnectOptionFields, ConnectOptions, read_options, unusable_callback
-from nats_proto.errors import ConfigurationError, ConnectionClosedError
+from nats_proto import ConnectOptionFields, ConnectOptions, read_options
+from nats_proto.errors import ConnectionClosedError
 
 from ._client import Client, Message
 
@@ -64,10 +64,7 @@ def _prepare(
     from nats_proto import Session
 
     try:
-        checked = read_options(options, fields)
-        for name, callback in (("on_event", checked.on_event), ("reconnect_delay", checked.reconnect_delay)):
-            if callback is not None and (wrong := unusable_callback(callback, awaits=False)) is not None:
-                return ConfigurationError(f"{name}: {wrong}")
+        checked = read_options(options, fields, awaits=False)
         # For what runs the client a message is a message, whatever it can do for its user.
         session: Session[nats_proto.Message] = Session(
             checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True

@@ -1,9 +1,9 @@
 """A subscription: iterate it, ask for the next message or a batch, or let a callback have them.
 
-A message is taken from the queue by ``deque.popleft`` alone, which is atomic, so reading costs no lock. The lock is
-taken by a reader who finds the queue empty, and by the last message of a subscription that has ended.
-
-A ``for`` over `taken_from` takes it, so that an interrupt finds each message either in the queue or given.
+A message is taken from the queue by ``deque.popleft`` alone, which is atomic. So reading takes no lock as long as there
+are messages. The lock is taken by who finds the queue empty, and by who takes the last message of a subscription that
+is ending. Messages are taken by a ``for`` over `taken_from`, so that an interrupt finds each message either in the
+queue or given.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._state = state
         self._handling = handling
         self._context: Context | None = None
-        """Of the callback: workers are shared, and what it sets must not be seen by other callbacks."""
+        """What the callback runs in. Subscriptions share workers; a callback must not see what another one sets."""
         if handling is not None:
             from contextvars import copy_context  # not needed by those who iterate
 
@@ -92,8 +92,11 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._queue: deque[nats_proto.Message] = _NO_QUEUE
         """What those who ask for messages may take: nothing before there was one, and when a callback has them."""
         self._queued: Iterator[ReceivedT] = _NONE_QUEUED
+        """Takes messages out of that queue."""
         self._waiters: list[Waiter[None]] = []
+        """Who waits for a message, in order."""
         self._drainers: list[Waiter[None]] = []
+        """Who waits for the end of a drain."""
 
     def __del__(self) -> None:
         if not self._state.finished:
@@ -185,7 +188,7 @@ class SubscriptionBase(Generic[ReceivedT]):
                 return None
 
     def _wait(self, deadline: float | None, *, iterating: bool) -> bool:
-        """Whether there was a message before the time was up; raises the reason when none will come."""
+        """Whether there was a message before the time was up. Raises the reason when none will come."""
         lock = self._hub.lock
         while not self._queue:
             with lock:
@@ -214,9 +217,9 @@ class SubscriptionBase(Generic[ReceivedT]):
             _raise(ending)
 
     def _stop_waiting(self, waiter: Waiter[None]) -> None:
-        """Under the lock: this one was not woken, or too late; then the wake-up is for another."""
+        """Under the lock, after a time-out or an interrupt."""
         if waiter.done:
-            self.notify()
+            self.notify()  # it was woken after all, for a message that somebody else who waits can have
         else:
             self._waiters.remove(waiter)
 
@@ -355,7 +358,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         return True
 
     def has_more(self) -> bool:
-        """Under the lock, by a worker: whether it should stay in the queue; if not, its turn is over."""
+        """Under the lock, by a worker: whether it should stay in the pool's queue; if not, the worker leaves it."""
         if self._state.messages:
             return True
         assert self._handling is not None  # it has a worker
@@ -367,7 +370,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         return False
 
     def end_with(self, error: NATSError) -> None:
-        """Its session is not asked any more, in a forked child or after a defect: it has ended."""
+        """It has ended, in a forked child or after a defect: its session is not asked any more."""
         self._state.discard()
         self._state.status = SubscriptionStatus.CLOSED
         self._state.error = error

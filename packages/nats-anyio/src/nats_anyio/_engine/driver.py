@@ -123,7 +123,7 @@ class Driver(Generic[MessageT, ItemT]):
                 await self._end()
                 return None
             assert self._inbox is not None  # the first that a machine wants is a subscription
-            message = await self._inbox.next_until(_earlier(deadline, conductor.next_timeout()))
+            message = await self._inbox.next_until(conductor.next_timeout(deadline))
             now = self._now()
             if message is None:
                 self._handle_timeout(now)
@@ -157,7 +157,7 @@ class Driver(Generic[MessageT, ItemT]):
         machine, conductor, host = self._machine, self._conductor, self._host
         wants = machine.wants
         while wants:
-            if not await host.room_until(_earlier(deadline, conductor.next_timeout())):
+            if not await host.room_until(conductor.next_timeout(deadline)):
                 now = self._now()
                 self._handle_timeout(now)
                 if machine.done:
@@ -234,9 +234,3 @@ async def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float
             return None
         case _:
             assert_never(effect)
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return one if one < other else other

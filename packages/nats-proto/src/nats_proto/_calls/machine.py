@@ -158,13 +158,15 @@ class Conductor(Generic[MessageT, ItemT]):
                 result = error
         self.machine.answered(ask.api, result, now=now)
 
-    def next_timeout(self) -> float | None:
-        """Until when the driver may wait for a message; None: for ever."""
-        deadline = self.machine.next_timeout()
-        if not self._asked:
-            return deadline
-        earliest = min(until for _, until in self._asked.values())
-        return earliest if deadline is None else min(deadline, earliest)
+    def next_timeout(self, deadline: float | None = None) -> float | None:
+        """Until when the driver may wait for a message, or for room; None: for ever. ``deadline``: of its caller."""
+        due = self.machine.next_timeout()
+        if deadline is None or (due is not None and due < deadline):
+            deadline = due
+        for _, until in self._asked.values():
+            if deadline is None or until < deadline:
+                deadline = until
+        return deadline
 
     def handle_timeout(self, *, now: float) -> None:
         """Calls whose time is up have failed; then the machine looks what is due."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypedDict, TypeGuard
 
 from .._auth.credentials import AuthCallback, CredentialsSource, holds_credentials, is_path
+from .._callables import unusable_callback
 from .._limits import MAX_COUNT, MAX_SECONDS, is_number, shown
 from .._secret import Secret, discreet
 from .._servers.proxy import Proxy
@@ -284,11 +285,21 @@ def _restored(values: dict[str, object]) -> ConnectOptions:
     return ConnectOptions(**values)  # type: ignore[arg-type]  # checked again by the class itself
 
 
-def read_options(options: object, fields: ConnectOptionFields) -> ConnectOptions:
+def read_options(options: object, fields: ConnectOptionFields, *, awaits: bool = True) -> ConnectOptions:
     """What a client's ``connect`` was given: ready options, or their fields by name.
+
+    ``awaits``: the client awaits what ``on_event`` and ``reconnect_delay`` return, so they may be ``async``.
 
     Raises `ConfigurationError`; `TypeError` for a name that is none of them, with the one that was probably meant.
     """
+    given = _given(options, fields)
+    for name, callback in (("on_event", given.on_event), ("reconnect_delay", given.reconnect_delay)):
+        if callback is not None and (wrong := unusable_callback(callback, awaits=awaits)) is not None:
+            raise ConfigurationError(f"{name}: {wrong}")
+    return given
+
+
+def _given(options: object, fields: ConnectOptionFields) -> ConnectOptions:
     if options is None:
         unknown = [name for name in fields if name not in ConnectOptions.__struct_fields__]
         if unknown:

@@ -230,6 +230,8 @@ class Outbox:
             return
         if not 0 <= nbytes <= self._unaccepted:
             raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
+        if not self._full:
+            self.make_room()  # too much may wait by now: then publishers wait until little is left, not only less
         self._unaccepted -= nbytes
         self._pending -= nbytes
         sent = self._sent_of_flight + nbytes

@@ -39,7 +39,7 @@ class Handled(Protocol):
         ...
 
     def has_more(self) -> bool:
-        """Under the lock: whether it should stay in the queue; if not, its turn is over."""
+        """Under the lock: whether it should stay in the queue; if not, the worker leaves it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""From a server's name to a connected socket, ready to be given up at every moment."""
+"""From a server's name to a connected socket. A dial can be given up at every moment."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Address = tuple[socket.AddressFamily, SocketAddress]
 Wanted = tuple[str, int]
 
 
-class Interrupted(Exception):  # not an error: somebody wants the thread back
+class Interrupted(Exception):  # no "Error" in its name: it ends a dial that nobody wants any more
     """The dial was given up, by the wish of the client or because its time is up."""
 
 
 class Dialler:
-    """For one thread, which it lets go within an instant when ``given_up()`` is true after ``wakeup`` was set.
+    """Dials for one thread. A dial ends within an instant when ``wakeup`` is set and ``given_up()`` is true then.
 
     Host names are resolved anew at each attempt, by a thread of their own, because the system's resolver cannot be
     interrupted. That thread is started with the first name (literal addresses need none) and serves all attempts; one
@@ -76,7 +76,7 @@ class Dialler:
         raise OSError("; ".join(dict.fromkeys(map(str, failures))) or f"{host!r} has no address")
 
     def close(self) -> None:
-        """Let the resolver's thread end; it is waited for only when it does nothing."""
+        """Let the resolver's thread end. It is waited for unless it hangs in the system's resolver."""
         if self._resolver is not None:
             self._resolver.stop()
             self._resolver = None
@@ -88,7 +88,9 @@ class Dialler:
 
         What is raised for something that is no literal address is left to the thread, which asks again.
         """
-        with contextlib.suppress(BaseException):  # nearly always `gaierror`, but a resolver of the user's may do more
+        with contextlib.suppress(
+            BaseException
+        ):  # nearly always `gaierror`, but a resolver that the user has put in may raise anything
             return _in_turn(_look_up((host, port), socket.AI_NUMERICHOST))
         if self._resolver is None or self._resolver.busy:
             if self._resolver is not None:
@@ -144,7 +146,7 @@ class Dialler:
         failures.append(error)
 
     def _ready(self, until: float) -> list[socket.socket]:
-        """Wait for the attempts, the wakeup or the time: which attempts are decided."""
+        """Wait for the attempts, the wakeup or the time: which attempts have succeeded or failed."""
         poll = new_poll()
         try:
             poll.register(self._wakeup, READABLE)
@@ -163,7 +165,7 @@ class Dialler:
 def _check_connected(sock: socket.socket) -> None:
     """Raises `OSError` when it is not."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    # On loopback a dial to a port that nobody listens on may be given that very port, and then succeeds.
+    # A socket may be given the very port that it dials as its own. On loopback it is connected with itself then.
     if not code and sock.getsockname() == sock.getpeername():
         code = errno.ECONNREFUSED
     if code:

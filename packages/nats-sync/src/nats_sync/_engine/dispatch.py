@@ -43,9 +43,9 @@ class Dispatcher:
         self._to_tell: _Events[LifecycleEvent] = _Events(lock)
         self._log = EventLog(inbox_prefix=inbox_prefix)
         self._log_lock = threading.Lock()
-        """Around what the log counts, not around writing."""
+        """Held while the log counts its lines, and not while a line is written, which is user code."""
         self._told_unawaited = False
-        """The log says that ``on_event`` returns what nobody awaits."""
+        """The log was told that ``on_event`` returns a coroutine, which nobody awaits."""
         self._told_end = False
         self._teller: threading.Thread | None = None
         """The thread that calls ``on_event``."""
@@ -91,7 +91,7 @@ class Dispatcher:
                 return
 
     def tell_end(self, closed: Closed | None) -> None:
-        """By one of the two, which a defect ends: ``on_event`` is told of the end all the same, by whoever is left."""
+        """By one of the two threads, when a defect has ended it: the other one tells ``on_event`` of the end."""
         if self._on_event is None or closed is None or self._told_end:
             return
         if threading.current_thread() is self._teller:
@@ -122,7 +122,7 @@ class _Events(Generic[EventT]):
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
-        """The client's."""
+        """The client's. Taken by the threads that events wait for, and by the hub around `add`."""
         self._queue: EventQueue[EventT] = EventQueue(MAX_EVENTS)
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._idle = True
@@ -136,7 +136,7 @@ class _Events(Generic[EventT]):
             self._wakes.put(None)
 
     def pass_on(self, event: EventT) -> None:
-        """Not under the lock: the same."""
+        """`add`, when the lock is not held."""
         with self._lock:
             self.add(event)
 

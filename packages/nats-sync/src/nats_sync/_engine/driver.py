@@ -118,7 +118,7 @@ class Driver(Generic[MessageT, ItemT]):
                 self._end()
                 return None
             assert self._inbox is not None  # the first that a machine wants is a subscription
-            message = self._inbox.next_until(_earlier(deadline, conductor.next_timeout()))
+            message = self._inbox.next_until(conductor.next_timeout(deadline))
             now = monotonic()
             if message is None:
                 self._handle_timeout(now)
@@ -153,7 +153,7 @@ class Driver(Generic[MessageT, ItemT]):
         wants = machine.wants
         while wants:
             want = wants[0]
-            until = _earlier(deadline, conductor.next_timeout())
+            until = conductor.next_timeout(deadline)
             done = True
             match want:
                 case Publish(subject=subject, data=data, reply=reply, headers=headers):
@@ -235,9 +235,3 @@ def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> M
             return None
         case _:
             assert_never(effect)
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return one if one < other else other

@@ -35,7 +35,7 @@ def write_at_exit(hub: Hub) -> None:
 
 
 def _write_all() -> None:
-    """A forked child's copies of its parent's clients are closed, and so left alone, as are those that have ended.
+    """Clients that are closed are left alone; so are those that a forked child has of its parent, which are closed.
 
     The clients stay open while they write: daemon threads that wait for something are not disturbed at the end.
     """
@@ -57,14 +57,14 @@ def _has_more(hub: Hub) -> bool:
 
 
 def _give_up(hub: Hub) -> int:
-    """Close it without another grace: how many messages were not sent."""
+    """Close it, and do not wait for anything to be written: how many messages were not sent."""
 
     def close() -> None:
         now = monotonic()
         hub.session.close(now=now)
         hub.session.handle_timeout(now=now + GRACE)
 
-    # A thread that has the lock gives it back in a moment.
+    # Nobody has the lock for long. If it cannot be had all the same, the interpreter must end nevertheless.
     if not hub.lock.acquire(timeout=GRACE):
         return 0
     try:

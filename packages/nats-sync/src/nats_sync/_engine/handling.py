@@ -28,7 +28,7 @@ class Handling(Generic[M]):
         self.reserved = 0
         """Workers that the pool may have for its sake, beside those that all subscriptions share."""
         self.told = False
-        """The log says that it returns what nobody awaits."""
+        """The log was told that it returns a coroutine, which nobody awaits."""
 
 
 def close_coroutine(result: object) -> TypeError | None:

@@ -105,9 +105,10 @@ class Hub:
         self.dispatcher = Dispatcher(self.lock, options.on_event, inbox_prefix=options.inbox_prefix)
         """Who logs the events, and calls ``on_event``."""
         self.transport: Transport | None = None
-        """The current connection's; None as soon as the session has given it up."""
+        """The current connection's. Set by the manager, under the lock, as it tells the session that there is one;
+        None as soon as the session has given it up."""
         self.successor: NextConnection | None = None
-        """None as soon as the session has given it up."""
+        """Set by the manager, under the lock, when it begins; None as soon as the session has given it up."""
         self.requests: dict[int, Waiter[Message]] = {}
         """Who waits for the answer to which request, by its token."""
         self.flushes: dict[int, Waiter[None]] = {}

@@ -1,4 +1,4 @@
-"""A connected socket that one thread reads, another writes, and whose end nobody waits for."""
+"""A connected socket. One thread reads it, another one writes to it, and nobody waits until it is closed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import contextlib
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
 from .polling import WRITABLE, close_poll, milliseconds, new_poll
-from .uninterrupted import permitted, results_of
+from .uninterrupted import results_of
 
 __all__ = ["Chunk", "Transport", "cut"]
 
 MAX_PIECES: Final = 64
-"""Pieces given to one call; systems allow 16 at least and 1024 commonly, and 64 large ones fill any socket buffer."""
+"""Pieces given to one call. Systems allow 16 at least and 1024 commonly; 64 large ones fill any socket buffer."""
 
 GATHERS: Final = hasattr(socket.socket, "sendmsg")
 """The system takes several pieces at once; Windows does not."""
 LOOK_AGAIN: Final = None if hasattr(select, "poll") else 0.25
-"""Seconds to wait until more can be sent. Only ``poll`` is known to end when another thread shuts the socket down."""
+"""Seconds after which a wait until more can be sent is begun anew; None: never. Only ``poll`` is known to end when
+another thread shuts the socket down."""
 
 Chunk = bytes | memoryview
 
@@ -32,10 +33,13 @@ class Transport:
     ever. So `abandon` shuts the connection down, which ends every poll, and the last thread that has it closes it.
     """
 
-    __slots__ = ("_abandoned", "_lock", "_polled", "_sock", "write_error")
+    __slots__ = ("_abandoned", "_lock", "_polled", "_sock", "receive", "write_error")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.receive: Callable[[int], bytes] = sock.recv
+        """What has arrived, up to so many bytes; b"" at the end. Raises `BlockingIOError` when there is nothing, and
+        any other `OSError`. A function of C code, as `permitted` needs it."""
         self._lock = threading.Lock()
         self._polled = False
         self._abandoned = False
@@ -45,17 +49,6 @@ class Transport:
     def fileno(self) -> int:
         """What to poll for reading."""
         return self._sock.fileno()
-
-    def receive(self, limit: int) -> bytes:
-        """What has arrived, b"" at the end. Raises `BlockingIOError` when there is nothing, and any other `OSError`."""
-        return self._sock.recv(limit)
-
-    def receiving(self, permit: list[int]) -> Iterator[bytes]:
-        """What receives when it is iterated over, and pops from ``permit`` how many bytes at most: see `permitted`.
-
-        Raises as `receive` does, and `IndexError` when there is nothing to pop.
-        """
-        return permitted(permit, self._sock.recv)
 
     def send(self, chunks: list[Chunk], accepted: list[int]) -> None:
         """Append to ``accepted`` how many bytes the system took. Raises `BlockingIOError`, and any other `OSError`.

@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, Final
 
 from .polling import LONGEST, READABLE, Poll, close_poll, milliseconds, new_poll
 from .transport import Transport
+from .uninterrupted import permitted
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -164,7 +165,7 @@ class Lead:
 
     def receive(self, seconds: float) -> None:
         """Wait for so many seconds at most, then receive; nothing at all when that was revoked."""
-        receiving = self.transport.receiving(self._permit)
+        receiving = permitted(self._permit, self.transport.receive)
         try:
             if self._permit:
                 self._epoll.poll(seconds if seconds > 0.0 else 0.0, 1)

@@ -1,4 +1,4 @@
-"""One caller who waits for one thing."""
+"""A thread that has called the client waits for one thing, which a thread of the client will tell it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Waiter", "complete_all", "remaining"]
 T = TypeVar("T")
 
 SLICE: Final = 1.0
-"""Seconds waited at once. A signal that comes in the moment in which a wait begins does not end it: the interpreter has
-looked for signals before, and looks again after. So a `KeyboardInterrupt` comes that much later, not never."""
+"""Seconds of one part of a long wait. The interpreter looks for signals before a wait and after it: a signal that comes
+right between its look and the wait does not end the wait. So a `KeyboardInterrupt` comes that much later, not never."""
 
 
 class Waiter(Generic[T]):
-    """Made by the caller, completed once by another thread under the client's lock.
+    """One wait. Made by the thread that waits, completed once by another one, under the client's lock.
 
     A bare lock costs one wake-up and a fraction of what an `Event` or a `Condition` does. A `KeyboardInterrupt` ends
     the wait like a timeout: whoever waits takes the waiter out of where it is registered in any case.
@@ -44,7 +44,7 @@ class Waiter(Generic[T]):
         """Whether it was completed within so many seconds; None: for ever."""
         acquire = self._lock.acquire
         if seconds is None or seconds > threading.TIMEOUT_MAX:
-            seconds = threading.TIMEOUT_MAX  # more than the system can wait, and than anybody will
+            seconds = threading.TIMEOUT_MAX  # the system can wait no longer, and nobody will wait that long
         while seconds > SLICE:
             if acquire(True, SLICE):
                 return True
@@ -58,7 +58,7 @@ def remaining(deadline: float | None) -> float | None:
 
 
 def complete_all(waiters: MutableSequence[Waiter[None]]) -> None:
-    """End every wait; nobody is left."""
+    """End every wait. The list is empty afterwards."""
     for waiter in waiters:
         waiter.complete()
     waiters.clear()

@@ -1,4 +1,4 @@
-"""What ends another thread's wait for a socket."""
+"""Ends the wait of another thread that polls sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._sockets: tuple[socket.socket, ...] = ()
-        """In place of the pipe."""
+        """What is used in place of the pipe."""
         if PIPES:
             self._reading_end, self._writing_end = os.pipe()
             for end in (self._reading_end, self._writing_end):
@@ -33,8 +33,9 @@ class Wakeup:
             self._reading_end, self._writing_end = reading.fileno(), writing.fileno()
             for sock in self._sockets:
                 sock.setblocking(False)
-        # Its own lock, around calls that cannot block: a number must not be written to after it was closed, since the
-        # system gives it to somebody else. A finalizer or a signal handler may come in while its own thread has it.
+        # A descriptor must not be written to after it was closed, since the system gives its number to somebody else.
+        # So there is a lock, around calls that do not block. It can be taken twice by one thread: a finalizer or a
+        # signal handler may set the wakeup while its own thread has the lock.
         self._lock = threading.RLock()
         self._set = False
         self._closed = False
@@ -50,7 +51,7 @@ class Wakeup:
         with self._lock:
             if not self._closed:
                 self._set = True
-                with contextlib.suppress(BlockingIOError):  # full: set enough
+                with contextlib.suppress(BlockingIOError):  # the pipe is full: the thread will wake up
                     if self._sockets:
                         self._sockets[1].send(b"\0")
                     else:
@@ -65,7 +66,8 @@ class Wakeup:
                         self._sockets[0].recv(16)
                     else:
                         os.read(self._reading_end, 16)
-                self._set = False  # last: whoever comes in before it is seen by the thread that is awake
+                # Last: who sets it before this line needs no wakeup, since the thread is awake and looks after this.
+                self._set = False
 
     def close(self) -> None:
         """Harmless the second time."""
