@@ -55,6 +55,17 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         super().__init__(client, hub, state)
         self._host = host
 
+    def take(self) -> ReceivedT | None:
+        """The next message, if there is one and it is not the turn of others to run."""
+        try:
+            for message in self._turn:
+                message.client = self._client
+                self.progress()
+                return message
+        except IndexError:
+            pass  # none left
+        return None
+
     def ask(self, api: ApiCall[object]) -> int:
         """When there is room: send the request of a call whose answer comes into the queue. Its token."""
         return self._host.ask(api, self._state)

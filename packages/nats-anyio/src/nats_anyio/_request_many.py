@@ -46,10 +46,10 @@ class AnswersBase(Generic[ReceivedT]):
         outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
-        if self._closed:
-            raise StopAsyncIteration
         driver = self._driver
         if driver is None:
+            if self._closed:
+                raise StopAsyncIteration
             driver = self._begin()
         try:
             message = await driver.next_until(None)

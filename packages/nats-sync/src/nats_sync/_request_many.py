@@ -45,10 +45,10 @@ class AnswersBase(Generic[ReceivedT]):
         outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
         request, and whatever ``sentinel`` raises.
         """
-        if self._closed:
-            raise StopIteration
         driver = self._driver
         if driver is None:
+            if self._closed:
+                raise StopIteration
             driver = self._begin()
         try:
             message = driver.next_until(None)

@@ -68,7 +68,7 @@ class Machine(Protocol[MessageIn, ItemT]):
     """What the driver of each client runs. Times are absolute seconds, as everywhere in the core."""
 
     items: deque[ItemT]
-    """What to give to the user, in order. The driver takes them."""
+    """What to give to the user, in order. The driver takes them; it is the same object for the machine's whole life."""
     wants: deque[Want]
     """What to do, in order. The driver takes each when it is done: one for which there was no room yet stays."""
     error: NATSError | None

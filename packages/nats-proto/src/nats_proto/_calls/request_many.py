@@ -99,7 +99,8 @@ class RequestMany(Generic[MessageT]):
         self._received += 1
         if self._stall is not None:
             self._deadline = min(self._end, now + self._stall)
-        self.done = self._max_msgs is not None and self._received >= self._max_msgs
+        if self._received == self._max_msgs:
+            self.done = True
         self.items.append(message)
 
     def connection_replaced(self, *, now: float) -> None:

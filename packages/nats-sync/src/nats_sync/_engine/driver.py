@@ -38,6 +38,10 @@ MessageOut = TypeVar("MessageOut", bound=Message, covariant=True)
 class Inbox(Protocol[MessageOut]):
     """The subscription of a machine."""
 
+    def take(self) -> MessageOut | None:
+        """The next message, if there is one."""
+        ...
+
     def next_until(self, deadline: float | None) -> MessageOut | None:
         """The next message, or None at the deadline (absolute)."""
         ...
@@ -108,27 +112,34 @@ class Driver(Generic[MessageT, ItemT]):
         Raises the error with which the machine ended, once and after all its items, and what stands in the way of what
         it wants: whatever publishing and subscribing raise, and what the subscription's end is told by.
         """
-        machine, conductor = self._machine, self._conductor
-        while not self._closed:
+        machine = self._machine
+        items = machine.items
+        while True:
             if machine.wants and not self._do(deadline):
                 return None
-            if machine.items:
-                return machine.items.popleft()
+            if items:
+                return items.popleft()
             if machine.done:
                 self._end()
                 return None
-            assert self._inbox is not None  # the first that a machine wants is a subscription
-            message = self._inbox.next_until(conductor.next_timeout(deadline))
-            now = monotonic()
+            inbox = self._inbox
+            if inbox is None:
+                return None  # it was closed: the first that a machine wants is a subscription
+            message = inbox.take()
             if message is None:
-                self._handle_timeout(now)
-                if deadline is not None and now >= deadline and not machine.items:
-                    return None
-            elif message.subject:
-                machine.receive(message, now=now)
+                message = inbox.next_until(self._conductor.next_timeout(deadline))
+                if message is None:
+                    now = monotonic()
+                    self._handle_timeout(now)
+                    if deadline is not None and now >= deadline and not items:
+                        return None
+                    continue
+            if message.subject:
+                machine.receive(message, now=monotonic())
+                if items and not machine.wants:
+                    return items.popleft()  # nearly always
             else:
-                conductor.marked(self._inbox.take_mark(), now=now)
-        return None
+                self._conductor.marked(inbox.take_mark(), now=monotonic())
 
     def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
@@ -142,7 +153,7 @@ class Driver(Generic[MessageT, ItemT]):
         self._machine.items.clear()
 
     def _end(self) -> None:
-        error = self._machine.error
+        error = None if self._closed else self._machine.error
         self.close()
         if error is not None:
             raise error.with_traceback(None)
