@@ -98,6 +98,11 @@ LONGER_LINES: Final = 8
 """How many times as long as ours (``max_control_line``) a server's line may be: room for its own words and a text of
 which every byte is escaped."""
 
+# Asked for at every chunk: to look a member up in its enum costs as much as a call of a function.
+_OPEN: Final = ConnectionState.OPEN
+_CLOSED: Final = ConnectionState.CLOSED
+_LAYER: Final = Wait.LAYER
+
 
 class Connection:
     """The protocol on one transport, client side. ``deadline``: when the handshake must be done (absolute seconds).
@@ -177,7 +182,7 @@ class Connection:
         """Bytes from the peer."""
         if self.layers.plain:
             self._read(data, now)
-        elif self._state is not ConnectionState.CLOSED:
+        elif self._state is not _CLOSED:
             self._read_layers(bytes(data), now)
 
     def _read_layers(self, data: bytes, now: float) -> None:
@@ -185,12 +190,12 @@ class Connection:
         may_refuse, self._may_refuse = self._may_refuse, False
         if may_refuse and data.startswith(b"-ERR"):
             self._read(data, now)
-            if self._state is ConnectionState.CLOSED:
+            if self._state is _CLOSED:
                 return
         plain = layers.receive_data(data)
-        if self._step is Wait.LAYER and layers.ready:
+        if self._step is _LAYER and layers.ready:
             self._advance(None)
-            if plain and self._step is Wait.LAYER:
+            if plain and self._step is _LAYER:
                 self._end(RemoteProtocolError(f"server {self._server} sent something before its turn had come"))
         if plain:
             self._read(plain, now)
@@ -200,13 +205,13 @@ class Connection:
             self.receive_eof(now=now)
 
     def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        if self._state is ConnectionState.CLOSED:
+        if self._state is _CLOSED:
             return
         frames = self._parser.receive_runs(data)
         events = self._events
         message_type = self._message_type
         for frame in frames:
-            if isinstance(frame, message_type) and self._state is ConnectionState.OPEN:
+            if isinstance(frame, message_type) and self._state is _OPEN:
                 events.append(frame)
                 if frame.header_block is not None:
                     self._check_header_block(frame)
@@ -218,7 +223,7 @@ class Connection:
             self._end(self._parser.error)
 
     def _take_run(self, run: Run, now: float) -> None:
-        if self._state is not ConnectionState.OPEN:
+        if self._state is not _OPEN:
             self._handle(run.messages[0], now, more=True)  # none is taken, one says as much as all
         elif not run.with_headers or all(_well_framed(message.header_block) for message in run.messages):
             self._events.append(run)
@@ -240,7 +245,7 @@ class Connection:
         if self.layers.error is not None:
             self._end(self.layers.error)
         closed = f"server {self._server} closed the connection"
-        if self._state is ConnectionState.OPEN:
+        if self._state is _OPEN:
             self._end(ConnectionLostError(closed))
         elif self.layers.secure and self._info is not None and self._info.tls_verify:
             self._end(TLSError(f"{closed} after the TLS handshake; it wants a client certificate, or another one"))
@@ -306,7 +311,7 @@ class Connection:
 
     def _awaited(self) -> str:
         """What a handshake that took too long waited for."""
-        if self._step is Wait.LAYER:
+        if self._step is _LAYER:
             return f"the handshake of {self.layers.top} was not done"
         if self._step is not None:
             return f"no answer of {self._step.what}"
@@ -342,8 +347,8 @@ class Connection:
             self._step = self._operation = None
             self._end(error.with_traceback(None))
         else:
-            self._may_refuse = self._step is Wait.LAYER and self._state is ConnectionState.GREETING
-            if self._step is not Wait.LAYER:
+            self._may_refuse = self._step is _LAYER and self._state is ConnectionState.GREETING
+            if self._step is not _LAYER:
                 self._say(EffectWanted(self._step))
             elif self.layers.error is not None:
                 self._end(self.layers.error)  # it could not even begin
@@ -359,7 +364,7 @@ class Connection:
 
     def own_data(self) -> list[bytes]:
         """The connection's own bytes, before the layers: CONNECT, PING, PONG."""
-        if self._pongs_owed and self._state is ConnectionState.OPEN:
+        if self._pongs_owed and self._state is _OPEN:
             self._out.append(PONG * min(self._pongs_owed, MAX_PONGS_AT_ONCE))
             self._pongs_owed = 0
         out = self._out
@@ -389,14 +394,14 @@ class Connection:
 
         None on any connection with a layer: what has arrived there shows its meaning only as it is taken.
         """
-        if self._state is not ConnectionState.OPEN or not self.layers.plain:
+        if self._state is not _OPEN or not self.layers.plain:
             return None
         message = self._parser.whole_message(data)
         return message if message is not None and _well_framed(message.header_block) else None
 
     def close(self) -> None:
         """Our side is done with it: nothing is read, written or timed any more, and no event comes."""
-        self._state = ConnectionState.CLOSED
+        self._state = _CLOSED
         self._out.clear()
         self._deadline = None
         self._keep_alive.stop()
@@ -472,7 +477,7 @@ class Connection:
 
     def _open(self, now: float) -> None:
         assert self._info is not None  # AWAITING_PONG is entered by an INFO only
-        self._state = ConnectionState.OPEN
+        self._state = _OPEN
         self._deadline = None
         self._keep_alive.start(now)
         self._say(HandshakeCompleted(self._info))
@@ -543,7 +548,7 @@ class Connection:
     def _awaits_tls(self) -> bool:
         """What is received is still in clear, and must not stay so."""
         required = self._info is not None and self._info.tls_required
-        in_clear = not self.layers.secure or self._step is Wait.LAYER
+        in_clear = not self.layers.secure or self._step is _LAYER
         return in_clear and not self._server.websocket and (self._server.secure or required)
 
     def _unexpected(self, frame: Frame, wanted: str) -> RemoteProtocolError:
@@ -551,7 +556,7 @@ class Connection:
         return RemoteProtocolError(f"server {self._server} sent {name} where {wanted} was expected")
 
     def _end(self, error: NATSError, reaction: Reaction = Reaction.RECONNECT) -> None:
-        if self._state is not ConnectionState.CLOSED:
+        if self._state is not _CLOSED:
             self.close()
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer
                 self._confidence.mask(error)

@@ -326,7 +326,7 @@ class LifeCycle(Generic[MessageT]):
         """Bytes were handed over: an end that waited for that has come."""
         if self.successor is not None:
             self.successor.written()
-        if self._closing and not self._unwritten():
+        if self.timers.close is not None and not self._unwritten():
             self._end()
 
     def _unwritten(self) -> bool:
@@ -377,7 +377,7 @@ class LifeCycle(Generic[MessageT]):
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
-        timer = self.timers.next_timeout()
+        timer = self.timers.first
         connection = self.link.next_timeout()
         if timer is None and self.successor is None and self._drain is None:
             return connection  # nearly always, and adapters ask after every call

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from .._connection.connection import Connection
 from .._connection.events import (
@@ -96,13 +96,16 @@ class _Wanted(Enum):
     """All is written: however the connection ends now, nothing is lost."""
 
 
+_UP: Final = _State.UP
+"""Asked for at every turn: to look a member up in its enum costs as much as a call of a function."""
+
+
 class Link:
     """Pool, attempt, connection, and the way round them."""
 
     __slots__ = (
         "_attempt",
         "_attempts",
-        "_commands",
         "_events",
         "_lame_duck",
         "_layers",
@@ -112,6 +115,7 @@ class Link:
         "_state",
         "_unheard",
         "_wanted",
+        "commands",
         "connection",
         "info",
         "last_error",
@@ -129,9 +133,10 @@ class Link:
         self._wanted = _Wanted.FOR_GOOD
         self.timers = Timers()
         """Of the whole session: those of its life cycle and its successor are set by them."""
-        self._commands: list[Command] = []
+        self.commands: list[Command] = []
+        """What the adapter has to do, in order: `commands_to_run` takes it."""
         self._events: list[LinkEvent] = []
-        self._attempts = Attempts(pool, options, self.timers, self._commands, self._events)
+        self._attempts = Attempts(pool, options, self.timers, self.commands, self._events)
         self._attempt: Attempt | None = None
         """Of the current connection, until it is up."""
         self._lame_duck = LameDuck(pool, self.timers, two_transports=two_transports)
@@ -148,7 +153,7 @@ class Link:
     @property
     def up(self) -> bool:
         """The handshake is done and the connection not lost."""
-        return self._state is _State.UP
+        return self._state is _UP
 
     @property
     def migrating(self) -> bool:
@@ -268,12 +273,12 @@ class Link:
 
     def add_command(self, command: Command) -> None:
         """The adapter has to do this."""
-        self._commands.append(command)
+        self.commands.append(command)
 
     def commands_to_run(self) -> list[Command]:
         """What the adapter has to do, in order."""
-        commands = self._commands.copy()
-        self._commands.clear()
+        commands = self.commands.copy()
+        self.commands.clear()
         return commands
 
     def data_to_send(self, outbox: Outbox, limit: int) -> list[bytes]:
@@ -284,7 +289,7 @@ class Link:
         pieces, pings = outbox.take(limit, connection.own_data())
         if pings:
             connection.pings_taken(pings)
-        return connection.wrap(pieces)
+        return pieces if self._layers.plain else connection.wrap(pieces)
 
     def data_sent(self, nbytes: int) -> int:
         """The last transport accepted the next ``nbytes``, also after its end: how many of the protocol these are."""

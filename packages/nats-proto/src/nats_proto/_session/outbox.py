@@ -37,7 +37,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
 from operator import methodcaller
-from typing import Final, cast
+from typing import Final
 
 from .._wire.encoder import PING, Encoded, Refusal
 from .._wire.twin import Tail
@@ -230,8 +230,8 @@ class Outbox:
             return
         if not 0 <= nbytes <= self._unaccepted:
             raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
-        if not self._full:
-            self.make_room()  # too much may wait by now: then publishers wait until little is left, not only less
+        if not self._full and self.tail.size >= CHUNK_SIZE:
+            self._seal()  # too much may wait by now: then publishers wait until little is left, not only less
         self._unaccepted -= nbytes
         self._pending -= nbytes
         sent = self._sent_of_flight + nbytes
@@ -360,7 +360,7 @@ class Outbox:
             chunk.pings = self._pings
             self._pings = ()
         self._count(chunk.size)
-        self._sealed.extend(map(cast("list[_Chunk]", landed).pop, (0,)))
+        self._sealed.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
 
     def _add(self, chunk: _Chunk) -> None:
         self._count(chunk.size)

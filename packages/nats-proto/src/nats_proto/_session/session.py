@@ -174,7 +174,8 @@ class Session(Generic[MessageT]):
 
     def commands_to_run(self) -> list[Command]:
         """What the adapter has to do to the outside world, in order."""
-        return self._link.commands_to_run()
+        link = self._link
+        return link.commands_to_run() if link.commands else []
 
     def data_to_send(self) -> list[bytes]:
         """What is to be written now, in order: about `BATCH_SIZE` bytes of whole operations; empty when there is none.

@@ -124,8 +124,14 @@ _TOLD_ANOTHER: Final = {
     Turn.LED_AWAITED: Turn.LED_OWED,
     Turn.LED_OWED: Turn.LED_OWED,
 }
+# The members that are asked for at each request, by names of this module: to look one up in its enum costs a request
+# as much as calling a function.
 FREE: Final = Turn.FREE
 LED: Final = Turn.LED
+OWED: Final = Turn.OWED
+READS: Final = Turn.READS
+LED_AWAITED: Final = Turn.LED_AWAITED
+LED_OWED: Final = Turn.LED_OWED
 
 
 class Patrol(Enum):
@@ -142,7 +148,9 @@ class Patrol(Enum):
 
 
 OFF: Final = Patrol.OFF
+CALLED: Final = Patrol.CALLED
 LAST: Final = Patrol.LAST
+ON: Final = Patrol.ON
 
 
 class Lead:
@@ -244,13 +252,13 @@ class Turns:
         with self._hub.lock:
             turn = self.turn = _TO_SLEEP.get(self.turn, self.turn)
             leader = self._lead
-            patrols = leader is not None or self.patrol is Patrol.CALLED or self.patrol is Patrol.ON
+            patrols = leader is not None or self.patrol is CALLED or self.patrol is ON
             self.patrol = LAST if patrols else OFF
-            if turn is Turn.OWED:
+            if turn is OWED:
                 return True  # the only one who may have been told was not this thread
         if patrols:
             seconds = PATROL if seconds is None else min(seconds, PATROL)
-        aside = turn is Turn.LED_AWAITED or turn is Turn.LED_OWED
+        aside = turn is LED_AWAITED or turn is LED_OWED
         if self._epoll is None or aside:
             ready = (self._aside if aside else self._poll).poll(milliseconds(seconds))
         else:
@@ -269,7 +277,7 @@ class Turns:
         """Take the turn; False: a caller leads. It lasts until the manager calls `wait`."""
         with self._hub.lock:
             self.turn = _TO_READ[self.turn]
-            return self.turn is Turn.READS
+            return self.turn is READS
 
     def left(self) -> Left | None:
         """After `begin`, once, before anything is received: what a leader has received."""
@@ -277,7 +285,7 @@ class Turns:
         return left
 
     def _owed(self) -> bool:
-        return self.turn is Turn.OWED or self.turn is Turn.LED_OWED
+        return self.turn is OWED or self.turn is LED_OWED
 
     def _take_away(self, lead: Lead | None) -> bool:
         """From a caller who leads; False: it is receiving at this moment."""
@@ -293,7 +301,7 @@ class Turns:
 
     def _go_on_patrolling(self) -> None:
         if self.patrol is LAST:
-            self.patrol = Patrol.ON
+            self.patrol = ON
 
     def close(self) -> None:
         """At the end, and in a forked child: the descriptors are its own copies, what they mean is the parent's."""
@@ -312,7 +320,7 @@ class Turns:
         """Before the lock is taken to `lead`, since it may have to wake the manager: see that it patrols."""
         if self.patrol is OFF and self._leaders is not None:
             # Without the lock: whatever this overwrites, the manager wakes up and goes to sleep anew.
-            self.patrol = Patrol.CALLED
+            self.patrol = CALLED
             self._hub.agenda.wakeup.set()
 
     def lead(self) -> Lead | None:
@@ -328,7 +336,7 @@ class Turns:
         lead = Lead(transport, self._leaders)
         self._lead, self.turn = lead, LED
         if self.patrol is LAST:
-            self.patrol = Patrol.ON
+            self.patrol = ON
         return lead
 
     def take_reply(self, lead: Lead, token: int, seconds: float) -> bool:

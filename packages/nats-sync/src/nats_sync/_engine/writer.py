@@ -55,6 +55,12 @@ class _Now(Enum):
     """There is something to send, and the system takes nothing at the moment."""
 
 
+# By names of this module: to look a member up in its enum costs a request as much as calling a function.
+FREE: Final = _Now.FREE
+READY: Final = _Now.READY
+BLOCKED: Final = _Now.BLOCKED
+
+
 class Writer:
     """The batch that is being sent. Only the owner of the writing side touches it."""
 
@@ -137,7 +143,7 @@ class Writer:
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
         try:
-            if self._send() is not _Now.FREE:
+            if self._send() is not FREE:
                 self.hand_over()
         except Exception as defect:
             # Not raised: the call waits for an answer, and learns of the defect by the end of the client.
@@ -172,9 +178,9 @@ class Writer:
             # Before anything is taken, or a message published in between would be left to nobody.
             side.called = False
             now = self._next()
-        while now is not _Now.FREE:
+        while now is not FREE:
             transport = self._transport
-            if now is _Now.BLOCKED and transport is not None:
+            if now is BLOCKED and transport is not None:
                 transport.wait_writable()
             now = self._send()
         return True
@@ -184,9 +190,9 @@ class Writer:
     def _next(self) -> _Now:
         """Under the lock: what remains of the batch, or the next one, or nothing."""
         if self._chunks or self._take_batch():
-            return _Now.READY
+            return READY
         self._side.owner = NOBODY
-        return _Now.FREE
+        return FREE
 
     def _take_batch(self) -> bool:
         """Under the lock: whether there was anything, and a connection that can be written to."""
@@ -222,7 +228,7 @@ class Writer:
         with hub.lock:
             now = self._next()
         hub.leave()
-        return _Now.BLOCKED if blocked else now
+        return BLOCKED if blocked else now
 
     def _report(self, nbytes: int) -> None:
         with self._hub.lock:
