@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +202,21 @@ def test_nothing_is_kept(twin: Twin) -> None:
 
     round_of_everything()
     before = [sys.getrefcount(value) for value in watched]
-    blocks = sys.getallocatedblocks()
-    for _ in range(50):
-        round_of_everything()
+    assert least_growth(lambda: [round_of_everything() for _ in range(50)]) < 100
     assert [sys.getrefcount(value) for value in watched] == before
-    assert sys.getallocatedblocks() < blocks + 100
+
+
+def least_growth(work: Callable[[], object]) -> int:
+    """Blocks of memory that are more in use after this work: what is lost each time is lost in every one of five turns.
+
+    In one turn alone somebody else may have come to memory: the tracer of coverage, or a thread that a test has left.
+    """
+    growth: list[int] = []
+    for _ in range(5):
+        before = sys.getallocatedblocks()
+        work()
+        growth.append(sys.getallocatedblocks() - before)
+    return min(growth)
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------
