@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 __all__ = ["ADDRESS_HEAD_START", "families_in_turn", "not_reached"]
 
+# RFC 8305, section 5, recommends 250 milliseconds.
 ADDRESS_HEAD_START: Final = 0.25
 """Seconds after which the next address is tried beside one that does not answer."""
 

@@ -151,6 +151,7 @@ class ServerPool:
             if not (math.isfinite(seconds) and seconds >= 0):
                 raise ConfigurationError(f"waits must be finite numbers of seconds, not negative: {seconds!r}")
         if randomize:
+            # Most clients have the same list, and must not all connect to the first server of it.
             rng.shuffle(given)
         self._rng = rng
         self._randomize = randomize
@@ -162,6 +163,7 @@ class ServerPool:
         self._retry_auth_errors = retry_auth_errors
         self._entries: dict[_Address, _Entry] = {}
         for server in given:
+            # A server that is named twice has one turn in a round, and the first of its entries counts.
             self._entries.setdefault(_address(server), _Entry(server))
         self._ahead = deque(self._entries.values())
         self._behind: deque[_Entry] = deque()
@@ -284,14 +286,18 @@ class ServerPool:
             return ()
         here = _address(current)
         kept = {here} if keep is None else {here, _address(keep)}
+        # A copy of the items, since `_drop` deletes from the dictionary. Servers leave before new ones are counted, so
+        # that they make room.
         for address, entry in list(self._entries.items()):
             if not (entry.server.explicit or address in listed or address in kept):
                 self._drop(entry)
+            # That the current server lists itself does not take back what it said itself: it is leaving.
             elif address in listed and address != here:
                 entry.lame_duck = False
         room = MAX_DISCOVERED - sum(1 for entry in self._entries.values() if not entry.server.explicit)
         new = [peer_of(current, address) for address in listed if address not in self._entries][:room]
         if self._randomize:
+            # All clients of a cluster get the same list, and must not all go to the same server next.
             self._rng.shuffle(new)
         self._join(new)
         return tuple(new)
@@ -364,6 +370,7 @@ class ServerPool:
         joining = [_Entry(server) for server in new]
         self._entries.update((_address(entry.server), entry) for entry in joining)
         ahead = [entry for entry in (*self._ahead, *joining) if not entry.dropped]
+        # `sorted` is stable, and False comes before True: nothing moves but the lame ducks.
         self._ahead = deque(sorted(ahead, key=lambda entry: entry.lame_duck))
         self._behind = deque(entry for entry in self._behind if not entry.dropped)
 
@@ -425,6 +432,7 @@ class ServerPool:
 
 def usable_delay(said: object) -> float | None:
     """What a ``reconnect_delay`` has said, if that is an int or a float from 0 up: seconds, `MAX_SECONDS` at most."""
+    # True and False are ints in Python, but nobody means one second by True.
     if not isinstance(said, (int, float)) or isinstance(said, bool):
         return None
     try:

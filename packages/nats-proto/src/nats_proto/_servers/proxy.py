@@ -34,6 +34,7 @@ class Proxy(Value, frozen=True, kw_only=True):
         if isinstance(result, tuple):
             host, port, credentials = result
             return cls(host=host, port=port, credentials=credentials)
+        # Some programs print tracebacks with local variables, and the URL may hold a password.
         del url
         raise result
 

@@ -163,6 +163,7 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
     The port must be there, IPv6 must have brackets, and what looks like user information or a scheme is not taken.
     """
+    # The last colon, since an IPv6 address in its brackets has colons of its own.
     host, colon, port = text.rpartition(":")
     if not colon:
         return None
@@ -182,6 +183,8 @@ def peer_of(server: Server, address: tuple[str, int]) -> Server:
     address, the certificate must prove the name of ``server``, since certificates seldom name addresses.
     """
     host, port = address
+    # `tls_name` comes first: the server that tells an IP address may itself have been reached by a learned one. Then
+    # only its `tls_name` has the name that the certificate must prove.
     name = server.tls_name or (None if _is_ip(server.host) else server.host)
     return Server(
         scheme=server.scheme,
@@ -214,6 +217,7 @@ def _entries(servers: object) -> tuple[str | Server, ...] | TypeError:
     entries: list[str | Server] = []
     for entry in servers if _is_iterable(servers) else (servers,):
         if isinstance(entry, str):
+            # A comma always separates. In a password it has to be written %2C.
             entries += (piece for text in entry.split(",") if (piece := text.strip(" \t")))
         elif isinstance(entry, Server):
             entries.append(entry)
@@ -223,10 +227,12 @@ def _entries(servers: object) -> tuple[str | Server, ...] | TypeError:
 
 
 def _is_iterable(servers: object) -> TypeGuard[Iterable[object]]:
+    # Iterated, bytes give numbers, and the error would name int where the user gave bytes.
     return isinstance(servers, Iterable) and not isinstance(servers, (str, bytes))
 
 
 def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | _Refusal:
+    # Unknown schemes are left out here, and refused when the URL that has one is read.
     schemes = {_written_scheme(entry) for entry in entries} & _PORTS.keys()
     websocket = schemes & _WEBSOCKET
     if websocket and schemes - _WEBSOCKET:
@@ -249,6 +255,7 @@ def _read_list(entries: tuple[str | Server, ...]) -> tuple[Server, ...] | _Refus
 def _written_scheme(entry: str | Server) -> str:
     if isinstance(entry, Server):
         return entry.scheme
+    # A longer URL is refused later, so nothing behind that is searched.
     scheme, separator, _ = entry[:MAX_URL].partition("://")
     return scheme.lower() if separator else ""
 
@@ -320,6 +327,7 @@ def _split(rest: str, *, written_scheme: bool) -> tuple[str, str, str]:
     """Cut what stands behind the scheme into user information, host with port, and the tail: path, query, fragment."""
     end = re.search(_END_OF_AUTHORITY, rest)
     authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    # The last ``@`` separates: an earlier one can only belong to the user information, since no host has one.
     user_info, at, address = authority.rpartition("@")
     _check_misspelt_scheme(address, tail, written_scheme=written_scheme, alone=not at)
     # An "@" behind "/", "?" or "#" may be the real end of the user information. Then a part of the password would be
@@ -431,15 +439,18 @@ def _ipv6(text: str) -> str:
     from ipaddress import IPv6Address  # most servers have names
 
     try:
+        # The longest form, six groups and an IPv4 address behind them, has 45 characters. An empty text is no address.
         address = IPv6Address(text if len(text) <= 45 else "")
     except ValueError:
         raise _Unusable("it has no valid IPv6 address") from None
     if address.scope_id is not None:
         raise _Unusable("its IPv6 address has a zone")
+    # An IPv4 address must give the same text when it is written as IPv6, or the pool would have one server twice.
     return str(address.ipv4_mapped or address)
 
 
 def _port(text: str) -> int:
+    # `isdigit` is also true of digits of other scripts; and a longer number would only make `int` compute.
     if len(text) <= 5 and text.isascii() and text.isdigit() and 1 <= (port := int(text)) <= 65535:
         return port
     raise _Unusable("its port is not a number from 1 to 65535")

@@ -41,6 +41,7 @@ class Assembly:
         pieces = self._pieces
         if stop <= len(chunk) and not pieces:
             self._missing = 0
+            # A slice of bytes is a copy, so the message does not keep the whole chunk alive.
             return chunk[position:stop], stop
         piece = memoryview(chunk)[position:stop]
         self._missing -= len(piece)

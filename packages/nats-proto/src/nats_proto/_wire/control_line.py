@@ -29,6 +29,8 @@ def find_operation(line: bytes | bytearray, known: AbstractSet[bytes], *, comple
     Raises `Fault` for an unknown one, once it can show what was seen: at the first byte that is not printable, at the
     line's end or after 64 bytes, whichever comes first. ``first`` names the peer that a first line should come from.
     """
+    # Operations may be written in any case. One byte more than the longest word has room for the separator behind it; a
+    # CR separates as well, since the line's end may be CR LF.
     start = bytes(line[: _LONGEST_WORD + 1]).upper().translate(_SEPARATORS)
     word, separator, _ = start.partition(b" ")
     if separator or complete:
@@ -40,6 +42,8 @@ def find_operation(line: bytes | bytearray, known: AbstractSet[bytes], *, comple
     odd = _NOT_PRINTABLE(seen)
     if odd is not None:
         seen = seen[: odd.end()].rstrip(b"\r")
+    # The word is unknown already. The fault waits for more bytes all the same, or its text would depend on how the
+    # stream was split into chunks.
     elif not complete and len(seen) < SHOWN:
         return b""
     if first is None:
@@ -57,6 +61,7 @@ def quote(line: bytes | bytearray, limit: int = SHOWN) -> str:
 
 def split_arguments(operation: str, text: bytes, least: int, most: int) -> list[bytes]:
     """The arguments of a line, between one or more spaces or tabs."""
+    # `bytes.split` without an argument would split at VT and FF as well, which separate nothing for a server.
     arguments = [argument for argument in text.replace(b"\t", b" ").split(b" ") if argument]
     if not least <= len(arguments) <= most:
         raise Fault(f"{operation} takes {least} to {most} arguments, not {len(arguments)}: {quote(text)}")

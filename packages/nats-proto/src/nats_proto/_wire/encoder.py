@@ -62,7 +62,11 @@ class Encoder:
     def __init__(self, *, max_control_line: int = 4096) -> None:
         self._max_control_line = _integer("max_control_line", max_control_line)
         self._max_payload: int | None = None
+        # Before the first INFO nobody knows what the server supports. A publish is taken then, and `refusal` looks at
+        # it again when INFO has come.
         self._headers_supported = True
+        # One byte less than a large payload: the tail holds each operation as one piece, and `publish` makes three of a
+        # large one.
         self.certain = (max_control_line, LARGE_PAYLOAD - 1)
         """For `Tail.restrict`: the longest line and the largest payload (bytes) that are certainly right."""
         self.heads: dict[str, bytes] = {}
@@ -100,9 +104,12 @@ class Encoder:
         if type(data) is not bytes:
             data = _copy(data)
         size = len(data)
+        # Headers without any line go out as PUB, which a server without support for headers takes as well.
         if headers is not None and (block := encode_header_block(headers)) is not None:
             if not self._headers_supported:
                 raise HeadersNotSupportedError("the connected server does not support headers")
+            # The limit of a control line holds for the line alone. The header block behind it counts as a part of the
+            # message.
             line = self._checked(b"H%b%d %d\r\n" % (head, len(block), self._allowed(len(block) + size))) + block
         else:
             line = self._checked(b"%b%d\r\n" % (head, self._allowed(size)))
@@ -110,6 +117,7 @@ class Encoder:
 
     def may_refuse(self, nbytes: int) -> bool:
         """Whether there can be anything among ``nbytes`` of publishes that the connected server refuses."""
+        # No message is larger than all of them together, so few bytes are known to be right without a look at each.
         return not self._headers_supported or (self._max_payload is not None and nbytes > self._max_payload)
 
     def refusal(self, operation: Encoded) -> Refusal | None:
@@ -123,6 +131,8 @@ class Encoder:
         refused = with_headers and not self._headers_supported
         if not refused and (self._max_payload is None or size <= self._max_payload):
             return None
+        # The whole size was popped. Of HPUB the header size is still among the rest, of PUB nothing is, so one argument
+        # more than that is the reply.
         reply = more[0].decode() if len(more) > with_headers else None
         publish = f"publish to {raw_subject.decode()!r}"
         if refused:
@@ -160,6 +170,8 @@ class Encoder:
 
     def info(self, fields: Mapping[str, object]) -> bytes:
         """``INFO`` with the fields as JSON. `ConfigurationError` for what JSON cannot express."""
+        # The length is not checked: the limit of a control line does not hold for INFO, which is longer in a large
+        # cluster.
         return b"INFO %b\r\n" % _json("INFO", fields)
 
     def message(
@@ -207,6 +219,8 @@ class Encoder:
         if head is None:
             head = b"PUB %b " % encode_subject(subject)
             if len(self.heads) >= CACHED_SUBJECTS:
+                # The Python tail holds the same dictionary, so the dictionary is emptied and never replaced. To forget
+                # everything at once needs no order of use, which each publish would have to note.
                 self.heads.clear()
             self.heads[subject] = head
         return head
@@ -233,6 +247,7 @@ def _copy(data: Payload) -> bytes:
         view = memoryview(data)
     except TypeError:
         raise TypeError(_wrong_payload(data)) from None
+    # The view is released here: its owner cannot resize a bytearray as long as a view of it exists.
     with view:
         return view.tobytes()
 
@@ -248,12 +263,14 @@ def _wrong_payload(data: object) -> str:
 
 
 def _integer(name: str, value: int) -> int:
+    # `isinstance` would let True pass as 1, and let a subclass pass that compares as it likes.
     if type(value) is not int:
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
     return value
 
 
 def _number(name: str, value: int) -> int:
+    # Numbers below 2**63 have 19 digits at most, which is what `read_number` takes in the other role.
     if not 1 <= _integer(name, value) < 2**63:
         raise ValueError(f"{name} must be from 1 to 2**63 - 1, not {value!r:.32}")
     return value
@@ -264,6 +281,7 @@ def _json(operation: str, fields: Mapping[str, object]) -> bytes:
         raw = msgspec.json.encode(dict(fields))
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{operation} cannot be written as JSON: {error}"[:200]) from None
+    # JSON escapes CR and LF in texts, but a `msgspec.Raw` among the fields is written as it is, and could add a line.
     if b"\r" in raw or b"\n" in raw:
         raise ConfigurationError(f"{operation} must not contain CR or LF")
     return raw

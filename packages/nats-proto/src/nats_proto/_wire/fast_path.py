@@ -28,6 +28,8 @@ __all__ = ["FastPath"]
 _match_msg: Final = re.compile(
     rb"MSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) )?+([0-9]{1,19}+)\r\n",
 ).match
+# Without the look-ahead the first of two sizes would be taken for a reply, and a possessive group never gives it back.
+# In MSG only one size follows, and no blank stands behind it.
 _match_hmsg: Final = re.compile(
     rb"HMSG ([!-~\x80-\xff]++) ([0-9]{1,19}+) (?:([!-~\x80-\xff]++) (?=[0-9]+ ))?+([0-9]{1,19}+) ([0-9]{1,19}+)\r\n",
 ).match
@@ -80,6 +82,8 @@ class FastPath:
                 begin = position + length
                 if alone < ALONE:
                     alone += 1
+                # The messages of a block are not noted in the row one by one, so the row must have this sid and this
+                # size before.
                 elif size <= SMALL_PAYLOAD and row.last == sid and row.size == size:
                     payloads = _cut(data, begin, line, size, block)
                     if payloads:
@@ -87,15 +91,18 @@ class FastPath:
                         position += len(payloads) * (length + size + 2)
                         block *= 2
                         continue
+                    # What `line` announces is still in the variables, so the next message is taken alone below.
                     alone, block = 0, ALONE
             elif (match := _match_msg(data, position)) is not None:
                 raw_subject, raw_sid, raw_reply, raw_size = match.groups()
                 begin = match.end()
                 length = begin - position
+                # For 0 the look-up counts as false, and `int` gives 0 once more.
                 size = small_number(raw_size) or int(raw_size)
                 if length > self._max_control_line or size > self._max_payload:
                     break
                 sid = small_number(raw_sid) or int(raw_sid)
+                # This is `read_text` written out, here and below: it saves a call for each message.
                 subject = raw_subject.decode("utf-8", "surrogateescape")
                 line = None
                 if raw_reply is not None:  # a request: hardly ever the same line twice
@@ -103,6 +110,7 @@ class FastPath:
                 else:
                     reply = None
                     if raw_subject == last_subject:
+                        # CR LF is a part of the remembered line, so no longer line that begins alike is taken for it.
                         line = data[position:begin]
                         alone, block = 0, ALONE
                     last_subject = raw_subject
@@ -153,6 +161,7 @@ class FastPath:
             row.change(sid)
         elif end - block != row.size:
             row.go_on(end - block)
+        # This has to stand behind `change`, which sets the count to 0 for a new row.
         row.header_bytes += begin - block
         row.frames.append(message)
         return end + 2
@@ -193,6 +202,7 @@ class _Row:
         """The next message belongs to this row, and has another size than the last one, or that is not known."""
         here = len(self.frames)
         if self.size < 0:
+            # The frame before is always a message, since `last` is its sid: `isinstance` is there for the type checker.
             first = self.frames[-1]
             self.size = first.size if isinstance(first, Message) else 0
             self._begin = self._part = here - 1
@@ -210,6 +220,7 @@ class _Row:
             messages = frames[self._begin :]
             run = Run(self.last, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
             frames[self._begin :] = [run]
+        # A new list instead of `clear`, since the run keeps the old one.
         if self._sizes:
             self._sizes = []
 
@@ -221,6 +232,8 @@ def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[by
     of the first one lies, whose line was compared before.
     """
     stride = size + 2 + len(line)
+    # The line of the first message lies before `begin`: it needs room for its payload and CR LF only, each later one
+    # for a whole stride.
     count = min(count, (len(data) - begin - size - 2) // stride + 1)
     if count < ALONE:
         return []

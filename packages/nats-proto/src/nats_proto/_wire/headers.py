@@ -28,6 +28,7 @@ __all__ = [
 VERSION: Final = b"NATS/1.0"
 _END: Final = b"\r\n\r\n"
 
+# Printable ASCII without the colon (ADR-4), which comes behind 9 and before the semicolon.
 _NAME_TO_SEND: Final = re.compile(rb"[!-9;-~]+").fullmatch
 # Received names may have bytes that no client should send but that cannot be mistaken for anything else.
 _NAME_RECEIVED: Final = re.compile(rb"[!-9;-~\x80-\xff]+").fullmatch
@@ -93,6 +94,7 @@ class Headers:
 
     def delete(self, name: str) -> None:
         """Remove every line of ``name``; nothing happens when there is none."""
+        # A value is always a text, so None says that the name was not there.
         if self._first.pop(name, None) is None:
             return
         self._repeated.pop(name, None)
@@ -184,10 +186,12 @@ def parse_header_block(block: bytes) -> ParsedHeaders:
     name or with a control character is left out, the others are kept. Bytes that are no UTF-8 become surrogate escapes.
     """
     headers = Headers()
+    # The byte behind the version is looked at, too: NATS/1.01 would be another version.
     if not block.startswith(VERSION) or block[len(VERSION) : len(VERSION) + 1] not in (b"\r", b" ", b"\t"):
         return ParsedHeaders(headers, None, HeaderError(f"header block does not begin with NATS/1.0: {block[:64]!r}"))
     if not block.endswith(_END):
         return ParsedHeaders(headers, None, HeaderError("header block does not end with an empty line"))
+    # Not `splitlines`: a lone CR or LF ends no line. It stays inside the line, which is then reported as malformed.
     lines = block[: -len(_END)].split(b"\r\n")
     status_line = lines[0][len(VERSION) :]
     status = _parse_status(status_line)
@@ -242,6 +246,8 @@ def _encode_lines(headers: HeadersLike) -> bytes:
 
 def _encode_name(name: str) -> bytes:
     _require_name(name)
+    # A lone surrogate becomes bytes that the pattern below refuses, so every bad name has the same error. `encode` is
+    # taken from `str`, since a subclass may have its own.
     raw = str.encode(name, "utf-8", "surrogatepass")
     if _NAME_TO_SEND(raw) is None:
         raise InvalidHeaderError(f"header name must be printable ASCII without blank and colon: {_shown(name)}")

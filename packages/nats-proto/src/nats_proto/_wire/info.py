@@ -132,6 +132,7 @@ class _Wire(msgspec.Struct, gc=False):
     cluster: str = ""
     cluster_dynamic: bool = False
     domain: str = ""
+    # Raw, so that an entry that is no text is left out alone, and does not make the whole INFO unusable.
     connect_urls: list[msgspec.Raw] | None = None
     ldm: bool = False
     jetstream: bool = False
@@ -156,6 +157,7 @@ def parse_info(data: bytes) -> ServerInfo:
         wire = _decode_info(data)
     except RecursionError:
         raise RemoteProtocolError("INFO is nested too deep") from None
+    # A UnicodeDecodeError is a ValueError, too, so this clause has to stand before the next one.
     except UnicodeDecodeError:
         raise RemoteProtocolError("INFO is not valid UTF-8") from None
     except (msgspec.DecodeError, ValueError) as error:  # it is a ValueError from msgspec 0.21 on

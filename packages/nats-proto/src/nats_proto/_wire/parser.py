@@ -171,6 +171,8 @@ class Parser:
         return self._receive(data, runs=True)
 
     def _receive(self, data: bytes | bytearray | memoryview, *, runs: bool) -> list[Frame | Run]:
+        # Frames are sliced out of the chunk, so it must be one that its owner cannot change any more. The view is
+        # released, since a bytearray cannot be resized as long as one exists.
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
@@ -179,6 +181,8 @@ class Parser:
             try:
                 self._read(data, frames, runs)
             except Fault as fault:
+                # This order, because `reset` also sets the error to None. It frees what was kept of the stream that
+                # ends here.
                 self.reset()
                 self.error = RemoteProtocolError(str(fault))
         return frames
@@ -207,6 +211,7 @@ class Parser:
             if self._fast is not None:
                 before = position
                 position = self._fast.read(data, position, frames, runs)
+                # An operation was read, so the peer speaks NATS, and a later fault does not say that it does not.
                 if position != before:
                     self._first = None
             if position < end:
@@ -222,6 +227,7 @@ class Parser:
             self._line += data[position : position + self._keep]
             self._check_unfinished_line()
             return len(data)
+        # A line that is cut here is at least as long as the largest limit, so it is refused and never acted on.
         self._take_line(data[position : min(eol, position + self._keep)], frames)
         return eol + 1
 
@@ -239,6 +245,7 @@ class Parser:
         return eol + 1
 
     def _check_unfinished_line(self) -> None:
+        # The limit is found once for each line, or a line that comes byte by byte would be looked up at every byte.
         if self._limit == 0:
             operation = find_operation(self._line, _OPERATIONS[self._role], complete=False, first=self._first)
             if not operation:
@@ -250,6 +257,7 @@ class Parser:
         return self._max_info if operation == b"INFO" else self._max_control_line
 
     def _check_length(self, line: bytes | bytearray, limit: int) -> None:
+        # The line is given without its LF, which the limit counts: a line of exactly the limit has one byte less here.
         if len(line) >= limit:
             name = "max_info" if bytes(line[:4]).upper() == b"INFO" else "max_control_line"
             raise Fault(f"line longer than {limit} bytes ({name}): {quote(line, limit)}")
@@ -285,6 +293,7 @@ class Parser:
                 frames.append(OK_FRAME)
             case b"-ERR":
                 frames.append(ErrFrame(read_text(text.strip(b" \t'"))))
+            # Only INFO is left: `find_operation` gives no other words than those of the role.
             case _:
                 frames.append(_read_info(text))
 
@@ -325,6 +334,7 @@ class Parser:
         number = 0 if sid is None else read_number(operation, "sid", sid)
         total = read_number(operation, "size", size)
         header = 0 if block_size is None else read_number(operation, "header size", block_size)
+        # Else the payload behind the header block would have a negative size.
         if header > total:
             raise Fault(f"{operation} with a header size of {header}, which is more than the whole size, {total}")
         if header > self._max_header_bytes:
@@ -370,6 +380,7 @@ class Parser:
 
     def _deliver(self, frames: list[Frame | Run]) -> None:
         subject, sid, reply = self._head
+        # The parser lets go of the message: else a large one would stay in memory until the next one comes.
         data, self._data = self._data, b""
         block, self._block = self._block, None
         if self._role is Role.CLIENT:

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _LITERAL: Final = re.compile(rb"[^\x00-\x20\x7f]+").fullmatch
+# No token has a dot in these patterns, so there is one way to match a subject, and the time grows with its length
+# alone.
 _PLAIN: Final = re.compile(rb"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*").fullmatch
 _TOKENS: Final = re.compile(rb"[^\x00-\x20\x7f.]+(?:\.[^\x00-\x20\x7f.]+)*").fullmatch
 _WILDCARD_TOKEN: Final = re.compile(rb"(?:\A|\.)[*>](?:\.|\Z)").search
@@ -87,6 +89,7 @@ def subject_matches(pattern: str, subject: str) -> bool:
     given = subject.split(".")
     if wanted[-1] == ">":
         wanted.pop()
+        # ``>`` stands for one token or more, never for none.
         if len(given) <= len(wanted):
             return False
         del given[len(wanted) :]
@@ -99,6 +102,8 @@ def subject_matches(pattern: str, subject: str) -> bool:
 def encode_subject(subject: str, what: str = "subject") -> bytes:
     """The bytes of a subject to publish to; see `validate_subject`. ``what`` names it in the error."""
     raw = _encode(subject, what)
+    # Nearly every subject ends here. The two patterns below also let a ``*`` or ``>`` inside a token through, which is
+    # plain text to a server.
     if _PLAIN(raw) is not None:
         return raw
     if _TOKENS(raw) is None:
@@ -125,6 +130,7 @@ def encode_subscription_subject(subject: str) -> bytes:
 def encode_queue(queue: str) -> bytes:
     """The bytes of a queue group's name; see `validate_queue`."""
     raw = _encode(queue, "queue group")
+    # The name of a queue group has no tokens: dots and wildcards have no meaning in it, and may stand anywhere.
     if _LITERAL(raw) is None:
         raise InvalidSubjectError(f"queue group {_shown(queue)} {_reason(raw)}")
     return raw

@@ -51,6 +51,7 @@ class Tail:
         """Messages that `publish` and `publish_many` have taken since the tail was made."""
         self.payload_bytes = 0
         """Bytes of the payloads of those messages."""
+        # Until the encoder has told its limits nothing is taken, not even an empty payload.
         self.restrict(0, -1)
 
     def restrict(self, longest_line: int, largest_payload: int) -> None:
@@ -76,6 +77,7 @@ class Tail:
                 return False
             try:
                 head = b"%b%b " % (head, encode_reply(reply))
+            # The encoder finds the same fault and raises it, so there is one place where errors come from.
             except InvalidSubjectError:
                 return False
         size = len(data)

@@ -15,6 +15,7 @@ accelerated: bool
 try:
     if os.environ.get("NATS_PROTO_PURE", "") not in ("", "0"):
         raise ImportError
+    # Both come from one module or from none, so a compiled twin never works beside a Python one.
     from ._speedups import FastPath, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
 
     accelerated = True
