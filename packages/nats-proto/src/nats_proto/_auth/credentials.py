@@ -102,6 +102,8 @@ def holds_credentials(text: str) -> bool:
     return "-----BEGIN" in text or "\n" in text or re.fullmatch(_PART, text.strip()) is not None
 
 
+# Every JWT begins with "eyJ", which is a brace, a quote and a letter in base64, and no JWT has a slash, while most
+# paths have one. The other form is base32, of a length that a seed has and file names seldom have.
 _PART: Final = "eyJ[^/\\\\]*|[A-Z2-7]{40,}"
 
 
@@ -120,6 +122,7 @@ def encoded_signature(signature: object) -> Secret:
 
         return Secret(urlsafe_b64encode(signature).rstrip(b"="))
     kind = type(signature).__name__
+    # A traceback keeps the frame that raises, with its local variables; so the value goes first.
     del signature
     raise CredentialsError(f"a signature has {SIGNATURE_SIZE} bytes (Ed25519, not encoded), not {kind}")
 

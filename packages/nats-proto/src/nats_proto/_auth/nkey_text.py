@@ -168,6 +168,8 @@ def _unsealed(text: bytearray, length: int) -> bytearray | str:
     if raw is None:
         return "has characters other than A to Z and 2 to 7"
     unused = (1 << length * 5 % 8) - 1  # bits of the last character that no byte has
+    # A slice of `raw` itself would be a copy of the seed that nobody overwrites. The views are released before `raw` is
+    # made shorter: a bytearray that has views cannot be resized.
     with memoryview(raw) as view, view[:-2] as body:
         checksum = binascii.crc_hqx(body, 0)
     if checksum != int.from_bytes(raw[-2:], "little") or _DIGITS[text[-1]] & unused:
@@ -192,5 +194,6 @@ def _decode_base32(text: bytearray) -> bytearray | None:
             bits -= 8
             raw[at] = value >> bits
             at += 1
+            # Otherwise the number would grow until it has the whole seed in it, and a number cannot be overwritten.
             value &= (1 << bits) - 1
     return raw

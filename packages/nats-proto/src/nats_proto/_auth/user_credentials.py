@@ -83,6 +83,7 @@ def _parse(data: object) -> UserCredentials | CredentialsError | TypeError:
         return TypeError(f"credentials must be bytes, str or a Secret, not {type(data).__name__}")
     if len(content) > MAX_CREDENTIALS:
         return _unusable(f"there are {len(content)} bytes, {MAX_CREDENTIALS} at most are looked at")
+    # Windows PowerShell writes such files when the output of a command is redirected into one.
     if content.startswith(_UTF16_MARKS):
         return _unusable("the text is UTF-16; save it as UTF-8")
     content = content.removeprefix(_UTF8_MARK)
@@ -157,10 +158,12 @@ def _credentials(blocks: list[_Block], content: bytes) -> UserCredentials | str:
     key = read_seed(seed.value, Prefix.USER)
     if not isinstance(key, tuple):
         return f"in line {seed.value_line} {key}"
+    # The seed was decoded only to find a fault now, where its line can be named. What is kept is its text.
     wipe(key[1])
     return UserCredentials(jwt=Secret(jwt.value), seed=Secret(seed.value))
 
 
 def _is_jwt(text: bytes) -> bool:
     parts = text.split(b".")
+    # No number of bytes has 4n + 1 characters in base64: such a part was cut short, or something was added.
     return len(parts) == 3 and all(_BASE64URL.fullmatch(part) and len(part) % 4 != 1 for part in parts)

@@ -98,6 +98,8 @@ def _user_credentials(source: CredentialsSource) -> Inquiry[UserCredentials]:
 
 def _identity(given: Credentials, server: Server, nonce: bytes) -> Identity | NATSError:
     user, password, token = _as_secret(given.user), _as_secret(given.password), _as_secret(given.token)
+    # All three are replaced at once: a user of the URL and a token of the options would be two identities, and a server
+    # takes one.
     if server.user is not None or server.token is not None:
         user, password, token = server.user, server.password, server.token
     nkey = given.nkey
@@ -109,6 +111,7 @@ def _identity(given: Credentials, server: Server, nonce: bytes) -> Identity | NA
         if isinstance(signed, NATSError):
             return signed
         public, raw = signed
+        # The JWT names the public key (it is its subject), so a server needs no nkey beside a JWT.
         nkey = None if given.jwt is not None else public
         signature = encoded_signature(raw)
     return Identity(

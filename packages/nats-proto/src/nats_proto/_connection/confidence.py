@@ -41,6 +41,7 @@ class Confidence:
     def masked(self, text: str) -> str:
         """The text without them."""
         if self._pieces is None:
+            # Made only when there is an error to mask: most connections never get here.
             self._pieces = frozenset(_pieces(self._told))
         if not self._pieces:
             return text
@@ -48,6 +49,8 @@ class Confidence:
         end = 0
         for at in range(len(text) - PIECE + 1):
             if text[at : at + PIECE] in self._pieces:
+                # A piece that overlaps the one before, or follows it at once, belongs to the same mask: one mask for
+                # each piece would tell how long the secret is.
                 if at > end or not shown:
                     shown += (text[end:at], MASK)
                 end = at + PIECE

@@ -188,6 +188,8 @@ class Connection:
     def _read_layers(self, data: bytes, now: float) -> None:
         layers = self.layers
         may_refuse, self._may_refuse = self._may_refuse, False
+        # No TLS record begins with "-", so these bytes cannot be the answer to our ClientHello. A line that is not
+        # complete yet ends nothing here, and the TLS layer then refuses it as clear text.
         if may_refuse and data.startswith(b"-ERR"):
             self._read(data, now)
             if self._state is _CLOSED:
@@ -195,8 +197,11 @@ class Connection:
         plain = layers.receive_data(data)
         if self._step is _LAYER and layers.ready:
             self._advance(None)
+            # In TLS, WebSocket and a tunnel alike the client speaks first, so bytes that came before the new layer has
+            # said anything are no answer to it; somebody in between may have put them in.
             if plain and self._step is _LAYER:
                 self._end(RemoteProtocolError(f"server {self._server} sent something before its turn had come"))
+        # Read before an error of the layers is looked at: these bytes stood in front of the fault, and are good.
         if plain:
             self._read(plain, now)
         if layers.error is not None:
@@ -236,6 +241,8 @@ class Connection:
         """Behind this one the server has sent something more than its refusal."""
         if not self._parser.between_frames:
             return True
+        # A server without room sends INFO and -ERR in one go. The attempt must end with what that -ERR says, and not
+        # with a complaint that there were bytes where TLS begins.
         last = frames[-1]
         return frame is not last and not (isinstance(last, ErrFrame) and frame is frames[-2])
 
@@ -247,6 +254,9 @@ class Connection:
         closed = f"server {self._server} closed the connection"
         if self._state is _OPEN:
             self._end(ConnectionLostError(closed))
+        # In TLS 1.3 the handshake is done for the client before the server has seen the certificate of the client. So a
+        # server that refuses that certificate may be noticed only by the end of the stream, when the TLS layer has no
+        # fault.
         elif self.layers.secure and self._info is not None and self._info.tls_verify:
             self._end(TLSError(f"{closed} after the TLS handshake; it wants a client certificate, or another one"))
         else:
@@ -345,6 +355,7 @@ class Connection:
             self._operation_done(done.value)
         except NATSError as error:
             self._step = self._operation = None
+            # Without its frames: their local variables may hold what a callback returned, such as credentials in clear.
             self._end(error.with_traceback(None))
         else:
             self._may_refuse = self._step is _LAYER and self._state is ConnectionState.GREETING
@@ -358,12 +369,16 @@ class Connection:
             self._state = ConnectionState.AWAITING_INFO
         else:
             self._state = ConnectionState.AWAITING_PONG
+            # Unless it is verbose, a server does not answer CONNECT. The PONG of this PING shows that CONNECT was
+            # accepted.
             self._out = [connect + PING]
 
     # --- for the session ---------------------------------------------------------------------------------------------
 
     def own_data(self) -> list[bytes]:
         """The connection's own bytes, before the layers: CONNECT, PING, PONG."""
+        # PONGs owed since the handshake wait until it is done: a server that asks for authentication takes anything in
+        # front of CONNECT for an authorization violation.
         if self._pongs_owed and self._state is _OPEN:
             self._out.append(PONG * min(self._pongs_owed, MAX_PONGS_AT_ONCE))
             self._pongs_owed = 0
@@ -452,6 +467,8 @@ class Connection:
     def _greet(self, info: ServerInfo, *, more: bool) -> None:
         self._take_info(info)
         self._state = ConnectionState.GREETING
+        # A CONNECT made for the INFO before would have the signature of an old nonce. For the same reason the operation
+        # that was under way is given up, and an answer to its effect is ignored.
         self._out.clear()
         if self._operation is not None:
             self._operation.close()
@@ -547,6 +564,8 @@ class Connection:
     @property
     def _awaits_tls(self) -> bool:
         """What is received is still in clear, and must not stay so."""
+        # The mark `secure` is set when the TLS layer is pushed; until its handshake is done, the mark proves nothing.
+        # Under WebSocket, TLS depends on the scheme of the URL alone and is complete before INFO.
         required = self._info is not None and self._info.tls_required
         in_clear = not self.layers.secure or self._step is _LAYER
         return in_clear and not self._server.websocket and (self._server.secure or required)
@@ -556,6 +575,7 @@ class Connection:
         return RemoteProtocolError(f"server {self._server} sent {name} where {wanted} was expected")
 
     def _end(self, error: NATSError, reaction: Reaction = Reaction.RECONNECT) -> None:
+        # Only the first reason counts: an end of the stream or a failed write behind a fault is its consequence.
         if self._state is not _CLOSED:
             self.close()
             if isinstance(error, (RemoteProtocolError, ProxyError)):  # they quote the peer

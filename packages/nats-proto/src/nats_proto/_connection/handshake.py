@@ -68,6 +68,8 @@ def lower_layers(
         confidence.tell(options.proxy.credentials, options.proxy.authorization)
         layers.push(ProxyLayer(options.proxy, server.address))
         yield Wait.LAYER
+    # Otherwise INFO comes first, and in clear, since a server does not wait for a ClientHello unless it is configured
+    # to (`handshake_first`). TLS then begins behind INFO, in `greeting`.
     if server.secure and (server.websocket or options.tls_first):
         yield from _secure(layers, server, options)
     if server.websocket:
@@ -82,8 +84,12 @@ def greeting(
         if not (info.tls_required or info.tls_available):
             raise SecureConnectionRequiredError(f"server {server}: TLS was asked for, and the server does not offer it")
         if more:
+            # Anybody on the way can have put these bytes in. Read later, these bytes would pass for something that came
+            # through TLS (as in the attacks on STARTTLS).
             raise RemoteProtocolError(f"server {server} sent more behind INFO, in clear, where TLS has to begin")
         yield from _secure(layers, server, options)
+    # A server of protocol 0 does not know the field `echo`. Such a server would ignore the wish, and the user's own
+    # messages would come back without a warning.
     if not options.echo and info.proto < 1:
         raise NoEchoNotSupportedError(f"server {server} cannot turn echo off (INFO proto {info.proto})")
     if len(info.nonce) > MAX_NONCE:
@@ -160,6 +166,7 @@ def _websocket_layer(
 
     try:
         checked = check_headers(headers)
+        # A query may have a token in it, and a header a cookie. A server or a proxy may quote both when it refuses.
         confidence.tell(server.query, *(value for _, value in checked))
         return WebSocketLayer(
             server,
@@ -180,9 +187,12 @@ def _connect_line(options: ConnectOptions, info: ServerInfo, identity: Identity,
         "name": options.name or "",
         "lang": "python3",
         "version": VERSION,
+        # Protocol 1 asks for an INFO whenever the addresses of the cluster change, and not only at the beginning.
         "protocol": 1,
         "echo": options.echo,
         "headers": info.headers,
+        # What says that there are no responders is a message with a status in its header. A server that has no headers
+        # answers this wish with an -ERR and closes.
         "no_responders": info.headers,
     }
     if identity.user is not None:

@@ -47,11 +47,16 @@ class KeepAlive:
         """The token of the PING that it answers; None when nobody waits for it."""
         if not self._on_wire:
             return None
+        # Any PONG settles all keep-alives, also a PONG that a flush has asked for: one is enough to show that the way
+        # there and back works.
         self.unanswered = 0
         return self._on_wire.popleft()
 
     def ping(self, now: float) -> bool:
         """The time is up: True when another PING has to leave, False when the connection is stale."""
+        # The next time is counted from now, and not from when this one was due: after a long pause, such as the sleep
+        # of a machine, several PINGs would be due at once, and the connection would be stale before any PONG could
+        # come.
         self.next_at = now + self._interval
         if self.unanswered >= self._max_out:
             return False

@@ -43,6 +43,8 @@ def _meant(escape: re.Match[str]) -> str:
     number = int(byte or short or long, 16)
     if byte:
         return chr(number) if number < 0x80 else chr(0xDC00 + number)
+    # Go never writes a surrogate in this way: in its strings the bytes of one are no UTF-8, and each is escaped by
+    # `\x`.
     if 0xD800 <= number < 0xE000 or number > sys.maxunicode:
         raise ValueError("no character")
     return chr(number)

@@ -61,6 +61,8 @@ _TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
     ("user authentication expired", AuthenticationExpiredError, Reaction.AUTHENTICATE),
     ("user authentication revoked", AuthenticationRevokedError, Reaction.AUTHENTICATE),
     ("account authentication expired", AccountAuthenticationExpiredError, Reaction.AUTHENTICATE),
+    # An authentication timeout says that CONNECT came late, and not that the identity is wrong. So it must not count
+    # for dropping the server.
     ("authentication timeout", AuthenticationTimeoutError, Reaction.RECONNECT),
     ("failed account registration", ServerError, Reaction.RECONNECT),
     ("maximum payload violation", MaxPayloadViolationError, Reaction.RECONNECT),
@@ -78,6 +80,7 @@ _TABLE: Final[tuple[tuple[str, type[ServerError], Reaction], ...]] = (
 # Compiled when the first such error comes, and remembered by `re`: most programs never see one.
 _PERMISSION: Final = r'(?i)permissions violation for (publish|subscription)[^"]*'
 _QUEUE: Final = r"(?i) using queue "
+# So many digits hold any sid of 63 bits. Without a bound, `int` would raise for a text of more than 4,300 digits.
 _SID: Final = r'(?i) \(sid "([0-9]{1,19})"\)'
 
 
@@ -173,5 +176,7 @@ def _printable(text: str) -> str:
     """The text as it may stand in a log: control characters escaped, cut to a length (a hostile server writes it)."""
     if text.isprintable() and len(text) <= MAX_ERROR_TEXT:
         return text
+    # Cut before the escapes are made, and after that: one character may become ten by its escape, and the rest of a
+    # long text is not worth escaping.
     escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:MAX_ERROR_TEXT])
     return escaped if len(escaped) <= MAX_ERROR_TEXT else escaped[:MAX_ERROR_TEXT] + "…"

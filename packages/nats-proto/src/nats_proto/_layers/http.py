@@ -64,6 +64,7 @@ class HeadReader:
             self.fault = self._parse(bytes(buffer[:end]))
             if self.fault is None and (self.status >= 200 or self.status == 101):
                 return rest
+            # Interim responses use up the room of the final one: otherwise a peer could send them without end.
             self._room -= end
             buffer.clear()
             data = rest

@@ -128,7 +128,9 @@ class Ledger:
         parts = self._parts
         completed = 0
         while nbytes:
+            # There is a first part: `_unreported`, checked above, is the sum of what all parts have left.
             below, above, whole, batch = parts[0]
+            # Nothing of a batch can have been accepted before: the first partial acceptance splits it, here.
             if batch is not None and nbytes < below:
                 self._split(*batch)
                 continue
@@ -216,6 +218,8 @@ class Layers:
     def wrap(self, pieces: list[bytes]) -> list[bytes]:
         """Plain bytes as bytes for the transport, with what the layers have to say themselves."""
         if self._goodbye is not None:
+            # The pieces given now are left out on purpose: nothing may follow a closing message. They are in no ledger,
+            # so the session knows that they were not handed over.
             pieces, self._goodbye = self._goodbye, []
         else:
             pieces = self._wrap(pieces)

@@ -77,6 +77,8 @@ class ProxyLayer:
         rest = self._head.receive(data)
         if self._head.fault is not None:
             self._fail(f"its answer {self._head.fault}; is this the address of an HTTP proxy?")
+        # Any 2xx opens the tunnel, and a Content-Length in it means nothing (RFC 9110, 9.3.6): what follows the head
+        # comes from the server.
         elif rest is not None and 200 <= self._head.status < 300:
             self._state = _State.OPEN
             return rest
@@ -129,6 +131,7 @@ _ADVICE: Final = {
     504: "; it could not reach the server",
 }
 
+# Blanks and line ends are kept out, since with them a host name could add a header to the request.
 _HOST: Final = re.compile("[0-9A-Za-z._:-]+")
 
 

@@ -230,6 +230,7 @@ class TLSLayer:
         """Give the handshake as much of the data as it may have; returns what is left."""
         if data and not self._heard:
             self._heard = True
+            # OpenSSL would find this too, but in words ("wrong version number") that do not lead anybody to the cause.
             if data[0] not in _RECORD_TYPES:
                 self._fail(TLSError(f"server {self._server} answered in clear where TLS was to begin: {_CLEAR_ADVICE}"))
                 return b""
@@ -279,6 +280,8 @@ class TLSLayer:
             self._fail(self._explained(error), error)
         if written:
             below.append(self._taken(encrypted, written))
+        # What is left has no plain bytes in it: it is what TLS had to say when a write failed, such as an alert. The
+        # caller reads it.
         self._ledger.own(outgoing.pending)
 
     def _taken(self, encrypted: int, written: list[int]) -> bytes:
@@ -307,6 +310,8 @@ class TLSLayer:
         server = self._server
         if isinstance(error, ssl.SSLCertVerificationError):
             return TLSCertificateError(_untrusted(error, server, self._hostname))
+        # Only a write gets here with this error: for the handshake and for reads the error means that the rest of a
+        # record has to come.
         if isinstance(error, ssl.SSLWantReadError):
             return TLSError(f"server {server} wants to renegotiate TLS, and renegotiation is not supported")
         if isinstance(error, ssl.SSLZeroReturnError):

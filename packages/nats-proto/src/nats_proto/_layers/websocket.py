@@ -218,6 +218,7 @@ class WebSocketLayer:
             fault = self._upgrade.check(head.raw)
             if fault is None:
                 self._open(self._upgrade.framing())
+                # A server sends INFO at once, so the first frame may have come in one chunk with the head.
                 return rest
             self._fail(f"{_REFUSED} as it should: its answer {fault}")
         return b""
@@ -237,6 +238,7 @@ class WebSocketLayer:
             return
         self.close_reason = ascii(reason)[1:-1]
         self.ended = True
+        # Our answer repeats the server's code (RFC 6455, 5.5.1); the text behind the code need not be repeated.
         self._say_goodbye(payload[:2])
 
     def _fail(self, what: str, code: int = PROTOCOL_ERROR) -> None:
@@ -335,6 +337,7 @@ def _checked_pair(name: object, value: object) -> tuple[str, Secret] | str:
     lower = name.lower()
     if lower.startswith("sec-websocket-") or lower in _RESERVED:
         return f"is {lower}, which belongs to the upgrade itself and cannot be set"
+    # A lone surrogate becomes bytes that the pattern refuses. A UnicodeEncodeError would carry the whole value.
     content = value.reveal_bytes() if isinstance(value, Secret) else str.encode(value, errors="surrogatepass")
     if not VALUE.fullmatch(content):
         return f"({lower}) has a value with control characters, or with others than ASCII"

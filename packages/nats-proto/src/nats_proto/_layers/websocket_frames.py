@@ -128,6 +128,8 @@ class FrameReader:
                     self._begun = data[position:]
                     return
                 position = behind
+            # An empty frame goes on without any data: it may be the last one of a compressed message, and `finish` has
+            # to check that message.
             elif left and position == end:
                 return
             else:
@@ -155,10 +157,14 @@ class FrameReader:
         position += 2
         if length > MAX_CONTROL:
             width = 2 if length == 126 else 8
+            # Of too few bytes this is a wrong number, which the return below throws away. A length with its highest bit
+            # set, which RFC 6455 (5.2) forbids, is refused as too large a message.
             length = int.from_bytes(data[position : position + width], "big")
             position += width
             if position > end:
                 return 0
+        # A control frame may stand between the frames of one message (RFC 6455, 5.4), so it must leave the state of the
+        # message as it is.
         if first & _CONTROL:
             if end - position < length:
                 return 0

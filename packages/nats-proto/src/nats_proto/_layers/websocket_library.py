@@ -67,6 +67,8 @@ class Upgrade:
         request = self._protocol.connect()
         for name, value in self._headers:
             if name.lower() == "host":
+                # An assignment to headers of the library adds one more, and a request must have one Host (RFC 9112,
+                # 3.2).
                 del request.headers[name]
             request.headers[name] = value.reveal()
         self._headers = ()
