@@ -64,6 +64,7 @@ class PublishMany:
 
 
 def _is_many(payloads: object) -> bool:
+    # These can be iterated over as well, by characters or bytes, but whoever gives one means a single payload.
     if isinstance(payloads, (str, bytes, bytearray, memoryview)):
         return False
     return isinstance(payloads, Iterable) or hasattr(payloads, "__getitem__")  # the old way to be iterated

@@ -84,6 +84,7 @@ class RequestMany(Generic[MessageT]):
         A status without a payload comes from the server and ends the collection; with `NoRespondersError` when it is
         the first answer and says that nobody listens.
         """
+        # More may have been queued behind the answer that ended it.
         if self.done:
             return
         if message.header_block is not None and not message.data:

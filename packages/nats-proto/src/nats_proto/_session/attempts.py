@@ -123,6 +123,7 @@ class Attempts:
             self._delay.withdraw()
             self._plan(self._failure, now, delay=0.0, at_once=True)
         elif self._state is _State.DIALLING and self._attempt is not None and self._attempt.at > now:
+            # Only an attempt that still waits is made anew: a dial that has begun cannot be any earlier.
             self._open(Attempt(self._attempt.server, now, self._attempt.number, self._attempt.round), None, now)
 
     def stop(self) -> None:
@@ -158,6 +159,7 @@ class Attempts:
         first_walk = self._first_walk is _FirstWalk.FIRST_WALK
         if attempt is None and first_walk and self._options.retry_on_failed_connect and len(self._pool):
             self._first_walk = _FirstWalk.IN_BACKGROUND
+            # Nobody waits for a walk any more, so from here on attempts are limited and spread as after a lost link.
             self._pool.begin(now=now)
             attempt = self._pool.next_attempt(now=now)
         if attempt is None:
@@ -171,6 +173,7 @@ class Attempts:
     def _open(self, attempt: Attempt, error: NATSError | None, now: float) -> None:
         self._state = _State.DIALLING
         self._attempt = attempt
+        # The wait before the dial is not part of the time for it: a long reconnect_wait would use up connect_timeout.
         self._timers.dial = give_up_at = max(attempt.at, now) + self._options.connect_timeout
         address = address_of(attempt.server, self._options)
         self._commands.append(OpenTransport(attempt.server, address, attempt.at, give_up_at))
@@ -185,6 +188,7 @@ class Attempts:
     def connected(self) -> tuple[Attempt, float]:
         """The dial succeeded: whose it was, and when its handshake has to be done."""
         attempt = self.dialled("transport_connected")
+        # Read before `stop` clears the timer: the handshake gets what the dial has left of connect_timeout.
         deadline = self._timers.dial
         assert deadline is not None  # it runs while DIALLING
         self.stop()

@@ -79,25 +79,31 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
     more = True
     while more:
         more = False
+        # Looked up for each list: the event that ended the last one may have begun or ended a handover.
         handover = None if life.successor is None else life.successor.overlap
         deliver = traffic.subs.deliver if handover is None else handover.deliver
         inbox_sid = traffic.inbox.sid
         for event in link.events_received(now=now):
             if isinstance(event, message_type):
+                # During a handover each reply comes twice: `Handover.deliver` does not count the copy as a stray.
                 if event.sid == inbox_sid and handover is None:
                     traffic.receive_reply(event)
                 elif (noteworthy := deliver(event)) is not None:
+                    # Announced first, so that the user's events keep the order in which messages and reports came.
                     traffic.announce_messages()
                     life.events.add(noteworthy)
             elif isinstance(event, Run):
                 _take_run(life, event, deliver, one_by_one=handover is not None)
             else:
+                # Messages never make the link say more, so a list that holds nothing else is the last one.
                 more = True
                 traffic.announce_messages()
                 _take_control(life, event, now)
     if life.successor is not None and life.successor.overlap is not None:
         life.successor.check_overlap(now)
     if link.migrating and link.migrate(quiet=traffic.quiet, now=now):
+        # To leave the server makes a `LinkDown`, which is taken here. A lost link is not
+        # migrating, so the second turn is the last.
         dispatch(life, now)
 
 

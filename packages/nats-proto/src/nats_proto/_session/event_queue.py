@@ -57,6 +57,7 @@ class EventQueue(Generic[EventT]):
             key = (type(event), str(event.error))
             waiting = self._reports.get(key)
             if waiting is None and len(self._reports) >= MAX_REPORTS:
+                # A dict keeps its order, so the first is the oldest. The report is counted there: no number gets lost.
                 waiting = next(iter(self._reports.values()))
             if waiting is not None:
                 _count_more(waiting, event.count)
@@ -89,6 +90,7 @@ class EventQueue(Generic[EventT]):
     def _drop_oldest(self) -> None:
         for entry in self._entries:
             if not isinstance(entry.event, Closed):
+                # A deque must not change while it is iterated over; here the loop ends with the change.
                 self._entries.remove(entry)
                 if entry.key is not None:
                     del self._reports[entry.key]

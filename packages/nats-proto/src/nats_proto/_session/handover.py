@@ -61,6 +61,7 @@ class Handover(Generic[MessageT]):
         """Tell the new server of every subscription, also of those that the old one has refused."""
         traffic = self._traffic
         traffic.handover = self
+        # A refusal was the old server's. The new one may have other permissions, so it is asked for everything.
         traffic.inbox.subscribed = traffic.inbox.sid is not None
         for sub in traffic.subs:
             sub.denied = None
@@ -70,6 +71,7 @@ class Handover(Generic[MessageT]):
         """There is a subscription that the new server has to know."""
         if self._phase is _Phase.COMMITTED:
             self._later[sub.sid] = True
+        # A draining subscription waits for what the old server has sent, and must get nothing newer from another.
         elif not sub.draining:
             self.out.append(self._traffic.encoder.subscribe(sub.subject, sub.queue, sub.sid))
             self._told.add(sub.sid)
@@ -98,6 +100,7 @@ class Handover(Generic[MessageT]):
         """
         encoder, told = self._traffic.encoder, self._told
         if not lost:
+            # The lines for `_later` wait in the outbox, behind these operations. A lost connection cuts them.
             told |= {sid for sid, subscribed in self._later.items() if subscribed}
             told -= {sid for sid, subscribed in self._later.items() if not subscribed}
         operations: list[bytes] = []
@@ -107,6 +110,7 @@ class Handover(Generic[MessageT]):
             if sub.draining:
                 continue
             count = self._counts.get(sub.sid, 0) if known else 0
+            # A server counts a maximum from its own SUB, so what this one has already sent belongs to its maximum.
             sub.received_before = sub.received - count
             if not known:
                 operations.append(encoder.subscribe(sub.subject, sub.queue, sub.sid))
@@ -119,6 +123,7 @@ class Handover(Generic[MessageT]):
     def receive(self, message: MessageT) -> None:
         """A message of the new connection, before it is the session's."""
         sid = message.sid
+        # Counted whether it is a copy or not: the server has counted it towards a maximum in any case.
         self._counts[sid] = self._counts.get(sid, 0) + 1
         sub = self._traffic.subs.get(sid)
         if sub is None:

@@ -91,6 +91,7 @@ class RequestInbox:
             self.dropped += 1
             return None
         self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
+        # The server's own 503 has no payload (ADR-22). With one it is the answer of an application, given as it is.
         if not message.data and message.header_block is not None:
             status = message.status
             if status is not None and status.code == NO_RESPONDERS:
@@ -137,6 +138,7 @@ class RequestInbox:
 
 def new_inbox(prefix: str, rng: random.Random) -> str:
     """A subject nobody else has: ``<prefix>.<22 random characters>``."""
+    # 132 bits cover all of 62**22 (131 bits), and one draw costs less than one for each character.
     number = rng.getrandbits(INBOX_LENGTH * 6)
     characters: list[str] = []
     for _ in range(INBOX_LENGTH):
@@ -148,6 +150,7 @@ def new_inbox(prefix: str, rng: random.Random) -> str:
 def new_keys(rng: random.Random) -> list[str]:
     """What tells `KEYS_AT_ONCE` reply subjects from one another and from all others."""
     digits = KEY_LENGTH * KEYS_AT_ONCE
+    # Padded with zeros: a small number would have fewer digits, and the last key would be short or empty.
     drawn = f"{rng.getrandbits(4 * digits):0{digits}x}"
     return [drawn[start : start + KEY_LENGTH] for start in range(0, digits, KEY_LENGTH)]
 

@@ -152,6 +152,8 @@ class LifeCycle(Generic[MessageT]):
         for sub in subs:
             self.traffic.start_drain(sub)
         if subs:
+            # One PING behind the UNSUBs of all: a server answers in order, so whatever it had to send is here before
+            # the PONG.
             self.traffic.round_trip(lambda when: self._subscriptions_drained(drain, when))
         else:
             self.drain_progress(now)
@@ -171,6 +173,7 @@ class LifeCycle(Generic[MessageT]):
         )
         error.__cause__ = defect
         self.link.last_error = error
+        # An error over which the end has begun before stays the reason that the user is told.
         self._close_error = self._close_error or error
         self.finish(self._close_error, now)
         if self._closing:
@@ -231,6 +234,7 @@ class LifeCycle(Generic[MessageT]):
             self.finish(error, now)
         else:
             self.status = SessionStatus.RECONNECTING
+            # Without an error the connection was left on purpose, so there is no failing server to be spared by a wait.
             self.link.retry(error, now=now, immediate=error is None)
 
     # --- from a lame duck to its successor ---------------------------------------------------------------------------
@@ -278,6 +282,8 @@ class LifeCycle(Generic[MessageT]):
         lost = not self.link.up
         if not lost:
             self.events.add(Disconnected(server=str(self.link.server), error=None))
+        # Before `traffic.adopt`: both put bytes in front of all others, and what the server has to hear about
+        # subscriptions must come before the publishes that were set aside.
         self.traffic.outbox.begin()
         self.traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
         self.traffic.adopt(successor.operations())
@@ -285,6 +291,7 @@ class LifeCycle(Generic[MessageT]):
         self.events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
         if lost:
             self.status = SessionStatus.CONNECTED
+        # Before `dispatch`: the messages held back are older than what the new connection says from here on.
         successor.linger(now)
         self.link.adopt(adopted, now=now)
         dispatch(self, now)
@@ -365,6 +372,7 @@ class LifeCycle(Generic[MessageT]):
         if self.successor is not None:
             self.successor.cancel()
         outbox = self.traffic.outbox
+        # A list, made before `clear`: `Closed` has to say what is lost.
         unsent = list(outbox.unsent_publishes())
         outbox.clear()
         if self.link.up:

@@ -259,6 +259,7 @@ class Link:
         if not self._events:
             unheard, connection = self._unheard, self.connection
             if not unheard and connection is not None:
+                # Read before the events are taken: `runs_received` resets the flag.
                 only_messages = connection.only_messages
                 said = connection.runs_received()
                 if only_messages:
@@ -431,6 +432,7 @@ class Link:
 
     def hand_over(self) -> None:
         """This connection is done: its successor takes its place when the adapter has its transport."""
+        # The state stays UP: nothing is lost, and publishes go on into the outbox until `adopt`.
         self.add_command(AdoptSuccessor())
         self._drop_connection()
 

@@ -178,6 +178,7 @@ class Outbox:
         """Add one operation behind all others."""
         if not isinstance(operation, bytes):
             self._seal()
+            # A large payload is a chunk of its own: to join it with its neighbours would copy it.
             self._add(_Chunk([operation]))
             return
         self.tail.append(operation)
@@ -186,6 +187,7 @@ class Outbox:
 
     def append_ping(self, token: int) -> None:
         """Add the PING of a flush behind all others."""
+        # The token comes first: `append` may seal the tail, and the chunk takes the tokens that are there.
         self._pings = (*self._pings, token)
         self.append(PING)
 
@@ -256,6 +258,8 @@ class Outbox:
             self.append(operation)
         self._aside.extend(in_flight)
         self._pending += sum(encoded_size(operation) for operation in in_flight if _is_publish(operation))
+        # What was accepted of the first chunk is counted again, by operations: those accepted whole must not be
+        # written twice.
         self._sent_late(sent)
 
     def drop(self, refusal: Callable[[Encoded], Refusal | None]) -> tuple[list[Refusal], int]:
@@ -301,6 +305,7 @@ class Outbox:
         self._aside.clear()
         self._sent_of_flight = self._unaccepted = 0
         self._open = True
+        # Publishers without a connection do not wait (`Session.writable`), so more than the mark may have gathered.
         self.full = self.pending_bytes >= HIGH_WATER
 
     def _sent_late(self, nbytes: int) -> None:

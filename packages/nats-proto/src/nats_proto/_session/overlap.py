@@ -55,6 +55,7 @@ class Overlap(Generic[MessageT]):
             self._given[key] = self._given.get(key, 0) + 1
             self._size += message.size
             return
+        # The copy that came first, on the new connection, goes: the old connection alone sets the order.
         del self._held[places.popleft()]
         if not places:
             del self._places[key]
@@ -86,10 +87,12 @@ class Overlap(Generic[MessageT]):
         """The old connection has said all: those held that have no copy, in order. They are to be given now."""
         held = list(self._held.values())
         self._size -= sum(message.size for message in held)
+        # `_given` stays: late copies of those messages may still come on the new connection.
         self._held.clear()
         self._places.clear()
         return held
 
 
 def _key(message: Message) -> _Key:
+    # With the sid: a message that two subscriptions match is delivered to each, and these are no copies.
     return message.sid, message.subject, message.reply, message.data, message.header_block

@@ -60,6 +60,7 @@ class RoundTrips:
 
     def fail_all(self, error: NATSError) -> list[FlushFailed]:
         """The connection ended: every flush fails, our own round trips are forgotten."""
+        # Sorted, since a set has no order: tokens count up, so flushes fail in the order in which they were asked for.
         failed = [FlushFailed(token, error) for token in sorted(self._flushes)]
         self._flushes.clear()
         self._own.clear()

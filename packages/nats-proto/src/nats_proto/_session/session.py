@@ -339,6 +339,7 @@ class Session(Generic[MessageT]):
         """
         self._outbox.make_room()
         position = self._outbox.tail.publish_many(subject, payloads, start)
+        # The tail takes only what is certainly right. `publish` takes the rest, or raises and says why not.
         if position == start:
             self.publish(subject, payloads[start])
             position += 1
@@ -425,6 +426,7 @@ class Session(Generic[MessageT]):
         None: nothing has changed, and ``data`` is for `receive_data`. So is every reply while a lame duck is left.
         """
         link = self._link
+        # The reply may be the last one that a lame duck is kept for, or one of two copies: `dispatch` has to see both.
         if link.migrating or self._life.successor is not None:
             return None
         message = link.whole_message(data)

@@ -42,6 +42,8 @@ __all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
+# Shared by all subscriptions that have none of their own: with a maximum length of 0, an append by mistake
+# has no effect on the others.
 _NO_QUEUE: Final[deque[Never]] = deque(maxlen=0)
 _NO_MARKS: Final[deque[Mark]] = deque(maxlen=0)
 
@@ -308,6 +310,7 @@ class SubscriptionState(Generic[MessageT]):
         if self.pending_msgs + count > self.max_pending_msgs > 0:
             return False
         if self.queued_bytes + size > self.max_pending_bytes > 0:
+            # `queued_bytes` still counts what was read meanwhile; it is brought up to date only where that matters.
             self.count_taken()
             return self.queued_bytes + size <= self.max_pending_bytes
         return True
@@ -333,6 +336,7 @@ class SubscriptionState(Generic[MessageT]):
             with suppress(IndexError):
                 self.messages.popleft()
                 discarded += 1
+        # Whatever the loop did not find was taken by a reader, maybe during the loop: it is delivered.
         self._delivered += self.queued_msgs - discarded
         self.discarded += discarded - len(self._marks)
         self._marks = _NO_MARKS

@@ -45,6 +45,7 @@ class SubscriptionTable(Generic[MessageT]):
         self.dropped_unknown_sid = 0
 
     def __iter__(self) -> Iterator[SubscriptionState[MessageT]]:
+        # A copy: whoever goes through the subscriptions may close some of them on the way.
         return iter(list(self._by_sid.values()))
 
     def __len__(self) -> int:
@@ -107,8 +108,10 @@ class SubscriptionTable(Generic[MessageT]):
             return None
         if message.header_block is not None:
             size += len(message.header_block)
+        # Also for one that is dropped below: the server counts it towards the maximum.
         sub.received += 1
         event: SlowConsumer | SubscriptionClosed | None = None
+        # This quick look may count too much (marks, or what was read meanwhile), so `fits` has the last word.
         if (
             len(sub.messages) >= sub.max_pending_msgs > 0 or sub.queued_bytes + size > sub.max_pending_bytes > 0
         ) and not sub.fits(1, size):

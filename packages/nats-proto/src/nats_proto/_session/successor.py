@@ -252,6 +252,8 @@ class Successor(Generic[MessageT]):
         if connection is None or self._state >= _State.LINGERING:
             return []
         out, self._handover.out = self._handover.out, []
+        # Once adoption was asked for, the connection's own bytes (such as a PONG) wait until the session writes them:
+        # given here they would be unreported, and `adopted` refuses to go on before everything is reported.
         own = connection.own_data() if self._state < _State.ADOPTABLE else []
         pieces = connection.wrap([*own, *out])
         self._unreported += sum(map(len, pieces))
@@ -364,11 +366,13 @@ class Successor(Generic[MessageT]):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        # While WAITING no dial was asked for, so the adapter has nothing to close.
         if self._state is not _State.WAITING:
             self._link.add_command(CloseSuccessor())
 
     def cancel(self) -> None:
         """The successor is not wanted any more."""
+        # From LINGERING on the connection is the session's own, and is not to be closed from here.
         if self._state < _State.LINGERING:
             self._drop()
         self._end()
@@ -386,6 +390,7 @@ class Successor(Generic[MessageT]):
             return
         for event in connection.runs_received():
             self._take(event, now)
+            # The event may have made this attempt fail. What the connection said behind it does not count then.
             if self._connection is not connection:
                 break
         self.check_overlap(now)

@@ -132,10 +132,12 @@ class Traffic(Generic[MessageT]):
         """Publish with a reply subject of the inbox; the request's token. ``into``: in whose queue its end is told."""
         token, reply = self.inbox.open()
         if not self.inbox.subscribed or not self.outbox.tail.publish(subject, data, reply, headers):
+            # Encoded before the inbox is subscribed: a request that is refused here must change nothing.
             operation = self.encoder.publish(subject, data, reply, headers)
             if not self.inbox.subscribed:
                 self._subscribe_inbox()
             self._append(operation, data)
+        # Only now: what raises before this leaves no request behind that nobody knows.
         self.inbox.wait(token, reply, subject)
         if into is not None:
             self._into[token] = into
@@ -179,9 +181,11 @@ class Traffic(Generic[MessageT]):
     def _append(self, operation: Encoded, data: Payload) -> None:
         self.outbox.append(operation)
         self._out_msgs += 1
+        # The length of a memoryview is in elements, which may be longer than a byte.
         self._out_bytes += data.nbytes if isinstance(data, memoryview) else len(data)
 
     def _append_control(self, operation: bytes) -> None:
+        # Without a connection nothing is kept here: `link_up` tells the next server everything from the table.
         if self._up:
             self.outbox.append(operation)
 
@@ -250,6 +254,7 @@ class Traffic(Generic[MessageT]):
             sub.max_msgs = max_msgs
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
             return
+        # A draining subscription has sent its UNSUB before.
         if not sub.draining:
             self._end_interest(sub)
         self.close_subscription(sub)
@@ -378,8 +383,11 @@ class Traffic(Generic[MessageT]):
         self.inbox.subscribed = self.inbox.sid is not None  # as the next connection is told
         self.fail_flushes(lost)
         self.outbox.cut()
+        # Behind the cut, when what was in flight waits again: the connection may have ended over one of those, and so
+        # would the next.
         self.drop_refused()
         for sub in self.subs:
+            # Its last messages were lost with the connection. Closed now, it is not subscribed again on the next one.
             if sub.draining:
                 self.close_subscription(sub)
 
