@@ -113,6 +113,7 @@ class Client(ClientState):
         """
         writing = self._writing
         if writing.publish_quickly(subject, data, reply, headers):
+            # Why this look needs no lock is told in `_engine.writing_side`.
             if not writing.called:
                 hub = self._hub
                 with hub.lock:
@@ -188,11 +189,14 @@ class Client(ClientState):
             turns.give_back()
             raise
         finally:
+            # After a time-out or an interrupt: an answer that still comes is for nobody, and the session need not
+            # remember the request.
             if token is not None and not waiter.done:
                 with hub.lock:
                     hub.requests.pop(token, None)
                     hub.session.cancel_request(token)
         if waiter.error is not None:
+            # One error may end many calls, and must not show the frames of one of them to the next.
             raise waiter.error.with_traceback(None)
         message = waiter.result
         if not isinstance(message, Message):  # the session makes no others: there was none
@@ -308,6 +312,7 @@ class Client(ClientState):
             handling = Handling(callback, concurrency)
         hub = self._hub
         with hub.lock:
+            # Under one lock with `add_subscription`: the first message must find the subscription known to the hub.
             state = hub.session.subscribe(
                 subject,
                 queue=queue,
@@ -362,6 +367,7 @@ class Client(ClientState):
         try:
             hub.call(lambda: hub.session.close(now=monotonic()))
         except Exception as defect:
+            # A close always ends: where the session cannot be closed, the client ends as after any other defect.
             hub.fail(defect)
         hub.wait_closed()
         self._threads.join()

@@ -192,6 +192,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         lock = self._hub.lock
         while not self._queue:
             with lock:
+                # Again, under the lock: a message that came since the look above found no waiter to wake.
                 if self._queue:
                     break
                 self._check_more_to_come(iterating)
@@ -236,6 +237,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             hub.session.unsubscribe(self._state, max_msgs=max_msgs)
             hub.settle()
             hub.see_to_writing()
+            # What was dropped may have been all that a drain was waiting for.
             self._progress()
         hub.leave()
 
@@ -261,6 +263,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             hub.settle()
             hub.see_to_writing()
             self._drainers.append(waiter)
+            # Nothing may be left to wait for already, and then nobody else would end this wait.
             self._tell_drainers()
         hub.leave()
         if self._handling is not None and get_ident() in self._handling.threads:
@@ -312,6 +315,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         if messages is not self._queue:
             self._queue = messages
             self._queued = self._taken()
+        # Without a message there may be a reason why none will come, and all who wait have to learn it.
         for _ in range(min(len(messages), len(self._waiters)) or len(self._waiters)):
             self._waiters.pop(0).complete()
 
@@ -414,6 +418,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         return self._state.dropped + self._state.discarded
 
 
+# All can share it since nothing can ever be put into it: its maximal length is 0.
 _NO_QUEUE: Final[deque[nats_proto.Message]] = deque(maxlen=0)
 _NONE_QUEUED: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""

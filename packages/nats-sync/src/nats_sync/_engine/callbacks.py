@@ -75,6 +75,7 @@ class Callbacks:
         """Under the lock: the subscription has messages and stands in no queue."""
         self._ready.append(sub)
         if self._idle:
+            # Here, and not by the worker once it is awake: the next subscription must not count on the same worker.
             self._idle -= 1
             self._wakes.put(None)
         elif self._workers < MAX_WORKERS + self._reserved:

@@ -21,6 +21,7 @@ __all__ = ["Dialler", "Interrupted"]
 
 HEAD_START: Final = 0.25
 """Seconds after which the next address is tried beside one that does not answer (RFC 8305)."""
+# Windows says EWOULDBLOCK where others say EINPROGRESS; after EINTR the system goes on connecting (POSIX).
 IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -63,16 +64,20 @@ class Dialler:
                 if waiting:
                     self._attempt(*waiting.popleft(), failures)
                 next_at = monotonic() + HEAD_START
+                # Behind the last address no other one waits for a head start to end: it has all the time that is left.
                 sock = self._first_connected(min(next_at, deadline) if waiting else deadline, failures)
                 if sock is not None:
                     return sock
                 if monotonic() >= deadline:
                     raise Interrupted
         finally:
+            # The socket that is returned is not among them any more: `_first_connected` has taken it out.
             while self.attempts:
                 self.attempts.pop().close()
         if alone:
+            # As it is: its class (`ConnectionRefusedError`) and its errno would be lost in a summary.
             raise failures[0]
+        # The addresses of one host mostly fail alike: each text is given once.
         raise OSError("; ".join(dict.fromkeys(map(str, failures))) or f"{host!r} has no address")
 
     def close(self) -> None:
@@ -116,6 +121,7 @@ class Dialler:
         self.attempts.append(sock)
         try:
             sock.setblocking(False)
+            # Else a small message would wait until the peer has acknowledged the one before (Nagle's algorithm).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             code = sock.connect_ex(address)
             if code and code not in IN_PROGRESS:
@@ -164,6 +170,7 @@ class Dialler:
 
 def _check_connected(sock: socket.socket) -> None:
     """Raises `OSError` when it is not."""
+    # A poll tells only that the attempt is over. How it ended is told by SO_ERROR.
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     # A socket may be given the very port that it dials as its own. On loopback it is connected with itself then.
     if not code and sock.getsockname() == sock.getpeername():
@@ -188,6 +195,7 @@ class _Resolver:
 
     def ask(self, wanted: Wanted) -> None:
         """Only when it is not busy."""
+        # Before the thread can see the name: it sets this to False when it has answered, which may be at once.
         self.busy = True
         self._wanted.put(wanted)
 
@@ -212,6 +220,7 @@ class _Resolver:
                 self._answer = _look_up(wanted)
             except BaseException as error:  # whatever it is, somebody waits for it
                 self._answer = error
+            # After the answer and before the wakeup: who is woken looks at this first, and then takes the answer.
             self.busy = False
             self._wakeup.set()
 

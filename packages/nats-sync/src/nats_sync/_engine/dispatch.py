@@ -76,6 +76,7 @@ class Dispatcher:
         self._teller = threading.current_thread()
         while True:
             event = self._to_tell.next()
+            # Before the call: if a defect ends this thread after it, `tell_end` must not tell the end a second time.
             self._told_end = isinstance(event, Closed)
             try:
                 unawaited = close_coroutine(self._on_event(event))

@@ -131,6 +131,7 @@ class Driver(Generic[MessageT, ItemT]):
                 if message is None:
                     now = monotonic()
                     self._handle_timeout(now)
+                    # The time-out itself may have made the machine give an item, which is not held back.
                     if deadline is not None and now >= deadline and not items:
                         return None
                     continue
@@ -163,6 +164,8 @@ class Driver(Generic[MessageT, ItemT]):
         machine, conductor, host = self._machine, self._conductor, self._host
         wants = machine.wants
         while wants:
+            # It leaves the queue only when it is done: what found no room until the deadline is tried again by the next
+            # call.
             want = wants[0]
             until = conductor.next_timeout(deadline)
             done = True
@@ -222,6 +225,7 @@ def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
         while True:
             try:
                 answer = _perform(host, effect, timeout)
+            # Not a `BaseException`: a `KeyboardInterrupt` is for the caller, and an operation might survive it.
             except Exception as error:
                 effect = operation.throw(error)
             else:

@@ -62,6 +62,7 @@ def _give_up(hub: Hub) -> int:
     def close() -> None:
         now = monotonic()
         hub.session.close(now=now)
+        # The grace that the session gives after `close` has been spent before: the session is told that it is over.
         hub.session.handle_timeout(now=now + GRACE)
 
     # Nobody has the lock for long. If it cannot be had all the same, the interpreter must end nevertheless.

@@ -105,6 +105,7 @@ class Inheritance:
 
 
 def _close_copy(transport: Transport | None) -> None:
+    # Not `abandon`: its shutdown would end the parent's connection too, since both have the same socket.
     number = -1 if transport is None else transport.detach()
     if number >= 0:
         with contextlib.suppress(OSError):
@@ -121,9 +122,11 @@ _inheritances: weakref.WeakSet[Inheritance] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for inheritance in list(_inheritances):
+        # One client that cannot be ended must not keep the others from it.
         with contextlib.suppress(Exception):
             inheritance.forget_parent()
 
 
+# Windows has no fork, and so no such function.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

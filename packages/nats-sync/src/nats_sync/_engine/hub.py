@@ -95,6 +95,7 @@ class Hub:
 
     def __init__(self, session: Session[Message], options: ConnectOptions, name: str) -> None:
         self._options = options
+        # Reentrant, because a signal handler may call the client while its own thread has the lock.
         self.lock = threading.RLock()
         self.session = session
         self.agenda = Agenda()
@@ -136,6 +137,7 @@ class Hub:
                 self.settle()
                 self.see_to_writing()
         finally:
+            # Also after an exception: `settle` may have put commands on the agenda before it raised.
             self.leave()
 
     def settle(self) -> None:
@@ -148,6 +150,8 @@ class Hub:
             agenda = self.agenda
             for command in session.commands_to_run():
                 agenda.add(command)
+                # At once, although the manager closes the socket only later: what still arrives there is no longer for
+                # the session, and nothing more is taken to be sent there.
                 if isinstance(command, (CloseTransport, AdoptSuccessor)):
                     self.transport = None
                 elif isinstance(command, CloseSuccessor):
@@ -163,6 +167,7 @@ class Hub:
                 complete_all(self.publishers)
             for event in session.events_received():
                 self._route(event)
+            # After the events: who waits for the first connect looks at `closed`, which the event of its failure sets.
             if self._starters and not session.starting:
                 complete_all(self._starters)
         except Exception as defect:
@@ -189,12 +194,14 @@ class Hub:
         match event:
             case MessagesAvailable(sid=sid):
                 held = self.subscriptions.get(sid)
+                # A subscription that nobody could reach is gone already: its finalizer has asked the manager to end it.
                 sub = None if held is None else held()
                 if sub is not None:
                     sub.notify()
             case SubscriptionClosed(sid=sid):
                 held = self.subscriptions.pop(sid, None)
                 sub = None if held is None else held()
+                # After the look above: this may be the last reference, and `notify_closed` has to give workers back.
                 self.held.pop(sid, None)
                 if sub is not None:
                     sub.notify_closed()
@@ -283,6 +290,7 @@ class Hub:
         finally:
             if not waiter.done:
                 with self.lock:
+                    # Looked up under the lock: the waiter may have been completed after the wait was over.
                     if waiter in self.publishers:
                         self.publishers.remove(waiter)
 
@@ -324,9 +332,11 @@ class Hub:
         with contextlib.suppress(BaseException):  # the session may be what is broken
             self.call(lambda: self.session.fail(defect, now=monotonic()))
         with self.lock:
+            # If the session did not even reach its own end, nothing in it can be relied on.
             if self.closed is None:
                 self._replace_session(defect)
             self._tell_everybody()
+            # One defect may end several threads. One report of it is enough.
             first, self._failed = not self._failed, True
         with contextlib.suppress(BaseException):
             self.leave()

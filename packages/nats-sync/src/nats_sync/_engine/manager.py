@@ -78,6 +78,7 @@ class Manager:
             self.dialler.close,
             self._turns.close,
         ):
+            # Each by itself: a defect in one of these steps must not leave the others undone.
             try:
                 end()
             except BaseException as defect:
@@ -93,6 +94,7 @@ class Manager:
         if agenda.commands or hub.closed is not None:
             with hub.lock:
                 commands = agenda.take()
+                # Under the same lock as the commands: those that the session gave with its end are still carried out.
                 closed = hub.closed is not None
             for command in commands:
                 self._run_command(command)
@@ -176,6 +178,8 @@ class Manager:
         hub = self._hub
         successor = Successor(hub, command, f"{self._name}-successor")
         with hub.lock:
+            # A later command is the session's last word: this attempt was given up before it began, and must not
+            # be announced as the present one.
             if any(isinstance(later, (OpenSuccessor, CloseSuccessor)) for later in self._agenda.commands):
                 return
             hub.successor = successor
@@ -278,12 +282,14 @@ class Manager:
         hub = self._hub
         left = self._turns.left()
         for _ in range(MAX_READS):
+            # What was received may have made the session give the connection up: the rest is for nobody.
             if transport is not hub.transport:
                 return
             size = hub.session.receive_size
             try:
                 data = transport.receive(size) if left is None else _result(left)
             except BlockingIOError:
+                # Only when nothing is left to read: the server may have said in an -ERR why it ends the connection.
                 if transport.write_error is not None:
                     self._lost(transport, transport.write_error)
                 return
@@ -294,6 +300,7 @@ class Manager:
                 self._end(transport, lambda: hub.session.receive_eof(now=monotonic()))
                 return
             self._receive(transport, data)
+            # A buffer that was not filled has emptied the socket: one call more would only find that out.
             if left is None and len(data) < size:
                 return
             left = None
@@ -304,6 +311,7 @@ class Manager:
         with hub.lock:
             if transport is hub.transport:
                 hub.session.receive_data(data, now=monotonic())
+                # What the session sends of its own accord (CONNECT, PONG) this thread writes: it is awake anyway.
                 claimed = self._writer.claim()
                 hub.settle()
         hub.leave()

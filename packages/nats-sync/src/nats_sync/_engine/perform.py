@@ -156,10 +156,12 @@ def perform(effect: Effect, warned: set[str]) -> object:
 
 def _read(path: str, limit: int, warned: set[str]) -> bytes:
     with open(os.path.expanduser(os.path.expandvars(path)), "rb") as file:
+        # Of the open file: its path may name another file a moment later.
         shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & (stat.S_IRGRP | stat.S_IROTH)
         if os.name == "posix" and shared and path not in warned:
             warned.add(path)
             logger.warning("others than its owner may read the credentials file %r", path)
+        # One byte more than is allowed tells a file that is too large, however large it is, without reading all of it.
         content = file.read(limit + 1)
     if len(content) > limit:
         raise OSError(f"it has more than {limit} bytes")

@@ -78,6 +78,8 @@ class Successor:
             transport, self.unfinished = self.unfinished, None
             if transport is not None:
                 with hub.lock:
+                    # Under the lock: as soon as the session has given this attempt up, the hub's successor is another
+                    # one or None, and nothing may be handed over.
                     handed_over = self._adopted and hub.successor is self
                     if handed_over:
                         self.transport = transport
@@ -116,6 +118,8 @@ class Successor:
         transport = self.unfinished
         assert transport is not None  # it is connected
         while not self._given_up:
+            # Not before all that was taken is written: another thread writes to this stream afterwards, and must not
+            # begin in the midst of a message.
             if self._write(transport) and self._adopted:
                 return
             poll = new_poll()

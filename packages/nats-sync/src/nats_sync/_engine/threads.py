@@ -95,6 +95,7 @@ class Threads:
         """
         me = threading.current_thread()
         blockable = self._blockable()
+        # Without a limit: these two call no user code, which alone may block for ever.
         for thread in self._core:
             if thread is not me:
                 thread.join()

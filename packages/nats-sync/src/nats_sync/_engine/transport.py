@@ -99,6 +99,8 @@ def cut(chunks: list[Chunk], nbytes: int) -> list[Chunk]:
     """What remains when the first ``nbytes`` are gone."""
     for index, chunk in enumerate(chunks):
         if nbytes < len(chunk):
+            # A view, not a copy: the rest of a large chunk is cut again after each send, and each copy would be nearly
+            # as large as the chunk.
             return [memoryview(chunk)[nbytes:] if nbytes else chunk, *chunks[index + 1 :]]
         nbytes -= len(chunk)
     return []

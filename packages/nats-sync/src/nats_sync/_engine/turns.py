@@ -179,6 +179,7 @@ class Lead:
                 self._epoll.poll(seconds if seconds > 0.0 else 0.0, 1)
             self.received.extend(receiving)
         except OSError as error:
+            # A `BlockingIOError` is kept as well: it tells that nothing is left for the manager.
             self.received.append(error)
         except IndexError:
             return  # it was revoked
@@ -237,6 +238,7 @@ class Turns:
                 self._poll.unregister(watched)
                 if self._leaders is not None:
                     self._leaders.unregister(watched)
+        # Without the lock, which the caller needs to end its lead. That takes a moment: its socket does not block.
         while not self._take_away(self._lead):
             sleep(MOMENT)
         with self._hub.lock:
@@ -361,6 +363,7 @@ class Turns:
         received = lead.received[0] if lead.received else None
         completion = hub.session.take_reply(received, token) if isinstance(received, bytes) else None
         if completion is None:
+            # 1, 3, 7, … 63: a single failure costs one request its lead, and a busy connection is soon left alone.
             self._rest = self._penalty = min(2 * self._penalty + 1, MAX_REST)
         else:
             self._penalty //= 2

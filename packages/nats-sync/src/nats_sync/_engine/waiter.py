@@ -27,6 +27,7 @@ class Waiter(Generic[T]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Released by `complete`: unlike an `RLock`, a plain lock may be released by another thread.
         self._lock.acquire()
         self.done = False
         self.result: T | None = None
@@ -49,6 +50,7 @@ class Waiter(Generic[T]):
             if acquire(True, SLICE):
                 return True
             seconds -= SLICE
+        # To `acquire` -1 means for ever, and any other negative number is an error.
         return acquire(True, seconds if seconds > 0.0 else 0.0)
 
 

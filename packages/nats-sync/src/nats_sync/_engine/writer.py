@@ -109,6 +109,7 @@ class Writer:
                         else:
                             hub.see_to_writing()
                         break
+                # Only after a try: what there is room for is taken even when the deadline has passed already.
                 if deadline is not None and monotonic() >= deadline:
                     return False
                 hub.wait_writable(deadline)
@@ -197,6 +198,7 @@ class Writer:
     def _take_batch(self) -> bool:
         """Under the lock: whether there was anything, and a connection that can be written to."""
         transport = self._transport = self._hub.transport
+        # After a failed write nothing more is taken: the session keeps it, and the manager reports the end.
         if transport is None or transport.write_error is not None:
             return False
         self._in_midst = True
@@ -212,6 +214,8 @@ class Writer:
         blocked = False
         with self._side.send_lock:
             try:
+                # Looked at without the hub's lock: if the session gives the connection up right now, the manager still
+                # waits for `send_lock` before it closes the socket.
                 if transport is not None and transport is hub.transport:
                     transport.send(self._chunks, accepted)
                 else:
@@ -221,6 +225,8 @@ class Writer:
             except OSError as error:
                 self._fail(error)
             finally:
+                # Also when an interrupt follows the send: a publish whose bytes were accepted and not reported would be
+                # sent a second time on the next connection.
                 if accepted:
                     self._report(accepted[0])
         # Without ``send_lock``, which no thread can take twice: as soon as nobody owns the writing side, a signal

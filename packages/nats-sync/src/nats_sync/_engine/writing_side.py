@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOBODY", "WRITER", "WritingSide"]
 
+# Neither this number nor the next one is the identity of a thread: `get_ident` gives positive numbers only.
 NOBODY: Final = 0
 WRITER: Final = -1
 """The writer's thread. It has no identity before it runs, and it may be given the writing side while it sleeps."""
@@ -57,6 +58,8 @@ class WritingSide:
         """The writer's thread was told to look, and will; until then the writing side is free for a caller."""
         self.send_lock = threading.Lock()
         """Held over a send and its report; taken before the hub's lock, never within it."""
+        # Not a `Queue`, whose `put` takes a lock: a signal handler that publishes may interrupt a `put` of its own
+        # thread.
         self._wakes: SimpleQueue[bool] = SimpleQueue()
         """For the writer's thread. True: look whether there is something to write; False: end."""
         self.serve(session, lock)

@@ -50,6 +50,8 @@ def find_server() -> str:
         if found is None:
             raise LocalServerError(f"NATS_SERVER names {named!r}, which is not a program that can be run")
         return found
+    # The folder that a wheel puts programs into is not on the path when a virtual environment is used without
+    # being activated.
     found = shutil.which("nats-server") or shutil.which("nats-server", path=sysconfig.get_path("scripts"))
     if found is None:
         raise LocalServerError(
@@ -136,6 +138,7 @@ class ProcessGuard:
         if os.name != "posix" or self._closed or (self._shell is not None and self._owner == os.getpid()):
             return
         if self._shell is None:
+            # Once: a forked child has the parent's `_shell`, and with it the parent's registration.
             atexit.register(self.close)
         self._owner = os.getpid()
         # A session of its own: Ctrl-C in the terminal must not end it before us.
@@ -144,6 +147,7 @@ class ProcessGuard:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # Unbuffered: a line that still waits here when this process is killed would guard nothing.
             bufsize=0,
             cwd="/",
             start_new_session=True,

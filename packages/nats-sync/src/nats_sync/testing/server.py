@@ -193,6 +193,7 @@ class LocalServer:
         """Freeze it (SIGSTOP), and wait until it is: the kernel still acknowledges what it is sent, nothing answers."""
         pid = self.pid
         os.kill(pid, signal.SIGSTOP)
+        # `kill` returns before the process has stopped, and until then the server may still answer.
         os.waitpid(pid, os.WUNTRACED)
 
     def resume(self) -> None:
@@ -207,6 +208,7 @@ class LocalServer:
         if config is not None:
             self._config = config
         self._write_config()
+        # Before the signal: the log of earlier reloads says the same words.
         seen = len(self.log())
         self._signal(signal.SIGHUP)
         self._wait_until(
@@ -292,11 +294,13 @@ class LocalServer:
             listen = f"{LOOPBACK}:{self._websocket_port}"
             after["websocket"] = {"listen": listen, "compression": self._websocket == "compressed", **tls}
         if self._monitoring:
+            # The server chooses the port, and tells it in its file of ports, where `_is_ready` finds it.
             after["http"] = f"{LOOPBACK}:-1"
         self._config_file = write_config(self._directory, self._config, before=before, after=after)
 
     def _spawn(self) -> None:
         self._monitor = None
+        # The file of an earlier start would be taken for a sign that this one is ready.
         for stale in self._directory.glob("*.ports"):
             stale.unlink()
         log = os.fspath(self._log_file)
