@@ -196,12 +196,16 @@ class Client(ClientState[Message]):
             raise
         answer = requests[token] = Answer()
         try:
+            # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
+            # turn.
             if len(requests) == 1:
                 self._writer.write_now()
             else:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time
             await hub.timer.wait_for(answer, hub.now() + seconds if deadline is None else deadline)
         finally:
+            # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it
+            # up.
             if requests.pop(token, None) is not None:
                 hub.session.cancel_request(token)
         message, error = answer.take()
@@ -355,6 +359,7 @@ class Client(ClientState[Message]):
         self._hub.settle()
         if anyio.get_current_task().id in self._hub.workers.task_ids:
             return
+        # No deadline is set here: the session was told the time, and closes itself when it is up.
         await self._hub.wait_ended()
         if self._alone:
             await self.close()
@@ -373,8 +378,10 @@ class Client(ClientState[Message]):
         if hub.over:
             return
         hub.check_caller()
+        # One deadline for both waits, so that they take no more than the limit together.
         deadline = hub.now() + CLOSE_LIMIT
         await hub.end()
+        # A callback that closes its client would be cancelled by the stop, and would then wait for its own end.
         if self._alone and not hub.is_own_task():
             hub.tasks.stop()
             with CancelScope(shield=True, deadline=deadline):
@@ -392,4 +399,5 @@ class Client(ClientState[Message]):
             self._hub.session.reconnect(now=self._hub.now())
         finally:
             self._hub.settle()
+            # Shielded: the connection was given up already, and no cancellation can take that back.
             await anyio.lowlevel.cancel_shielded_checkpoint()

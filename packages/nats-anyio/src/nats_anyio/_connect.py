@@ -58,6 +58,7 @@ class Connecting:
         try:
             await begin(self._session, hub)
         except BaseException:
+            # Python does not call `__aexit__` when `__aenter__` has raised, so what was started is ended here.
             await entered.leave()
             raise
         return client
@@ -82,6 +83,7 @@ class _Entered:
         try:
             await self._client.close()
         finally:
+            # Also when closing has raised: the root is shielded, so without this the block could wait for it for ever.
             self._hub.tasks.stop()
             await self.block.leave()
 

@@ -19,6 +19,8 @@ class Publisher(Protocol):
         """As `Client.publish`."""
 
 
+# The garbage collector need not look at messages (``gc=False``): a message that a client still holds does not hold its
+# client yet, so the two are never a cycle.
 class ReceivedMessage(nats_proto.Message, gc=False, eq=False):
     """What `Message` is, but for the type of its client."""
 

@@ -85,6 +85,8 @@ class _Root:
                 try:
                     await hub.stopped.wait()
                 finally:
+                    # A cancelled group gets here before anybody has closed the client. `Hub.end` completes all the
+                    # same, since it is shielded; so is the root of the tasks, which therefore has to be told to stop.
                     await hub.end()
                     hub.tasks.stop()
         except BaseExceptionGroup as failures:

@@ -204,6 +204,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         if self._callback is not None:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
+            # There are messages, but the turn of this reader is used up: others run before its next one begins.
             await anyio.lowlevel.checkpoint()
         while not state.messages:
             ending = self._hub.failed or state.ending(iterating=iterating)

@@ -65,9 +65,12 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
 
+    # Every object has this method since Python 3.11, and the inherited one would return the values of all slots.
     def __getstate__(self) -> NoReturn:
         self.__reduce__()
 
+    # The text cannot change, so the same object does as well as a copy. Without these two methods `copy` would call
+    # `__reduce__`, which refuses, and nothing that has a secret in it could be deep-copied.
     def __copy__(self) -> Secret:
         return self
 

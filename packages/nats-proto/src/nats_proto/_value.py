@@ -42,6 +42,8 @@ def _described(owner: type[Value]) -> dict[str, Field[object]]:
 
     names, defaults = owner.__struct_fields__, owner.__struct_defaults__
     required = len(names) - len(defaults)
+    # In a struct whose fields are given by name only, one without a default may follow one that has a default; msgspec
+    # lists it as `NODEFAULT`. A dataclass allows that order only with ``kw_only``, as below.
     described = [
         (name, owner.__annotations__[name], field(default=MISSING if default is msgspec.NODEFAULT else default))
         for name, default in zip(names, (msgspec.NODEFAULT,) * required + defaults, strict=True)
@@ -66,5 +68,6 @@ class PrivateValue(Value, frozen=True):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
+    # Every struct of msgspec has this method, for the library rich, and the inherited one would show the hidden fields.
     def __rich_repr__(self) -> list[tuple[str, object]]:
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self._hidden]

@@ -64,6 +64,7 @@ Outcome = Literal["failed", "unknown"]
 class NATSError(Exception):
     """The root of the tree: ``except NATSError`` catches whatever this family raises."""
 
+    # Most errors are raised before anything was handed to the transport. A class for which that is not certain says so.
     outcome: Outcome = "failed"
 
 
@@ -202,6 +203,7 @@ class NoEchoNotSupportedError(NATSError):
     """``echo=False`` was asked for, and the server speaks a protocol too old for it (INFO ``proto`` below 1)."""
 
 
+# The built-in error is a base as well, so that code which catches the timeouts of the standard library needs no change.
 class NATSTimeoutError(NATSError, TimeoutError):
     """An operation took longer than its caller allowed. The text names operation, subject, seconds and status.
 

@@ -59,6 +59,7 @@ class KeyPair:
         made = _pair_of_entropy(prefix, entropy)
         if isinstance(made, KeyPair):
             return made
+        # This frame becomes a part of the traceback, and what prints local variables would show the entropy.
         del entropy
         raise made
 
@@ -136,6 +137,7 @@ class KeyPair:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a KeyPair is neither pickled nor copied: it holds a seed")
 
+    # Every object has this method since Python 3.11, and the inherited one would return the values of all slots.
     def __getstate__(self) -> NoReturn:
         self.__reduce__()
 
@@ -209,6 +211,7 @@ def _pair_of_seed(seed: object) -> KeyPair | CredentialsError | TypeError:
 
 def _pair(prefix: Prefix, raw: bytearray) -> KeyPair | CredentialsError:
     if prefix is Prefix.CURVE:
+        # Curve keys are X25519 keys: two parties agree with them on a secret, and Ed25519 cannot sign with them.
         wipe(raw)
         return CredentialsError("a curve key signs nothing: no KeyPair can be made of it")
     private = _private_key(raw)
@@ -220,6 +223,7 @@ def _pair(prefix: Prefix, raw: bytearray) -> KeyPair | CredentialsError:
 
 def _sign(raw: bytearray, data: bytes) -> bytes | CredentialsError:
     private = _private_key(raw)
+    # From here on cryptography signs with a copy of its own, so this one need not live any longer.
     wipe(raw)
     return private if isinstance(private, CredentialsError) else private.sign(data)
 
@@ -244,6 +248,7 @@ def _verify(public_key: object, data: object, signature: object) -> bool | Crede
     except InvalidSignature:
         return False
     except Exception as error:
+        # An OpenSSL without Ed25519. A key of a wrong length does not get here: reading its text has checked that.
         return _no_ed25519(error)
     return True
 

@@ -71,6 +71,8 @@ class Block:
             try:
                 await last._leave_group()
             except BaseException as error:
+                # A group that fails must not keep those before it from being left. Only one error can be raised: the
+                # first.
                 failures.append(error)
         if failures:
             raise failures[0]

@@ -88,6 +88,7 @@ class Workers:
         """
         state = callback.state
         while True:
+            # A worker in the midst of a call may be busy for long, so none of the waiting messages is left to it.
             wanted = min(callback.concurrency, callback.turns + len(state.messages))
             for _ in range(wanted - callback.workers):
                 self._start(sub, callback, stays=False)

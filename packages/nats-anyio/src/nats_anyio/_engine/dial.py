@@ -21,6 +21,7 @@ from .worker_threads import WorkerThreads
 
 __all__ = ["dial"]
 
+# Windows says `EWOULDBLOCK`. An interrupted connect (`EINTR`) goes on by itself, as POSIX has it.
 IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR}
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
@@ -33,6 +34,7 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
     ``open_sockets`` holds those that are being connected.
     """
     addresses = await _resolve(host, port, resolvers)
+    # A single address runs no race, and its error needs no summary.
     if len(addresses) == 1:
         return await _connect(*addresses[0], open_sockets)
     failures: list[OSError] = []
@@ -55,9 +57,11 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
                 with anyio.move_on_after(ADDRESS_HEAD_START):
                     await failed.wait()
     except BaseException:
+        # A cancellation may come when an attempt has succeeded already: nobody else would close its socket.
         for sock in connected:
             sock.close()
         raise
+    # Two attempts may succeed in the same turn, before the first of them can cancel the second.
     for spare in connected[1:]:
         spare.close()
     if not connected:
@@ -68,6 +72,7 @@ async def dial(host: str, port: int, *, resolvers: WorkerThreads, open_sockets: 
 async def _resolve(host: str, port: int, resolvers: WorkerThreads) -> list[Address]:
     """The addresses, in the order in which they are tried."""
     try:
+        # An address is read without asking a resolver. So this call does not block, and needs no thread.
         addresses = _look_up(host, port, socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):  # a name
         addresses = await resolvers.run(partial(_look_up, host, port))
@@ -76,6 +81,7 @@ async def _resolve(host: str, port: int, resolvers: WorkerThreads) -> list[Addre
 
 def _look_up(host: str, port: int, flags: int = 0) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    # A resolver may list an address twice. The order is kept: it is the one that the system prefers (RFC 6724).
     return list(dict.fromkeys((entry[0], entry[4]) for entry in found))
 
 
@@ -86,6 +92,8 @@ async def _connect(
     open_sockets.add(sock)
     try:
         sock.setblocking(False)
+        # With Nagle's algorithm a small write waits until the peer has acknowledged the one before: each request would
+        # be late.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(address)
         if code in IN_PROGRESS:

@@ -41,6 +41,7 @@ class Dispatcher:
         if isinstance(event, ReconnectDelayFailed):
             self._log.delay_failure(event)
             return
+        # Before it waits for ``on_event``: the log tells of an event when it happens, also of one that is dropped here.
         self._log.event(event)
         if self._on_event is not None:
             self._queue.add(event)

@@ -136,9 +136,13 @@ class Driver(Generic[MessageT, ItemT]):
                 if message is None:
                     now = self._now()
                     self._handle_timeout(now)
+                    # The timeout of a machine may have made items. They are given by the next round, although the time
+                    # is up.
                     if deadline is not None and now >= deadline and not items:
                         return None
                     continue
+            # No message of a server has an empty subject, since the line that announces it is split at spaces. So an
+            # empty one tells a mark from a message, and costs nothing.
             if message.subject:
                 machine.receive(message, now=self._now())
                 if items and not machine.wants:
@@ -178,6 +182,8 @@ class Driver(Generic[MessageT, ItemT]):
                 if deadline is not None and now >= deadline:
                     return False
                 continue
+            # Taken out only now that there is room: a wait for room that is cancelled must lose nothing of what is
+            # wanted.
             want = wants.popleft()
             match want:
                 case Publish(subject=subject, data=data, reply=reply, headers=headers):
@@ -221,6 +227,7 @@ async def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) 
             try:
                 answer = await _perform(host, effect, timeout)
             except Exception as error:
+                # Not `BaseException`: a cancellation is no answer to the operation, and ends it: see ``finally``.
                 effect = operation.throw(error)
             else:
                 effect = operation.send(answer)

@@ -58,6 +58,7 @@ class EventLoop:
         self.home: object = True
         """What ``running()`` gives in this loop, but neither in another thread nor in a loop that comes after it."""
         if self._asyncio is not None:
+            # The public `get_running_loop` raises in a thread without a loop, where this function returns None.
             self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
         self._root: asyncio.Task[None] | None = None
@@ -135,6 +136,8 @@ class EventLoop:
 
         def readable() -> None:
             if context.run(take) == OVER:
+                # The loop calls for as long as something is there to be read. So the socket is taken out now, and not
+                # when the task that reads gets its turn.
                 loop.remove_reader(sock)
                 over.set()
 
@@ -183,6 +186,7 @@ def _thread_is(owner: int) -> Callable[[], bool]:
 
 def _running_asyncio() -> asyncio.AbstractEventLoop | None:
     """The loop of asyncio that this task belongs to, if it belongs to one."""
+    # No task of asyncio runs where nobody has imported it, so a program on trio need not load it for this question.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return None

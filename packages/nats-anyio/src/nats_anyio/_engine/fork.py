@@ -31,9 +31,12 @@ def watch(hub: Forked) -> None:
 
 def _after_fork_in_child() -> None:
     for hub in list(_alive):
+        # Python would only print the error, and the clients behind this one would go on using their parent's
+        # connections.
         with contextlib.suppress(Exception):
             hub.forget_parent()
 
 
+# Windows has no fork, and its Python no such function.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -178,6 +178,8 @@ class Hub(Generic[MessageT]):
             self.opened.set()
         for command in session.commands_to_run():
             manager.run_command(command)
+        # After the commands: one that gives up the connection closes the writer, and what is taken from the session
+        # from then on has to be for the next connection.
         if self.writer.idle is not None:
             self.writer.give(session.data_to_send())
         if manager.successor is not None:
@@ -266,6 +268,7 @@ class Hub(Generic[MessageT]):
     async def wait_ended(self) -> None:
         """Until the end is complete: the connection is gone, and ``on_event`` had its time to take the last event."""
         await self.ended.wait()
+        # An ``on_event`` that closes its client would wait for its own return.
         if anyio.get_current_task().id != self.dispatcher.task_id:
             with anyio.move_on_after(END_LIMIT):
                 await self.dispatcher.finished.wait()

@@ -252,6 +252,8 @@ class Manager(Generic[MessageT]):
         try:
             sock = await dial(*plan.address, resolvers=self._resolvers, open_sockets=self._open_sockets)
         except Exception as error:
+            # A dial that was given up must not be reported: the session would take its failure for that of the next
+            # one.
             if not attempt.cancel_called:
                 self._session.transport_failed(error, now=self._now())
                 self._settle()
@@ -263,9 +265,12 @@ class Manager(Generic[MessageT]):
         self._adopting = False
         self._open_sockets.add(sock)
         try:
+            # The dial may have succeeded in the very turn in which it was given up: then it is not to be reported.
             if not attempt.cancel_called:
                 await self._use(sock, begin)
         finally:
+            # Not before `_use` has returned, and with it everybody who waits for this descriptor: the system may give
+            # its number to another socket at once.
             self._open_sockets.discard(sock)
             sock.close()
             self._let_go()
@@ -286,7 +291,9 @@ class Manager(Generic[MessageT]):
                 tasks.start_soon(starter.run, name="nats starter")
                 await reader.run()
             finally:
+                # Nobody may start a task in a group that is being left (`_perform` looks at this).
                 self._tasks = None
+            # Reading has ended, and the connection with it. The writer and the starter would go on waiting for ever.
             tasks.cancel_scope.cancel()
 
     def _read_from(self, sock: socket.socket) -> Reader:

@@ -52,10 +52,13 @@ class Performer:
 
 def _read(path: str, limit: int, warned: set[str]) -> bytes:
     with open(os.path.expanduser(os.path.expandvars(path)), "rb") as file:
+        # Of the file that is open: at its path there may be another one by now.
         shared = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & (stat.S_IRGRP | stat.S_IROTH)
+        # Windows makes up the bits of the group and of others, so they say nothing there.
         if os.name == "posix" and shared and path not in warned:
             warned.add(path)
             logger.warning("others than its owner may read the credentials file %r", path)
+        # One byte beyond the limit tells a file that is too long; the whole is not read, since it may be without end.
         content = file.read(limit + 1)
     if len(content) > limit:
         raise OSError(f"it has more than {limit} bytes")

@@ -76,6 +76,9 @@ class Reader:
                 return OVER
             self._receive(data)
         except Exception as error:
+            # asyncio would only log what a function raises that the loop has called, and nobody who waits for the
+            # client would be told.
             self._fail(error)
             return OVER
+        # Less than was asked for means that the system has no more for now: another call would find nothing.
         return MORE if len(data) == size else QUIET

@@ -143,6 +143,7 @@ class Successor(Generic[MessageT]):
     async def _write(self, sock: socket.socket, tasks: TaskGroup) -> None:
         """Returns when all is written and it is adopted, or when the connection is lost."""
         while not self._given_up:
+            # Made before anybody looks what there is, so that nothing is missed that comes while one piece is sent.
             changed = self._changed = anyio.Event()
             while self._wanted:
                 perform = partial(self._effects.perform, self._wanted.popleft(), tasks, lambda: self._given_up)

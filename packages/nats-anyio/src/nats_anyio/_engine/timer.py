@@ -41,6 +41,8 @@ class Timer:
     def set_session(self, deadline: float | None) -> None:
         """When the session wants to be called next (`Session.next_timeout`)."""
         self._session_at = NEVER if deadline is None else deadline
+        # Only an earlier end changes the wait. With a later one it ends too early, which `Session.handle_timeout`
+        # allows, and `run` looks again.
         if self._session_at < self._set_to:
             self._end_wait_at(self._session_at)
 
@@ -54,6 +56,7 @@ class Timer:
         if len(self._deadlines) >= self._look_through_at:
             self._deadlines = [each for each in self._deadlines if not each[2].over]
             heapify(self._deadlines)
+            # Twice what is left: however many wait, each deadline pays for a bounded part of all these looks.
             self._look_through_at = 2 * len(self._deadlines) + LOOK_THROUGH
         if deadline < self._set_to:
             self._end_wait_at(deadline)
@@ -73,6 +76,7 @@ class Timer:
         while not self._stopped:
             self._set_to = min(self._session_at, self._deadlines[0][0]) if self._deadlines else self._session_at
             with CancelScope(deadline=self._set_to) as self._scope:
+                # Not `anyio.sleep_until`: the end of this wait is moved while it lasts (`_end_wait_at`).
                 await anyio.Event().wait()
             self._scope = None
             now = self._now()

@@ -41,6 +41,7 @@ class WorkerThreads:
             await anyio.sleep_forever()  # until the time for it is up
         results: list[T] = []
         call = _Call(lambda: results.append(function()), self._loop, self._calls)
+        # A thread begins with an empty context. The function is to see the variables that an ``async`` one would see.
         context = copy_context()
         try:
             threading.Thread(target=lambda: context.run(call.run), name=self._name, daemon=True).start()
@@ -70,5 +71,6 @@ class _Call:
             self._function()
         except BaseException as error:
             self.error = error
+        # Before the caller is woken, so that the place of this call is free when the caller makes the next one.
         self._calls.discard(self)
         self._loop.call_from_thread(self.done.set)

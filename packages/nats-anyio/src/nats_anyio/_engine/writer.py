@@ -128,6 +128,8 @@ class Writer(Generic[MessageT]):
             if self._send(sock) is not _Now.DONE:
                 self.wake()
         except Exception as error:
+            # Whoever has published or asked is not who is to blame for a defect, and so must not be the one who gets
+            # it.
             self._fail(error)
 
     # --- the writer's task -------------------------------------------------------------------------------------------
@@ -145,6 +147,7 @@ class Writer(Generic[MessageT]):
                         self.give(self._session.data_to_send())
                     await idle.wait()
                 case _Now.READY:
+                    # A system that takes everything at once would never let this task wait, and nobody else would run.
                     await anyio.lowlevel.checkpoint()
                 case _Now.BLOCKED:
                     self._blocked = True
@@ -174,10 +177,13 @@ class Writer(Generic[MessageT]):
                 return _Now.BLOCKED
             except OSError as error:
                 self._lost(error)
+                # What is left is not for this connection any more, and this task is cancelled with it.
                 return _Now.DONE
             if sent == len(data):
                 left.popleft()
             else:
+                # A slice of the bytes themselves would copy the rest of a large payload for each part that the system
+                # takes.
                 left[0] = memoryview(data)[sent:]
             session.data_sent(sent)
             self._written()

@@ -52,6 +52,7 @@ ERROR: Final = 40
 MAX_LINES: Final = 10
 """Lines in a second about things that a peer or a callback may repeat without end."""
 
+# A server can put anything into the text of an error, and an outage can last for days: without a bound this would grow.
 MAX_REASONS: Final = 64
 """Reasons for failed attempts that are remembered. When there are more, the oldest is forgotten, and is a warning again
 if it comes again."""
@@ -77,6 +78,7 @@ class EventLog:
         """Why attempts of this outage failed; in order, each once."""
         self._told: NATSError | None = None
         """The error that the line before this one has told, so that the next line does not repeat it."""
+        # A second before the zero of the clock, so that the first limited line always begins a second of its own.
         self._since = -1.0
         self._lines = 0
         self._left_out = 0
@@ -84,6 +86,7 @@ class EventLog:
     def line_of(self, event: LifecycleEvent) -> LogLine:
         """The line of an event. Events are given in their order, each once."""
         level, text = self._describe(event)
+        # `Reconnecting` is among them because ``reconnect_wait`` may be 0: then attempts follow as fast as dials fail.
         limited = isinstance(event, (ServerErrorReceived, ContentErrorReceived, SlowConsumer, Reconnecting))
         return LogLine(level, self._masked(text), limited or isinstance(event, AuthenticationFailed))
 
@@ -93,6 +96,7 @@ class EventLog:
 
     def line_of_delay(self, event: ReconnectDelayFailed) -> LogLine:
         """The line of a ``reconnect_delay`` that gave none. The adapter adds the traceback, if there is an error."""
+        # Not limited: the session tells each kind of failure once, and keeps count of a bounded number of kinds.
         return LogLine(ERROR, self._masked(f"reconnect_delay {event.why}; the usual wait is used (told once)"))
 
     def line_of_dropped(self, count: int, who: str) -> LogLine:
@@ -180,6 +184,7 @@ class EventLog:
         if reason in self._reasons:
             return False
         if len(self._reasons) == MAX_REASONS:
+            # A dict keeps the order in which its keys came, so its first key is the oldest reason.
             del self._reasons[next(iter(self._reasons))]
         self._reasons[reason] = None
         return True

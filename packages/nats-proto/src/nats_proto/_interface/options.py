@@ -197,10 +197,13 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
                 raise ConfigurationError(
                     f"{name} must be a number of seconds from 0 to {MAX_SECONDS:.0f} (100 years): {shown(seconds)}"
                 )
+        # Any other time may be 0, which leaves out a wait or turns something off. In no time at all nothing can
+        # connect.
         if self.connect_timeout == 0:
             raise ConfigurationError("connect_timeout must be greater than 0 seconds")
         for name, least in _LEAST.items():
             number: object = getattr(self, name)
+            # `isinstance` would let True and False pass, which are integers to Python and a mistake here.
             if type(number) is not int or not least <= number <= MAX_COUNT:
                 raise ConfigurationError(f"{name} must be a whole number from {least} to 2**63 - 1: {shown(number)}")
         for name in ("reconnect_delay", "on_event", "auth"):
@@ -239,6 +242,7 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
                 raise ConfigurationError("nkey_seed and credentials were both given; credentials have a seed")
             from ..nkeys import Prefix, decode_seed  # only who has keys pays for loading it
 
+            # Decoded for its errors alone: a malformed seed has to show now, and not once for each attempt.
             decode_seed(self.nkey_seed, Prefix.USER)
         source = self.credentials
         if isinstance(source, bytes) or (isinstance(source, str) and holds_credentials(source)):
@@ -253,6 +257,8 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
 
     def _check_transport(self) -> None:
         tls: object = self.tls
+        # An `isinstance` check would have to import `ssl`, which only those who use TLS need. TLS without sockets is
+        # made by `wrap_bio`, so what has that method can be used.
         if tls is not None and not callable(tls) and not hasattr(tls, "wrap_bio"):
             raise ConfigurationError("tls must be an ssl.SSLContext, or a function that returns one")
         if self.tls_hostname == "":
@@ -274,6 +280,8 @@ class ConnectOptions(PrivateValue, frozen=True, kw_only=True):
             )
         return _restored, ({name: getattr(self, name) for name in self.__struct_fields__},)
 
+    # Options are frozen, so the same object does as well as a copy. Without these two methods `copy` would call
+    # `__reduce__`, which refuses options with secrets.
     def __copy__(self) -> ConnectOptions:
         return self
 
@@ -301,6 +309,8 @@ def read_options(options: object, fields: ConnectOptionFields, *, awaits: bool =
 
 def _given(options: object, fields: ConnectOptionFields) -> ConnectOptions:
     if options is None:
+        # Looked for before the class sees the names: its own `TypeError` would not tell which option was probably
+        # meant.
         unknown = [name for name in fields if name not in ConnectOptions.__struct_fields__]
         if unknown:
             from .._misuse import unknown_options  # only who needs to be told pays for loading it
