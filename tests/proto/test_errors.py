@@ -55,6 +55,20 @@ def test_who_does_not_know_us_may_catch_the_builtin(kind: str, builtin: type[Exc
     assert issubclass(getattr(errors, kind), builtin)
 
 
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_error_can_be_sent_to_another_process(kind: type[NATSError]) -> None:
+    """As pools of processes do with what a worker has raised: one that cannot be read there breaks the pool."""
+    required = [
+        name for name, each in inspect.signature(kind.__init__).parameters.items() if each.default is each.empty
+    ]
+    extra = [name for name in required if name not in ("self", "message", "args", "kwargs")]
+    error = kind("what happened", *extra)
+    copied = pickle.loads(pickle.dumps(error))
+    assert type(copied) is kind
+    assert str(copied) == str(error)
+    assert vars(copied) == vars(error)
+
+
 def test_an_authentication_error_is_any_of_its_kinds() -> None:
     kinds = {kind.__name__ for kind in CLASSES if issubclass(kind, errors.AuthenticationError)}
     assert kinds == {

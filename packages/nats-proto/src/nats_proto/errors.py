@@ -224,6 +224,9 @@ class NoRespondersError(NATSError):
         super().__init__(message)
         self.subject = subject
 
+    def __reduce__(self) -> tuple[type[NoRespondersError], tuple[str, str]]:
+        return type(self), (str(self), self.subject)  # an exception is made again of the arguments of its base alone
+
 
 class SlowConsumerError(NATSError):
     """A subscription's pending limits were reached and messages were dropped."""
