@@ -29,12 +29,13 @@ from nats_proto import (
 from ._client_state import ClientState
 from ._engine.answers import Answer
 from ._engine.callbacks import Callback
-from ._engine.hub import CLOSE_LIMIT, Hub
+from ._engine.limits import CLOSE_LIMIT
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
 from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
+    from ._engine.hub import Hub
     from ._host import MachineHost
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]

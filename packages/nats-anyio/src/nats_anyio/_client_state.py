@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from nats_proto import ConnectOptions, ServerInfo, SessionStatus, StatsSnapshot, no_room_in_time
 from nats_proto.errors import NATSError, NATSTimeoutError
 
-from ._engine.hub import Hub
 from ._message import ReceivedT
+
+if TYPE_CHECKING:
+    from ._engine.hub import Hub
 
 __all__ = ["ClientState"]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session, read_options
+from nats_proto import ConnectOptionFields, ConnectOptions, read_options
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError
 
 from ._client import Client, Message
-from ._engine.block import Block
-from ._engine.fork import watch
-from ._engine.hub import Hub
+
+if TYPE_CHECKING:
+    from nats_proto import Session
+
+    from ._engine.hub import Hub
 
 __all__ = ["Connecting", "connect"]
 
@@ -74,6 +75,8 @@ class _Entered:
     """A client that ends with its block."""
 
     def __init__(self, hub: Hub[Message], client: Client) -> None:
+        from ._engine.block import Block
+
         self._hub = hub
         self._client = client
         self.block: Final = Block(hub.stopped)
@@ -90,6 +93,10 @@ class _Entered:
 
 def make_client(session: Session[Message], options: ConnectOptions, *, alone: bool) -> tuple[Hub[Message], Client]:
     """A client whose root task does not run yet."""
+    # What runs clients is loaded with the first of them: a program that only prints its help does without.
+    from ._engine.fork import watch
+    from ._engine.hub import Hub
+
     hub = Hub(session, message_type=Message, on_event=options.on_event, inbox_prefix=options.inbox_prefix)
     watch(hub)
     return hub, Client(hub, options, alone=alone)
@@ -111,6 +118,10 @@ def prepare(
     servers: str | Iterable[str], options: object, fields: ConnectOptionFields
 ) -> tuple[Session[Message], ConnectOptions] | Exception:
     """The session and its options; or what is wrong with what was given, without the frames that hold it."""
+    import random
+
+    from nats_proto import Session
+
     try:
         checked = read_options(options, fields, awaits=True)
         session = Session(checked, servers, rng=random.SystemRandom(), message_type=Message, two_transports=True)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
 
-from nats_proto import ConnectOptionFields, ConnectOptions, Session
+from nats_proto import ConnectOptionFields, ConnectOptions
 from nats_proto.errors import LocalProtocolError
 
 from ._client import Client, Message
 from ._connect import begin, make_client, prepare
-from ._engine.hub import CLOSE_LIMIT, Hub
 from ._engine.interrupt import Interrupt, the_one
+from ._engine.limits import CLOSE_LIMIT
+
+if TYPE_CHECKING:
+    from nats_proto import Session
+
+    from ._engine.hub import Hub
 
 __all__ = ["open"]
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import repeat
 from operator import length_hint
-from typing import Final, Generic, Never, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Final, Generic, Never, NoReturn, Protocol, Self
 
 import anyio
 import anyio.lowlevel
@@ -24,8 +24,10 @@ from nats_proto import (
 from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
 from ._engine.callbacks import Callback
-from ._engine.hub import Hub
 from ._message import Publisher, ReceivedT
+
+if TYPE_CHECKING:
+    from ._engine.hub import Hub
 
 __all__ = ["SubscriptionBase"]
 

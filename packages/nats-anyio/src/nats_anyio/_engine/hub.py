@@ -51,6 +51,7 @@ from .answers import Answer
 from .callbacks import Workers
 from .dispatch import Dispatcher
 from .event_loop import EventLoop
+from .limits import CLOSE_LIMIT
 from .log import Log
 from .manager import Manager
 from .message_type import MessageT
@@ -58,13 +59,10 @@ from .publishers import Publishers
 from .tasks import Tasks
 from .timer import Timer
 
-__all__ = ["CLOSE_LIMIT", "Hub"]
+__all__ = ["Hub"]
 
 logger = logging.getLogger("nats_anyio")
 
-CLOSE_LIMIT: Final = 2.0
-"""Seconds that `Client.close`, and so leaving the block, takes at most. Half a second of it is the session's, for what
-was published to be written."""
 END_LIMIT: Final = 1.0
 """Seconds that `Hub.wait_ended` gives an ``on_event`` to take its last events."""
 
