@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from nats_proto import Closed
+from nats_proto import Closed, Message, ended_session
 from nats_proto.errors import ConnectionClosedError
 
-from .ended_session import ended_session
 from .writing_side import NOBODY
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Inheritance:
         hub.held = {}
         hub.agenda.abandoned.clear()
         hub.closed = Closed(error=None)
-        hub.session = ended_session(self._options, None)
+        hub.session = ended_session(self._options, rng=random.SystemRandom(), message_type=Message)
         hub.writing.serve(hub.session, hub.lock)
 
 

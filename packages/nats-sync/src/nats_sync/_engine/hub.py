@@ -58,7 +58,6 @@ from nats_proto.errors import ConnectionClosedError, DefectError, NATSError
 from .agenda import Agenda
 from .callbacks import Callbacks
 from .dispatch import Dispatcher
-from .ended_session import ended_session
 from .waiter import Waiter, complete_all
 from .writing_side import NOBODY, WritingSide
 
@@ -345,7 +344,11 @@ class Hub:
 
     def _replace_session(self, defect: BaseException) -> None:
         """By one that has failed over the same; what the broken one holds is lost."""
-        session = ended_session(self._options, defect)
+        import random
+
+        from nats_proto import Message, ended_session
+
+        session = ended_session(self._options, rng=random.SystemRandom(), message_type=Message, defect=defect)
         self.session = session
         self.writing.serve(session, self.lock)
         self.transport = None
