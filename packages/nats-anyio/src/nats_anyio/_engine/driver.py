@@ -213,7 +213,7 @@ class Driver(Generic[MessageT, ItemT]):
 
 async def call(host: Host[MessageT], api: ApiCall[T], *, timeout: float) -> T:
     """Make one API call: its result. Raises what ``Client.request`` raises, and what the answer says."""
-    return api.decode(await host.request(api.subject, api.payload, timeout=timeout, headers=None))
+    return await run(host, api.run(), timeout=timeout)
 
 
 async def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:

@@ -125,10 +125,6 @@ class Conductor(Generic[MessageT, ItemT]):
         """The driver has made this call: the session will tell what it comes to under this token."""
         self._asked[token] = ask, now + ask.timeout
 
-    def not_asked(self, ask: Ask, error: NATSError, *, now: float) -> None:
-        """The driver could not make this call: it has failed."""
-        self.machine.answered(ask.api, error, now=now)
-
     def resubscribed(self) -> None:
         """The subscription is another: answers that were to come into the queue of the one before are void."""
         self.expired.extend(self._asked)

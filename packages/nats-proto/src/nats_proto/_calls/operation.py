@@ -33,7 +33,8 @@ class ApiCall(Value, Generic[T], frozen=True, eq=False):
     """One request and what its answer means.
 
     ``decode`` makes the result of the answer; it raises a `NATSError` for an answer that says that the call has failed,
-    or that cannot be read. ``what`` names the call in the texts of errors, such as ``"create stream 'ORDERS'"``.
+    or that cannot be read. ``what`` names the call, such as ``"create stream 'ORDERS'"``, in the error of a machine's
+    call that was not answered in time.
     """
 
     what: str
@@ -43,7 +44,7 @@ class ApiCall(Value, Generic[T], frozen=True, eq=False):
 
     def run(self, *, timeout: float | None = None) -> Operation[T]:
         """As a step of an operation: its result. Raises what the request and ``decode`` raise."""
-        answer = yield Request(self.subject, self.payload, timeout=timeout, what=self.what)
+        answer = yield Request(self.subject, self.payload, timeout=timeout)
         assert answer is not None  # a driver sends the answer of a request, or throws its error in
         return self.decode(answer)
 
@@ -58,8 +59,6 @@ class Request(Value, frozen=True, eq=False):
     data: Payload = b""
     headers: HeadersLike | None = None
     timeout: float | None = None
-    what: str = ""
-    """For the texts of errors; empty: the request is named by its subject."""
 
 
 class Publish(Value, frozen=True, eq=False):

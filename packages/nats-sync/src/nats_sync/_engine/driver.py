@@ -212,7 +212,7 @@ class Driver(Generic[MessageT, ItemT]):
 
 def call(host: Host[MessageT], api: ApiCall[T], *, timeout: float) -> T:
     """Make one API call: its result. Raises what ``Client.request`` raises, and what the answer says."""
-    return api.decode(host.request(api.subject, api.payload, timeout=timeout, headers=None))
+    return run(host, api.run(), timeout=timeout)
 
 
 def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
