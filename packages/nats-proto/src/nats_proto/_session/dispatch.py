@@ -102,8 +102,8 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
     if life.successor is not None and life.successor.overlap is not None:
         life.successor.check_overlap(now)
     if link.migrating and link.migrate(quiet=traffic.quiet, now=now):
-        # To leave the server makes a `LinkDown`, which is taken here. A lost link is not
-        # migrating, so the second turn is the last.
+        # To leave the server makes a `LinkDown`, which is taken here. A lost link is not migrating, so the second turn
+        # is the last.
         dispatch(life, now)
 
 
@@ -138,9 +138,13 @@ def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> No
         case RefusalReceived():
             life.events.add(event.plain)
             life.traffic.refuse(event)
-        case ServerErrorReceived() | ContentErrorReceived() | AuthenticationFailed() | ServersDiscovered():
-            life.events.add(event)
-        case ReconnectDelayFailed():
+        case (
+            ServerErrorReceived()
+            | ContentErrorReceived()
+            | AuthenticationFailed()
+            | ServersDiscovered()
+            | ReconnectDelayFailed()
+        ):
             life.events.add(event)
         case InfoReceived(info=info):
             life.server_allows(info)
