@@ -196,9 +196,17 @@ class Manager:
             of_session.transport_failed(failure, now=monotonic())
 
     def _give_up_successor(self) -> None:
-        if self.successor is not None:
-            self.successor.give_up()
-            self.successor = None
+        successor, self.successor = self.successor, None
+        if successor is None:
+            return
+        successor.give_up()
+        with self._hub.lock:
+            # Its thread hands nothing over from now on. What it has handed over before, nobody else would close.
+            if self._hub.successor is successor:
+                self._hub.successor = None
+            left = successor.transport
+        if left is not None:
+            left.abandon()
 
     def _adopt(self, successor: Successor, transport: Transport) -> None:
         """The successor's thread has ended and left its transport: it is the client's now."""
