@@ -205,8 +205,9 @@ class Hub(Generic[MessageT]):
     def _route(self, event: SessionEvent) -> None:
         """Give an event to whoever waits for it, and all the events of the client's life to the dispatcher."""
         match event:
-            case MessagesAvailable(sid=sid):
-                self._wake(self.subscriptions.get(sid))
+            case MessagesAvailable(sids=sids):
+                for sid in sids:
+                    self._wake(self.subscriptions.get(sid))
             case SubscriptionClosed(sid=sid):
                 self._wake(self.subscriptions.pop(sid, None))
             case ReplyReceived(token=token, message=message):

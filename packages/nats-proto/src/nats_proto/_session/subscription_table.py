@@ -192,15 +192,16 @@ class SubscriptionTable(Generic[MessageT]):
             dropped=sub.dropped,
         )
 
-    def ready(self) -> list[MessagesAvailable]:
-        """One event for each subscription that got messages since the last call."""
-        events: list[MessagesAvailable] = []
+    def ready(self) -> MessagesAvailable | None:
+        """One event for the subscriptions that got messages since the last call, if there are any."""
+        if not self._ready:
+            return None
         for sub in self._ready:
             sub.notified = False
             sub.count_taken()
-            events.append(MessagesAvailable(sub.sid))
+        available = MessagesAvailable(tuple([sub.sid for sub in self._ready]))
         self._ready.clear()
-        return events
+        return available
 
     def restore(self, encoder: Encoder) -> list[bytes]:
         """What tells a new connection about every subscription: SUB, and what remains of a maximum."""
@@ -213,11 +214,11 @@ class SubscriptionTable(Generic[MessageT]):
                 operations.append(encoder.unsubscribe(sub.sid, sub.connection_max))
         return operations
 
-    def deny(self, error: PermissionsError, subject: str, queue: str | None) -> list[MessagesAvailable]:
+    def deny(self, error: PermissionsError, subject: str, queue: str | None) -> MessagesAvailable | None:
         """The server refused a subscription: mark those it means, and wake who waits for their messages."""
         # Where servers tell the number, older ones do not tell the queue.
         same = [sub for sub in self if sub.subject == subject]
         denied = [sub for sub in same if (sub.queue == queue if error.sid is None else sub.sid == error.sid)]
         for sub in denied:
             sub.denied = error
-        return [MessagesAvailable(sub.sid) for sub in denied]
+        return MessagesAvailable(tuple([sub.sid for sub in denied])) if denied else None

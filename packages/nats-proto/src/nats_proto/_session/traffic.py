@@ -310,8 +310,9 @@ class Traffic(Generic[MessageT]):
 
     def announce_messages(self) -> None:
         """Once per chunk: which subscriptions have something new."""
-        for event in self.subs.ready():
-            self._events.add(event)
+        available = self.subs.ready()
+        if available is not None:
+            self._events.add(available)
 
     def refuse(self, refusal: RefusalReceived) -> None:
         """The server refused a publish or a subscription: tell whom it concerns.
@@ -325,18 +326,18 @@ class Traffic(Generic[MessageT]):
             self.inbox.subscribed = False
             self.fail_requests(error)
             return
-        found: list[MessagesAvailable] | list[RequestFailed]
+        denied: MessagesAvailable | None = None
+        failed: list[RequestFailed] = []
         if error.operation == "subscribe":
-            found = self.subs.deny(error, subject, refusal.queue)
+            denied = self.subs.deny(error, subject, refusal.queue)
         else:
-            found = self.inbox.fail_subject(subject, error)
-        if found:
+            failed = self.inbox.fail_subject(subject, error)
+        if denied is not None or failed:
             error.subject, error.queue = subject, refusal.queue
-        for event in found:
-            if isinstance(event, RequestFailed):
-                self._complete(event)
-            else:
-                self._events.add(event)
+        if denied is not None:
+            self._events.add(denied)
+        for event in failed:
+            self._complete(event)
         self.announce_messages()
 
     # --- connections come and go -------------------------------------------------------------------------------------

@@ -191,12 +191,14 @@ class Hub:
 
     def _route(self, event: SessionEvent) -> None:
         match event:
-            case MessagesAvailable(sid=sid):
-                held = self.subscriptions.get(sid)
-                # A subscription that nobody could reach is gone already: its finalizer has asked the manager to end it.
-                sub = None if held is None else held()
-                if sub is not None:
-                    sub.notify()
+            case MessagesAvailable(sids=sids):
+                for sid in sids:
+                    held = self.subscriptions.get(sid)
+                    # A subscription that nobody could reach is gone already: its finalizer has asked the manager to
+                    # end it.
+                    sub = None if held is None else held()
+                    if sub is not None:
+                        sub.notify()
             case SubscriptionClosed(sid=sid):
                 held = self.subscriptions.pop(sid, None)
                 sub = None if held is None else held()
