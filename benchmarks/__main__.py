@@ -1,6 +1,6 @@
 """`make bench`: clients beside each other on this machine, now; every message counted. docs/benchmarks.md has it all.
 
-python -m benchmarks [--only WORK,…] [--clients NAME,…] [--repetitions 5] [--scale 1.0] [--quick]
+python -m benchmarks [--only WORK,…] [--clients NAME,…] [--checkout NAME=FOLDER] [--repetitions 5] [--quick]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from . import bars, machine, report
 from .places import place
-from .roster import Present, known, look_for, taking_part
+from .roster import Present, known, look_for, of_checkout, taking_part
 from .rounds import Row, Settings, measure
 from .works import Work, all_works
 
@@ -39,7 +39,8 @@ def main(given: Sequence[str] | None = None) -> int:
     works = chosen("--only", options.only, all_works())
     begin = time.monotonic()
     where = machine.describe()
-    present, missing = look_for(chosen("--clients", options.clients, known()))
+    there = [*known(), *(client for name, folder in options.checkout for client in of_checkout(name, folder))]
+    present, missing = look_for(chosen("--clients", options.clients, there))
     run = report.Run(
         where,
         machine.versions(present),
@@ -74,6 +75,14 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help=f"works, comma-separated, of: {', '.join(work.name for work in all_works())}")
     parser.add_argument("--clients", help=f"of: {', '.join(client.name for client in known())}")
+    parser.add_argument(
+        "--checkout",
+        type=checkout,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="measure our clients of another checkout as well: threads@NAME, …",
+    )
     parser.add_argument("--repetitions", type=int, help="of each client, in turn (5; quick: 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="how long a repetition takes, beside the usual")
     parser.add_argument("--quick", action="store_true", help="the whole table in some minutes: to look at")
@@ -81,6 +90,14 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--fault", choices=("lose", "double", "swap"), default="", help=argparse.SUPPRESS)
     return parser.parse_args(given)
+
+
+def checkout(given: str) -> tuple[str, Path]:
+    """A name, and where it is."""
+    name, equals, folder = given.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"not NAME=FOLDER: {given}")
+    return name, Path(folder)
 
 
 class Named(Protocol):
@@ -127,7 +144,7 @@ def measured(work: Work, present: Sequence[Present], settings: Settings, *, quic
     print(f"\n{work.title}", flush=True)
     for case in cases:
         if able[case]:
-            with place({case.transport}) as there:
+            with place({case.transport}, case.size) as there:
                 new = measure(work, case, able[case], there, settings, tell)
             tell("")
             print(f" {case.label}")
