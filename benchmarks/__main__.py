@@ -1,11 +1,12 @@
 """`make bench`: clients beside each other on this machine, now; every message counted. docs/benchmarks.md has it all.
 
-python -m benchmarks [--only WORK,…] [--clients NAME,…] [--checkout NAME=FOLDER] [--repetitions 5] [--quick]
+python -m benchmarks [--only WORK,…] [--case PATTERN] [--clients NAME,…] [--checkout NAME=FOLDER] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from . import bars, machine, report
 from .places import place
 from .roster import Present, known, look_for, of_checkout, taking_part
 from .rounds import Row, Settings, measure
-from .works import Work, all_works
+from .works import Case, Work, all_works
 
 RESULTS = Path(__file__).parent / "results"
 QUIET = 0.1
@@ -51,7 +52,8 @@ def main(given: Sequence[str] | None = None) -> int:
     introduce(run)
     try:
         for work in works:
-            run.rows += measured(work, present, settings, quick=options.quick)
+            cases = [case for case in work.cases if wanted(case, options)]
+            run.rows += measured(work, cases, present, settings)
     except KeyboardInterrupt:
         print("\nInterrupted: what follows is what was measured until then.")
     run.verdicts = bars.judged(run.rows, missing=missing)
@@ -74,6 +76,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help=f"works, comma-separated, of: {', '.join(work.name for work in all_works())}")
+    parser.add_argument("--case", metavar="PATTERN", help="only cases whose label this regular expression finds")
     parser.add_argument("--clients", help=f"of: {', '.join(client.name for client in known())}")
     parser.add_argument(
         "--checkout",
@@ -134,10 +137,16 @@ def introduce(run: report.Run) -> None:
         print(f"  without {name}: {reason}")
 
 
-def measured(work: Work, present: Sequence[Present], settings: Settings, *, quick: bool) -> list[Row]:
-    """All cases of a work, printed as they come."""
+def wanted(case: Case, options: argparse.Namespace) -> bool:
+    """Whether a run has it."""
+    if options.case is not None:
+        return re.search(options.case, case.label) is not None
+    return case.quick or not options.quick
+
+
+def measured(work: Work, cases: Sequence[Case], present: Sequence[Present], settings: Settings) -> list[Row]:
+    """These cases of a work, printed as they come."""
     rows: list[Row] = []
-    cases = [case for case in work.cases if case.quick or not quick]
     able = {case: taking_part(work, case, present) for case in cases}
     if not any(able.values()):
         return rows
