@@ -52,15 +52,18 @@ def main(given: Sequence[str] | None = None) -> int:
     introduce(run)
     try:
         for work in works:
-            cases = [case for case in work.cases if wanted(case, options)]
+            cases = [case for case in work.cases if chosen_case(case, options)]
             run.rows += measured(work, cases, present, settings)
     except KeyboardInterrupt:
         print("\nInterrupted: what follows is what was measured until then.")
-    run.verdicts = bars.judged(run.rows, missing=missing)
+    wanted = [*bars.BARS, *(bar for name, _ in options.checkout for bar in bars.of_checkout(name))]
+    run.verdicts = bars.judged(run.rows, wanted, missing)
     shown = [
         verdict
         for verdict in run.verdicts
-        if not options.only or verdict.ratio is not None or "pure:" in verdict.reason
+        if not (options.only or options.case or options.clients)
+        or verdict.ratio is not None
+        or "pure:" in verdict.reason
     ]
     if shown:
         print("\nBars", *report.bar_lines(shown), sep="\n")
@@ -137,7 +140,7 @@ def introduce(run: report.Run) -> None:
         print(f"  without {name}: {reason}")
 
 
-def wanted(case: Case, options: argparse.Namespace) -> bool:
+def chosen_case(case: Case, options: argparse.Namespace) -> bool:
     """Whether a run has it."""
     if options.case is not None:
         return re.search(options.case, case.label) is not None

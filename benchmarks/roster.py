@@ -13,7 +13,18 @@ from pathlib import Path
 
 from .works import Case, Work
 
-__all__ = ["COMPILED", "PURE", "Client", "Present", "known", "look_for", "of_checkout", "pure_of", "taking_part"]
+__all__ = [
+    "COMPILED",
+    "PURE",
+    "Client",
+    "Present",
+    "known",
+    "look_for",
+    "of_checkout",
+    "plain",
+    "pure_of",
+    "taking_part",
+]
 
 HERE = Path(__file__).parent
 NATS_C = HERE / "peers" / "natsc.c"
@@ -178,8 +189,9 @@ def look_for(clients: Iterable[Client]) -> tuple[list[Present], dict[str, str]]:
 def taking_part(work: Work, case: Case, present: Sequence[Present]) -> list[Present]:
     """Who is measured at a case: all who can, less what would make a run long and tell nothing new.
 
-    Transports and growth are looked at on our own two clients; the second and third loop at the least and the largest
-    size; the pure twins where there is a bar for them, unless there is nothing but them.
+    Transports and linear growth are looked at on our own two clients; the second and third loop at the least and the
+    largest size, but publishing at all of them; the pure twins where there is a bar for them, unless there is nothing
+    but them.
     """
     names = {one.name for one in present}
     return [one for one in present if one.can(work.needs, case.transport) and _is_asked(one, work, case, names)]
@@ -194,7 +206,7 @@ def _is_asked(one: Present, work: Work, case: Case, names: Collection[str]) -> b
         return len(one.client.transports) > 1
     if work.name.startswith("growth"):
         return twin in ("threads", "asyncio", "core")
-    return twin not in ("uvloop", "trio") or case.size in (16, 65536)
+    return twin not in ("uvloop", "trio") or case.size in (16, 65536) or work.name == "publish"
 
 
 class NotHereError(Exception):
