@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from . import bars, machine, report
 from .places import place
-from .roster import Present, known, look_for, of_checkout, taking_part
+from .roster import NotHereError, Present, known, look_for, of_checkout, taking_part
 from .rounds import Row, Settings, measure
 from .works import Case, Work, all_works
 
@@ -40,8 +40,11 @@ def main(given: Sequence[str] | None = None) -> int:
     works = chosen("--only", options.only, all_works())
     begin = time.monotonic()
     where = machine.describe()
-    there = [*known(), *(client for name, folder in options.checkout for client in of_checkout(name, folder))]
-    present, missing = look_for(chosen("--clients", options.clients, there))
+    try:
+        others = [client for name, folder in options.checkout for client in of_checkout(name, folder)]
+    except NotHereError as error:
+        raise SystemExit(f"--checkout: {error}") from None
+    present, missing = look_for(chosen("--clients", options.clients, [*known(), *others]))
     run = report.Run(
         where,
         machine.versions(present),

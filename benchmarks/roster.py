@@ -17,6 +17,7 @@ __all__ = [
     "COMPILED",
     "PURE",
     "Client",
+    "NotHereError",
     "Present",
     "known",
     "look_for",
@@ -261,7 +262,7 @@ def _build_go() -> None:
         raise NotHereError("there is no Go toolchain (go)")
     BUILT_GO.parent.mkdir(exist_ok=True)
     try:
-        command = ["go", "build", "-o", str(BUILT_GO), "."]
+        command = ["go", "build", "-mod=mod", "-o", str(BUILT_GO), "."]
         answer = subprocess.run(command, cwd=NATS_GO, capture_output=True, timeout=300, text=True)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotHereError(str(error)) from error

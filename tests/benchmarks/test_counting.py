@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 
+from benchmarks import other_side
 from benchmarks.places import Place, place
 from benchmarks.roster import Client, Present, known, look_for
 from benchmarks.rounds import Settings, WrongError, measure, repetition
@@ -110,6 +111,15 @@ def test_batches_and_callbacks_see_it_as_well(there: Place, work: str, name: str
 def test_large_payloads_are_counted_by_their_heads(there: Place, size: int) -> None:
     with pytest.raises(WrongError, match="1 misordered"):
         repetition(WORKS["subscribe"], Case("", size), present("threads"), there, COUNT // 10, Settings(fault="swap"))
+
+
+def test_messages_beyond_the_usual_limit_are_counted_and_their_memory_told() -> None:
+    size = 2 * other_side.HUGE
+    with place({"tcp"}, size) as large:
+        result = repetition(WORKS["huge"], Case("", size), present("threads"), large, 5, Settings())
+    assert result["received"] == 5
+    figures = {metric.name: metric.read(result) or 0.0 for metric in WORKS["huge"].metrics}
+    assert size / 1e6 < figures["resident"] <= figures["peak"]
 
 
 @pytest.mark.parametrize("fault", ["lose", "double", "swap"])
