@@ -26,6 +26,8 @@ IMPORTS = 5
 
 LEAST_EACH = 5
 """Messages or requests of each thread or task at least: starting them is not what is measured."""
+LEAST_SPREAD = 10
+"""Messages of each subscription at least, where traffic is spread: nor is the first message to each."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def _count_for(work: Work, case: Case, result: Result, settings: Settings) -> in
     copies = max(1, case.subs) if work.copies else 1
     count = int(speed * settings.seconds) // copies
     least = max(min(_pilot(work, case), 2000), case.workers * LEAST_EACH)
+    if work.side == "spread":
+        least = max(least, case.subs * LEAST_SPREAD)
     most = min(work.most, 2**31 // case.size)
     return max(5, min(count, most)) if work.copies else max(100, min(max(count, least), most) // 100 * 100)
 
