@@ -120,7 +120,7 @@ def python(module: str) -> tuple[str, ...]:
 
 def known() -> list[Client]:
     """All of them, in the order they are measured and shown."""
-    raw = frozenset({"publish", "subscribe_iterator", "request", "connect"})
+    raw = frozenset({"publish", "subscribe_iterator", "spread", "request", "connect"})
     clients = [
         Client("raw", python("raw"), raw, transports=("tcp", "tls")),
         Client("nats.c", (str(BUILT),), FIRST | {"one_in_flight", "request_threads"}),

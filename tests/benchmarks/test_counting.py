@@ -107,6 +107,14 @@ def test_batches_and_callbacks_see_it_as_well(there: Place, work: str, name: str
         repetition(WORKS[work], case, present(name), there, COUNT, Settings(fault=fault))
 
 
+@pytest.mark.parametrize(
+    ("fault", "found"), [("", None), ("lose", "1 lost"), ("double", "1 doubled"), ("swap", "misord")]
+)
+def test_a_bare_socket_sees_it_over_many_subscriptions(there: Place, fault: str, found: str | None) -> None:
+    with pytest.raises(WrongError, match=found) if found else contextlib.nullcontext():
+        repetition(WORKS["spread"], Case("", subs=7), present("raw"), there, COUNT, Settings(fault=fault))
+
+
 @pytest.mark.parametrize("size", [16, 1024, 65536])
 def test_large_payloads_are_counted_by_their_heads(there: Place, size: int) -> None:
     with pytest.raises(WrongError, match="1 misordered"):
