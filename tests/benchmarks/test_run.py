@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +13,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import report
-from benchmarks.roster import known, look_for
+from benchmarks.roster import known, look_for, of_checkout
 from benchmarks.rounds import Row
 from benchmarks.works import all_works
 
@@ -77,6 +79,23 @@ def test_ours_of_another_checkout_take_their_turn(tmp_path: Path, capsys: pytest
         for client in ("threads", "threads@again")
     }
     assert (folder / "spread.svg").exists()
+
+
+def test_a_checkout_is_what_its_clients_import(tmp_path: Path) -> None:
+    package = tmp_path / "packages" / "any" / "src" / "nats_proto"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    for client in of_checkout("other", tmp_path):
+        answer = subprocess.run(
+            [sys.executable, "-c", "import nats_proto, benchmarks; print(nats_proto.__file__, benchmarks.__file__)"],
+            env=client.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert answer.stdout.split() == [
+            str(package / "__init__.py"),
+            str(Path(report.__file__).with_name("__init__.py")),
+        ]
 
 
 def test_a_checkout_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
