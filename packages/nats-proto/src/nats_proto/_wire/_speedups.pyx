@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True, binding=False, auto_pickle=False, freethreading_compatible=True
+# cython: language_level=3, cdivision=True, binding=False, auto_pickle=False
 """The compiled twins of what is in `fast_path` and `tail`: the same contract, the same results.
 
 Theory of operation
@@ -13,7 +13,8 @@ to keep in step: what is in doubt may always be left.
   what is known to be no smaller, and added only when all of them are those of objects in memory.
 * The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, the
   module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
-  nothing to quarrel about.
+  nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that it
+  needs none: nobody has run it so.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
 """
 
