@@ -280,7 +280,9 @@ def test_two_threads_on_one_parser_cannot_crash_the_process(twin: Twin) -> None:
 @WITH_MODULE
 def test_it_does_not_say_that_it_needs_no_lock() -> None:
     """That is for whoever has run all of this without the lock of the interpreter."""
-    code = "import sys, nats_proto; print(getattr(sys, '_is_gil_enabled', bool)() or not hasattr(sys, '_is_gil_enabled'))"
+    code = (
+        "import sys, nats_proto; print(getattr(sys, '_is_gil_enabled', bool)() or not hasattr(sys, '_is_gil_enabled'))"
+    )
     assert told_in_a_new_process(code, NATS_PROTO_PURE="0") == "True"
     source = (ROOT / "packages/nats-proto/src/nats_proto/_wire/_speedups.pyx").read_text(encoding="utf-8")
     assert "freethreading_compatible" not in source
