@@ -7,28 +7,40 @@ between. So whatever is cancelled whenever, the session knows to the byte what w
 waits for the system to take more.
 
 What somebody waits for is written by who asks for it, at once (`Writer.write_now`): to wake the writer's task would
-take a turn of the loop. All else is left to that task, which joins what came together.
+take a turn of the loop. All else is left to that task, which joins what came together, but for a publish that comes
+alone: that is written by its caller as well (`Writer.write_publish`). Whether one comes alone is a guess from those
+before, since nobody knows yet whether another one follows:
+
+    alone ──a publish comes `PAUSE` seconds or less after the last write──▶ gathered
+    gathered ──the writer's task finds no more than the publish that has woken it──▶ alone
+
+So the first publish of the first burst is a write of its own, and no other.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Generic, assert_never
+from typing import Final, Generic, assert_never
 
 import anyio
 import anyio.lowlevel
 
 from nats_proto import HeadersLike, Session, accelerated, join_small_pieces
 
-from .event_loop import EventLoop
+from .event_loop import EventLoop, Wait
 from .message_type import MessageT
 
 __all__ = ["Writer"]
 
 QuickPublish = Callable[[str, bytes | bytearray | memoryview, str | None, HeadersLike | None], bool]
+
+
+PAUSE: Final = 20e-6
+"""Seconds. A call that writes takes about as long, so to write a second one at once would double the time of both."""
 
 
 class _Now(Enum):
@@ -65,12 +77,18 @@ class Writer(Generic[MessageT]):
         self._fail = fail
         self.publish_quickly = self._quick(session)
         """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
-        self.idle: anyio.Event | None = None
+        self.idle: Wait | None = None
         """The writer's task has nothing to do and waits for this. None: it looks by itself, or there is no task."""
         self._sock: socket.socket | None = None
         """The connection's; None when there is none."""
         self._blocked = False
         """The writer's task waits for the system."""
+        self._gathers = False
+        """Publishes come together: the next one wakes the writer's task."""
+        self._written_at = 0.0
+        """When something was written last. Of the system's clock: those of some loops stand still during a turn."""
+        self._woken_with = 0
+        """Bytes that waited to be written when a publish has woken the writer's task."""
         self._batch: list[bytes] = []
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
@@ -119,6 +137,16 @@ class Writer(Generic[MessageT]):
         if idle is not None:
             idle.set()
 
+    def write_publish(self) -> None:
+        """After a publish that found the writer's task idle: write it, or have it written with those that follow."""
+        if not self._gathers:
+            if time.monotonic() - self._written_at > PAUSE:
+                self.write_now()
+                return
+            self._gathers = True
+        self._woken_with = self._session.pending_bytes
+        self.wake()
+
     def write_now(self) -> None:
         """Write what there is, as far as the system takes it at once; the rest is left to the writer's task."""
         sock = self._sock
@@ -140,12 +168,13 @@ class Writer(Generic[MessageT]):
             now = self._send(sock)
             match now:
                 case _Now.DONE:
-                    idle = self.idle = anyio.Event()
+                    idle = self.idle = self._loop.new_wait()
                     # A publish of another thread, although forbidden, may have come before this task was idle. Then it
                     # has woken nobody, and so it is looked for here.
                     if self._session.pending_bytes:
                         self.give(self._session.data_to_send())
                     await idle.wait()
+                    self._gathers = self._session.pending_bytes != self._woken_with
                 case _Now.READY:
                     # A system that takes everything at once would never let this task wait, and nobody else would run.
                     await anyio.lowlevel.checkpoint()
@@ -187,6 +216,7 @@ class Writer(Generic[MessageT]):
                 left[0] = memoryview(data)[sent:]
             session.data_sent(sent)
             self._written()
+        self._written_at = time.monotonic()
         if sock is not self._sock:
             return _Now.DONE  # the report has ended this connection: what there is to write now is for the next one
         self._batch += session.data_to_send()
