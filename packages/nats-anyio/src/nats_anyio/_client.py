@@ -126,7 +126,7 @@ class Client(ClientState[Message]):
         else:
             self._hub.check_caller()
             if writer.publish_quickly(subject, data, reply, headers):
-                writer.wake()
+                writer.write_publish()
                 return
         await self._wait_for_turn()
         try:
@@ -167,8 +167,8 @@ class Client(ClientState[Message]):
         if self._hub.session.chunk_waits:
             self._chunks += 1
             self._writer.write_now()
-        else:
-            self._writer.wake()
+        elif self._writer.idle is not None:
+            self._writer.write_publish()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from inspect import isawaitable
 from itertools import repeat
 from operator import length_hint
@@ -318,7 +318,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             message = messages.popleft()
             message.client = client
             result = function(message)
-            if result is not None and (type(result) is CoroutineType or isawaitable(result)):
+            if result is not None and (type(result) is _COROUTINE or isawaitable(result)):
                 return result
         return None
 
@@ -335,7 +335,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             message = messages.popleft()
             message.client = client
             result = function(message)
-            if result is not None and (type(result) is CoroutineType or isawaitable(result)):
+            if result is not None and (type(result) is _COROUTINE or isawaitable(result)):
                 await result
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -371,6 +371,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         return self._state.dropped + self._state.discarded
 
 
+_COROUTINE: Final[type[Coroutine[object, object, object]]] = CoroutineType
 _NONE_LEFT: Final = repeat(None, 0)
 _NO_TURN: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message, or whose messages go to a callback."""
