@@ -145,7 +145,7 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	    tests/properties/test_twin.py tests/properties/test_tail.py tests/proto/test_speedups.py tests/proto/test_tail.py
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/properties/test_wire_properties.py \
-	    tests/properties/test_runs.py
+	    tests/properties/test_batches.py
 
 venv-floors: $(FLOORS_VENV)/.stamp-floors
 

@@ -79,7 +79,7 @@ def test_a_mark_wakes_who_waits_as_a_message_does() -> None:
     world = World().ready()
     sub = marked(world)
     replace(world)
-    assert world.events_of(MessagesAvailable) == [MessagesAvailable(sub.sid)]
+    assert world.events_of(MessagesAvailable) == [MessagesAvailable((sub.sid,))]
 
 
 def test_connections_without_a_message_between_them_leave_one_mark() -> None:
@@ -184,7 +184,7 @@ def test_an_answer_alone_wakes_who_waits() -> None:
     world.session.request("service", into=sub)
     world.pump()
     world.feed(msg(reply_of(world), 2, b"answer"))
-    assert world.events_of(MessagesAvailable) == [MessagesAvailable(sub.sid)]
+    assert world.events_of(MessagesAvailable) == [MessagesAvailable((sub.sid,))]
 
 
 def test_a_request_that_fails_is_told_in_the_queue() -> None:

@@ -179,7 +179,7 @@ def test_a_maximum_is_announced_before_it_closes() -> None:
     world.session.subscribe("s", max_msgs=2)
     world.pump()
     world.feed(msg("s", 1, b"1") + msg("s", 1, b"2") + msg("s", 1, b"3"))
-    assert world.events() == [MessagesAvailable(1), SubscriptionClosed(1, None)]
+    assert world.events() == [MessagesAvailable((1,)), SubscriptionClosed(1, None)]
 
 
 # --- grace -----------------------------------------------------------------------------------------------------------

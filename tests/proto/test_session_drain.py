@@ -56,7 +56,7 @@ def test_what_the_server_sent_before_it_knew_is_delivered() -> None:
     world.feed(msg("s", 1, b"2"))
     world.events()
     world.feed(msg("s", 1, b"3") + PONG)
-    assert world.events() == [MessagesAvailable(1), SubscriptionClosed(1, None)]
+    assert world.events() == [MessagesAvailable((1,)), SubscriptionClosed(1, None)]
     assert sub.closed
     assert not sub.finished
     assert world.words() == ["SUB s 1", "UNSUB 1", "PING"]
@@ -144,7 +144,7 @@ def test_the_whole_way() -> None:
     world.feed(PONG)
     assert world.session.status is SessionStatus.CLOSED
     assert world.events() == [
-        MessagesAvailable(1),
+        MessagesAvailable((1,)),
         SubscriptionClosed(1, None),
         Disconnected(server="nats://a:4222", error=None),
         Closed(error=None),

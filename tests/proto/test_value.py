@@ -49,11 +49,11 @@ def test_it_is_compared_and_hashed_by_its_fields() -> None:
     assert Disconnected(server="nats://a:4222", error=LOST) == EVENT
     assert hash(EVENT) == hash(Disconnected(server="nats://a:4222", error=LOST))
     assert Disconnected(server="nats://a:4222", error=None) != EVENT
-    assert MessagesAvailable(1) != nats_proto.FlushCompleted(1)
+    assert nats_proto.RequestFailed(1, LOST) != nats_proto.FlushFailed(1, LOST)
 
 
 def test_it_says_what_it_is() -> None:
-    assert repr(MessagesAvailable(7)) == "MessagesAvailable(sid=7)"
+    assert repr(MessagesAvailable((7,))) == "MessagesAvailable(sids=(7,))"
     assert repr(EVENT) == f"Disconnected(server='nats://a:4222', error={LOST!r})"
 
 
@@ -64,12 +64,14 @@ def test_fields_by_name_and_in_order() -> None:
         Disconnected(server="nats://a:4222")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'why'"):
         Disconnected(server="nats://a:4222", error=None, why=1)  # type: ignore[call-arg]
-    match MessagesAvailable(3):
-        case MessagesAvailable(sid):
-            assert sid == 3
+    match MessagesAvailable((3,)):
+        case MessagesAvailable(sids):
+            assert sids == (3,)
 
 
-@pytest.mark.parametrize("value", [MessagesAvailable(7), StatsSnapshot(in_msgs=1), ConnectOptions(name="x")], ids=repr)
+@pytest.mark.parametrize(
+    "value", [MessagesAvailable((7,)), StatsSnapshot(in_msgs=1), ConnectOptions(name="x")], ids=repr
+)
 def test_it_is_copied_and_pickled(value: Value) -> None:
     assert copy.copy(value) == copy.deepcopy(value) == pickle.loads(pickle.dumps(value)) == value
 

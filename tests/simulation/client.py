@@ -101,7 +101,10 @@ class Client:
         if self.world.recording:
             self.world.note(f"c{self.number}: {event!r}")
         self.checks.event(event)
-        if isinstance(event, (MessagesAvailable, SubscriptionClosed)):
+        if isinstance(event, MessagesAvailable):
+            for sid in event.sids:
+                self.on_messages(sid)
+        elif isinstance(event, SubscriptionClosed):
             self.on_messages(event.sid)
 
     def _run(self, command: Command) -> None:

@@ -89,9 +89,10 @@ class Checks:
         self.order.follow(event)
         ledger, transport = self.ledger, self.client.transport
         match event:
-            case MessagesAvailable(sid=sid):
-                sub = ledger.subs.get(sid)
-                require(sub is not None, f"messages for sid {sid}, which is none")
+            case MessagesAvailable(sids=sids):
+                require(sids != (), "messages for nobody")
+                for sid in sids:
+                    require(sid in ledger.subs, f"messages for sid {sid}, which is none")
             case ReplyReceived() | RequestFailed():
                 self._request_ended(event)
             case FlushCompleted(token=token):

@@ -28,7 +28,6 @@ from nats_proto import (
 
 from ._client_state import ClientState
 from ._engine.answers import Answer
-from ._engine.callbacks import Callback
 from ._engine.limits import CLOSE_LIMIT
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
@@ -325,11 +324,11 @@ class Client(ClientState[Message]):
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        called = None if callback is None else Callback(callback, concurrency, state)
-        sub = Subscription(self, hub, state, called)
-        hub.add_subscription(state.sid, sub)
-        if called is not None:
-            hub.workers.serve(sub, called)
+        sub = Subscription(self, hub, state, has_callback=callback is not None)
+        if callback is None:
+            hub.add_subscription(state.sid, sub)
+        else:
+            hub.workers.serve(sub, state, callback, concurrency)
         hub.settle()
         return sub
 
@@ -358,7 +357,7 @@ class Client(ClientState[Message]):
             await anyio.lowlevel.checkpoint()
             raise
         self._hub.settle()
-        if anyio.get_current_task().id in self._hub.workers.task_ids:
+        if self._hub.workers.is_worker(anyio.get_current_task().id):
             return
         # No deadline is set here: the session was told the time, and closes itself when it is up.
         await self._hub.wait_ended()

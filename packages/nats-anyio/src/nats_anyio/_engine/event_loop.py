@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -90,6 +90,11 @@ class EventLoop:
         task = None if self._asyncio is None else sys.modules["asyncio"].current_task()
         return lambda: task is not None and task.cancelling() > 0
 
+    def cancellations(self) -> Callable[[], int]:
+        """Tells how often the calling task was cancelled by those who need no cancel scope for that."""
+        task = None if self._asyncio is None else sys.modules["asyncio"].current_task()
+        return _no_cancellations if task is None else task.cancelling
+
     def raise_outside(self, error: BaseException) -> None:
         """Have the call that runs the loop raise it, as if nobody had caught it: `SystemExit`, `KeyboardInterrupt`.
 
@@ -108,7 +113,9 @@ class EventLoop:
 
     def new_wait(self) -> Wait:
         """A wait that has not begun."""
-        return anyio.Event() if self._asyncio is None else _FutureWait(self._asyncio)
+        if self._asyncio is not None:
+            return _FutureWait(self._asyncio)
+        return anyio.Event() if self._trio is None else _TrioWait()
 
     def call_from_thread(self, function: Callable[[], object]) -> None:
         """From another thread: have the loop call it soon. Does nothing when the loop has ended."""
@@ -167,6 +174,38 @@ class _FutureWait:
 
     def wait(self) -> Awaitable[object]:
         return self._future
+
+
+class _TrioWait:
+    """An event of trio keeps a dict of the tasks that wait for it; this is what such a task does."""
+
+    __slots__ = ("_over", "_task")
+
+    def __init__(self) -> None:
+        self._over = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def set(self) -> None:
+        self._over = True
+        task, self._task = self._task, None
+        if task is not None:
+            sys.modules["trio"].lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        if self._over:
+            return
+        lowlevel = sys.modules["trio"].lowlevel
+        self._task = lowlevel.current_task()
+        await lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self._task = None
+        aborted: trio.lowlevel.Abort = sys.modules["trio"].lowlevel.Abort.SUCCEEDED
+        return aborted
+
+
+def _no_cancellations() -> int:
+    return 0
 
 
 async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:

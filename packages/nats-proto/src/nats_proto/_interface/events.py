@@ -183,9 +183,9 @@ LifecycleEvent = (
 
 
 class MessagesAvailable(Value, frozen=True):
-    """The subscription has new messages in its queue. Once for a chunk, unless other events come in between."""
+    """These subscriptions have new messages in their queues. Once for a chunk, unless other events come in between."""
 
-    sid: int
+    sids: tuple[int, ...]
 
 
 class SubscriptionClosed(Value, frozen=True):

@@ -25,12 +25,12 @@ EventT = TypeVar("EventT", bound=SessionEvent)
 _Key = tuple[type, str]
 
 
-class _Entry(Generic[EventT]):
-    """A place in the queue; a report's event is replaced in it while it waits."""
+class _Report(Generic[EventT]):
+    """The place of a report in the queue: its event is replaced while it waits."""
 
     __slots__ = ("event", "key")
 
-    def __init__(self, event: EventT, key: _Key | None) -> None:
+    def __init__(self, event: EventT, key: _Key) -> None:
         self.event: EventT = event
         self.key = key
 
@@ -42,8 +42,8 @@ class EventQueue(Generic[EventT]):
 
     def __init__(self, max_events: int | None = None) -> None:
         self._max_events = max_events
-        self._entries: deque[_Entry[EventT]] = deque()
-        self._reports: dict[_Key, _Entry[EventT]] = {}
+        self._entries: deque[EventT | _Report[EventT]] = deque()
+        self._reports: dict[_Key, _Report[EventT]] = {}
         self.dropped = 0
         """Events lost to ``max_events``."""
 
@@ -52,7 +52,6 @@ class EventQueue(Generic[EventT]):
 
     def add(self, event: EventT) -> None:
         """Put an event behind all others; a report equal to one that waits is counted there."""
-        key: _Key | None = None
         if isinstance(event, (ServerErrorReceived, ContentErrorReceived)):
             key = (type(event), str(event.error))
             waiting = self._reports.get(key)
@@ -62,43 +61,43 @@ class EventQueue(Generic[EventT]):
             if waiting is not None:
                 _count_more(waiting, event.count)
                 return
-        entry = _Entry(event, key)
-        self._entries.append(entry)
-        if key is not None:
-            self._reports[key] = entry
+            report = self._reports[key] = _Report(event, key)
+            self._entries.append(report)
+        else:
+            self._entries.append(event)
         if self._max_events is not None and len(self._entries) > self._max_events:
             self._drop_oldest()
 
     def pop(self) -> EventT | None:
         """The oldest event, or None."""
-        if not self._entries:
-            return None
-        entry = self._entries.popleft()
-        if entry.key is not None:
-            del self._reports[entry.key]
-        return entry.event
+        return self._event_of(self._entries.popleft()) if self._entries else None
 
     def take_all(self) -> list[EventT]:
         """All events, oldest first."""
         if not self._entries:
             return []
-        events = [entry.event for entry in self._entries]
+        events = [self._event_of(entry) for entry in self._entries]
         self._entries.clear()
-        self._reports.clear()
         return events
+
+    def _event_of(self, entry: EventT | _Report[EventT]) -> EventT:
+        """What leaves the queue with this entry."""
+        if isinstance(entry, _Report):
+            del self._reports[entry.key]
+            return entry.event
+        return entry
 
     def _drop_oldest(self) -> None:
         for entry in self._entries:
-            if not isinstance(entry.event, Closed):
+            if not isinstance(entry, Closed):
                 # A deque must not change while it is iterated over; here the loop ends with the change.
                 self._entries.remove(entry)
-                if entry.key is not None:
-                    del self._reports[entry.key]
+                self._event_of(entry)
                 self.dropped += 1
                 return
 
 
-def _count_more(entry: _Entry[EventT], more: int) -> None:
-    event = entry.event
+def _count_more(report: _Report[EventT], more: int) -> None:
+    event = report.event
     if isinstance(event, (ServerErrorReceived, ContentErrorReceived)):
-        entry.event = structs.replace(event, count=event.count + more)
+        report.event = structs.replace(event, count=event.count + more)

@@ -92,6 +92,11 @@ class Traffic(Generic[MessageT]):
         return not (self.outbox.pending_bytes or len(self.inbox) or len(self.round_trips))
 
     @property
+    def order_matters(self) -> bool:
+        """A reply may have a place among the messages of another subscription, so they must be taken as they came."""
+        return bool(self._into)
+
+    @property
     def user_subscriptions(self) -> list[SubscriptionState[MessageT]]:
         """All but the inbox."""
         return [sub for sub in self.subs if sub.sid != self.inbox.sid]
@@ -291,6 +296,10 @@ class Traffic(Generic[MessageT]):
     def receive_reply(self, message: MessageT) -> None:
         """A message on the inbox."""
         self.subs.count(message)
+        self.take_counted_reply(message)
+
+    def take_counted_reply(self, message: MessageT) -> None:
+        """`receive_reply`, for a message that was counted with its batch."""
         completion = self.inbox.receive(message)
         if completion is not None:
             self._complete(completion)
@@ -310,8 +319,9 @@ class Traffic(Generic[MessageT]):
 
     def announce_messages(self) -> None:
         """Once per chunk: which subscriptions have something new."""
-        for event in self.subs.ready():
-            self._events.add(event)
+        available = self.subs.ready()
+        if available is not None:
+            self._events.add(available)
 
     def refuse(self, refusal: RefusalReceived) -> None:
         """The server refused a publish or a subscription: tell whom it concerns.
@@ -325,18 +335,18 @@ class Traffic(Generic[MessageT]):
             self.inbox.subscribed = False
             self.fail_requests(error)
             return
-        found: list[MessagesAvailable] | list[RequestFailed]
+        denied: MessagesAvailable | None = None
+        failed: list[RequestFailed] = []
         if error.operation == "subscribe":
-            found = self.subs.deny(error, subject, refusal.queue)
+            denied = self.subs.deny(error, subject, refusal.queue)
         else:
-            found = self.inbox.fail_subject(subject, error)
-        if found:
+            failed = self.inbox.fail_subject(subject, error)
+        if denied is not None or failed:
             error.subject, error.queue = subject, refusal.queue
-        for event in found:
-            if isinstance(event, RequestFailed):
-                self._complete(event)
-            else:
-                self._events.add(event)
+        if denied is not None:
+            self._events.add(denied)
+        for event in failed:
+            self._complete(event)
         self.announce_messages()
 
     # --- connections come and go -------------------------------------------------------------------------------------
