@@ -219,10 +219,8 @@ class Writer(Generic[MessageT]):
             left.extend(join_small_pieces(pieces))
         while left:
             try:
-                if len(left) == 1 or not GATHERS:
-                    sent = sock.send(left[0])
-                else:
-                    sent = sock.sendmsg(islice(left, MAX_PIECES))
+                alone = len(left) == 1 or not GATHERS
+                sent = sock.send(left[0]) if alone else sock.sendmsg(islice(left, MAX_PIECES))
             except BlockingIOError:
                 return _Now.BLOCKED
             except OSError as error:
