@@ -126,7 +126,9 @@ def _collapse() -> Iterable[Bar]:
             ours, theirs = (Figure("spread", f"16 B over {subs}", name, "rate") for name in (client, "nats.go"))
             yield Bar(f"subscribe 16 B over {subs}", ours, limit, theirs)
     for size, limit in (("16 B", 0.6), ("1 KiB", 0.7)):
-        many, one = (Figure("publish-threads", f"{size}, {n} threads", "threads", "rate") for n in (64, 1))
+        many, one = (
+            Figure("publish-threads", f"{size}, {count}", "threads", "rate") for count in ("64 threads", "1 thread")
+        )
         yield Bar(f"publish {size}, 64 threads beside 1", many, limit, one)
     for count in (4, 16, 64):
         ours, theirs = (

@@ -115,18 +115,21 @@ def sizes(quick: Sequence[str] = ("16 B", "64 KiB")) -> list[Case]:
     return [Case(label, size, quick=label in quick) for label, size in SIZES.items()]
 
 
-def beside(many: Sequence[int], what: str, quick: Sequence[int]) -> list[Case]:
-    """The same work by ever more threads or tasks."""
-    return [Case(f"16 B, {workers:,} {what}", workers=workers, quick=workers in quick) for workers in many]
+def threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
-def many_threads() -> list[Case]:
-    """Publishers beside each other on one client: small messages and larger ones."""
+def from_threads(labels: Sequence[str]) -> list[Case]:
+    """The same work by ever more threads on one client."""
     return [
-        Case(f"{label}, {workers} threads", SIZES[label], workers=workers, quick=workers in (1, 64))
-        for label in ("16 B", "1 KiB")
+        Case(f"{label}, {threads(workers)}", SIZES[label], workers=workers, quick=workers in (1, 64))
+        for label in labels
         for workers in THREADS
     ]
+
+
+def from_tasks() -> list[Case]:
+    return [Case(f"16 B, {workers:,} tasks", workers=workers, quick=workers != 1000) for workers in TASKS]
 
 
 def over() -> list[Case]:
@@ -183,13 +186,21 @@ def all_works() -> list[Work]:
             messages,
             tall,
         ),
-        Work("publish-threads", "Publish from threads", "publish_threads", "count", many_threads(), messages, tall),
+        Work(
+            "publish-threads",
+            "Publish from threads",
+            "publish_threads",
+            "count",
+            from_threads(["16 B", "1 KiB"]),
+            messages,
+            tall,
+        ),
         Work(
             "request-threads",
             "Requests from threads",
             "request_threads",
             "echo",
-            beside(THREADS, "threads", (1, 64)),
+            from_threads(["16 B"]),
             messages,
             2000,
         ),
@@ -198,7 +209,7 @@ def all_works() -> list[Work]:
             "Requests from tasks",
             "request_tasks",
             "echo",
-            beside(TASKS, "tasks", (100, 10_000)),
+            from_tasks(),
             messages,
             20_000,
         ),

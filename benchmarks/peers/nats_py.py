@@ -162,10 +162,10 @@ async def spread(job: Job) -> None:
 
 
 async def one_in_flight(job: Job) -> None:
-    """From the call of publish to that of the callback; the next one is published when this one has come."""
-    client = await connect(job)
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    client, publisher = await connect(job), await connect(job)
     times = Times()
-    call, now = client.publish, time.perf_counter
+    call, now = publisher.publish, time.perf_counter
     at, data, done = 0.0, b"", asyncio.Event()
 
     async def handle(message: Msg) -> None:
@@ -189,6 +189,7 @@ async def one_in_flight(job: Job) -> None:
         times.seconds.append(at - start)
         times.wrong += data != payload
     job.report(**clock.stop(job.count), **times.result())
+    await publisher.close()
     await client.close()
 
 

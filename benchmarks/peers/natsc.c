@@ -316,10 +316,10 @@ static void on_nothing(natsConnection *nc, natsSubscription *sub, natsMsg *msg, 
     natsMsg_Destroy(msg);
 }
 
-/* From the call of publish to that of the callback; the next one is published when this one has come. */
+/* From one client's call of publish to another's call of the callback; the next is published when it has come. */
 static void one_in_flight(void) {
     at_once = 1; /* else the library waits for a millisecond what else there may be to write */
-    natsConnection *nc = dial(0);
+    natsConnection *nc = dial(0), *publisher = dial(0);
     natsSubscription *sub = NULL;
     char subject[64];
     double *times = malloc(sizeof(double) * (size_t)count_of);
@@ -335,7 +335,7 @@ static void one_in_flight(void) {
     for (long number = 0; number < count_of; number++) {
         awaited = payload(number);
         double start = now();
-        check(natsConnection_Publish(nc, SUBJECT, awaited, (int)size_of), "publish");
+        check(natsConnection_Publish(publisher, SUBJECT, awaited, (int)size_of), "publish");
         pthread_mutex_lock(&lock);
         while (arrived <= number) pthread_cond_wait(&changed, &lock);
         times[number] = arrived_at - start;

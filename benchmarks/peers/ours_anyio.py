@@ -196,10 +196,10 @@ async def spread(job: Job) -> None:
 
 
 async def one_in_flight(job: Job) -> None:
-    """From the call of publish to that of the callback; the next one is published when this one has come."""
-    async with connect(job) as client:
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    async with connect(job) as client, connect(job) as publisher:
         times = Times()
-        call, now = client.publish, time.perf_counter
+        call, now = publisher.publish, time.perf_counter
         at, data, done = 0.0, b"", anyio.Event()
 
         def handle(message: Message) -> None:

@@ -210,11 +210,11 @@ def spread(job: Job) -> None:
 
 
 def one_in_flight(job: Job) -> None:
-    """From the call of publish to that of the callback; the next one is published when this one has come."""
-    with connect(job) as client:
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    with connect(job) as client, connect(job) as publisher:
         arrived: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
         times = Times()
-        call, now = client.publish, time.perf_counter
+        call, now = publisher.publish, time.perf_counter
         for number in range(job.subs):
             client.subscribe(IDLE % number, callback=print)
         client.subscribe(SUBJECT, callback=lambda message: arrived.put((now(), message.data)))

@@ -111,7 +111,7 @@ def test_threads_are_held_beside_one_thread() -> None:
     (bar,) = [bar for bar in BARS if bar.title == "publish 1 KiB, 64 threads beside 1"]
     rows = [
         Row("publish-threads", "1 KiB, 64 threads", "threads", figures={"rate": [700.0]}),
-        Row("publish-threads", "1 KiB, 1 threads", "threads", figures={"rate": [1000.0]}),
+        Row("publish-threads", "1 KiB, 1 thread", "threads", figures={"rate": [1000.0]}),
     ]
     (verdict,) = judged(rows, [bar])
     assert (verdict.status, verdict.ours, verdict.theirs) == ("met", 700.0, 1000.0)

@@ -298,9 +298,10 @@ func inTurn() {
 	report(timed, found.result())
 }
 
-// oneInFlight measures from the call of Publish to that of the callback; the next is published when this one has come.
+// oneInFlight measures from one client's call of Publish to another's call of the callback; the next is published when
+// it has come.
 func oneInFlight() {
-	nc := dial()
+	nc, publisher := dial(), dial()
 	type arrival struct {
 		at   time.Time
 		data []byte
@@ -319,7 +320,7 @@ func oneInFlight() {
 	for number := range count {
 		payload := payloads[number%len(payloads)]
 		start := time.Now()
-		check(nc.Publish(subject, payload))
+		check(publisher.Publish(subject, payload))
 		one := <-arrived
 		took = append(took, one.at.Sub(start))
 		if !bytes.Equal(one.data, payload) {

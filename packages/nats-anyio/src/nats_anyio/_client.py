@@ -15,6 +15,7 @@ from anyio import CancelScope
 
 from nats_proto import (
     CHUNK_SIZE,
+    MAX_SECONDS,
     ConnectOptions,
     HeadersLike,
     Payload,
@@ -180,10 +181,11 @@ class Client(ClientState[Message]):
         """
         hub = self._hub
         hub.check_caller()
-        seconds = check_timeout("timeout", timeout)
-        deadline: float | None = None
+        seconds = timeout
+        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
+            seconds = check_timeout("timeout", timeout)
+        deadline = hub.now() + seconds
         if not hub.session.writable:
-            deadline = hub.now() + seconds
             with CancelScope(deadline=deadline) as waiting:
                 await hub.wait_writable()
             if waiting.cancelled_caught:
@@ -194,7 +196,8 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = requests[token] = Answer()
+        answer = requests[token] = Answer(hub.loop, deadline)
+        hub.timer.expect(answer)
         try:
             # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
             # turn.
@@ -202,8 +205,9 @@ class Client(ClientState[Message]):
                 self._writer.write_now()
             else:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time
-            await hub.timer.wait_for(answer, hub.now() + seconds if deadline is None else deadline)
+            await answer.arrived
         finally:
+            answer.over = True
             # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it
             # up.
             if requests.pop(token, None) is not None:
@@ -271,11 +275,13 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = self._hub.flushes[token] = Answer()
+        answer = self._hub.flushes[token] = Answer(self._hub.loop, self._hub.now() + seconds)
+        self._hub.timer.expect(answer)
         try:
             self._writer.write_now()
-            await self._hub.timer.wait_for(answer, self._hub.now() + seconds)
+            await answer.arrived
         finally:
+            answer.over = True
             if self._hub.flushes.pop(token, None) is not None:
                 self._hub.session.cancel_flush(token)
         _, error = answer.take()

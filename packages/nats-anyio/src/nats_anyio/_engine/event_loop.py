@@ -15,7 +15,7 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
+__all__ = ["MORE", "OVER", "QUIET", "Arrival", "EventLoop", "Wait"]
+
+Arrival = Awaitable[object]
+"""What one task waits for: a future of asyncio, or a `_TrioWait`."""
 
 QUIET: Final = 0
 """Taken: for now there is nothing left."""
@@ -62,6 +65,13 @@ class EventLoop:
             self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
         self._root: asyncio.Task[None] | None = None
+        self.new_arrival: Callable[[], Arrival] = _TrioWait
+        """Makes what one task awaits once."""
+        self.end_arrival: Callable[[Arrival], None] = _TrioWait.set  # type: ignore[assignment]  # of such a one
+        """Ends that wait, also before it has begun, and again."""
+        if self._asyncio is not None:
+            self.new_arrival = self._asyncio.create_future
+            self.end_arrival = _set_result  # type: ignore[assignment]  # of a future
         self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
         """The clock, in seconds."""
 
@@ -113,9 +123,7 @@ class EventLoop:
 
     def new_wait(self) -> Wait:
         """A wait that has not begun."""
-        if self._asyncio is not None:
-            return _FutureWait(self._asyncio)
-        return anyio.Event() if self._trio is None else _TrioWait()
+        return _TrioWait() if self._asyncio is None else _FutureWait(self._asyncio)
 
     def call_from_thread(self, function: Callable[[], object]) -> None:
         """From another thread: have the loop call it soon. Does nothing when the loop has ended."""
@@ -160,6 +168,11 @@ class EventLoop:
         return True
 
 
+def _set_result(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class _FutureWait:
     """An event of asyncio finds its loop, keeps a queue of waiters and makes a future for each; this is the future."""
 
@@ -169,8 +182,7 @@ class _FutureWait:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        _set_result(self._future)
 
     def wait(self) -> Awaitable[object]:
         return self._future
@@ -191,17 +203,25 @@ class _TrioWait:
         if task is not None:
             sys.modules["trio"].lowlevel.reschedule(task)
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[object]:
+        return self
+
+    def __await__(self) -> Generator[object, None, object]:
         if self._over:
-            return
+            return _nothing().__await__()
         lowlevel = sys.modules["trio"].lowlevel
         self._task = lowlevel.current_task()
-        await lowlevel.wait_task_rescheduled(self._abort)
+        waiting: Generator[object, None, object] = lowlevel.wait_task_rescheduled(self._abort).__await__()
+        return waiting
 
     def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         self._task = None
         aborted: trio.lowlevel.Abort = sys.modules["trio"].lowlevel.Abort.SUCCEEDED
         return aborted
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _no_cancellations() -> int:
