@@ -200,8 +200,8 @@ class Client(ClientState[Message]):
         hub.timer.expect(answer)
         try:
             # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
-            # turn.
-            if len(requests) == 1:
+            # turn. And with thousands of them, the server should have something to do while the others ask.
+            if len(requests) == 1 or hub.session.chunk_waits:
                 self._writer.write_now()
             else:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time

@@ -72,7 +72,7 @@ class EventLoop:
         if self._asyncio is not None:
             self.new_arrival = self._asyncio.create_future
             self.end_arrival = _set_result  # type: ignore[assignment]  # of a future
-        self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
+        self.now: Callable[[], float] = _clock(self._asyncio)
         """The clock, in seconds."""
 
     @property
@@ -236,6 +236,14 @@ async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
         taken = take()
         # Whoever this chunk has woken runs first: to wait for the socket again would take longer than that.
         await anyio.lowlevel.checkpoint()
+
+
+def _clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
+    # `anyio.current_time` looks at each call which event loop this is, and a request asks for the time.
+    if loop is not None:
+        return loop.time
+    time: Callable[[], float] = sys.modules["trio"].current_time
+    return time
 
 
 def _thread_is(owner: int) -> Callable[[], bool]:

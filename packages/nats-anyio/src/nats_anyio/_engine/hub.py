@@ -205,16 +205,16 @@ class Hub(Generic[MessageT]):
     def _route(self, event: SessionEvent) -> None:
         """Give an event to whoever waits for it, and all the events of the client's life to the dispatcher."""
         match event:
+            case ReplyReceived(token=token, message=message):
+                answer = self.requests.pop(token, None)
+                if answer is not None:
+                    answer.give(message)
             case MessagesAvailable(sids=sids):
                 for sid in self.workers.arrived(sids):
                     self._wake(self.subscriptions.get(sid))
             case SubscriptionClosed(sid=sid):
                 self.workers.closed(sid)
                 self._wake(self.subscriptions.pop(sid, None))
-            case ReplyReceived(token=token, message=message):
-                answer = self.requests.pop(token, None)
-                if answer is not None:
-                    answer.give(message)
             case RequestFailed(token=token, error=error):
                 answer = self.requests.pop(token, None)
                 if answer is not None:
