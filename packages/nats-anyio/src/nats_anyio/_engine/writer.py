@@ -88,8 +88,8 @@ class Writer(Generic[MessageT]):
         """The last publish that was left to the writer's task had others behind it."""
         self._written_at = 0.0
         """When something was written last. Of the system's clock: those of some loops stand still during a turn."""
-        self._woken_with: int | None = None
-        """Bytes that waited to be written when a publish has woken the writer's task; None: something else has."""
+        self._woken_with = -1
+        """Bytes that waited to be written when a publish has woken the writer's task; -1: something else has."""
         self._batch: list[bytes] = []
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
@@ -186,7 +186,7 @@ class Writer(Generic[MessageT]):
                     finally:
                         self._blocked = False
                 case _Now.OVER:
-                    await self._wait_for_more()  # in vain: this task is cancelled with its connection
+                    await anyio.sleep_forever()  # this task is cancelled with its connection
                 case _:
                     assert_never(now)
 
@@ -196,9 +196,9 @@ class Writer(Generic[MessageT]):
         # nobody, and so it is looked for here.
         if self._session.pending_bytes:
             self.give(self._session.data_to_send())
-        self._woken_with = None
+        self._woken_with = -1
         await idle.wait()
-        if self._woken_with is not None:
+        if self._woken_with >= 0:
             self._gathers = self._session.pending_bytes != self._woken_with
 
     def _send(self, sock: socket.socket) -> _Now:
