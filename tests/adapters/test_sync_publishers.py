@@ -231,16 +231,10 @@ def test_a_caller_who_has_written_calls_the_writer_for_those_who_wait(world: Wor
 # --- with a connection ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer's thread does not look after those who wait: whatever calls them must be enough."""
-    monkeypatch.setattr(_writer, "PAUSE", 3600.0)
-
-
 class Pressing:
     """Threads that publish until each has published as much as it should, against a peer that reads nothing yet."""
 
-    def __init__(self, client: Client, threads: int = 5, each: int = 60) -> None:
+    def __init__(self, client: Client, threads: int = 5, each: int = 80) -> None:
         self.client = client
         self.outcomes: dict[int, object] = {}
         self.each = each
@@ -264,7 +258,7 @@ class Pressing:
             assert not thread.is_alive()
 
 
-def test_all_go_on_when_the_peer_reads_again(alone: None) -> None:
+def test_all_go_on_when_the_peer_reads_again() -> None:
     with Peer([handshake(), freeze(), swallow], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
         pressing = Pressing(client)
         peer.release()
@@ -274,7 +268,7 @@ def test_all_go_on_when_the_peer_reads_again(alone: None) -> None:
         assert client._hub.publishers.waiting == []
 
 
-def test_all_are_told_when_the_client_is_closed(alone: None) -> None:
+def test_all_are_told_when_the_client_is_closed() -> None:
     with Peer([handshake(), freeze()], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
         pressing = Pressing(client)
         client.close()
@@ -282,7 +276,7 @@ def test_all_are_told_when_the_client_is_closed(alone: None) -> None:
         assert set(pressing.outcomes.values()) == {ConnectionClosedError}
 
 
-def test_all_go_on_when_the_connection_is_lost(alone: None) -> None:
+def test_all_go_on_when_the_connection_is_lost() -> None:
     """What they publish is kept for the next connection, for which nobody waits."""
     with (
         Peer([handshake(), freeze()], rcvbuf=4096) as peer,
@@ -314,29 +308,32 @@ def test_who_was_called_and_is_held_up_holds_up_nobody_else(monkeypatch: pytest.
 
     monkeypatch.setattr(_writer, "Turn", Held)
     with Peer([handshake(), freeze(), swallow], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
-        pressing = Pressing(client, threads=40, each=20)
+        pressing = Pressing(client, threads=40, each=4)
         armed.set()
         peer.release()
-        eventually(lambda: not client._hub.session.pending_bytes and client._hub.writing.owner == NOBODY)
+        eventually(lambda: held and not client._hub.session.pending_bytes and client._hub.writing.owner == NOBODY)
         with one_moment:
             written.set()
         for thread in pressing.threads:
             if thread not in held:
                 thread.join(PATIENCE)
                 assert not thread.is_alive()
-        assert held
         assert client._hub.publishers.waiting == []
         go_on.set()
         pressing.join()
         assert set(pressing.outcomes.values()) == {None}
 
 
-def test_an_interrupt_of_one_who_waits_leaves_the_others_to_go_on(alone: None) -> None:
+def test_an_interrupt_of_one_who_waits_leaves_the_others_to_go_on() -> None:
     with Peer([handshake(), freeze(), swallow], rcvbuf=4096) as peer, connect(peer.url, ping_interval=0) as client:
         pressing = Pressing(client)
 
-        interrupted(lambda: len(client._hub.publishers.waiting) == 6, lambda: client.publish("main", bytes(100_000)))
-        assert len(client._hub.publishers.waiting) == 5
+        def fill() -> None:
+            while True:
+                client.publish("main", bytes(100_000))
+
+        interrupted(lambda: len(client._hub.publishers.waiting) == 6, fill)
+        eventually(lambda: len(client._hub.publishers.waiting) == 5)
         peer.release()
         pressing.join()
         assert set(pressing.outcomes.values()) == {None}

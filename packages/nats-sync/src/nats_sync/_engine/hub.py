@@ -168,6 +168,8 @@ class Hub:
                 self.call_publishers()
             for event in session.events_received():
                 self._route(event)
+            if self.callbacks.ready:
+                self.callbacks.see_to_workers()
             # After the events: who waits for the first connect looks at `closed`, which the event of its failure sets.
             if self._starters and not session.starting:
                 complete_all(self._starters)
@@ -209,10 +211,12 @@ class Hub:
         match event:
             case MessagesAvailable(sids=sids):
                 for sid in sids:
-                    held = self.subscriptions.get(sid)
-                    # A subscription that nobody could reach is gone already: its finalizer has asked the manager to
-                    # end it.
-                    sub = None if held is None else held()
+                    sub = self.held.get(sid)
+                    if sub is None:
+                        # A subscription that nobody could reach is gone already: its finalizer has asked the manager to
+                        # end it.
+                        held = self.subscriptions.get(sid)
+                        sub = None if held is None else held()
                     if sub is not None:
                         sub.notify()
             case SubscriptionClosed(sid=sid):
