@@ -33,7 +33,7 @@ PUBLIC = {
 INTERNAL = {
     ("nats_sync", "Client"): {"drain_timeout", "publish_now", "unsent"},
     ("nats_sync", "Subscription"): {
-        "abandon", "end_with", "handle_messages", "has_more", "next_until", "notify", "notify_closed",
+        "abandon", "end_with", "handle_messages", "handled", "next_until", "notify", "notify_closed",
     },
     ("nats_anyio", "Client"): {"drain_timeout", "unsent"},
     ("nats_anyio", "Subscription"): {
