@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True, binding=False, auto_pickle=False, freethreading_compatible=True
-"""The compiled twins of what is in `fast_path` and `tail`: the same contract, the same results.
+"""The compiled twins of what is in `fast_path`, `tail` and `assembly`: the same contract, the same results.
 
 Theory of operation
 -------------------
@@ -15,6 +15,7 @@ to keep in step: what is in doubt may always be left.
   module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
   nothing to quarrel about.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
+* What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 """
 
 cimport cython
@@ -515,3 +516,133 @@ cdef inline bint is_plain_subject(object subject, Py_ssize_t longest) noexcept:
         else:
             in_token = True
     return in_token
+
+
+# --- payloads put together -------------------------------------------------------------------------------------------
+
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #include <unistd.h>
+    #endif
+
+    /* A large page costs the system little more than an ordinary one, and stands for hundreds of them. The wish is made
+       for every page that has some of the bytes. If it were not made for all of them, the system could not move the
+       whole to another address when it grows, and the bytes would be copied. */
+    static void wish_large_pages(char *begin, size_t size) {
+    #ifdef MADV_HUGEPAGE
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        size_t first = (size_t)begin & ~(page - 1);
+        size_t last = ((size_t)begin + size + page - 1) & ~(page - 1);
+        (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
+    #else
+        (void)begin;
+        (void)size;
+    #endif
+    }
+
+    /* Whether the object may be made larger in its place. Without the interpreter's lock a thread may do that only to
+       what it has made itself. */
+    #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    #define may_grow(object) PyUnstable_Object_IsUniquelyReferenced(object)
+    #else
+    #define may_grow(object) (Py_REFCNT(object) == 1)
+    #endif
+    """
+    void wish_large_pages(char* begin, size_t size) noexcept nogil
+    bint may_grow(PyObject* object)
+
+cdef extern from "Python.h":
+    # Of objects of the type ``bytes`` that nobody has seen yet, and whose content may therefore still be written.
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* content, Py_ssize_t size) except NULL
+    int resize_bytes "_PyBytes_Resize"(PyObject** content, Py_ssize_t size) except -1
+    char* content_of "PyBytes_AS_STRING"(PyObject* content)
+    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject* content)
+    void Py_CLEAR(PyObject* content)
+
+cdef enum:
+    # Bytes of a payload that is given all of its room when its first piece comes.
+    AT_ONCE = 1 << 16
+    # Bytes, of which the room for a larger one has a whole number until it has its last size.
+    STEP = 1 << 12
+    # Bytes that have come from which on large pages are asked for: below, most of such a page would stay empty.
+    LARGE_PAGES_FROM = 1 << 22
+
+
+@cython.final
+cdef class Assembly:
+    """Takes a known number of bytes out of chunks. See the Python twin.
+
+    What comes in several chunks is written into one ``bytes`` object, of which the first ``filled`` bytes have come.
+    Nobody else has that object until it is complete, so it may grow and be written. Then it is the message's.
+    """
+
+    cdef PyObject* whole  # NULL while nothing has come, and when all of it has
+    cdef Py_ssize_t filled
+    cdef Py_ssize_t missing
+
+    def __cinit__(self):
+        self.whole = NULL
+        self.filled = self.missing = 0
+
+    def __dealloc__(self):
+        Py_CLEAR(self.whole)
+
+    def begin(self, size):
+        cdef Py_ssize_t missing = max(0, min(size, PY_SSIZE_T_MAX))
+        with cython.critical_section(self):
+            Py_CLEAR(self.whole)
+            self.filled = 0
+            self.missing = missing
+
+    @cython.critical_section
+    def take(self, bytes chunk not None, Py_ssize_t position):
+        cdef Py_ssize_t end = PyBytes_GET_SIZE(chunk)
+        cdef const char* text
+        cdef Py_ssize_t size
+        cdef bytes whole
+        if not 0 <= position <= end:
+            raise IndexError(position)
+        text = PyBytes_AS_STRING(chunk) + position
+        size = min(self.missing, end - position)
+        if self.whole == NULL and size == self.missing:
+            self.missing = 0
+            return PyBytes_FromStringAndSize(text, size), position + size
+        if size:
+            self.reserve(size)
+            memcpy(content_of(self.whole) + self.filled, text, size)
+            self.filled += size
+            self.missing -= size
+        if self.missing:
+            return None, end
+        whole = <bytes>self.whole
+        Py_CLEAR(self.whole)
+        return whole, position + size
+
+    cdef int reserve(self, Py_ssize_t size) except -1:
+        """Room for the next piece. `MemoryError`, with what had come forgotten, when there is none."""
+        cdef Py_ssize_t wanted = self.filled + size
+        cdef PyObject* moved
+        if self.whole != NULL and wanted <= size_of(self.whole):
+            return 0
+        # Room for a quarter more than has come, or for as much again when that is much: to grow seldom leaves more of the
+        # pages large, and the system gives memory for nothing but what is written.
+        wanted += wanted if wanted >= LARGE_PAGES_FROM else wanted // 4
+        wanted = (wanted // STEP + 1) * STEP
+        # In the end the object has just the size that it was to have, and what is small has it from the beginning.
+        if self.missing <= max(wanted, AT_ONCE) - self.filled:
+            wanted = self.filled + self.missing
+        if self.whole == NULL:
+            self.whole = new_bytes(NULL, wanted)
+        elif may_grow(self.whole):
+            resize_bytes(&self.whole, wanted)
+        else:
+            moved = new_bytes(NULL, wanted)
+            memcpy(content_of(moved), content_of(self.whole), self.filled)
+            Py_CLEAR(self.whole)
+            self.whole = moved
+        if wanted >= LARGE_PAGES_FROM:
+            wish_large_pages(content_of(self.whole), wanted)
+        return 0
