@@ -109,6 +109,16 @@ def test_there_is_one_copy_and_the_message_owns_exactly_that(twin: Twin, size: i
     assert peak < 1.15 * size + 3 * piece + 16 * KiB
 
 
+def test_it_lets_go_of_what_it_has_given_away(twin: Twin) -> None:
+    data = random.Random(5).randbytes(MiB)
+    assembly = twin.assembly()
+
+    def forget() -> None:
+        fed(assembly, data, 100_000)
+
+    assert traced(forget)[0] < 2 * KiB
+
+
 @pytest.mark.parametrize("piece", [1, 7, 4 * KiB, 64 * KiB])
 def test_memory_is_taken_for_what_has_come(twin: Twin, piece: int) -> None:
     chunk = b"x" * piece
