@@ -22,7 +22,8 @@ PROJECTS := packages/nats-proto packages/nats-sync packages/nats-anyio
 PYPROJECTS := $(PROJECTS:%=%/pyproject.toml)
 # What the compiled module is made of: installed again, and so built again, when one of them changes.
 SPEEDUPS := $(addprefix packages/nats-proto/,setup.py _build.py src/nats_proto/_wire/_speedups.pyx)
-# The clients that ours are measured beside, each left out where it cannot be installed; nats.c is Debian's libnats-dev.
+# The clients that ours are measured beside, each left out where it cannot be installed; nats.c is Debian's libnats-dev,
+# and nats.go's program is built where there is a Go toolchain.
 BENCH := trio trustme uvloop
 BENCH_PEERS := nats-py natsrpy
 BENCH_VENV := $(VENV:.venv%=.venv-bench%)
@@ -145,7 +146,7 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	    tests/proto/test_assembly.py
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/properties/test_wire_properties.py \
-	    tests/properties/test_runs.py
+	    tests/properties/test_batches.py
 
 venv-floors: $(FLOORS_VENV)/.stamp-floors
 

@@ -1,11 +1,12 @@
 """`make bench`: clients beside each other on this machine, now; every message counted. docs/benchmarks.md has it all.
 
-python -m benchmarks [--only WORK,…] [--clients NAME,…] [--repetitions 5] [--scale 1.0] [--quick]
+python -m benchmarks [--only WORK,…] [--case PATTERN] [--clients NAME,…] [--checkout NAME=FOLDER] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,9 @@ from typing import Protocol, TypeVar
 
 from . import bars, machine, report
 from .places import place
-from .roster import Present, known, look_for, taking_part
+from .roster import NotHereError, Present, known, look_for, of_checkout, taking_part
 from .rounds import Row, Settings, measure
-from .works import Work, all_works
+from .works import Case, Work, all_works
 
 RESULTS = Path(__file__).parent / "results"
 QUIET = 0.1
@@ -39,7 +40,11 @@ def main(given: Sequence[str] | None = None) -> int:
     works = chosen("--only", options.only, all_works())
     begin = time.monotonic()
     where = machine.describe()
-    present, missing = look_for(chosen("--clients", options.clients, known()))
+    try:
+        others = [client for name, folder in options.checkout for client in of_checkout(name, folder)]
+    except NotHereError as error:
+        raise SystemExit(f"--checkout: {error}") from None
+    present, missing = look_for(chosen("--clients", options.clients, [*known(), *others]))
     run = report.Run(
         where,
         machine.versions(present),
@@ -50,14 +55,18 @@ def main(given: Sequence[str] | None = None) -> int:
     introduce(run)
     try:
         for work in works:
-            run.rows += measured(work, present, settings, quick=options.quick)
+            cases = [case for case in work.cases if chosen_case(case, options)]
+            run.rows += measured(work, cases, present, settings)
     except KeyboardInterrupt:
         print("\nInterrupted: what follows is what was measured until then.")
-    run.verdicts = bars.judged(run.rows, missing=missing)
+    wanted = [*bars.BARS, *(bar for name, _ in options.checkout for bar in bars.of_checkout(name))]
+    run.verdicts = bars.judged(run.rows, wanted, missing)
     shown = [
         verdict
         for verdict in run.verdicts
-        if not options.only or verdict.ratio is not None or "pure:" in verdict.reason
+        if not (options.only or options.case or options.clients)
+        or verdict.ratio is not None
+        or "pure:" in verdict.reason
     ]
     if shown:
         print("\nBars", *report.bar_lines(shown), sep="\n")
@@ -73,7 +82,16 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help=f"works, comma-separated, of: {', '.join(work.name for work in all_works())}")
+    parser.add_argument("--case", metavar="PATTERN", help="only cases whose label this regular expression finds")
     parser.add_argument("--clients", help=f"of: {', '.join(client.name for client in known())}")
+    parser.add_argument(
+        "--checkout",
+        type=checkout,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="measure our clients of another checkout as well: threads@NAME, …",
+    )
     parser.add_argument("--repetitions", type=int, help="of each client, in turn (5; quick: 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="how long a repetition takes, beside the usual")
     parser.add_argument("--quick", action="store_true", help="the whole table in some minutes: to look at")
@@ -81,6 +99,14 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--fault", choices=("lose", "double", "swap"), default="", help=argparse.SUPPRESS)
     return parser.parse_args(given)
+
+
+def checkout(given: str) -> tuple[str, Path]:
+    """A name, and where it is."""
+    name, equals, folder = given.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"not NAME=FOLDER: {given}")
+    return name, Path(folder)
 
 
 class Named(Protocol):
@@ -117,17 +143,23 @@ def introduce(run: report.Run) -> None:
         print(f"  without {name}: {reason}")
 
 
-def measured(work: Work, present: Sequence[Present], settings: Settings, *, quick: bool) -> list[Row]:
-    """All cases of a work, printed as they come."""
+def chosen_case(case: Case, options: argparse.Namespace) -> bool:
+    """Whether a run has it."""
+    if options.case is not None:
+        return re.search(options.case, case.label) is not None
+    return case.quick or not options.quick
+
+
+def measured(work: Work, cases: Sequence[Case], present: Sequence[Present], settings: Settings) -> list[Row]:
+    """These cases of a work, printed as they come."""
     rows: list[Row] = []
-    cases = [case for case in work.cases if case.quick or not quick]
     able = {case: taking_part(work, case, present) for case in cases}
     if not any(able.values()):
         return rows
     print(f"\n{work.title}", flush=True)
     for case in cases:
         if able[case]:
-            with place({case.transport}) as there:
+            with place({case.transport}, case.size) as there:
                 new = measure(work, case, able[case], there, settings, tell)
             tell("")
             print(f" {case.label}")

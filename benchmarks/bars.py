@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .roster import COMPILED, pure_of
+from .roster import COMPILED, PURE, pure_of
 from .rounds import Row
-from .works import GROWTH, MANY_SUBSCRIPTIONS
+from .works import GROWTH, HUGE, MANY_SUBSCRIPTIONS
 
-__all__ = ["BARS", "Bar", "Figure", "Verdict", "judged"]
+__all__ = ["BARS", "Bar", "Figure", "Verdict", "judged", "of_checkout"]
 
 Status = Literal["met", "not met", "not measured"]
 
@@ -119,7 +119,58 @@ def _growth() -> Iterable[Bar]:
             yield Bar("10 x the work, ns for each", large, 1.5, small, at_most=True)
 
 
-BARS: Sequence[Bar] = (*_bars(), *_growth())
+def _collapse() -> Iterable[Bar]:
+    """Many subscriptions, many threads, many tasks, and one message at a time: no client may fall far behind there."""
+    for subs, limit in (("1", 1.0), ("10", 0.7), ("100", 0.7), ("1,000", 0.6), ("10,000", 0.4)):
+        for client in ("threads", "asyncio", "trio"):
+            ours, theirs = (Figure("spread", f"16 B over {subs}", name, "rate") for name in (client, "nats.go"))
+            yield Bar(f"subscribe 16 B over {subs}", ours, limit, theirs)
+    for size, limit in (("16 B", 0.6), ("1 KiB", 0.7)):
+        many, one = (
+            Figure("publish-threads", f"{size}, {count}", "threads", "rate") for count in ("64 threads", "1 thread")
+        )
+        yield Bar(f"publish {size}, 64 threads beside 1", many, limit, one)
+    for count in (4, 16, 64):
+        ours, theirs = (
+            Figure("request-threads", f"16 B, {count} threads", name, "rate") for name in ("threads", "nats.c")
+        )
+        yield Bar(f"requests from {count} threads", ours, 1.1, theirs)
+    for tasks, limit in (("100", 0.9), ("1,000", 0.85), ("10,000", 0.6)):
+        case = f"16 B, {tasks} tasks"
+        ours, theirs, trio = (Figure("request-tasks", case, name, "rate") for name in ("asyncio", "nats.go", "trio"))
+        yield Bar(f"requests from {tasks} tasks", ours, limit, theirs)
+        yield Bar(f"requests from {tasks} tasks", trio, 0.7, ours)
+    for case, what in (("16 B", "one in flight, p50"), ("16 B, 64 idle", "one in flight, 64 idle, p50")):
+        for client, other, limit in (
+            ("asyncio", "nats-py", 1.0),
+            ("uvloop", "nats-py-uvloop", 1.0),
+            ("threads", "nats.go", 1.15),
+            ("trio", "asyncio", 1.2),
+        ):
+            ours, theirs = (Figure("one-in-flight", case, name, "p50") for name in (client, other))
+            yield Bar(what, ours, limit, theirs, at_most=True)
+    for client in ("threads", "asyncio", "trio"):
+        for size, other, limit in (("1 KiB", "nats.go", 0.9), ("64 KiB", "nats.c", 0.95)):
+            ours, theirs = (Figure("publish", size, name, "rate") for name in (client, other))
+            yield Bar(f"publish {size} per call", ours, limit, theirs)
+    for client in ("threads", "asyncio"):
+        ours, theirs = (Figure("huge", "64 MiB", name, "throughput") for name in (client, "nats.go"))
+        yield Bar("subscribe 64 MiB", ours, 0.8, theirs)
+        resident = Figure("huge", "64 MiB", client, "resident")
+        yield Bar("subscribe 64 MiB, resident MB", resident, round(HUGE / 1e6 + 40), at_most=True)
+
+
+BARS: Sequence[Bar] = (*_bars(), *_collapse(), *_growth())
+
+
+def of_checkout(name: str) -> list[Bar]:
+    """The same bars for our clients of another checkout, held beside the same peers."""
+
+    def there(figure: Figure) -> Figure:
+        own = (*COMPILED, *PURE, "core", "core-pure")
+        return replace(figure, client=f"{figure.client}@{name}") if figure.client in own else figure
+
+    return [replace(bar, ours=there(bar.ours), theirs=bar.theirs and there(bar.theirs)) for bar in BARS]
 
 
 def judged(rows: Sequence[Row], bars: Sequence[Bar] = BARS, missing: Mapping[str, str] | None = None) -> list[Verdict]:

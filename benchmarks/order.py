@@ -11,12 +11,29 @@ modulo the ring's size. `unwrap` makes them whole again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
-__all__ = ["HEAD", "SUBJECT", "Stripes", "findings", "numbers", "payload", "ring", "ring_size", "stream", "unwrap"]
+__all__ = [
+    "HEAD",
+    "SPREAD",
+    "SUBJECT",
+    "Stripes",
+    "findings",
+    "findings_of_shares",
+    "numbers",
+    "payload",
+    "ring",
+    "ring_size",
+    "shares",
+    "spread_findings",
+    "stream",
+    "unwrap",
+]
 
 SUBJECT = "bench.subject"
+SPREAD = "bench.spread.%05d"
+"""The subjects of traffic that is spread over many subscriptions: all of one length."""
 HEAD = 8
 """Bytes of a payload that hold its number."""
 
@@ -36,16 +53,24 @@ def ring(size: int, count: int) -> Iterator[bytes]:
     return islice(cycle([payload(number, size) for number in range(ring_size(size))]), count)
 
 
-def stream(first: int, count: int, size: int, line: bytes) -> bytearray:
-    """``count`` operations that differ in their number only: ``line``, payload, CRLF each."""
-    operation = b"%b%b\r\n" % (line, payload(0, size))
-    length = len(operation)
-    data = bytearray(operation * count)
+def shares(size: int, count: int, workers: int) -> list[Iterator[bytes]]:
+    """The same for so many publishers beside each other (a power of two): message n is sent by worker n % workers."""
+    payloads = [payload(number, size) for number in range(ring_size(size))]
+    return [islice(cycle(payloads[worker::workers]), len(range(worker, count, workers))) for worker in range(workers)]
+
+
+def stream(first: int, count: int, size: int, *lines: bytes) -> bytearray:
+    """``count`` operations, numbered from ``first``: ``line``, payload, CRLF each; lines of one length take turns."""
+    block = b"".join(b"%b%b\r\n" % (line, payload(0, size)) for line in lines)
+    length = len(block) // len(lines)
+    begin = first % len(lines)
+    data = bytearray(block * (-(-(begin + count) // len(lines))))
+    del data[(begin + count) * length :], data[: begin * length]
     column = array("Q", range(first, first + count))
     column.byteswap()
     digits = column.tobytes()
     for place in range(HEAD):
-        data[len(line) + place :: length] = digits[place::HEAD]
+        data[len(lines[0]) + place :: length] = digits[place::HEAD]
     return data
 
 
@@ -86,6 +111,40 @@ def findings(found: Iterable[int], count: int) -> dict[str, int]:
     return {"received": len(values), "lost": lost, "doubled": doubled + unknown, "misordered": misordered}
 
 
+def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total = {"received": 0, "lost": 0, "doubled": 0, "misordered": 0}
+    for part in parts:
+        for name in total:
+            total[name] += part[name]
+    return total
+
+
+def findings_of_shares(found: Iterable[int], count: int, modulus: int, workers: int) -> dict[str, int]:
+    """What became of the messages of `shares`, numbered modulo ``modulus``: order is kept within each worker's."""
+    columns: list[list[int]] = [[] for _ in range(workers)]
+    for number in found:
+        columns[number % workers].append(number // workers)
+    return _sum(
+        findings(unwrap(column, modulus // workers), len(range(worker, count, workers)))
+        for worker, column in enumerate(columns)
+    )
+
+
+def spread_findings(kept: Sequence[Sequence[bytes]], count: int) -> dict[str, int]:
+    """What became of ``count`` messages, each n of them sent to subscription n % len(kept), in order there."""
+    every = len(kept)
+    parts: list[dict[str, int]] = []
+    for first, heads in enumerate(kept):
+        expected = range(first, count, every)
+        values = list(numbers(heads))
+        # A number that belongs to another subscription, or to none, becomes one that nobody sent.
+        own = [
+            (value - first) // every if value % every == first and value < count else count + value for value in values
+        ]
+        parts.append(findings(own, len(expected)))
+    return _sum(parts)
+
+
 class Stripes:
     """Numbers in a raw byte stream of equal MSG operations: the two lowest bytes of each, cut out in stripes.
 
@@ -122,11 +181,11 @@ class Stripes:
             data, self._held = data[:last], data[last:]
         return data
 
-    def findings(self, count: int, modulus: int = modulus) -> dict[str, int]:
-        """As `findings` has it; bytes too many or too few count as lost or doubled messages."""
+    def findings(self, count: int, modulus: int = modulus, workers: int = 1) -> dict[str, int]:
+        """As `findings_of_shares` has it; bytes too many or too few count as lost or doubled messages."""
         high, low = (b"".join(kept) for kept in self._kept)
         values = [(above << 8 | below) % modulus for above, below in zip(high, low, strict=False)]
-        result = findings(unwrap(values, modulus), count)
+        result = findings_of_shares(values, count, modulus, workers)
         if self.nbytes != count * self.length and result["received"] == count:
             result["lost" if self.nbytes < count * self.length else "doubled"] += 1
         return result

@@ -1,30 +1,34 @@
 """The other side of a measurement, in a process of its own and on a bare socket: it costs the measured one nothing.
 
-    python -m benchmarks.other_side feed PORT COUNT SIZE [FAULT]
-    python -m benchmarks.other_side sink PORT COUNT SIZE RING
+    python -m benchmarks.other_side feed PORT COUNT SIZE SUBJECTS [FAULT]
+    python -m benchmarks.other_side sink PORT COUNT SIZE RING WORKERS
     python -m benchmarks.other_side echo PORT
 
-``feed`` publishes COUNT numbered messages at full speed, made beforehand, once somebody publishes to `GO`. ``sink``
-subscribes, and says what became of COUNT numbered messages when its standard input ends. ``echo`` answers every request
-with its own payload. Each says ``ready`` first. FAULT (``lose``, ``double``, ``swap``) makes a lying peer of ``feed``,
+``feed`` publishes COUNT numbered messages at full speed, made beforehand, once somebody publishes to `GO`: to so many
+subjects in turn (0: to the one that every client has). ``sink`` subscribes, and says what became of COUNT numbered
+messages of so many workers when its standard input ends. ``echo`` answers every request with its own payload. Each says
+``ready`` first. FAULT (``lose``, ``double``, ``swap``) makes a lying peer of ``feed``,
 for the tests of the counting.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import sys
 from typing import Final
 
-from .order import SUBJECT, Stripes, stream
+from .order import HEAD, SPREAD, SUBJECT, Stripes, stream
 
 CONNECT: Final = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\nPING\r\n'
 GO: Final = "bench.go"
 CHUNK: Final = 65536
 PREPARED: Final = 512 * 1024 * 1024
 """Bytes a feeder makes beforehand at most; past that it makes each chunk when it sends it."""
+HUGE: Final = 1024 * 1024
+"""Bytes of a payload from which on a feeder has one message, and changes its number."""
 
 
 def dial(port: int) -> socket.socket:
@@ -50,10 +54,11 @@ def say(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def feed(port: int, count: int, size: int, fault: str = "") -> None:
+def feed(port: int, count: int, size: int, subjects: int = 0, fault: str = "") -> None:
     """Publish without looking back; the server's PONG says that it has taken all of it."""
-    line = b"PUB %b %d\r\n" % (SUBJECT.encode(), size)
-    length = len(line) + size + 2
+    names = [SPREAD % number for number in range(subjects)] or [SUBJECT]
+    lines = [b"PUB %b %d\r\n" % (name.encode(), size) for name in names]
+    length = len(lines[0]) + size + 2
     batch = max(1, CHUNK // length)
     with dial(port) as sock:
         sock.sendall(b"SUB %b 1\r\nPING\r\n" % GO.encode())
@@ -62,36 +67,44 @@ def feed(port: int, count: int, size: int, fault: str = "") -> None:
         sent = count
         prepared: bytearray | None = None
         if fault:
-            prepared, sent = lie(stream(0, count + 1, size, line), length, count, fault)
-        elif count * length <= PREPARED:
-            prepared = stream(0, count, size, line)
+            prepared, sent = lie(stream(0, count + 1, size, *lines), length, count, fault, len(lines))
+        elif count * length <= PREPARED and size < HUGE:
+            prepared = stream(0, count, size, *lines)
         wait_for(sock, b"MSG " + GO.encode())
         if prepared is not None:
             view = memoryview(prepared)
             for begin in range(0, len(view), batch * length):
                 sock.sendall(view[begin : begin + batch * length])
+        elif size >= HUGE:
+            # A message of its own each time would take longer to make than to send.
+            data, at = stream(0, 1, size, *lines), len(lines[0])
+            for number in range(count):
+                data[at : at + HEAD] = number.to_bytes(HEAD, "big")
+                sock.sendall(data)
         else:
             for first in range(0, count, batch):
-                sock.sendall(stream(first, min(batch, count - first), size, line))
+                sock.sendall(stream(first, min(batch, count - first), size, *lines))
         sock.sendall(b"PING\r\n")
         wait_for(sock, b"PONG\r\n")
     say(sent=sent)
 
 
-def lie(data: bytearray, length: int, count: int, fault: str) -> tuple[bytearray, int]:
+def lie(data: bytearray, length: int, count: int, fault: str, subjects: int = 1) -> tuple[bytearray, int]:
     """Tell of ``count`` messages and send something else, of the same number."""
     at = count // 2 * length
-    one, two = data[at : at + length], data[at + length : at + 2 * length]
+    next_at = at + subjects * length  # the next one of the same subject
+    one, two = data[at : at + length], data[next_at : next_at + length]
     if fault == "lose":  # the one behind the last stands in for it
         return data[:at] + data[at + length :], count
     if fault == "double":
         return data[:at] + one + one + data[at + length : -2 * length], count
     if fault == "swap":
-        return data[:at] + two + one + data[at + 2 * length : -length], count
+        data[at : at + length], data[next_at : next_at + length] = two, one
+        return data[:-length], count
     raise SystemExit(f"no such fault: {fault}")
 
 
-def sink(port: int, count: int, size: int, modulus: int) -> None:
+def sink(port: int, count: int, size: int, modulus: int, workers: int = 1) -> None:
     """Take everything published to the subject, however much it is."""
     stripes = Stripes(b"MSG %b 1 %d\r\n" % (SUBJECT.encode(), size), size)
     with dial(port) as sock:
@@ -114,39 +127,55 @@ def sink(port: int, count: int, size: int, modulus: int) -> None:
                     continue
                 end = (end + data)[-6:]
                 stripes.feed(data)
-    say(**stripes.findings(count, modulus))
+    say(**stripes.findings(count, modulus, workers))
 
 
 def echo(port: int) -> None:
-    """Serve until the connection or the parent goes away."""
+    """Serve until the connection or the parent goes away.
+
+    A request becomes its reply by another beginning: ``MSG bench.subject 1 REPLY 16`` is answered by ``PUB REPLY 16``,
+    whatever follows. So a chunk is answered at once, however many requests are in it.
+    """
     with dial(port) as sock:
         sock.sendall(b"SUB %b 1\r\nPING\r\n" % SUBJECT.encode())
-        buffer = b""
+        wait_for(sock, b"PONG\r\n")
+        say(ready=True)
+        begin = b"MSG %b 1 " % SUBJECT.encode()
+        held = b""
         while data := sock.recv(CHUNK):
-            buffer += data
-            answers: list[bytes] = []
-            while (eol := buffer.find(b"\r\n")) >= 0:
-                words = buffer[:eol].split()
-                if words[0] == b"MSG":
-                    size = int(words[-1])
-                    if len(buffer) < eol + size + 4:
-                        break
-                    answers.append(b"PUB %b %d\r\n%b\r\n" % (words[3], size, buffer[eol + 2 : eol + 2 + size]))
-                    buffer = buffer[eol + size + 4 :]
-                else:
-                    if words[0] == b"PONG":
-                        say(ready=True)
-                    elif words[0] == b"PING":
-                        answers.append(b"PONG\r\n")
-                    buffer = buffer[eol + 2 :]
-            if answers:
-                sock.sendall(b"".join(answers))
+            data = held + data
+            whole = complete(data)
+            data, held = data[:whole], data[whole:]
+            if b"INFO {" in data:
+                data = re.sub(rb"INFO \{.*\r\n", b"", data)
+            # Neither a number of eight bytes nor its filling can look like one of these.
+            pings = data.count(b"PING\r\n")
+            if pings:
+                data = data.replace(b"PING\r\n", b"")
+            answer = data.replace(begin, b"PUB ") + b"PONG\r\n" * pings
+            if answer:
+                sock.sendall(answer)
+
+
+def complete(data: bytes) -> int:
+    """Bytes of ``data`` up to the end of its last whole operation."""
+    last = data.rfind(b"MSG ")
+    if last < 0:
+        return data.rfind(b"\r\n") + 2 if b"\r\n" in data else 0
+    eol = data.find(b"\r\n", last)
+    if eol < 0:
+        return last
+    end = eol + 2 + int(data[data.rfind(b" ", last, eol) : eol]) + 2
+    if end > len(data):
+        return last
+    behind = data.rfind(b"\r\n", end)
+    return end if behind < 0 else behind + 2
 
 
 if __name__ == "__main__":
     role, *arguments = sys.argv[1:]
     if role == "feed":
-        feed(*map(int, arguments[:3]), *arguments[3:])  # type: ignore[arg-type]
+        feed(*map(int, arguments[:4]), *arguments[4:])  # type: ignore[arg-type]
     elif role == "sink":
         sink(*map(int, arguments))
     else:

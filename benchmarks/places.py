@@ -37,11 +37,11 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(transports: Collection[str]) -> Iterator[Place]:
-    """Servers for these transports, plain TCP always among them."""
+def place(transports: Collection[str], largest: int = 0) -> Iterator[Place]:
+    """Servers for these transports, plain TCP always among them. ``largest``: a payload beyond the usual MiB."""
     with contextlib.ExitStack() as stack:
         secure = bool({"tls", "wss"} & set(transports))
-        patient: dict[str, object] = {**PATIENT}
+        patient: dict[str, object] = {**PATIENT, **({"max_payload": largest} if largest > 2**20 else {})}
         if {"ws", "wss"} & set(transports):
             # A server makes one WebSocket message of all that waits for a client; ours take 64 MiB at once.
             del patient["max_pending"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from .roster import PURE
+from .roster import PURE, plain
 from .rounds import Row
 from .works import Metric, Work
 
@@ -107,6 +107,7 @@ def _amount(value: float) -> str:
 
 
 def _kind(client: str) -> str:
-    if client in PURE or client == "core-pure":
+    name = plain(client)
+    if name in PURE or name == "core-pure":
         return "pure"
-    return "ours" if client in OURS else "raw" if client == "raw" else "peer"
+    return "ours" if name in OURS else "raw" if name == "raw" else "peer"

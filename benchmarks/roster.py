@@ -8,16 +8,30 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .works import Case, Work
 
-__all__ = ["COMPILED", "PURE", "Client", "Present", "known", "look_for", "pure_of", "taking_part"]
+__all__ = [
+    "COMPILED",
+    "PURE",
+    "Client",
+    "NotHereError",
+    "Present",
+    "known",
+    "look_for",
+    "of_checkout",
+    "plain",
+    "pure_of",
+    "taking_part",
+]
 
 HERE = Path(__file__).parent
 NATS_C = HERE / "peers" / "natsc.c"
+NATS_GO = HERE / "peers" / "go"
 BUILT = HERE / "peers" / "build" / "natsc"
+BUILT_GO = HERE / "peers" / "build" / "natsgo"
 JS = HERE / "peers" / "js" / "bench.mjs"
 
 ALL = frozenset(
@@ -28,6 +42,9 @@ ALL = frozenset(
         "subscribe_batch",
         "subscribe_callback",
         "fan_out",
+        "spread",
+        "huge",
+        "one_in_flight",
         "request",
         "request_concurrent",
         "subscriptions",
@@ -36,7 +53,11 @@ ALL = frozenset(
         "import",
     }
 )
+WITH_THREADS = frozenset({"publish_threads", "request_threads"})
+WITH_TASKS = frozenset({"request_tasks"})
 PEERS = ALL - {"publish_many", "subscribe_batch"}
+FIRST = PEERS - {"spread", "huge", "one_in_flight"}
+"""What is measured with peers that none of our growth is held beside."""
 COMPILED = ("threads", "asyncio", "uvloop", "trio")
 """Our clients with the compiled module, each with a pure twin."""
 
@@ -99,17 +120,18 @@ def python(module: str) -> tuple[str, ...]:
 
 def known() -> list[Client]:
     """All of them, in the order they are measured and shown."""
-    raw = frozenset({"publish", "subscribe_iterator", "request", "connect"})
+    raw = frozenset({"publish", "subscribe_iterator", "spread", "request", "connect"})
     clients = [
         Client("raw", python("raw"), raw, transports=("tcp", "tls")),
-        Client("nats.c", (str(BUILT),), PEERS),
-        Client("js", ("node", "--expose-gc", str(JS)), PEERS),
-        Client("nats-py", python("nats_py"), PEERS, {"LOOP": "asyncio"}, "nats"),
-        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"}, {"LOOP": "uvloop"}),
+        Client("nats.c", (str(BUILT),), FIRST | {"one_in_flight", "request_threads"}),
+        Client("nats.go", (str(BUILT_GO),), PEERS | WITH_THREADS | WITH_TASKS),
+        Client("js", ("node", "--expose-gc", str(JS)), FIRST),
+        Client("nats-py", python("nats_py"), PEERS | WITH_TASKS, {"LOOP": "asyncio"}, "nats"),
+        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"} | WITH_TASKS, {"LOOP": "uvloop"}),
         Client(
             "natsrpy",
             python("natsrpy_client"),
-            PEERS - {"fan_out", "reconnect"},
+            FIRST - {"fan_out", "reconnect"},
             module="natsrpy",
             unordered=frozenset({"subscribe_callback"}),  # a task for each message
         ),
@@ -117,9 +139,10 @@ def known() -> list[Client]:
     for twin in ({}, {"NATS_PROTO_PURE": "1"}):
         names = PURE if twin else COMPILED
         every = ("tcp", "tls", "ws", "wss")
-        clients.append(Client(names[0], python("ours_sync"), ALL, {**twin}, "nats_sync", ours=True, transports=every))
+        works = ALL | WITH_THREADS
+        clients.append(Client(names[0], python("ours_sync"), works, {**twin}, "nats_sync", ours=True, transports=every))
         for name, loop in zip(names[1:], COMPILED[1:], strict=True):
-            works = ALL if loop == "asyncio" else ALL - {"import"}
+            works = (ALL if loop == "asyncio" else ALL - {"import"}) | WITH_TASKS
             transports = every if loop == "asyncio" else ("tcp",)
             env = {**twin, "LOOP": loop}
             clients.append(
@@ -129,6 +152,27 @@ def known() -> list[Client]:
     clients.append(Client("core", python("memory"), core, ours=True))
     clients.append(Client("core-pure", python("memory"), core, {"NATS_PROTO_PURE": "1"}, ours=True))
     return clients
+
+
+def of_checkout(name: str, folder: Path) -> list[Client]:
+    """Ours as they are in another checkout, built there: `threads@name` and so on, to be measured beside these.
+
+    They run by this interpreter and the programs of this checkout.
+    """
+    sources = sorted(folder.resolve().glob("packages/*/src"))
+    if not sources:
+        raise NotHereError(f"{folder} has no packages/*/src")
+    path = os.pathsep.join(map(str, (HERE.parent, *sources)))
+    return [
+        replace(client, name=f"{client.name}@{name}", env={**client.env, "PYTHONPATH": path})
+        for client in known()
+        if client.ours
+    ]
+
+
+def plain(name: str) -> str:
+    """The name without the checkout."""
+    return name.partition("@")[0]
 
 
 def look_for(clients: Iterable[Client]) -> tuple[list[Present], dict[str, str]]:
@@ -146,25 +190,24 @@ def look_for(clients: Iterable[Client]) -> tuple[list[Present], dict[str, str]]:
 def taking_part(work: Work, case: Case, present: Sequence[Present]) -> list[Present]:
     """Who is measured at a case: all who can, less what would make a run long and tell nothing new.
 
-    Transports and growth are looked at on our own two clients; the second and third loop at the least and the largest
-    size; the pure twins where there is a bar for them, unless there is nothing but them.
+    Transports and linear growth are looked at on our own two clients; the second and third loop at the least and the
+    largest size, but publishing at all of them; the pure twins where there is a bar for them, unless there is nothing
+    but them.
     """
     names = {one.name for one in present}
-    return [
-        one
-        for one in present
-        if one.can(work.needs, case.transport) and _is_asked(one, one.name.removesuffix("-pure"), work, case, names)
-    ]
+    return [one for one in present if one.can(work.needs, case.transport) and _is_asked(one, work, case, names)]
 
 
-def _is_asked(one: Present, twin: str, work: Work, case: Case, names: Collection[str]) -> bool:
-    if one.client.ours and one.name != twin and twin in names and twin != "core":
+def _is_asked(one: Present, work: Work, case: Case, names: Collection[str]) -> bool:
+    name, at, checkout = one.name.partition("@")
+    twin = name.removesuffix("-pure")
+    if one.client.ours and name != twin and twin + at + checkout in names and twin != "core":
         return twin in ("threads", "asyncio") and work.name in PURE_TOO and case.size in (16, 65536)
     if work.name.startswith("tls"):
         return len(one.client.transports) > 1
     if work.name.startswith("growth"):
         return twin in ("threads", "asyncio", "core")
-    return twin not in ("uvloop", "trio") or case.size in (16, 65536)
+    return twin not in ("uvloop", "trio") or case.size in (16, 65536) or work.name == "publish"
 
 
 class NotHereError(Exception):
@@ -174,6 +217,8 @@ class NotHereError(Exception):
 def _about(client: Client) -> dict[str, object]:
     if client.name == "nats.c":
         _compile()
+    if client.name == "nats.go":
+        _build_go()
     if client.name == "js" and shutil.which("node") is None:
         raise NotHereError("there is no node")
     try:
@@ -187,9 +232,10 @@ def _about(client: Client) -> dict[str, object]:
         raise NotHereError(lines[-1].strip() if lines else f"exit code {answer.returncode}")
     about: dict[str, object] = json.loads(answer.stdout)
     compiled = bool(about.get("compiled"))
-    if client.ours and client.name in (*COMPILED, "core") and not compiled:
+    wanted = plain(client.name) in (*COMPILED, "core")
+    if client.ours and wanted and not compiled:
         raise NotHereError(f"this build has no compiled module; {pure_of(client.name)} is the same")
-    if client.ours and client.name not in (*COMPILED, "core") and compiled:
+    if client.ours and not wanted and compiled:
         raise NotHereError("NATS_PROTO_PURE=1 did not turn the compiled module off")
     return about
 
@@ -208,3 +254,18 @@ def _compile() -> None:
         if "nats/nats.h" in answer.stderr:
             raise NotHereError("its header is not installed (libnats-dev)")
         raise NotHereError(answer.stderr.splitlines()[-1] if answer.stderr else f"cc: exit code {answer.returncode}")
+
+
+def _build_go() -> None:
+    """nats.go's program, with the modules that its own go.mod names."""
+    if shutil.which("go") is None:
+        raise NotHereError("there is no Go toolchain (go)")
+    BUILT_GO.parent.mkdir(exist_ok=True)
+    try:
+        command = ["go", "build", "-mod=mod", "-o", str(BUILT_GO), "."]
+        answer = subprocess.run(command, cwd=NATS_GO, capture_output=True, timeout=300, text=True)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotHereError(str(error)) from error
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines()
+        raise NotHereError(lines[-1].strip() if lines else f"go build: exit code {answer.returncode}")

@@ -24,6 +24,11 @@ __all__ = ["Row", "Settings", "measure", "repetition"]
 IMPORTS = 5
 """Imports for one figure, each beside a bare interpreter."""
 
+LEAST_EACH = 5
+"""Messages or requests of each thread or task at least: starting them is not what is measured."""
+LEAST_SPREAD = 10
+"""Messages of each subscription at least, where traffic is spread: nor is the first message to each."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -132,9 +137,13 @@ def _pilot(work: Work, case: Case) -> int:
 def _count_for(work: Work, case: Case, result: Result, settings: Settings) -> int:
     """As many messages as fill the time at the pilot's speed."""
     speed = float(cast(float, result["counted"])) / float(cast(float, result["seconds"]))
-    count = int(speed * settings.seconds) // max(1, case.subs)
-    least, most = min(_pilot(work, case), 2000), min(work.most, 2**31 // case.size)
-    return max(100, min(max(count, least), most) // 100 * 100) if case.subs == 0 else max(5, min(count, most))
+    copies = max(1, case.subs) if work.copies else 1
+    count = int(speed * settings.seconds) // copies
+    least = max(min(_pilot(work, case), 2000), case.workers * LEAST_EACH)
+    if work.side == "spread":
+        least = max(least, case.subs * LEAST_SPREAD)
+    most = min(work.most, 2**31 // case.size)
+    return max(5, min(count, most)) if work.copies else max(100, min(max(count, least), most) // 100 * 100)
 
 
 def repetition(
@@ -152,12 +161,15 @@ def repetition(
         "count": count,
         "size": case.size,
         "subs": case.subs,
+        "workers": case.workers,
         "case": case.stream,
         "ca": target.ca,
     }
     command = [*client.client.command, *(f"{name}={value}" for name, value in order_given.items())]
     child = Child(command, client.client.environment())
-    run = {"feed": _fed, "echo": _answered, "count": _counted, "restart": _restarted}.get(work.side, _alone)
+    run = {"feed": _fed, "spread": _spread, "echo": _answered, "count": _counted, "restart": _restarted}.get(
+        work.side, _alone
+    )
     if proof and work.side == "count":
         run = _proved
     return run(child, target.server, case, count, settings)
@@ -172,10 +184,19 @@ def _alone(child: Child, server: LocalServer, case: Case, count: int, settings: 
 
 def _fed(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
     """The other side publishes."""
-    with OtherSide("feed", server.port, count, case.size, *filter(None, [settings.fault])) as other, child:
+    with OtherSide("feed", server.port, count, case.size, 0, *filter(None, [settings.fault])) as other, child:
         result = child.line(settings.timeout)
         sent = other.line(settings.timeout)["sent"]
     _raise(judge.check_order(result, int(cast(int, sent)) * max(1, case.subs)))
+    return result
+
+
+def _spread(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The other side publishes to one subscription after the other."""
+    with OtherSide("feed", server.port, count, case.size, case.subs, *filter(None, [settings.fault])) as other, child:
+        result = child.line(settings.timeout)
+        sent = other.line(settings.timeout)["sent"]
+    _raise(judge.check_order(result, int(cast(int, sent))))
     return result
 
 
@@ -203,7 +224,8 @@ def _counted(child: Child, server: LocalServer, case: Case, count: int, settings
 
 def _proved(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
     """A subscriber looks at the order of what is published."""
-    with OtherSide("sink", server.port, count, case.size, order.ring_size(case.size)) as other, child:
+    sink = OtherSide("sink", server.port, count, case.size, order.ring_size(case.size), max(1, case.workers))
+    with sink as other, child:
         result = child.line(settings.timeout)
         other.dismiss()
         found = other.line(settings.timeout)

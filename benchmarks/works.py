@@ -11,11 +11,16 @@ from . import parse_rate, pool_rotation
 __all__ = ["GROWTH", "MANY_SUBSCRIPTIONS", "SIZES", "Case", "Metric", "Result", "Work", "all_works"]
 
 Result = Mapping[str, object]
-Side = Literal["none", "count", "feed", "echo", "restart", "memory", "import"]
+Side = Literal["none", "count", "feed", "spread", "echo", "restart", "memory", "import"]
 
 SIZES = {"16 B": 16, "128 B": 128, "1 KiB": 1024, "64 KiB": 65536}
 MANY_SUBSCRIPTIONS = 10_000
 FAN_OUT = 1000
+SPREADS = (1, 10, 100, 1000, 10_000)
+THREADS = (1, 4, 16, 64)
+TASKS = (100, 1000, 10_000)
+IDLE = 64
+HUGE = 64 * 2**20
 GROWTH = ("1 x", "10 x")
 
 
@@ -54,6 +59,12 @@ RATE = Metric("rate", "k/s", _ratio("counted", "seconds", 1e-3), more_is_better=
 CPU = Metric("cpu", "us", _ratio("cpu", "counted", 1e6))
 P50 = Metric("p50", "us", _scaled("p50", 1e6))
 P99 = Metric("p99", "us", _scaled("p99", 1e6))
+ONE_IN_FLIGHT = (P50, P99, CPU)
+MEMORY = (
+    Metric("throughput", "MB/s", _ratio("counted", "seconds", HUGE / 1e6), more_is_better=True),
+    Metric("resident", "MB", _scaled("resident", 1e-6)),
+    Metric("peak", "MB", _scaled("peak", 1e-6)),
+)
 EACH = Metric("each", "ns", _ratio("seconds", "counted", 1e9))
 
 
@@ -64,6 +75,8 @@ class Case:
     label: str
     size: int = 16
     subs: int = 0
+    workers: int = 0
+    """Threads or tasks beside each other."""
     transport: str = "tcp"
     stream: str = ""
     count: int = 0
@@ -89,12 +102,34 @@ class Work:
     """What a client must be able to do for it, if that is not the program's name."""
 
     @property
+    def copies(self) -> bool:
+        """Whether each subscription gets every message."""
+        return self.program == "fan_out"
+
+    @property
     def needs(self) -> str:
         return self.ability or self.program
 
 
 def sizes(quick: Sequence[str] = ("16 B", "64 KiB")) -> list[Case]:
     return [Case(label, size, quick=label in quick) for label, size in SIZES.items()]
+
+
+def threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def from_threads(labels: Sequence[str]) -> list[Case]:
+    """The same work by ever more threads on one client."""
+    return [
+        Case(f"{label}, {threads(workers)}", SIZES[label], workers=workers, quick=workers in (1, 64))
+        for label in labels
+        for workers in THREADS
+    ]
+
+
+def from_tasks() -> list[Case]:
+    return [Case(f"16 B, {workers:,} tasks", workers=workers, quick=workers != 1000) for workers in TASKS]
 
 
 def over() -> list[Case]:
@@ -141,6 +176,59 @@ def all_works() -> list[Work]:
             [Case("16 B", subs=FAN_OUT)],
             messages,
             20,
+        ),
+        Work(
+            "spread",
+            "Subscribe by callback, spread over so many subscriptions",
+            "spread",
+            "spread",
+            [Case(f"16 B over {subs:,}", subs=subs, quick=subs in (10, 1000)) for subs in SPREADS],
+            messages,
+            tall,
+        ),
+        Work(
+            "publish-threads",
+            "Publish from threads",
+            "publish_threads",
+            "count",
+            from_threads(["16 B", "1 KiB"]),
+            messages,
+            tall,
+        ),
+        Work(
+            "request-threads",
+            "Requests from threads",
+            "request_threads",
+            "echo",
+            from_threads(["16 B"]),
+            messages,
+            2000,
+        ),
+        Work(
+            "request-tasks",
+            "Requests from tasks",
+            "request_tasks",
+            "echo",
+            from_tasks(),
+            messages,
+            20_000,
+        ),
+        Work(
+            "one-in-flight",
+            "Publish to callback, one message in flight",
+            "one_in_flight",
+            "none",
+            [Case("16 B"), Case(f"16 B, {IDLE} idle", subs=IDLE)],
+            ONE_IN_FLIGHT,
+            500,
+        ),
+        Work(
+            "huge",
+            "Subscribe by callback, 64 MiB messages",
+            "huge",
+            "feed",
+            [Case("64 MiB", HUGE, count=12)],
+            MEMORY,
         ),
         Work("subscriptions", f"{MANY_SUBSCRIPTIONS:,} subscriptions", "subscriptions", "restart", [many], subscribing),
         Work("connect", "Connect", "connect", "none", [Case("tcp", count=100)], (P50, P99)),

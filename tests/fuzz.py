@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from nats_proto import Frame, Role
+from nats_proto._wire.batch import Batch
 from tests.proto.parser_table import ROWS
 from tests.twins import COMPILED, PURE, Twin, compiled_module
 
@@ -114,7 +115,19 @@ def outcome(twin: Twin, given: list[bytes], limits: dict[str, Any]) -> tuple[lis
     """What a parser makes of the pieces."""
     parser = twin.parser(**limits)
     frames = [frame for piece in given for frame in parser.receive_data(piece)]
+    batches = twin.parser(**limits)
+    together = [each for piece in given for frame in batches.receive_batches(piece) for each in taken_apart(frame)]
+    assert (together, str(batches.error)) == (frames, str(parser.error)), given
     return frames, str(parser.error)
+
+
+def taken_apart(frame: Frame | Batch) -> Sequence[Frame]:
+    """The messages of a batch, or the frame itself."""
+    if not isinstance(frame, Batch):
+        return [frame]
+    for sid, messages, _, _ in frame.shares:
+        assert messages == [message for message in frame.messages if message.sid == sid]
+    return frame.messages
 
 
 if __name__ == "__main__":

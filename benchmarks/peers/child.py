@@ -14,9 +14,27 @@ from pathlib import Path
 
 from benchmarks import order
 
-__all__ = ["BATCH", "CONCURRENT", "GO", "KEPT_WHOLE", "MANY", "SUBJECT", "Clock", "Job", "Result", "Times", "main"]
+__all__ = [
+    "BATCH",
+    "CONCURRENT",
+    "GO",
+    "IDLE",
+    "KEPT_WHOLE",
+    "MANY",
+    "SPREAD",
+    "SUBJECT",
+    "Clock",
+    "Job",
+    "Result",
+    "Times",
+    "main",
+    "memory",
+    "resident",
+]
 
 SUBJECT = order.SUBJECT
+SPREAD = order.SPREAD
+IDLE = "bench.idle.%d"
 GO = "bench.go"
 MANY = "bench.many.%d"
 BATCH = 512
@@ -40,6 +58,8 @@ class Job:
     count: int = 0
     size: int = 16
     subs: int = 0
+    workers: int = 0
+    """Threads or tasks beside each other."""
     case: str = ""
     ca: str = ""
     """PEM file of the authority to trust, when it is TLS."""
@@ -47,7 +67,7 @@ class Job:
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Job:
         given = dict(argument.split("=", 1) for argument in arguments)
-        for name in ("port", "count", "size", "subs"):
+        for name in ("port", "count", "size", "subs", "workers"):
             if name in given:
                 given[name] = int(given[name])  # type: ignore[assignment]
         return cls(**given)  # type: ignore[arg-type]
@@ -60,12 +80,19 @@ class Job:
         payloads = self.payloads()
         return list(iter(lambda: list(islice(payloads, BATCH)), []))
 
+    def shares(self) -> list[Iterator[bytes]]:
+        """The same, for so many workers beside each other."""
+        return order.shares(self.size, self.count, self.workers)
+
     @property
     def whole(self) -> bool:
         return self.size <= KEPT_WHOLE
 
     def findings(self, kept: Sequence[bytes]) -> Result:
         return dict(order.findings(order.numbers(kept), self.count))
+
+    def spread_findings(self, kept: Sequence[Sequence[bytes]]) -> Result:
+        return dict(order.spread_findings(kept, self.count))
 
     def report(self, **result: object) -> None:
         """Print what was found, and keep everything as it is until standard input ends."""
@@ -107,6 +134,13 @@ def resident() -> int:
     """Bytes of memory of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory() -> Result:
+    """Resident memory of this process in bytes: now, and the most there was."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
+    return {"resident": sizes["VmRSS"], "peak": sizes["VmHWM"]}
 
 
 def main(works: Mapping[str, Work], about: Callable[[], Result]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import metadata
 from itertools import count
 from typing import Any
@@ -18,7 +18,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from .child import CONCURRENT, GO, MANY, SUBJECT, Clock, Job, Result, Times, main, resident
+from .child import CONCURRENT, GO, IDLE, MANY, SPREAD, SUBJECT, Clock, Job, Result, Times, main, memory, resident
 
 LOOP = os.environ.get("LOOP", "asyncio")
 UNLIMITED: dict[str, Any] = {"pending_msgs_limit": 2**40, "pending_bytes_limit": 0}
@@ -93,15 +93,38 @@ async def subscribe_callback(job: Job) -> None:
     await client.close()
 
 
-async def fan_out(job: Job) -> None:
+async def huge(job: Job) -> None:
+    """Messages that are large beside all else in memory, which is looked at while the last one is at hand."""
     client = await connect(job)
-    last = job.count * job.subs
+    kept: list[bytes] = []
+    clocks: list[Clock] = []
+    results: list[Result] = []
+    done = asyncio.Event()
+
+    async def handle(message: Msg) -> None:
+        kept.append(message.data[:8])
+        if len(kept) == 1:
+            clocks.append(Clock())
+        elif len(kept) == job.count:
+            results.append({**clocks[0].stop(job.count - 1), **memory()})
+            done.set()
+
+    await client.subscribe(SUBJECT, cb=handle, **UNLIMITED)
+    await client.flush()
+    await client.publish(GO)
+    await done.wait()
+    job.report(**results[0], **job.findings(kept))
+    await client.close()
+
+
+async def listen(client: Client, subjects: Sequence[str], last: int) -> tuple[list[list[bytes]], Result]:
+    """Subscribe to all of them, and wait for so many messages: each subscription's, and the time they took."""
     received = count(1)
     clocks: list[Clock] = []
     timed: list[Result] = []
     done = asyncio.Event()
 
-    async def subscribe() -> list[bytes]:
+    async def subscribe(subject: str) -> list[bytes]:
         kept: list[bytes] = []
 
         async def handle(message: Msg) -> None:
@@ -113,15 +136,60 @@ async def fan_out(job: Job) -> None:
                 timed.append(clocks[0].stop(last - 1))
                 done.set()
 
-        await client.subscribe(SUBJECT, cb=handle, **UNLIMITED)
+        await client.subscribe(subject, cb=handle, **UNLIMITED)
         return kept
 
-    lists = [await subscribe() for _ in range(job.subs)]
-    await client.flush()
+    lists = [await subscribe(subject) for subject in subjects]
+    await round_trip(client)
     await client.publish(GO)
     await done.wait()
+    return lists, timed[0]
+
+
+async def fan_out(job: Job) -> None:
+    client = await connect(job)
+    lists, timed = await listen(client, [SUBJECT] * job.subs, job.count * job.subs)
     found = [job.findings(kept) for kept in lists]
-    job.report(**timed[0], **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+    job.report(**timed, **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+    await client.close()
+
+
+async def spread(job: Job) -> None:
+    client = await connect(job)
+    lists, timed = await listen(client, [SPREAD % number for number in range(job.subs)], job.count)
+    job.report(**timed, **job.spread_findings(lists))
+    await client.close()
+
+
+async def one_in_flight(job: Job) -> None:
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    client, publisher = await connect(job), await connect(job)
+    times = Times()
+    call, now = publisher.publish, time.perf_counter
+    at, data, done = 0.0, b"", asyncio.Event()
+
+    async def handle(message: Msg) -> None:
+        nonlocal at, data
+        at, data = now(), message.data
+        done.set()
+
+    async def ignore(message: Msg) -> None:
+        pass
+
+    for number in range(job.subs):
+        await client.subscribe(IDLE % number, cb=ignore)
+    await client.subscribe(SUBJECT, cb=handle, **UNLIMITED)
+    await round_trip(client)
+    clock = Clock()
+    for payload in job.payloads():
+        done = asyncio.Event()
+        start = now()
+        await call(SUBJECT, payload)
+        await done.wait()
+        times.seconds.append(at - start)
+        times.wrong += data != payload
+    job.report(**clock.stop(job.count), **times.result())
+    await publisher.close()
     await client.close()
 
 
@@ -140,22 +208,30 @@ async def request(job: Job) -> None:
     await client.close()
 
 
-async def request_concurrent(job: Job) -> None:
+async def ask_beside(job: Job, workers: int) -> None:
+    """Requests from so many tasks, each asking one after the other."""
     client = await connect(job)
-    share = job.count // CONCURRENT
     right = 0
     payloads = list(job.payloads())
 
     async def ask(first: int) -> None:
         nonlocal right
-        for data in payloads[first : first + share]:
-            reply = await client.request(SUBJECT, data, timeout=5)
+        for data in payloads[first::workers]:
+            reply = await client.request(SUBJECT, data, timeout=60)
             right += reply.data == data
 
     clock = Clock()
-    await asyncio.gather(*(ask(number * share) for number in range(CONCURRENT)))
+    await asyncio.gather(*(ask(number) for number in range(workers)))
     job.report(**clock.stop(job.count), received=right, wrong=job.count - right)
     await client.close()
+
+
+async def request_concurrent(job: Job) -> None:
+    await ask_beside(job, CONCURRENT)
+
+
+async def request_tasks(job: Job) -> None:
+    await ask_beside(job, job.workers)
 
 
 async def subscriptions(job: Job) -> None:
@@ -223,8 +299,12 @@ WORKS = {
     "subscribe_iterator": subscribe_iterator,
     "subscribe_callback": subscribe_callback,
     "fan_out": fan_out,
+    "spread": spread,
+    "huge": huge,
+    "one_in_flight": one_in_flight,
     "request": request,
     "request_concurrent": request_concurrent,
+    "request_tasks": request_tasks,
     "subscriptions": subscriptions,
     "connect": connecting,
 }

@@ -17,7 +17,7 @@
 #define WAIT 60000
 
 static const char *work = "about", *url = "";
-static long count_of = 0, size_of = 16, subs_of = 0;
+static long count_of = 0, size_of = 16, subs_of = 0, workers_of = 0;
 
 static void check(natsStatus status, const char *what) {
     if (status != NATS_OK) {
@@ -125,6 +125,8 @@ static void on_reconnected(natsConnection *nc, void *closure) {
     pthread_mutex_unlock(&lock);
 }
 
+static int at_once = 0;
+
 static natsConnection *dial(int one_delivery_thread) {
     natsConnection *nc = NULL;
     natsOptions *options = NULL;
@@ -134,6 +136,7 @@ static natsConnection *dial(int one_delivery_thread) {
     check(natsOptions_SetReconnectJitter(options, 0, 0), "jitter");
     check(natsOptions_SetMaxReconnect(options, 100000), "reconnects");
     check(natsOptions_SetReconnectedCB(options, on_reconnected, NULL), "callback");
+    if (at_once) check(natsOptions_SetSendAsap(options, true), "at once");
     if (one_delivery_thread) check(natsOptions_UseGlobalMessageDelivery(options, true), "delivery");
     check(natsConnection_Connect(&nc, options), "connect");
     natsOptions_Destroy(options);
@@ -264,32 +267,83 @@ static void request(void) {
 
 typedef struct {
     natsConnection *nc;
-    long first, right;
+    long first, every, right;
 } Asker;
 
 static void *ask(void *closure) {
     Asker *asker = closure;
-    for (long at = 0; at < count_of / CONCURRENT; at++) asker->right += right_reply(asker->nc, asker->first + at);
+    for (long at = asker->first; at < count_of; at += asker->every) asker->right += right_reply(asker->nc, at);
     return NULL;
 }
 
-static void request_concurrent(void) {
+static void request_beside(long workers) {
     natsConnection *nc = dial(0);
-    pthread_t threads[CONCURRENT];
-    Asker askers[CONCURRENT];
+    pthread_t *threads = malloc(sizeof(pthread_t) * (size_t)workers);
+    Asker *askers = malloc(sizeof(Asker) * (size_t)workers);
     long right = 0;
     make_ring();
     double used = cpu(), start = now();
-    for (long number = 0; number < CONCURRENT; number++) {
-        askers[number] = (Asker){nc, number * (count_of / CONCURRENT), 0};
+    for (long number = 0; number < workers; number++) {
+        askers[number] = (Asker){nc, number, workers, 0};
         pthread_create(&threads[number], NULL, ask, &askers[number]);
     }
-    for (long number = 0; number < CONCURRENT; number++) {
+    for (long number = 0; number < workers; number++) {
         pthread_join(threads[number], NULL);
         right += askers[number].right;
     }
     print_timed(now() - start, cpu() - used, count_of);
     printf("\"received\": %ld, \"wrong\": %ld}\n", right, count_of - right);
+}
+
+static double arrived_at = 0;
+static int arrived_right = 0, arrived = 0;
+static const unsigned char *awaited;
+
+static void on_arrival(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure) {
+    double at = now();
+    (void)nc, (void)sub, (void)closure;
+    pthread_mutex_lock(&lock);
+    arrived_at = at;
+    arrived_right = natsMsg_GetDataLength(msg) == size_of && memcmp(natsMsg_GetData(msg), awaited, (size_t)size_of) == 0;
+    arrived++;
+    pthread_cond_signal(&changed);
+    pthread_mutex_unlock(&lock);
+    natsMsg_Destroy(msg);
+}
+
+static void on_nothing(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure) {
+    (void)nc, (void)sub, (void)closure;
+    natsMsg_Destroy(msg);
+}
+
+/* From one client's call of publish to another's call of the callback; the next is published when it has come. */
+static void one_in_flight(void) {
+    at_once = 1; /* else the library waits for a millisecond what else there may be to write */
+    natsConnection *nc = dial(0), *publisher = dial(0);
+    natsSubscription *sub = NULL;
+    char subject[64];
+    double *times = malloc(sizeof(double) * (size_t)count_of);
+    long wrong = 0;
+    for (long number = 0; number < subs_of; number++) {
+        snprintf(subject, sizeof(subject), "bench.idle.%ld", number);
+        check(natsConnection_Subscribe(&sub, nc, subject, on_nothing, NULL), "subscribe");
+    }
+    check(natsConnection_Subscribe(&sub, nc, SUBJECT, on_arrival, NULL), "subscribe");
+    make_ring();
+    flush(nc);
+    double used = cpu(), begin = now();
+    for (long number = 0; number < count_of; number++) {
+        awaited = payload(number);
+        double start = now();
+        check(natsConnection_Publish(publisher, SUBJECT, awaited, (int)size_of), "publish");
+        pthread_mutex_lock(&lock);
+        while (arrived <= number) pthread_cond_wait(&changed, &lock);
+        times[number] = arrived_at - start;
+        wrong += !arrived_right;
+        pthread_mutex_unlock(&lock);
+    }
+    print_timed(now() - begin, cpu() - used, count_of);
+    print_times(times, wrong);
 }
 
 static void subscriptions(void) {
@@ -340,6 +394,7 @@ int main(int argc, char **argv) {
         if (strncmp(argv[at], "count=", 6) == 0) count_of = atol(value);
         if (strncmp(argv[at], "size=", 5) == 0) size_of = atol(value);
         if (strncmp(argv[at], "subs=", 5) == 0) subs_of = atol(value);
+        if (strncmp(argv[at], "workers=", 8) == 0) workers_of = atol(value);
     }
     if (strcmp(work, "about") == 0) {
         printf("{\"version\": \"%s\"}\n", nats_GetVersion());
@@ -350,7 +405,9 @@ int main(int argc, char **argv) {
     else if (strcmp(work, "subscribe_callback") == 0) subscribe_callback(1);
     else if (strcmp(work, "fan_out") == 0) subscribe_callback(subs_of);
     else if (strcmp(work, "request") == 0) request();
-    else if (strcmp(work, "request_concurrent") == 0) request_concurrent();
+    else if (strcmp(work, "request_concurrent") == 0) request_beside(CONCURRENT);
+    else if (strcmp(work, "request_threads") == 0) request_beside(workers_of);
+    else if (strcmp(work, "one_in_flight") == 0) one_in_flight();
     else if (strcmp(work, "subscriptions") == 0) subscriptions();
     else if (strcmp(work, "connect") == 0) connecting();
     else return 2;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import metadata
 from itertools import count
 
@@ -16,7 +16,22 @@ import nats_proto
 from nats_anyio import Client, Message
 from nats_proto import Reconnected
 
-from .child import BATCH, CONCURRENT, GO, MANY, SUBJECT, Clock, Job, Result, Times, main, resident
+from .child import (
+    BATCH,
+    CONCURRENT,
+    GO,
+    IDLE,
+    MANY,
+    SPREAD,
+    SUBJECT,
+    Clock,
+    Job,
+    Result,
+    Times,
+    main,
+    memory,
+    resident,
+)
 
 LOOP = os.environ.get("LOOP", "asyncio")
 
@@ -115,35 +130,96 @@ async def subscribe_callback(job: Job) -> None:
         job.report(**timed[0], **job.findings(kept))
 
 
-async def fan_out(job: Job) -> None:
+async def huge(job: Job) -> None:
+    """Messages that are large beside all else in memory, which is looked at while the last one is at hand."""
     async with connect(job) as client:
-        last = job.count * job.subs
-        received = count(1)
+        kept: list[bytes] = []
         clocks: list[Clock] = []
-        timed: list[Result] = []
+        results: list[Result] = []
         done = anyio.Event()
 
-        async def subscribe() -> list[bytes]:
-            kept: list[bytes] = []
+        def handle(message: Message) -> None:
+            kept.append(message.data[:8])
+            if len(kept) == 1:
+                clocks.append(Clock())
+            elif len(kept) == job.count:
+                results.append({**clocks[0].stop(job.count - 1), **memory()})
+                done.set()
 
-            def handle(message: Message) -> None:
-                kept.append(message.data)
-                number = next(received)
-                if number == 1:
-                    clocks.append(Clock())
-                elif number == last:
-                    timed.append(clocks[0].stop(last - 1))
-                    done.set()
-
-            _ = await client.subscribe(SUBJECT, callback=handle)
-            return kept
-
-        lists = [await subscribe() for _ in range(job.subs)]
+        _ = await client.subscribe(SUBJECT, callback=handle)
         await client.flush()
         await client.publish(GO)
         await done.wait()
+        job.report(**results[0], **job.findings(kept))
+
+
+async def listen(client: Client, subjects: Sequence[str], last: int) -> tuple[list[list[bytes]], Result]:
+    """Subscribe to all of them, and wait for so many messages: each subscription's, and the time they took."""
+    received = count(1)
+    clocks: list[Clock] = []
+    timed: list[Result] = []
+    done = anyio.Event()
+
+    async def subscribe(subject: str) -> list[bytes]:
+        kept: list[bytes] = []
+
+        def handle(message: Message) -> None:
+            kept.append(message.data)
+            number = next(received)
+            if number == 1:
+                clocks.append(Clock())
+            elif number == last:
+                timed.append(clocks[0].stop(last - 1))
+                done.set()
+
+        _ = await client.subscribe(subject, callback=handle)
+        return kept
+
+    lists = [await subscribe(subject) for subject in subjects]
+    await client.flush()
+    await client.publish(GO)
+    await done.wait()
+    return lists, timed[0]
+
+
+async def fan_out(job: Job) -> None:
+    async with connect(job) as client:
+        lists, timed = await listen(client, [SUBJECT] * job.subs, job.count * job.subs)
         found = [job.findings(kept) for kept in lists]
-        job.report(**timed[0], **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+        job.report(**timed, **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+
+
+async def spread(job: Job) -> None:
+    async with connect(job) as client:
+        lists, timed = await listen(client, [SPREAD % number for number in range(job.subs)], job.count)
+        job.report(**timed, **job.spread_findings(lists))
+
+
+async def one_in_flight(job: Job) -> None:
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    async with connect(job) as client, connect(job) as publisher:
+        times = Times()
+        call, now = publisher.publish, time.perf_counter
+        at, data, done = 0.0, b"", anyio.Event()
+
+        def handle(message: Message) -> None:
+            nonlocal at, data
+            at, data = now(), message.data
+            done.set()
+
+        for number in range(job.subs):
+            _ = await client.subscribe(IDLE % number, callback=print)
+        _ = await client.subscribe(SUBJECT, callback=handle)
+        await client.flush()
+        clock = Clock()
+        for payload in job.payloads():
+            done = anyio.Event()
+            start = now()
+            await call(SUBJECT, payload)
+            await done.wait()
+            times.seconds.append(at - start)
+            times.wrong += data != payload
+        job.report(**clock.stop(job.count), **times.result())
 
 
 async def request(job: Job) -> None:
@@ -160,23 +236,31 @@ async def request(job: Job) -> None:
         job.report(**clock.stop(job.count), **times.result())
 
 
-async def request_concurrent(job: Job) -> None:
+async def ask_beside(job: Job, workers: int) -> None:
+    """Requests from so many tasks, each asking one after the other."""
     async with connect(job) as client:
-        share = job.count // CONCURRENT
         right = 0
         payloads = list(job.payloads())
 
         async def ask(first: int) -> None:
             nonlocal right
-            for data in payloads[first : first + share]:
+            for data in payloads[first::workers]:
                 reply = await client.request(SUBJECT, data)
                 right += reply.data == data
 
         clock = Clock()
         async with anyio.create_task_group() as group:
-            for number in range(CONCURRENT):
-                group.start_soon(ask, number * share)
+            for number in range(workers):
+                group.start_soon(ask, number)
         job.report(**clock.stop(job.count), received=right, wrong=job.count - right)
+
+
+async def request_concurrent(job: Job) -> None:
+    await ask_beside(job, CONCURRENT)
+
+
+async def request_tasks(job: Job) -> None:
+    await ask_beside(job, job.workers)
 
 
 async def subscriptions(job: Job) -> None:
@@ -234,8 +318,12 @@ WORKS = {
     "subscribe_batch": subscribe_batch,
     "subscribe_callback": subscribe_callback,
     "fan_out": fan_out,
+    "spread": spread,
+    "huge": huge,
+    "one_in_flight": one_in_flight,
     "request": request,
     "request_concurrent": request_concurrent,
+    "request_tasks": request_tasks,
     "subscriptions": subscriptions,
     "connect": connecting,
 }

@@ -5,13 +5,30 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from itertools import count
+from queue import SimpleQueue
 
 import nats_proto
 import nats_sync
 from nats_proto import Reconnected
 
-from .child import BATCH, CONCURRENT, GO, MANY, SUBJECT, Clock, Job, Result, Times, main, resident
+from .child import (
+    BATCH,
+    CONCURRENT,
+    GO,
+    IDLE,
+    MANY,
+    SPREAD,
+    SUBJECT,
+    Clock,
+    Job,
+    Result,
+    Times,
+    main,
+    memory,
+    resident,
+)
 
 EVERY_10_MS = {"reconnect_wait": 0.01, "reconnect_delay": lambda rounds: 0.01, "reconnect_jitter": 0.0}
 """Between two attempts, as the peers are told to; else the waits would grow, and the first one be random."""
@@ -31,6 +48,25 @@ def publish(job: Job) -> None:
         clock = Clock()
         for payload in payloads:
             call(SUBJECT, payload)
+        client.flush(timeout=60.0)
+        job.report(**clock.stop(job.count))
+
+
+def publish_threads(job: Job) -> None:
+    with connect(job) as client:
+        client.flush()
+        call = client.publish
+
+        def send(payloads: Iterable[bytes]) -> None:
+            for payload in payloads:
+                call(SUBJECT, payload)
+
+        threads = [threading.Thread(target=send, args=(share,)) for share in job.shares()]
+        clock = Clock()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         client.flush(timeout=60.0)
         job.report(**clock.stop(job.count))
 
@@ -108,35 +144,89 @@ def subscribe_callback(job: Job) -> None:
         job.report(**timed[0], **job.findings(kept))
 
 
-def fan_out(job: Job) -> None:
+def huge(job: Job) -> None:
+    """Messages that are large beside all else in memory, which is looked at while the last one is at hand."""
     with connect(job) as client:
-        last = job.count * job.subs
-        received = count(1)
+        kept: list[bytes] = []
         clocks: list[Clock] = []
-        timed: list[Result] = []
+        results: list[Result] = []
         done = threading.Event()
 
-        def subscribe() -> list[bytes]:
-            kept: list[bytes] = []
+        def handle(message: nats_sync.Message) -> None:
+            kept.append(message.data[:8])
+            if len(kept) == 1:
+                clocks.append(Clock())
+            elif len(kept) == job.count:
+                results.append({**clocks[0].stop(job.count - 1), **memory()})
+                done.set()
 
-            def handle(message: nats_sync.Message) -> None:
-                kept.append(message.data)
-                number = next(received)
-                if number == 1:
-                    clocks.append(Clock())
-                elif number == last:
-                    timed.append(clocks[0].stop(last - 1))
-                    done.set()
-
-            client.subscribe(SUBJECT, callback=handle)
-            return kept
-
-        lists = [subscribe() for _ in range(job.subs)]
+        client.subscribe(SUBJECT, callback=handle)
         client.flush()
         client.publish(GO)
         done.wait()
+        job.report(**results[0], **job.findings(kept))
+
+
+def listen(client: nats_sync.Client, subjects: Sequence[str], last: int) -> tuple[list[list[bytes]], Result]:
+    """Subscribe to all of them, and wait for so many messages: each subscription's, and the time they took."""
+    received = count(1)
+    clocks: list[Clock] = []
+    timed: list[Result] = []
+    done = threading.Event()
+
+    def subscribe(subject: str) -> list[bytes]:
+        kept: list[bytes] = []
+
+        def handle(message: nats_sync.Message) -> None:
+            kept.append(message.data)
+            number = next(received)
+            if number == 1:
+                clocks.append(Clock())
+            elif number == last:
+                timed.append(clocks[0].stop(last - 1))
+                done.set()
+
+        client.subscribe(subject, callback=handle)
+        return kept
+
+    lists = [subscribe(subject) for subject in subjects]
+    client.flush()
+    client.publish(GO)
+    done.wait()
+    return lists, timed[0]
+
+
+def fan_out(job: Job) -> None:
+    with connect(job) as client:
+        lists, timed = listen(client, [SUBJECT] * job.subs, job.count * job.subs)
         found = [job.findings(kept) for kept in lists]
-        job.report(**timed[0], **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+        job.report(**timed, **{name: sum(one[name] for one in found) for name in found[0]})  # type: ignore[misc]
+
+
+def spread(job: Job) -> None:
+    with connect(job) as client:
+        lists, timed = listen(client, [SPREAD % number for number in range(job.subs)], job.count)
+        job.report(**timed, **job.spread_findings(lists))
+
+
+def one_in_flight(job: Job) -> None:
+    """From one client's call of publish to another's call of the callback; the next is published when it has come."""
+    with connect(job) as client, connect(job) as publisher:
+        arrived: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+        times = Times()
+        call, now = publisher.publish, time.perf_counter
+        for number in range(job.subs):
+            client.subscribe(IDLE % number, callback=print)
+        client.subscribe(SUBJECT, callback=lambda message: arrived.put((now(), message.data)))
+        client.flush()
+        clock = Clock()
+        for payload in job.payloads():
+            start = now()
+            call(SUBJECT, payload)
+            at, data = arrived.get()
+            times.seconds.append(at - start)
+            times.wrong += data != payload
+        job.report(**clock.stop(job.count), **times.result())
 
 
 def request(job: Job) -> None:
@@ -153,22 +243,30 @@ def request(job: Job) -> None:
         job.report(**clock.stop(job.count), **times.result())
 
 
-def request_concurrent(job: Job) -> None:
+def ask_beside(job: Job, workers: int) -> None:
+    """Requests from so many threads, each asking one after the other."""
     with connect(job) as client:
-        share = job.count // CONCURRENT
         answers: list[int] = []
         payloads = list(job.payloads())
 
-        def ask(first: int) -> None:
-            answers.append(sum(client.request(SUBJECT, data).data == data for data in payloads[first : first + share]))
+        def ask(mine: list[bytes]) -> None:
+            answers.append(sum(client.request(SUBJECT, data).data == data for data in mine))
 
-        threads = [threading.Thread(target=ask, args=(number * share,)) for number in range(CONCURRENT)]
+        threads = [threading.Thread(target=ask, args=(payloads[number::workers],)) for number in range(workers)]
         clock = Clock()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         job.report(**clock.stop(job.count), received=sum(answers), wrong=job.count - sum(answers))
+
+
+def request_concurrent(job: Job) -> None:
+    ask_beside(job, CONCURRENT)
+
+
+def request_threads(job: Job) -> None:
+    ask_beside(job, job.workers)
 
 
 def subscriptions(job: Job) -> None:
@@ -217,9 +315,14 @@ WORKS = {
     "subscribe_iterator": subscribe_iterator,
     "subscribe_batch": subscribe_batch,
     "subscribe_callback": subscribe_callback,
+    "publish_threads": publish_threads,
     "fan_out": fan_out,
+    "spread": spread,
+    "huge": huge,
+    "one_in_flight": one_in_flight,
     "request": request,
     "request_concurrent": request_concurrent,
+    "request_threads": request_threads,
     "subscriptions": subscriptions,
     "connect": connecting,
 }

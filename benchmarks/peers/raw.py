@@ -10,14 +10,15 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks import order
 from benchmarks.other_side import CONNECT
 
-from .child import GO, SUBJECT, Clock, Job, Result, Times, main
+from .child import GO, SPREAD, SUBJECT, Clock, Job, Result, Times, main
 
 CHUNK = 256 * 1024
+FIRST_ID = 10_000
 
 
 class Link:
@@ -93,11 +94,21 @@ def publish(job: Job) -> None:
 
 
 def subscribe(job: Job) -> None:
+    listen(job, [SUBJECT])
+
+
+def spread(job: Job) -> None:
+    listen(job, [SPREAD % number for number in range(job.subs)])
+
+
+def listen(job: Job, subjects: Sequence[str]) -> None:
+    """To subjects of one length, by subscription ids of one length, so that all messages are equally long."""
     link = Link(job)
-    link.send(b"SUB %b 1\r\nPING\r\n" % SUBJECT.encode())
+    names = [(subject.encode(), FIRST_ID + number) for number, subject in enumerate(subjects)]
+    link.send(b"".join(b"SUB %b %d\r\n" % name for name in names) + b"PING\r\n")
     link.wait_for(b"PONG\r\n")
     link.send(b"PUB %b 0\r\n\r\n" % GO.encode())
-    stripes = order.Stripes(b"MSG %b 1 %d\r\n" % (SUBJECT.encode(), job.size), job.size)
+    stripes = order.Stripes(b"MSG %b %d %d\r\n" % (*names[0], job.size), job.size)
     stripes.feed(link.receive())
     untimed = stripes.nbytes // stripes.length
     total = job.count * stripes.length
@@ -144,7 +155,13 @@ def about() -> Result:
     return {"version": f"Python {sys.version.split()[0]}"}
 
 
-WORKS = {"publish": publish, "subscribe_iterator": subscribe, "request": request, "connect": connecting}
+WORKS = {
+    "publish": publish,
+    "subscribe_iterator": subscribe,
+    "spread": spread,
+    "request": request,
+    "connect": connecting,
+}
 
 if __name__ == "__main__":
     main(WORKS, about)

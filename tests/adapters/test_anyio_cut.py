@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import SimpleNamespace
 
 import anyio
@@ -14,6 +14,7 @@ import pytest
 
 import nats_anyio
 from nats_anyio._engine import dial as _dial
+from nats_anyio._engine import writer as _writer
 from nats_proto import SessionStatus
 from nats_proto.errors import NATSTimeoutError
 from tests.adapters.cancelling import watched
@@ -50,6 +51,8 @@ class Sockets:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
+        self.gathered = 0
+        """Calls that were given several pieces."""
         self.limit: Callable[[], int | None] = lambda: None
         """How much the system takes next; 0: it would have to wait, None: all."""
         self.failure: tuple[str, int] | None = None
@@ -64,6 +67,12 @@ class Sockets:
                     raise BlockingIOError(errno.EAGAIN, "again")
                 outer.sizes.append(len(data))
                 return super().send(data if limit is None else memoryview(data)[:limit], *flags)
+
+            def sendmsg(self, pieces: Iterable[bytes | memoryview]) -> int:  # type: ignore[override]
+                taken = list(pieces)
+                assert 1 < len(taken) <= _writer.MAX_PIECES
+                outer.gathered += 1
+                return self.send(b"".join(taken))
 
             def recv(self, size: int, *flags: int) -> bytes:
                 outer.fail("recv")
@@ -104,26 +113,115 @@ async def test_what_is_waited_for_is_written_by_who_asks(url: str, sockets: Sock
         assert seen == [1]
 
 
-async def test_publishing_in_a_loop_writes_once(url: str, sockets: Sockets) -> None:
+class Clock:
+    """The system's, as the writer reads it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(_writer, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+ONE = len(b"PUB a 1\r\nx\r\n")
+
+
+async def test_publishing_in_a_loop_writes_the_first_and_then_all_others(
+    url: str, sockets: Sockets, clock: Clock
+) -> None:
+    async with nats_anyio.connect(url) as nc:
+        for first in ([ONE], []):  # the second burst is known to be one
+            await nc.flush()
+            clock.now += 1.0
+            sockets.sizes.clear()
+            for _ in range(100):
+                await nc.publish("a", b"x")
+            assert sockets.sizes == first
+            await nc.flush()
+            assert sockets.sizes == [*first, (100 - len(first)) * ONE + len(b"PING\r\n")]
+
+
+@pytest.mark.parametrize("headers", [None, {"a": "b"}])
+async def test_a_publish_that_comes_alone_is_written_by_its_caller(
+    url: str, sockets: Sockets, clock: Clock, headers: dict[str, str] | None
+) -> None:
     async with nats_anyio.connect(url) as nc:
         await nc.flush()
-        sockets.sizes.clear()
-        for _ in range(100):
-            await nc.publish("a", b"x")
-        assert sockets.sizes == []
+        for number in range(1, 4):
+            clock.now += 1.0
+            if number == 1:
+                sockets.sizes.clear()
+            await nc.publish("a", b"x", headers=headers)
+            assert len(sockets.sizes) == number
+            assert nc._hub.session.pending_bytes == 0
+
+
+async def test_a_publish_that_comes_alone_after_a_burst_is_the_last_to_be_gathered(
+    url: str, sockets: Sockets, clock: Clock
+) -> None:
+    async with nats_anyio.connect(url) as nc:
         await nc.flush()
-        assert sockets.sizes == [100 * len(b"PUB a 1\r\nx\r\n") + len(b"PING\r\n")]
+        clock.now += 1.0
+        for _ in range(3):  # one after the other with no time between them: the second and the third are a burst
+            await nc.publish("a", b"x")
+        assert nc._hub.session.pending_bytes == 2 * ONE
+        await eventually(lambda: nc._hub.session.pending_bytes == 0)
+        for written_at_once in (False, True, True):
+            clock.now += 1.0
+            await eventually(lambda: nc._writer.idle is not None)
+            await nc.publish("a", b"x")
+            assert (nc._hub.session.pending_bytes == 0) is written_at_once
+            await eventually(lambda: nc._hub.session.pending_bytes == 0)
 
 
-async def test_a_request_takes_along_what_waits(url: str, sockets: Sockets) -> None:
+async def test_a_publish_behind_what_the_system_does_not_take_waits_for_its_turn(
+    url: str, sockets: Sockets, clock: Clock
+) -> None:
+    async with nats_anyio.connect(url) as nc, nc.subscribe("a") as sub:
+        await nc.flush()
+        left = 5
+        sockets.limit = lambda: left
+        clock.now += 1.0
+        await nc.publish("a", b"1")
+        left = 0
+        for number in (b"2", b"3"):
+            clock.now += 1.0
+            await nc.publish("a", number)
+        left = 1000
+        assert [(await sub.next(timeout=PATIENCE)).data for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+async def test_a_request_takes_along_what_waits(url: str, sockets: Sockets, clock: Clock) -> None:
     async with nats_anyio.connect(url) as nc, nc.subscribe("a") as sub:
         await nc.flush()
         sockets.sizes.clear()
         await nc.publish("a", b"1")
+        await nc.publish("a", b"2")
         with pytest.raises(nats_anyio.errors.NoRespondersError):
             await nc.request("nobody")
         assert len(sockets.sizes) == 1
-        assert (await sub.next(timeout=5)).data == b"1"
+        assert [(await sub.next(timeout=5)).data for _ in range(2)] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("gathers", [True, False], ids=["several pieces at once", "piece by piece"])
+@pytest.mark.parametrize("limit", [None, 60_001, 131_000], ids=str)
+async def test_large_payloads_come_whole_and_in_order(
+    url: str, sockets: Sockets, monkeypatch: pytest.MonkeyPatch, limit: int | None, gathers: bool
+) -> None:
+    monkeypatch.setattr(_writer, "GATHERS", gathers)
+    payloads = [b"%d" % number * (100_000 if number % 3 else 1) for number in range(10)] * 30
+    async with nats_anyio.connect(url) as other, nats_anyio.connect(url) as nc:
+        sub = await other.subscribe("large", max_pending_msgs=0, max_pending_bytes=0)
+        await other.flush()
+        sockets.limit = lambda: limit
+        for payload in payloads:
+            await nc.publish("large", payload)
+        for payload in payloads:
+            assert (await sub.next(timeout=PATIENCE)).data == payload
+        assert (sockets.gathered > 0) is gathers
 
 
 async def test_requests_of_many_tasks_are_written_together(url: str, sockets: Sockets) -> None:

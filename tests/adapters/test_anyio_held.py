@@ -7,11 +7,13 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import anyio
 import pytest
 
 import nats_anyio
+from nats_anyio._engine.answers import Answer
 from nats_anyio._engine.worker_threads import MAX_THREADS
 from nats_proto import Credentials
 from nats_proto.errors import NATSTimeoutError, NoRespondersError, NoServersError
@@ -34,20 +36,28 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def test_a_reply_that_was_taken_is_not_held_until_its_timeout(url: str) -> None:
     async with nats_anyio.connect(url) as nc:
         await nc.subscribe("echo", callback=lambda message: message.respond(message.data))
+        await nc.subscribe("silence", callback=print)
         payload = b"x" * 100_000
-        await nc.request("echo", payload, timeout=600)
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(nc.request, "silence", timeout=600))  # all others are behind it
+            await many_requests(nc, payload)
+            group.cancel_scope.cancel()
+
+
+async def many_requests(nc: nats_anyio.Client, payload: bytes) -> None:
+    await nc.request("echo", payload, timeout=600)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            await nc.request("echo", payload, timeout=600)
         gc.collect()
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for _ in range(300):
-                await nc.request("echo", payload, timeout=600)
-            gc.collect()
-            grown = tracemalloc.get_traced_memory()[0] - before
-        finally:
-            tracemalloc.stop()
-        assert len(nc._hub.timer._deadlines) > 300  # not one of them has gone by
-        assert grown < 10 * len(payload)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(nc._hub.timer._in_order) > 300  # they wait for the deadline of the one before them
+    assert grown < 10 * len(payload)
 
 
 class Held(bytearray):
@@ -68,9 +78,9 @@ async def test_neither_is_what_was_asked_when_it_failed(url: str) -> None:
         gc.collect()
         (error,) = kept
         kept.clear()
-        held = [each for each in gc.get_referrers(error) if isinstance(each, type(nc._hub.timer._deadlines[0][2]))]
+        held = [each for each in gc.get_referrers(error) if isinstance(each, Answer)]
         assert held == []
-        assert nc._hub.timer._deadlines[0][2].error is None
+        assert [answer.error for answer in nc._hub.timer._in_order] == [None]
 
 
 # --- calls that hang -------------------------------------------------------------------------------------------------
@@ -185,4 +195,4 @@ async def test_a_flush_that_ended_holds_no_error() -> None:
                 with pytest.raises(NATSTimeoutError):
                     await nc.flush(timeout=0)
             assert not nc._hub.flushes
-            assert not [entry for entry in nc._hub.timer._deadlines if entry[2].error is not None]
+            assert not [answer for answer in nc._hub.timer._in_order if answer.error is not None]

@@ -159,7 +159,8 @@ class Timing:
         self.due: list[float] = []
         self.next: float | None = None
         self.start = trio.current_time()
-        self.timer = Timer(EventLoop(), self.time_is_up)
+        self.loop = EventLoop()
+        self.timer = Timer(self.loop, self.time_is_up)
 
     def time_is_up(self, now: float) -> None:
         self.due.append(round(now - self.start, 6))
@@ -168,9 +169,18 @@ class Timing:
     def session_at(self, seconds: float | None) -> None:
         self.timer.set_session(None if seconds is None else self.start + seconds)
 
-    async def wait_for(self, answer: Answer, seconds: float) -> float:
-        await self.timer.wait_for(answer, self.start + seconds)
+    def answer(self, seconds: float) -> Answer:
+        return Answer(self.loop, self.start + seconds)
+
+    async def wait_for(self, answer: Answer) -> float:
+        self.timer.expect(answer)
+        await answer.arrived
+        answer.over = True
         return round(trio.current_time() - self.start, 6)
+
+    @property
+    def kept(self) -> int:
+        return len(self.timer._in_order) + len(self.timer._others)
 
 
 def timed(test: Callable[[Timing], Awaitable[None]]) -> None:
@@ -208,44 +218,56 @@ def test_the_session_is_called_at_its_time(told: list[float | None], due: list[f
 
 def test_who_waits_for_an_answer_gives_up_at_the_own_deadline() -> None:
     async def test(timing: Timing) -> None:
-        answers = {seconds: Answer() for seconds in (3.0, 1.0, 2.0)}
+        answers = {seconds: timing.answer(seconds) for seconds in (3.0, 1.0, 2.0, 3.5)}
         ended: dict[float, float] = {}
 
         async def wait(seconds: float) -> None:
-            ended[seconds] = await timing.wait_for(answers[seconds], seconds)
+            ended[seconds] = await timing.wait_for(answers[seconds])
 
         async with trio.open_nursery() as nursery:
             for seconds in answers:
                 nursery.start_soon(wait, seconds)
             await trio.sleep(1.5)
             answers[3.0].give()
-        assert ended == {1.0: 1.0, 2.0: 2.0, 3.0: 1.5}
-        assert [answers[seconds].given for seconds in (1.0, 2.0, 3.0)] == [False, False, True]
+        assert ended == {1.0: 1.0, 2.0: 2.0, 3.0: 1.5, 3.5: 3.5}
+        assert [answers[seconds].given for seconds in (1.0, 2.0, 3.0, 3.5)] == [False, False, True, False]
 
     timed(test)
 
 
 def test_an_answer_that_is_there_is_not_waited_for() -> None:
     async def test(timing: Timing) -> None:
-        answer = Answer()
+        answer = timing.answer(5.0)
         answer.give()
-        assert await timing.wait_for(answer, 5.0) == 0.0
-        await trio.sleep(10)
-        assert timing.due == []
+        assert await timing.wait_for(answer) == 0.0
 
     timed(test)
 
 
-def test_deadlines_of_answers_that_came_are_thrown_out() -> None:
+@pytest.mark.parametrize("seconds", [1000.0, 10.0], ids=["behind one that waits", "before one that waits"])
+def test_deadlines_of_answers_that_came_are_thrown_out(seconds: float) -> None:
     async def test(timing: Timing) -> None:
+        waiting = timing.answer(100.0)
+        timing.timer.expect(waiting)
         for _ in range(3 * LOOK_THROUGH):
-            answer = Answer()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(timing.wait_for, answer, 1000.0)
-                await trio.lowlevel.checkpoint()
-                await trio.lowlevel.checkpoint()
-                answer.give()
-        assert len(timing.timer._deadlines) <= LOOK_THROUGH
+            answer = timing.answer(seconds)
+            timing.timer.expect(answer)
+            answer.give()
+            answer.over = True
+        assert timing.kept <= LOOK_THROUGH + 2
+        await trio.sleep(101.0)
+        await waiting.arrived  # its deadline was kept
+
+    timed(test)
+
+
+def test_one_after_the_other_none_is_kept() -> None:
+    async def test(timing: Timing) -> None:
+        for _ in range(10):
+            answer = timing.answer(1000.0)
+            timing.timer.expect(answer)
+            answer.over = True
+            assert timing.kept == 1
 
     timed(test)
 

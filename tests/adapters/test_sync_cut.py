@@ -65,7 +65,7 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
 
         publisher = threading.Thread(target=publish)
         publisher.start()
-        eventually(lambda: hub.publishers and transport._polled)  # both wait: the system takes nothing
+        eventually(lambda: hub.publishers.waiting and transport._polled)  # both wait: the system takes nothing
         stop.set()
         client.reconnect()
         publisher.join()

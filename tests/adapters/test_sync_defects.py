@@ -287,7 +287,7 @@ def test_connect_raises_what_its_own_thread_met(server: LocalServer, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "plant", [(Subscription, "handle_messages"), (Subscription, "has_more")], ids=["turn", "its end"]
+    "plant", [(Subscription, "handle_messages"), (Subscription, "handled")], ids=["turn", "its end"]
 )
 def test_a_defect_in_a_worker(
     plant: Plant, server: LocalServer, monkeypatch: pytest.MonkeyPatch, errors: list[logging.LogRecord]

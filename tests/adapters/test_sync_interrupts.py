@@ -146,8 +146,8 @@ def test_interrupted_publish_loses_nothing_else() -> None:
                 client.publish("big", b"x" * 100_000)
 
         for _ in range(3):
-            interrupted(lambda: hub.publishers, fill)
-            assert hub.publishers == []
+            interrupted(lambda: hub.publishers.waiting, fill)
+            assert hub.publishers.waiting == []
 
 
 def test_interrupted_connect_leaves_nothing() -> None:

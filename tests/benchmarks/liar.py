@@ -20,7 +20,10 @@ def publish(fault: str, job: child.Job) -> None:
     if fault == "fewer":
         data = order.stream(0, job.count - 1, 16, LINE)
     else:
-        data, _ = lie(order.stream(0, job.count + 1, 16, LINE), LENGTH, job.count, fault)
+        # Messages of different workers may overtake each other: to be a lie it has to be two of one worker.
+        apart = 1 if fault == "overtake" else max(1, job.workers)
+        fault = "swap" if fault == "overtake" else fault
+        data, _ = lie(order.stream(0, job.count + 1, 16, LINE), LENGTH, job.count, fault, apart)
     link.send(bytes(data))
     link.send(b"PING\r\n")
     link.wait_for(b"PONG\r\n")

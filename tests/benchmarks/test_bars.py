@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.bars import BARS, Bar, Figure, judged
-from benchmarks.roster import known
+from benchmarks.bars import BARS, Bar, Figure, judged, of_checkout
+from benchmarks.roster import Present, known, taking_part
 from benchmarks.rounds import Row
 from benchmarks.works import all_works
 
@@ -76,3 +76,56 @@ def test_every_bar_is_of_something_that_is_measured() -> None:
         assert work.needs in clients[figure.client].works
         assert figure.metric in {metric.name for metric in work.metrics} | {"asyncio"}
     assert len({(bar.title, bar.ours, bar.theirs) for bar in BARS}) == len(BARS)
+
+
+def test_whoever_a_bar_names_is_asked() -> None:
+    """With everybody there, and for a pure twin also where there is nothing else."""
+    present = [Present(client, {}) for client in known()]
+    works = {work.name: work for work in all_works()}
+    cases = {(work.name, case.label): case for work in all_works() for case in work.cases}
+    for bar in BARS:
+        for figure in (bar.ours, bar.theirs):
+            if figure is not None:
+                case = cases[figure.work, figure.case]
+                assert figure.client in {one.name for one in taking_part(works[figure.work], case, present)}, figure
+
+
+def test_the_bars_of_growth_are_the_agreed_ones() -> None:
+    spread = [bar for bar in BARS if bar.ours.work == "spread" and bar.ours.client == "trio"]
+    assert [(bar.ours.case, bar.limit) for bar in spread] == [
+        ("16 B over 1", 1.0),
+        ("16 B over 10", 0.7),
+        ("16 B over 100", 0.7),
+        ("16 B over 1,000", 0.6),
+        ("16 B over 10,000", 0.4),
+    ]
+    tasks = [bar for bar in BARS if bar.ours.work == "request-tasks" and bar.ours.client == "asyncio"]
+    assert [(bar.ours.case, bar.limit) for bar in tasks] == [
+        ("16 B, 100 tasks", 0.9),
+        ("16 B, 1,000 tasks", 0.85),
+        ("16 B, 10,000 tasks", 0.6),
+    ]
+
+
+def test_threads_are_held_beside_one_thread() -> None:
+    (bar,) = [bar for bar in BARS if bar.title == "publish 1 KiB, 64 threads beside 1"]
+    rows = [
+        Row("publish-threads", "1 KiB, 64 threads", "threads", figures={"rate": [700.0]}),
+        Row("publish-threads", "1 KiB, 1 thread", "threads", figures={"rate": [1000.0]}),
+    ]
+    (verdict,) = judged(rows, [bar])
+    assert (verdict.status, verdict.ours, verdict.theirs) == ("met", 700.0, 1000.0)
+    rows[0].figures["rate"] = [699.0]
+    (verdict,) = judged(rows, [bar])
+    assert verdict.status == "not met"
+
+
+def test_another_checkout_has_the_same_bars_beside_the_same_peers() -> None:
+    theirs = of_checkout("before")
+    assert len(theirs) == len(BARS)
+    for bar, other in zip(BARS, theirs, strict=True):
+        assert other.ours.client == f"{bar.ours.client}@before"
+        assert (other.limit, other.title, other.at_most) == (bar.limit, bar.title, bar.at_most)
+        if bar.theirs is not None and other.theirs is not None:
+            own = bar.theirs.client in ("threads", "asyncio", "core")
+            assert other.theirs.client == (f"{bar.theirs.client}@before" if own else bar.theirs.client)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 
+from benchmarks import other_side
 from benchmarks.places import Place, place
 from benchmarks.roster import Client, Present, known, look_for
 from benchmarks.rounds import Settings, WrongError, measure, repetition
@@ -43,11 +45,35 @@ def liar(fault: str) -> Present:
 @pytest.mark.parametrize("name", ["threads", "asyncio"])
 @pytest.mark.parametrize(
     "work",
-    ["publish", "subscribe", "batch", "callback", "fan-out", "request", "concurrent", "subscriptions", "connect"],
+    [
+        "publish",
+        "publish-threads",
+        "subscribe",
+        "batch",
+        "callback",
+        "huge",
+        "fan-out",
+        "spread",
+        "request",
+        "concurrent",
+        "request-threads",
+        "request-tasks",
+        "one-in-flight",
+        "subscriptions",
+        "connect",
+    ],
 )
 def test_nothing_is_found_where_nothing_is_wrong(there: Place, work: str, name: str) -> None:
     count = 10 if work == "connect" else COUNT
-    case = Case("16 B", subs={"fan-out": 3, "subscriptions": 20}.get(work, 0))
+    subs = {"fan-out": 3, "spread": 7, "subscriptions": 20, "one-in-flight": 2}.get(work, 0)
+    case = Case("16 B", subs=subs, workers=4)
+    if not present(name).can(WORKS[work].needs):
+        assert (work, name) in {
+            ("publish-threads", "asyncio"),
+            ("request-threads", "asyncio"),
+            ("request-tasks", "threads"),
+        }
+        return
     result = repetition(WORKS[work], case, present(name), there, count, Settings())
     for metric in WORKS[work].metrics:
         value = metric.read(result)
@@ -63,11 +89,30 @@ def test_an_iterator_sees_what_a_lying_feeder_does(there: Place, name: str, faul
 
 
 @pytest.mark.parametrize("name", OWN[1:])
-@pytest.mark.parametrize(("work", "fault"), [("batch", "swap"), ("callback", "double"), ("fan-out", "swap")])
+@pytest.mark.parametrize(
+    ("work", "fault"),
+    [
+        ("batch", "swap"),
+        ("callback", "double"),
+        ("huge", "swap"),
+        ("fan-out", "swap"),
+        ("spread", "swap"),
+        ("spread", "double"),
+        ("spread", "lose"),
+    ],
+)
 def test_batches_and_callbacks_see_it_as_well(there: Place, work: str, name: str, fault: str) -> None:
-    case = Case("16 B", subs=3 if work == "fan-out" else 0)
+    case = Case("16 B", subs=3 if work in ("fan-out", "spread") else 0)
     with pytest.raises(WrongError, match=r"\d (doubled|misordered)"):
         repetition(WORKS[work], case, present(name), there, COUNT, Settings(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"), [("", None), ("lose", "1 lost"), ("double", "1 doubled"), ("swap", "misord")]
+)
+def test_a_bare_socket_sees_it_over_many_subscriptions(there: Place, fault: str, found: str | None) -> None:
+    with pytest.raises(WrongError, match=found) if found else contextlib.nullcontext():
+        repetition(WORKS["spread"], Case("", subs=7), present("raw"), there, COUNT, Settings(fault=fault))
 
 
 @pytest.mark.parametrize("size", [16, 1024, 65536])
@@ -76,10 +121,32 @@ def test_large_payloads_are_counted_by_their_heads(there: Place, size: int) -> N
         repetition(WORKS["subscribe"], Case("", size), present("threads"), there, COUNT // 10, Settings(fault="swap"))
 
 
+def test_messages_beyond_the_usual_limit_are_counted_and_their_memory_told() -> None:
+    size = 2 * other_side.HUGE
+    with place({"tcp"}, size) as large:
+        result = repetition(WORKS["huge"], Case("", size), present("threads"), large, 5, Settings())
+    assert result["received"] == 5
+    figures = {metric.name: metric.read(result) or 0.0 for metric in WORKS["huge"].metrics}
+    assert size / 1e6 < figures["resident"] <= figures["peak"]
+
+
 @pytest.mark.parametrize("fault", ["lose", "double", "swap"])
 def test_a_subscriber_sees_what_a_lying_publisher_does(there: Place, fault: str) -> None:
     with pytest.raises(WrongError, match={"lose": "1 lost", "double": "1 doubled", "swap": "1 misordered"}[fault]):
         repetition(WORKS["publish"], CASE, liar(fault), there, COUNT, Settings(), proof=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"), [("lose", "1 lost"), ("double", "1 doubled"), ("swap", "1 misordered"), ("overtake", None)]
+)
+def test_each_of_several_publishers_has_an_order_of_its_own(there: Place, fault: str, found: str | None) -> None:
+    with pytest.raises(WrongError, match=found) if found else contextlib.nullcontext():
+        repetition(WORKS["publish"], Case("16 B", workers=4), liar(fault), there, COUNT, Settings(), proof=True)
+
+
+def test_publishers_in_threads_keep_their_orders(there: Place) -> None:
+    case = Case("16 B", workers=4)
+    repetition(WORKS["publish-threads"], case, present("threads"), there, COUNT, Settings(), proof=True)
 
 
 def test_the_server_counts_what_was_not_published(there: Place) -> None:

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from benchmarks import order
-from benchmarks.order import Stripes, findings, numbers, payload, unwrap
+from benchmarks.order import Stripes, findings, findings_of_shares, numbers, payload, spread_findings, unwrap
+from benchmarks.other_side import complete
 
 LINE = b"MSG bench.subject 1 16\r\n"
 COUNT = 1000
@@ -94,3 +95,77 @@ def test_stripes_leave_out_what_a_server_says_between_messages(size: int, word: 
     at = 300 * length
     mixed = word + whole[:at] + word + whole[at:] + word
     assert striped(mixed, size).findings(COUNT) == {"received": COUNT, "lost": 0, "doubled": 0, "misordered": 0}
+
+
+def test_a_stream_of_several_lines_takes_them_in_turn() -> None:
+    lines = [b"PUB bench.spread.%05d 16\r\n" % number for number in range(7)]
+    expected = b"".join(lines[number % 7] + payload(number, 16) + b"\r\n" for number in range(250, 600))
+    assert order.stream(250, 350, 16, *lines) == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 1000])
+def test_shares_are_all_payloads_and_each_is_in_order(count: int) -> None:
+    given = [list(numbers(list(share))) for share in order.shares(16, count, 4)]
+    assert given == [list(range(worker, count, 4)) for worker in range(4)]
+
+
+def test_shares_go_around_the_ring() -> None:
+    turn = order.ring_size(65536)
+    given = [list(numbers(list(share))) for share in order.shares(65536, 3 * turn, 4)]
+    assert given == [[number % turn for number in range(worker, 3 * turn, 4)] for worker in range(4)]
+
+
+def test_each_worker_has_an_order_of_its_own() -> None:
+    one, two = list(range(0, 200, 2)), list(range(1, 200, 2))
+    both = [number % 64 for number in [*one, *two]]
+    good = {"received": 200, "lost": 0, "doubled": 0, "misordered": 0}
+    assert findings_of_shares(both, 200, 64, 2) == good
+    swapped = [*both[:70], both[71], both[70], *both[72:]]
+    assert findings_of_shares(swapped, 200, 64, 2) == {**good, "misordered": 1}
+    assert findings_of_shares([*both[:70], *both[71:]], 200, 64, 2) == {**good, "received": 199, "lost": 1}
+    assert findings_of_shares([*both[:71], *both[70:]], 200, 64, 2) == {**good, "received": 201, "doubled": 1}
+
+
+def spread_over(subs: int, count: int) -> list[list[bytes]]:
+    return [[payload(number, 16) for number in range(first, count, subs)] for first in range(subs)]
+
+
+def test_each_subscription_has_its_own_messages_in_order() -> None:
+    good = {"received": 20, "lost": 0, "doubled": 0, "misordered": 0}
+    assert spread_findings(spread_over(3, 20), 20) == good
+    assert spread_findings(spread_over(30, 20), 20) == good
+    lost, doubled, swapped, strange, elsewhere = (spread_over(3, 20) for _ in range(5))
+    del lost[1][2]
+    assert spread_findings(lost, 20) == {**good, "received": 19, "lost": 1}
+    doubled[1].insert(3, doubled[1][2])
+    assert spread_findings(doubled, 20) == {**good, "received": 21, "doubled": 1}
+    swapped[2][1:3] = reversed(swapped[2][1:3])
+    assert spread_findings(swapped, 20) == {**good, "misordered": 1}
+    strange[0].append(payload(21, 16))
+    assert spread_findings(strange, 20) == {**good, "received": 21, "doubled": 1}
+    elsewhere[0][3] = elsewhere[1].pop(3)  # in place of its neighbour
+    found = spread_findings(elsewhere, 20)
+    assert (found["received"], found["lost"], found["doubled"]) == (19, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [
+        (b"", 0),
+        (b"PI", 0),
+        (b"PING\r\n", 6),
+        (b"PING\r\nPO", 6),
+        (b"MS", 0),
+        (b"MSG a 1 r 2", 0),
+        (b"MSG a 1 r 2\r\n", 0),
+        (b"MSG a 1 r 2\r\nhi\r", 0),
+        (b"MSG a 1 r 2\r\nhi\r\n", 17),
+        (b"MSG a 1 r 2\r\nhi\r\nPI", 17),
+        (b"MSG a 1 r 2\r\nhi\r\nPING\r\n", 23),
+        (b"PING\r\nMSG a 1 r 2\r\nhi\r\nMSG a 1 r 2\r\nh", 23),
+        (b"MSG a 1 r 4\r\n\r\n\r\n", 0),
+        (b"MSG a 1 r 4\r\n\r\n\r\n\r\n", 19),
+    ],
+)
+def test_a_responder_answers_what_is_whole(data: bytes, whole: int) -> None:
+    assert complete(data) == whole

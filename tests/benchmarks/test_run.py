@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +13,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import report
+from benchmarks.roster import known, look_for, of_checkout
 from benchmarks.rounds import Row
 from benchmarks.works import all_works
 
@@ -61,6 +64,56 @@ def test_a_run_with_a_lost_message_fails(tmp_path: Path, capsys: pytest.CaptureF
     assert len(results["failures"]) == len(results["rows"])
     assert {row["wrong"] for row in results["rows"]} == {"1 lost, 1 doubled"}  # a stranger stands in for it
     assert not list(folder.glob("*.svg"))
+
+
+def test_ours_of_another_checkout_take_their_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(command.__file__).parent.parent
+    both = ["--checkout", f"again={root}", "--clients", "threads,threads-pure,threads@again,threads-pure@again"]
+    code, folder, results = run(tmp_path, "--only", "publish-threads,spread", "--case", "(10|16 B, 4 threads)$", *both)
+    shown = capsys.readouterr().out
+    assert code == 0, shown
+    measured = {(row["work"], row["case"], row["client"].replace("-pure", "")) for row in results["rows"]}
+    assert measured == {
+        (work, case, client)
+        for work, case in (("publish-threads", "16 B, 4 threads"), ("spread", "16 B over 10"))
+        for client in ("threads", "threads@again")
+    }
+    assert (folder / "spread.svg").exists()
+
+
+def test_a_checkout_is_what_its_clients_import(tmp_path: Path) -> None:
+    package = tmp_path / "packages" / "any" / "src" / "nats_proto"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    for client in of_checkout("other", tmp_path):
+        answer = subprocess.run(
+            [sys.executable, "-c", "import nats_proto, benchmarks; print(nats_proto.__file__, benchmarks.__file__)"],
+            env=client.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert answer.stdout.split() == [
+            str(package / "__init__.py"),
+            str(Path(report.__file__).with_name("__init__.py")),
+        ]
+
+
+def test_a_checkout_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="has no packages"):
+        command.main(["--checkout", f"other={tmp_path}", "--only", "spread"])
+    with pytest.raises(SystemExit):
+        command.main(["--checkout", "other"])
+    assert "not NAME=FOLDER: other" in capsys.readouterr().err
+
+
+def test_a_peer_without_its_toolchain_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (go,) = [client for client in known() if client.name == "nats.go"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert look_for([go]) == ([], {"nats.go": "there is no Go toolchain (go)"})
+    fake = tmp_path / "go"
+    fake.write_text("#!/bin/sh\necho 'main.go:24:2: no required module provides package' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    assert look_for([go]) == ([], {"nats.go": "main.go:24:2: no required module provides package"})
 
 
 def test_what_is_unknown_is_said(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ INTERNAL = {
     },
     ("nats_anyio", "Client"): {"drain_timeout", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "end_with", "next_until", "progress", "take_turn", "wait_for_arrival", "wake",
+        "abandon", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nats_proto import Frame, Message, Role
-from nats_proto._wire.run import Run
+from nats_proto._wire.batch import Batch
 from nats_proto.testing import chunked
 from tests import fuzz
 from tests.properties.streams import LIMITS, good, hostile
@@ -74,13 +74,14 @@ def streams() -> st.SearchStrategy[bytes]:
 LIMIT_SETS = st.sampled_from([{}, LIMITS, LARGE_LIMITS, {"max_control_line": 17, "max_payload": 0}])
 
 
-def seen(frames: Iterable[Frame | Run]) -> list[tuple[Any, ...]]:
+def seen(frames: Iterable[Frame | Batch]) -> list[tuple[Any, ...]]:
     """All there is to a frame, the types of its parts included."""
     shown: list[tuple[Any, ...]] = []
     for frame in frames:
-        if isinstance(frame, Run):
-            account = (frame.sid, frame.data_bytes, frame.size, frame.sizes, frame.with_headers)
-            shown.append((Run, account, [type(part) for part in account], seen(frame.messages)))
+        if isinstance(frame, Batch):
+            shown.append((Batch, frame.data_bytes, seen(frame.messages)))
+            for sid, messages, size, sizes in frame.shares:
+                shown.append((sid, size, sizes, [type(part) for part in (sid, size, sizes)], seen(messages)))
         elif isinstance(frame, Message):
             parts: tuple[object, ...] = (frame.subject, frame.sid, frame.reply, frame.data, frame.header_block)
             shown.append((type(frame), parts, [type(part) for part in parts], frame.parsed))
@@ -106,14 +107,14 @@ def test_both_read_the_same(stream: bytes, limits: dict[str, Any], message_type:
 
 
 def assert_both_take_the_same(stream: bytes, places: Iterable[int] = (0,), **limits: int) -> None:
-    """Not the parsers but their fast paths alone: equal frames, equal runs, what is left begins at the same byte."""
+    """Not the parsers but their fast paths alone: equal frames, equal batches, what is left begins at the same byte."""
     limits = {"max_control_line": 4096, "max_header_bytes": 4096, "max_payload": 4096, **limits}
     twins = [twin.fast_path(message_type=Message, **limits) for twin in (PURE, COMPILED)]
     for position in places:
-        for runs in (False, True):
-            pure, compiled = list[Frame | Run](), list[Frame | Run]()
-            stopped = twins[0].read(stream, position, pure, runs)
-            assert twins[1].read(stream, position, compiled, runs) == stopped, (stream, limits)
+        for batches in (False, True):
+            pure, compiled = list[Frame | Batch](), list[Frame | Batch]()
+            stopped = twins[0].read(stream, position, pure, batches)
+            assert twins[1].read(stream, position, compiled, batches) == stopped, (stream, limits)
             assert seen(compiled) == seen(pure), (stream, limits)
 
 

@@ -165,7 +165,7 @@ def test_what_concerns_nobody_stays_masked() -> None:
     wire.open()
     refusal = err(f'Permissions Violation for Publish to "{SECRET}"')
     wire.connection.receive_data(refusal, now=wire.now)
-    (event,) = wire.connection.runs_received()
+    (event,) = wire.connection.batches_received()
     assert isinstance(event, RefusalReceived)
     assert event.subject == SECRET
     assert SECRET not in repr((event, event.plain, vars(event.error)))

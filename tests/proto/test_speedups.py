@@ -80,8 +80,8 @@ def test_without_the_module_nothing_is_said() -> None:
 def test_its_source_imports_c_and_some_constants() -> None:
     source = (ROOT / "packages/nats-proto/src/nats_proto/_wire/_speedups.pyx").read_text(encoding="utf-8")
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("from ", "import ", "cimport "))}
-    c = {f"cpython.{name}" for name in ("bytes", "mem", "object", "tuple")} | {"libc.stdint", "libc.string"}
-    assert imported == {"cython", ".frames", ".run"} | c
+    c = {f"cpython.{name}" for name in ("bytes", "list", "mem", "object", "tuple")} | {"libc.stdint", "libc.string"}
+    assert imported == {"cython", "os", ".batch", ".frames"} | c
 
 
 # --- what nobody should do -------------------------------------------------------------------------------------------
@@ -277,7 +277,12 @@ def test_two_threads_on_one_parser_cannot_crash_the_process(twin: Twin) -> None:
     assert parser.receive_data(STREAM) == FRAMES
 
 
-@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="an interpreter with its lock")
-def test_importing_it_does_not_switch_the_lock_on() -> None:
-    code = "import sys; import nats_proto._wire._speedups; print(sys._is_gil_enabled())"
-    assert told_in_a_new_process(code) == "False"
+@WITH_MODULE
+def test_it_does_not_say_that_it_needs_no_lock() -> None:
+    """That is for whoever has run all of this without the lock of the interpreter."""
+    code = (
+        "import sys, nats_proto; print(getattr(sys, '_is_gil_enabled', bool)() or not hasattr(sys, '_is_gil_enabled'))"
+    )
+    assert told_in_a_new_process(code, NATS_PROTO_PURE="0") == "True"
+    source = (ROOT / "packages/nats-proto/src/nats_proto/_wire/_speedups.pyx").read_text(encoding="utf-8")
+    assert "freethreading_compatible" not in source

@@ -273,8 +273,8 @@ bug(
     "a Python client took any byte for a sign of life: a half-open link is never noticed",
     (
         "_connection.connection:Connection._read",
-        "frames = self._parser.receive_runs(data)",
-        "frames = self._parser.receive_runs(data)\n    if self._keep_alive.next_at is not None:\n"
+        "frames = self._parser.receive_batches(data)",
+        "frames = self._parser.receive_batches(data)\n    if self._keep_alive.next_at is not None:\n"
         "        self._keep_alive.next_at = now + self._options.ping_interval",
     ),
 )
@@ -283,8 +283,8 @@ bug(
     "each byte of a slow INFO gives the handshake its whole time again",
     (
         "_connection.connection:Connection._read",
-        "frames = self._parser.receive_runs(data)",
-        "frames = self._parser.receive_runs(data)\n    if self._deadline is not None:\n"
+        "frames = self._parser.receive_batches(data)",
+        "frames = self._parser.receive_batches(data)\n    if self._deadline is not None:\n"
         "        self._deadline = now + self._options.connect_timeout",
     ),
 )

@@ -15,6 +15,7 @@ from anyio import CancelScope
 
 from nats_proto import (
     CHUNK_SIZE,
+    MAX_SECONDS,
     ConnectOptions,
     HeadersLike,
     Payload,
@@ -28,7 +29,6 @@ from nats_proto import (
 
 from ._client_state import ClientState
 from ._engine.answers import Answer
-from ._engine.callbacks import Callback
 from ._engine.limits import CLOSE_LIMIT
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
@@ -126,7 +126,7 @@ class Client(ClientState[Message]):
         else:
             self._hub.check_caller()
             if writer.publish_quickly(subject, data, reply, headers):
-                writer.wake()
+                writer.write_publish()
                 return
         await self._wait_for_turn()
         try:
@@ -167,8 +167,8 @@ class Client(ClientState[Message]):
         if self._hub.session.chunk_waits:
             self._chunks += 1
             self._writer.write_now()
-        else:
-            self._writer.wake()
+        elif self._writer.idle is not None:
+            self._writer.write_publish()
 
     async def request(
         self, subject: str, data: Payload = b"", *, timeout: float = 5.0, headers: HeadersLike | None = None
@@ -181,10 +181,11 @@ class Client(ClientState[Message]):
         """
         hub = self._hub
         hub.check_caller()
-        seconds = check_timeout("timeout", timeout)
-        deadline: float | None = None
+        seconds = timeout
+        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
+            seconds = check_timeout("timeout", timeout)
+        deadline = hub.now() + seconds
         if not hub.session.writable:
-            deadline = hub.now() + seconds
             with CancelScope(deadline=deadline) as waiting:
                 await hub.wait_writable()
             if waiting.cancelled_caught:
@@ -195,16 +196,18 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = requests[token] = Answer()
+        answer = requests[token] = Answer(hub.loop, deadline)
+        hub.timer.expect(answer)
         try:
             # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
-            # turn.
-            if len(requests) == 1:
+            # turn. And with thousands of them, the server should have something to do while the others ask.
+            if len(requests) == 1 or hub.session.chunk_waits:
                 self._writer.write_now()
             else:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time
-            await hub.timer.wait_for(answer, hub.now() + seconds if deadline is None else deadline)
+            await answer.arrived
         finally:
+            answer.over = True
             # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it
             # up.
             if requests.pop(token, None) is not None:
@@ -272,11 +275,13 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = self._hub.flushes[token] = Answer()
+        answer = self._hub.flushes[token] = Answer(self._hub.loop, self._hub.now() + seconds)
+        self._hub.timer.expect(answer)
         try:
             self._writer.write_now()
-            await self._hub.timer.wait_for(answer, self._hub.now() + seconds)
+            await answer.arrived
         finally:
+            answer.over = True
             if self._hub.flushes.pop(token, None) is not None:
                 self._hub.session.cancel_flush(token)
         _, error = answer.take()
@@ -325,11 +330,11 @@ class Client(ClientState[Message]):
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
         )
-        called = None if callback is None else Callback(callback, concurrency, state)
-        sub = Subscription(self, hub, state, called)
-        hub.add_subscription(state.sid, sub)
-        if called is not None:
-            hub.workers.serve(sub, called)
+        sub = Subscription(self, hub, state, has_callback=callback is not None)
+        if callback is None:
+            hub.add_subscription(state.sid, sub)
+        else:
+            hub.workers.serve(sub, state, callback, concurrency)
         hub.settle()
         return sub
 
@@ -358,7 +363,7 @@ class Client(ClientState[Message]):
             await anyio.lowlevel.checkpoint()
             raise
         self._hub.settle()
-        if anyio.get_current_task().id in self._hub.workers.task_ids:
+        if self._hub.workers.is_worker(anyio.get_current_task().id):
             return
         # No deadline is set here: the session was told the time, and closes itself when it is up.
         await self._hub.wait_ended()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from inspect import isawaitable
 from itertools import repeat
 from operator import length_hint
+from types import CoroutineType
 from typing import TYPE_CHECKING, Final, Generic, Never, NoReturn, Protocol, Self
 
 import anyio
@@ -23,7 +25,6 @@ from nats_proto import (
 )
 from nats_proto.errors import LocalProtocolError, NATSError, SubscriptionClosedError
 
-from ._engine.callbacks import Callback
 from ._message import Publisher, ReceivedT
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ class SubscriptionBase(Generic[ReceivedT]):
     __slots__ = (
         "__weakref__",
         "_arrival",
-        "_callback",
         "_client",
         "_drained",
+        "_has_callback",
         "_hub",
         "_left",
         "_state",
@@ -71,12 +72,13 @@ class SubscriptionBase(Generic[ReceivedT]):
         client: Owner,
         hub: Hub[ReceivedT],
         state: SubscriptionState[ReceivedT],
-        callback: Callback[ReceivedT] | None = None,
+        *,
+        has_callback: bool = False,
     ) -> None:
         self._client = client
         self._hub = hub
         self._state = state
-        self._callback = callback
+        self._has_callback = has_callback
         self._arrival: anyio.Event | None = None
         """Somebody waits until there is a message."""
         self._drained: anyio.Event | None = None
@@ -185,7 +187,7 @@ class SubscriptionBase(Generic[ReceivedT]):
     async def _wait_until(self, deadline: float | None) -> bool:
         """Whether there is a message."""
         state = self._state
-        if state.messages and length_hint(self._left) and self._callback is None:
+        if state.messages and length_hint(self._left) and not self._has_callback:
             return True
         try:
             if deadline is None:
@@ -203,7 +205,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         """Return when there is a message; raise the reason when none will come."""
         state = self._state
         self._hub.check_caller()
-        if self._callback is not None:
+        if self._has_callback:
             raise LocalProtocolError(f"the messages on {self.subject!r} go to the subscription's callback")
         if state.messages:
             # There are messages, but the turn of this reader is used up: others run before its next one begins.
@@ -213,7 +215,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             if ending is not None:
                 self.progress()
                 _raise(ending)
-            await self.wait_for_arrival()
+            await self._wait_for_arrival()
         self._begin_turn(TURN)
 
     def _begin_turn(self, msgs: int) -> None:
@@ -258,7 +260,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
         self._hub.session.drain_subscription(self._state, now=self._hub.now())
         self._hub.settle()
-        if self._callback is not None and anyio.get_current_task().id in self._callback.task_ids:
+        if self._has_callback and self._hub.workers.is_calling(anyio.get_current_task().id, self._state):
             return
         if self._state.finished:
             await anyio.lowlevel.checkpoint()
@@ -278,7 +280,7 @@ class SubscriptionBase(Generic[ReceivedT]):
 
     def wake(self) -> None:
         """There are messages, or there will be none."""
-        if self._turn is _NO_TURN and self._state.messages and self._callback is None:
+        if self._turn is _NO_TURN and self._state.messages and not self._has_callback:
             self._begin_turn(TURN)
         if self._arrival is not None:
             self._arrival.set()
@@ -298,23 +300,43 @@ class SubscriptionBase(Generic[ReceivedT]):
             self._drained.set()
             self._drained = None
 
-    # --- for whoever reads it ----------------------------------------------------------------------------------------
+    # --- for whoever has its messages --------------------------------------------------------------------------------
 
-    async def wait_for_arrival(self) -> None:
+    async def _wait_for_arrival(self) -> None:
         """Until there may be messages, or there will be none."""
         if self._arrival is None:
             self._arrival = anyio.Event()
         await self._arrival.wait()
 
-    def take_turn(self) -> Iterator[ReceivedT]:
-        """Takes the messages that are there, up to a number after which others have to run. For its callback."""
+    def give_to(self, function: Callable[[ReceivedT], object], turn: Iterator[object]) -> Awaitable[object] | None:
+        """Call it with each message that is there, for as long as ``turn`` lasts, or until it returns an awaitable."""
         client = self._client
-        try:
-            for message in map(deque[ReceivedT].popleft, repeat(self._state.messages, TURN)):
-                message.client = client
-                yield message
-        except IndexError:
-            return  # none left
+        messages = self._state.messages
+        for _ in turn:
+            if not messages:
+                break
+            message = messages.popleft()
+            message.client = client
+            result = function(message)
+            if result is not None and (type(result) is _COROUTINE or isawaitable(result)):
+                return result
+        return None
+
+    async def go_on_giving_to(
+        self, function: Callable[[ReceivedT], object], turn: Iterator[object], awaitable: Awaitable[object]
+    ) -> None:
+        """Await this, and then do as `give_to` does, but await what the callback returns."""
+        client = self._client
+        messages = self._state.messages
+        await awaitable
+        for _ in turn:
+            if not messages:
+                break
+            message = messages.popleft()
+            message.client = client
+            result = function(message)
+            if result is not None and (type(result) is _COROUTINE or isawaitable(result)):
+                await result
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -349,6 +371,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         return self._state.dropped + self._state.discarded
 
 
+_COROUTINE: Final[type[Coroutine[object, object, object]]] = CoroutineType
 _NONE_LEFT: Final = repeat(None, 0)
 _NO_TURN: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message, or whose messages go to a callback."""

@@ -114,10 +114,8 @@ class Client(ClientState):
         writing = self._writing
         if writing.publish_quickly(subject, data, reply, headers):
             # Why this look needs no lock is told in `_engine.writing_side`.
-            if not writing.called:
-                hub = self._hub
-                with hub.lock:
-                    hub.see_to_writing()
+            if not writing.attended:
+                self._writer.attend()
             return
         self._publish_strictly(subject, data, reply, headers)
 

@@ -266,7 +266,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             # Nothing may be left to wait for already, and then nobody else would end this wait.
             self._tell_drainers()
         hub.leave()
-        if self._handling is not None and get_ident() in self._handling.threads:
+        if hub.callbacks.running.get(get_ident()) is self:
             return
         try:
             waiter.wait(seconds)
@@ -307,10 +307,9 @@ class SubscriptionBase(Generic[ReceivedT]):
         messages = self._state.messages
         handling = self._handling
         if handling is not None:
-            for _ in range(min(len(messages), handling.concurrency - handling.workers)):
-                handling.workers += 1
-                self._state.handler_started()
-                self._hub.callbacks.schedule(self)
+            # Without one that is free there is nothing to do: each of its workers looks once more before it leaves.
+            if handling.free and messages:
+                self._schedule(handling)
             return
         if messages is not self._queue:
             self._queue = messages
@@ -326,9 +325,20 @@ class SubscriptionBase(Generic[ReceivedT]):
         self._tell_drainers()
         self._release_workers()
 
+    def _schedule(self, handling: Handling[ReceivedT]) -> None:
+        """Under the lock, or by its only worker: have it handled, by as many workers as there are messages."""
+        state, ready = self._state, self._hub.callbacks.ready
+        for _ in _ONCE if handling.concurrency == 1 else range(min(len(state.messages), len(handling.free))):
+            try:
+                handling.free.pop()
+            except IndexError:
+                return  # its one worker has come back, and was faster
+            state.handler_started()
+            ready.append(self)
+
     def _release_workers(self) -> None:
         handling = self._handling
-        if handling is not None and not handling.workers:
+        if handling is not None and len(handling.free) == handling.concurrency:
             self._hub.callbacks.release(handling)
 
     def handle_messages(self, limit: int) -> bool:
@@ -343,35 +353,52 @@ class SubscriptionBase(Generic[ReceivedT]):
     def _handle_messages(self, handling: Handling[ReceivedT], limit: int) -> bool:
         handler = handling.handler
         client = self._client
-        handling.threads.add(get_ident())
-        try:
-            for message in self._taken(limit):
-                message.client = client
-                try:
-                    result = handler(message)
-                    if result is not None and (unawaited := close_coroutine(result)) is not None and not handling.told:
-                        handling.told = True
-                        raise unawaited
-                except BaseException as error:
-                    what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
-                    self._hub.dispatcher.log_failure(what, error)
-        except IndexError:
-            return False
-        finally:
-            handling.threads.discard(get_ident())
+        messages: deque[ReceivedT] = self._state.messages  # type: ignore[assignment]  # the session makes no others
+        for _ in range(limit):
+            if not messages:
+                return False
+            # No signal handler runs in a worker's thread, so nothing comes between the queue and the callback. Another
+            # thread may have taken the last one: another worker, or who unsubscribes.
+            try:
+                message = messages.popleft()
+            except IndexError:
+                return False
+            message.client = client
+            try:
+                result = handler(message)
+                if result is not None and (unawaited := close_coroutine(result)) is not None and not handling.told:
+                    handling.told = True
+                    raise unawaited
+            except BaseException as error:
+                what = f"the callback of the subscription to {self.subject} (sid {self.sid}) raised"
+                self._hub.dispatcher.log_failure(what, error)
         return True
 
-    def has_more(self) -> bool:
-        """Under the lock, by a worker: whether it should stay in the pool's queue; if not, the worker leaves it."""
-        if self._state.messages:
-            return True
-        assert self._handling is not None  # it has a worker
-        self._handling.workers -= 1
-        self._state.handler_finished()
-        self._progress()
-        if self._state.closed:
-            self._release_workers()
-        return False
+    def handled(self) -> None:
+        """By a worker, not under the lock: it leaves the subscription, or puts it into the pool's queue again.
+
+        With the lock for each subscription, workers and the reader would mostly wait for one another. A single worker
+        needs none: nobody else is at this subscription until `Handling.free` says so, and then both this thread and the
+        reader look whether there are messages, and one of them takes the item out again.
+        """
+        handling, state = self._handling, self._state
+        assert handling is not None  # it has a worker
+        if handling.concurrency == 1:
+            state.handler_finished()
+            handling.free.append(None)
+            if state.messages:
+                self._schedule(handling)
+            if state.status is SubscriptionStatus.ACTIVE:
+                return
+        with self._hub.lock:
+            if handling.concurrency > 1:
+                state.handler_finished()
+                handling.free.append(None)
+                self._schedule(handling)
+            self._progress()  # a drain may have waited for that
+            if state.closed:
+                self._release_workers()
+        self._hub.leave()
 
     def end_with(self, error: NATSError) -> None:
         """It has ended, in a forked child or after a defect: its session is not asked any more."""
@@ -420,6 +447,7 @@ class SubscriptionBase(Generic[ReceivedT]):
 
 # All can share it since nothing can ever be put into it: its maximal length is 0.
 _NO_QUEUE: Final[deque[nats_proto.Message]] = deque(maxlen=0)
+_ONCE: Final = (None,)
 _NONE_QUEUED: Final[Iterator[Never]] = iter(())
 """What all subscriptions share that never had a message: queues of their own would take most of their memory."""
 

@@ -1,148 +1,364 @@
 """Callbacks of subscriptions, and the tasks that call them: the workers.
 
-One worker is always there for a callback that is called one message at a time. For one that may be called several times
-at once, workers come when there are messages, and go when there are none.
+Theory of operation
+-------------------
+No callback has a task of its own, so one that has no messages costs nothing.
+
+    messages ──▶ the callbacks that are ready ──▶ the worker on duty calls them, one after the other
+                                                        │ a call suspends
+                                                        └──▶ another worker takes over the duty
+
+The worker on duty is woken once for all messages that came together. What a callback returns to be awaited is awaited
+in the task of that worker. When it suspends, another worker takes over the duty, and this one stays with its callback,
+until there are no messages for it. Then it waits for the duty itself, or ends when enough others wait. So a call that
+waits for something occupies one worker, and holds up no other subscription.
+
+A callback is queued when messages arrive, unless it is queued already, or as many calls as may run at once are under
+way. It is queued again when a call has suspended and another may begin, and when a worker has left messages behind:
+because it was the turn of others, or because the worker was cancelled.
+
+Each callback has a context, a copy of that of the call of ``subscribe``, and another copy for each further call at
+once. Each step of a call runs in it, whichever worker's task that is.
 
 Whatever a callback raises is logged and survived. It may block its own subscription, never the client.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from contextvars import Context, copy_context
+from itertools import repeat
+from operator import length_hint
 from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from nats_proto import Message, SubscriptionState
+from nats_proto import Message, SubscriptionState, SubscriptionStatus
+from nats_proto.errors import NATSError
 
+from .event_loop import EventLoop, Wait
 from .log import Log
 from .message_type import MessageT
 from .tasks import Tasks
 
-__all__ = ["Callback", "Workers"]
+__all__ = ["Workers"]
 
 MessageT_co = TypeVar("MessageT_co", bound=Message, covariant=True)
 
-
-class Callback(Generic[MessageT]):
-    """What is known of one subscription's callback: a function, or one that returns something to await."""
-
-    __slots__ = ("concurrency", "function", "state", "task_ids", "turns", "workers")
-
-    def __init__(
-        self, function: Callable[[MessageT], object], concurrency: int, state: SubscriptionState[MessageT]
-    ) -> None:
-        self.function: Final = function
-        self.concurrency: Final = concurrency
-        """Workers at once, at most."""
-        self.state: Final = state
-        """Of the subscription."""
-        self.workers = 0
-        """Tasks that call it, wait for messages, or were just started."""
-        self.turns = 0
-        """Those of them that are in the midst of calling."""
-        self.task_ids: set[int] = set()
-        """Of the workers."""
+TURN: Final = 8192
+"""Messages after which a worker that never had to wait lets others run: more than one chunk from the network holds."""
+MAX_IDLE: Final = 16
+"""Workers that wait for the duty; more than these end. To start one takes several times as long as to wake one."""
 
 
 class Served(Protocol[MessageT_co]):
     """A subscription that has a callback, as its workers know it."""
 
-    def take_turn(self) -> Iterator[MessageT_co]:
-        """Takes the messages that are there, up to a number after which others have to run."""
+    def give_to(self, function: Callable[[MessageT_co], object], turn: Iterator[object]) -> Awaitable[object] | None:
+        """Call it with each message that is there, for as long as ``turn`` lasts, or until it returns an awaitable."""
         ...
 
-    def wait_for_arrival(self) -> Awaitable[None]:
-        """Until there may be messages, or there will be none."""
+    async def go_on_giving_to(
+        self, function: Callable[[MessageT_co], object], turn: Iterator[object], awaitable: Awaitable[object]
+    ) -> None:
+        """Await this, and then do as `give_to` does, but await what the callback returns."""
         ...
 
     def progress(self) -> None:
-        """Messages were taken, or a callback has returned."""
+        """A callback has returned."""
+        ...
+
+    def wake(self) -> None:
+        """There will be no messages any more."""
+        ...
+
+    def end_with(self, error: NATSError) -> None:
+        """Its session is not asked any more."""
         ...
 
 
-class Workers:
+class _Callback(Generic[MessageT]):
+    """One subscription's callback: a function, or one that returns something to await."""
+
+    __slots__ = ("_contexts", "_origin", "function", "queued", "room", "state", "sub")
+
+    def __init__(
+        self,
+        sub: Served[MessageT],
+        state: SubscriptionState[MessageT],
+        function: Callable[[MessageT], object],
+        concurrency: int,
+    ) -> None:
+        self.sub: Final = sub
+        self.state: Final = state
+        self.function: Final = function
+        self.room = concurrency
+        """So many more calls may begin: those that may run at once, without those under way."""
+        self.queued = False
+        """It stands among those that are ready."""
+        self._origin = copy_context()
+        self._contexts: list[Context] = []
+        """Those of calls that may begin."""
+
+    def begin(self) -> Context:
+        """A call begins; its context."""
+        self.state.handler_started()
+        self.room -= 1
+        return self._contexts.pop() if self._contexts else self._origin.copy()
+
+    def end(self, context: Context) -> None:
+        """A call is over, and maybe many that have followed it."""
+        self._contexts.append(context)
+        self.room += 1
+        self.state.handler_finished()
+        if self.state.status is not SubscriptionStatus.ACTIVE:
+            self.sub.progress()
+
+
+class _Worker(Generic[MessageT]):
+    """One task that calls callbacks."""
+
+    __slots__ = ("called", "cancellations", "on_duty", "turn", "wait")
+
+    def __init__(self, wait: Wait, cancellations: Callable[[], int]) -> None:
+        self.on_duty = True
+        """It goes through the callbacks that are ready, or was told to."""
+        self.wait = wait
+        """What it waits for when it is not on duty and has nothing to call."""
+        self.called: _Callback[MessageT] | None = None
+        """In the midst of a call."""
+        self.turn = repeat(None, TURN)
+        """Counts the messages that it may hand on before others run."""
+        self.cancellations: Final = cancellations
+        """How often its task was cancelled by those who need no cancel scope for that."""
+
+
+class Workers(Generic[MessageT]):
     """All workers of one client."""
 
-    def __init__(self, tasks: Tasks, log: Log, is_failed: Callable[[], bool]) -> None:
+    def __init__(self, loop: EventLoop, tasks: Tasks, log: Log) -> None:
+        self._loop = loop
         self._tasks = tasks
         self._log = log
-        self._is_failed = is_failed
-        """The client has ended in a way that its subscriptions were not told of."""
-        self.task_ids: set[int] = set()
+        self._callbacks: dict[int, _Callback[MessageT]] = {}
+        """Those of subscriptions that have not ended, by their sids. So a subscription that has one goes on."""
+        self._ready: deque[_Callback[MessageT]] = deque()
+        """Those that have messages, and may be called."""
+        self._duty = False
+        """A worker is on duty."""
+        self._idle: list[_Worker[MessageT]] = []
+        """Workers that wait for the duty. There is one, or one is on duty: else nobody could be woken for messages."""
+        self._by_task: dict[int, _Worker[MessageT]] = {}
+        self._ended = False
 
-    def serve(self, sub: Served[MessageT], callback: Callback[MessageT]) -> None:
-        """Have a new subscription's callback called. The tasks hold the subscription, so that it goes on."""
-        if callback.concurrency == 1:
-            self._start(sub, callback, stays=True)
+    def serve(
+        self,
+        sub: Served[MessageT],
+        state: SubscriptionState[MessageT],
+        function: Callable[[MessageT], object],
+        concurrency: int,
+    ) -> None:
+        """Have a new subscription's callback called."""
+        self._callbacks[state.sid] = _Callback(sub, state, function, concurrency)
+        if not self._by_task and not self._duty:
+            self._call_out()
+
+    def arrived(self, sids: Iterable[int]) -> list[int]:
+        """There are messages for these subscriptions; those of them that have no callback."""
+        callbacks, ready = self._callbacks, self._ready
+        others: list[int] = []
+        for sid in sids:
+            callback = callbacks.get(sid)
+            if callback is None:
+                others.append(sid)
+            elif callback.room and not callback.queued:
+                callback.queued = True
+                ready.append(callback)
+        if ready and not self._duty:
+            self._call_out()
+        return others
+
+    def closed(self, sid: int) -> None:
+        """No more messages will arrive for this subscription. What is there is still given to its callback."""
+        callback = self._callbacks.pop(sid, None)
+        if callback is not None:
+            callback.sub.wake()
+
+    def served(self) -> list[Served[MessageT]]:
+        """The subscriptions that have a callback and have not ended."""
+        return [callback.sub for callback in self._callbacks.values()]
+
+    def finish(self) -> None:
+        """No subscription is left that messages could arrive for: the workers end when all have been handed on."""
+        self._ended = True
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.wait.set()
+
+    def is_worker(self, task: int) -> bool:
+        """Whether this task calls callbacks."""
+        return task in self._by_task
+
+    def is_calling(self, task: int, state: SubscriptionState[MessageT]) -> bool:
+        """Whether this task is in the midst of a call of this subscription's callback."""
+        worker = self._by_task.get(task)
+        return worker is not None and worker.called is not None and worker.called.state is state
+
+    # --- who is on duty ----------------------------------------------------------------------------------------------
+
+    def _call_out(self) -> None:
+        """Have another worker take the duty, which nobody has. To start one takes a task; the first that waits not."""
+        self._duty = True
+        if self._idle:
+            worker = self._idle.pop()
+            worker.on_duty = True
+            worker.wait.set()
         else:
-            self._tasks.start(partial(self._start_some, sub, callback), name=f"nats callbacks {callback.state.sid}")
+            self._tasks.start(self._run, name="nats callbacks")
 
-    async def _start_some(self, sub: Served[MessageT], callback: Callback[MessageT]) -> None:
-        """Start as many workers as the messages need, until the subscription ends.
+    def _give_up_duty(self) -> None:
+        """A worker has suspended or ends: another one has to be on duty, or at least wait for it."""
+        self._duty = False
+        if self._ready or not self._idle:
+            self._call_out()
 
-        By a task of its own: where messages arrive, outside of any task, none can be started.
-        """
-        state = callback.state
-        while True:
-            # A worker in the midst of a call may be busy for long, so none of the waiting messages is left to it.
-            wanted = min(callback.concurrency, callback.turns + len(state.messages))
-            for _ in range(wanted - callback.workers):
-                self._start(sub, callback, stays=False)
-            if state.closed:
-                return  # a worker ends when there are no messages, so what is left has its workers
-            await sub.wait_for_arrival()
+    def _queue_again(self, callback: _Callback[MessageT]) -> None:
+        """There may be messages left, and another call may begin. The caller sees to it that somebody is on duty."""
+        if callback.room and not callback.queued and callback.state.messages:
+            callback.queued = True
+            self._ready.append(callback)
 
-    def _start(self, sub: Served[MessageT], callback: Callback[MessageT], *, stays: bool) -> None:
-        """A worker that stays until the subscription ends, or goes as soon as there are no messages."""
-        callback.workers += 1
-        self._tasks.start(partial(self._run, sub, callback, stays), name=f"nats callback {callback.state.sid}")
+    # --- the task of a worker ----------------------------------------------------------------------------------------
 
-    async def _run(self, sub: Served[MessageT], callback: Callback[MessageT], stays: bool) -> None:
+    async def _run(self) -> None:
         task = anyio.get_current_task().id
-        callback.task_ids.add(task)
-        self.task_ids.add(task)
+        worker: _Worker[MessageT] = _Worker(self._loop.new_wait(), self._loop.cancellations())
+        self._by_task[task] = worker
         try:
-            await self._call(sub, callback, stays)
+            await self._work(worker)
         except anyio.get_cancelled_exc_class():
             if not self._tasks.is_replaced("a callback"):
                 raise
-            self._start(sub, callback, stays=stays)
+            if worker in self._idle:
+                self._idle.remove(worker)
+            if worker.on_duty or not self._duty:
+                self._give_up_duty()
         finally:
-            callback.workers -= 1
-            callback.task_ids.discard(task)
-            self.task_ids.discard(task)
+            del self._by_task[task]
 
-    async def _call(self, sub: Served[MessageT], callback: Callback[MessageT], stays: bool) -> None:
-        function = callback.function
-        state = callback.state
-        while await self._wait_for_messages(sub, callback, stays):
-            state.handler_started()
-            callback.turns += 1
+    async def _work(self, worker: _Worker[MessageT]) -> None:
+        while True:
+            await self._do_duty(worker)
+            if worker.on_duty:
+                worker.on_duty = self._duty = False
+            elif self._ready and not self._duty:
+                worker.on_duty = self._duty = True
+                continue
+            if self._ended or len(self._idle) >= MAX_IDLE:
+                return
+            worker.wait = self._loop.new_wait()
+            self._idle.append(worker)
+            await worker.wait.wait()
+
+    async def _do_duty(self, worker: _Worker[MessageT]) -> None:
+        """Call all callbacks that are ready, until none is, or until a call suspends."""
+        ready = self._ready
+        cancelled = worker.cancellations()
+        worker.turn = repeat(None, TURN)
+        while worker.on_duty and ready:
+            if not length_hint(worker.turn) or worker.cancellations() != cancelled:
+                # Also when a callback has cancelled the task that it runs in: here that hits no call of another one.
+                await anyio.lowlevel.checkpoint()
+                cancelled = worker.cancellations()
+                worker.turn = repeat(None, TURN)
+            callback = worker.called = ready.popleft()
+            callback.queued = False
+            context = callback.begin()
             try:
-                for message in sub.take_turn():
-                    try:
-                        result = function(message)
-                        if result is not None and inspect.isawaitable(result):
-                            await result
-                    except Exception as error:
-                        what = f"the callback of the subscription to {state.subject} (sid {state.sid}) raised"
-                        self._log.failure(what, error)
+                awaitable = context.run(self._call, worker, callback)
+                if awaitable is not None:
+                    await _Steps(self, worker, callback, context, self._go_on(worker, callback, awaitable))
             finally:
-                callback.turns -= 1
-                state.handler_finished()
-                sub.progress()
+                worker.called = None
+                callback.end(context)
+                self._queue_again(callback)
 
-    async def _wait_for_messages(self, sub: Served[MessageT], callback: Callback[MessageT], stays: bool) -> bool:
-        """Whether there are messages; False for a worker that has to end."""
+    def _call(self, worker: _Worker[MessageT], callback: _Callback[MessageT]) -> Awaitable[object] | None:
+        """Call it with the messages that are there, until it returns something to await."""
+        while True:
+            try:
+                return callback.sub.give_to(callback.function, worker.turn)
+            except Exception as error:
+                self._log_failure(callback, error)
+
+    async def _go_on(
+        self, worker: _Worker[MessageT], callback: _Callback[MessageT], awaitable: Awaitable[object] | None
+    ) -> None:
+        """Await this, and what the callback returns for the next messages, until there are none."""
+        while awaitable is not None:
+            try:
+                await callback.sub.go_on_giving_to(callback.function, worker.turn, awaitable)
+            except Exception as error:
+                self._log_failure(callback, error)
+            if not length_hint(worker.turn):
+                await anyio.lowlevel.checkpoint()
+            awaitable = self._call(worker, callback)
+
+    def suspended(self, worker: _Worker[MessageT], callback: _Callback[MessageT]) -> None:
+        """Its call waits for something, so others run meanwhile."""
+        self._queue_again(callback)
+        if worker.on_duty:
+            worker.on_duty = False
+            self._give_up_duty()
+        elif self._ready and not self._duty:
+            self._call_out()
+
+    def _log_failure(self, callback: _Callback[MessageT], error: Exception) -> None:
         state = callback.state
-        if state.messages:
-            await anyio.lowlevel.checkpoint()
-        while not state.messages:
-            if state.closed or not stays or self._is_failed():
-                return False
-            await sub.wait_for_arrival()
-        return True
+        self._log.failure(f"the callback of the subscription to {state.subject} (sid {state.sid}) raised", error)
+
+
+class _Steps(Generic[MessageT]):
+    """Awaits a coroutine each step of which runs in a context; tells of every step that ends with a suspension."""
+
+    __slots__ = ("_callback", "_context", "_coroutine", "_worker", "_workers")
+
+    def __init__(
+        self,
+        workers: Workers[MessageT],
+        worker: _Worker[MessageT],
+        callback: _Callback[MessageT],
+        context: Context,
+        coroutine: Coroutine[object, object, None],
+    ) -> None:
+        self._workers = workers
+        self._worker = worker
+        self._callback = callback
+        self._context = context
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[object, object, None]:
+        run, send = self._context.run, self._coroutine.send
+        worker, callback = self._worker, self._callback
+        sent: object = None
+        thrown: list[BaseException] = []
+        """Empty, or the one on its way into the coroutine. A variable would keep it, and its traceback this frame."""
+        try:
+            while True:
+                wanted = run(self._coroutine.throw, thrown.pop()) if thrown else run(send, sent)
+                worker.turn = repeat(None, TURN)
+                if worker.on_duty or callback.room:
+                    self._workers.suspended(worker, callback)
+                sent = None
+                try:
+                    sent = yield wanted
+                except GeneratorExit:
+                    run(self._coroutine.close)
+                    raise
+                except BaseException as error:
+                    # Thrown behind this handler, so that it is not taken for the context of errors in the coroutine.
+                    thrown.append(error)
+        except StopIteration:
+            return

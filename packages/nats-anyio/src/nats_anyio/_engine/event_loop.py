@@ -15,9 +15,9 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
+__all__ = ["MORE", "OVER", "QUIET", "Arrival", "EventLoop", "Wait"]
+
+Arrival = Awaitable[object]
+"""What one task waits for: a future of asyncio, or a `_TrioWait`."""
 
 QUIET: Final = 0
 """Taken: for now there is nothing left."""
@@ -62,7 +65,14 @@ class EventLoop:
             self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
         self._root: asyncio.Task[None] | None = None
-        self.now: Callable[[], float] = anyio.current_time if self._asyncio is None else self._asyncio.time
+        self.new_arrival: Callable[[], Arrival] = _TrioWait
+        """Makes what one task awaits once."""
+        self.end_arrival: Callable[[Arrival], None] = _TrioWait.set  # type: ignore[assignment]  # of such a one
+        """Ends that wait, also before it has begun, and again."""
+        if self._asyncio is not None:
+            self.new_arrival = self._asyncio.create_future
+            self.end_arrival = _set_result  # type: ignore[assignment]  # of a future
+        self.now: Callable[[], float] = _clock(self._asyncio)
         """The clock, in seconds."""
 
     @property
@@ -90,6 +100,11 @@ class EventLoop:
         task = None if self._asyncio is None else sys.modules["asyncio"].current_task()
         return lambda: task is not None and task.cancelling() > 0
 
+    def cancellations(self) -> Callable[[], int]:
+        """Tells how often the calling task was cancelled by those who need no cancel scope for that."""
+        task = None if self._asyncio is None else sys.modules["asyncio"].current_task()
+        return _no_cancellations if task is None else task.cancelling
+
     def raise_outside(self, error: BaseException) -> None:
         """Have the call that runs the loop raise it, as if nobody had caught it: `SystemExit`, `KeyboardInterrupt`.
 
@@ -108,7 +123,7 @@ class EventLoop:
 
     def new_wait(self) -> Wait:
         """A wait that has not begun."""
-        return anyio.Event() if self._asyncio is None else _FutureWait(self._asyncio)
+        return _TrioWait() if self._asyncio is None else _FutureWait(self._asyncio)
 
     def call_from_thread(self, function: Callable[[], object]) -> None:
         """From another thread: have the loop call it soon. Does nothing when the loop has ended."""
@@ -153,6 +168,11 @@ class EventLoop:
         return True
 
 
+def _set_result(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class _FutureWait:
     """An event of asyncio finds its loop, keeps a queue of waiters and makes a future for each; this is the future."""
 
@@ -162,11 +182,50 @@ class _FutureWait:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        _set_result(self._future)
 
     def wait(self) -> Awaitable[object]:
         return self._future
+
+
+class _TrioWait:
+    """An event of trio keeps a dict of the tasks that wait for it; this is what such a task does."""
+
+    __slots__ = ("_over", "_task")
+
+    def __init__(self) -> None:
+        self._over = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def set(self) -> None:
+        self._over = True
+        task, self._task = self._task, None
+        if task is not None:
+            sys.modules["trio"].lowlevel.reschedule(task)
+
+    def wait(self) -> Awaitable[object]:
+        return self
+
+    def __await__(self) -> Generator[object, None, object]:
+        if self._over:
+            return _nothing().__await__()
+        lowlevel = sys.modules["trio"].lowlevel
+        self._task = lowlevel.current_task()
+        waiting: Generator[object, None, object] = lowlevel.wait_task_rescheduled(self._abort).__await__()
+        return waiting
+
+    def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        self._task = None
+        aborted: trio.lowlevel.Abort = sys.modules["trio"].lowlevel.Abort.SUCCEEDED
+        return aborted
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _no_cancellations() -> int:
+    return 0
 
 
 async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
@@ -177,6 +236,14 @@ async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
         taken = take()
         # Whoever this chunk has woken runs first: to wait for the socket again would take longer than that.
         await anyio.lowlevel.checkpoint()
+
+
+def _clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
+    # `anyio.current_time` looks at each call which event loop this is, and a request asks for the time.
+    if loop is not None:
+        return loop.time
+    time: Callable[[], float] = sys.modules["trio"].current_time
+    return time
 
 
 def _thread_is(owner: int) -> Callable[[], bool]:

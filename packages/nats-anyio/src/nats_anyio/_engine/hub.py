@@ -11,7 +11,7 @@ instead.
              deadline ─▶ the timer
              room ─────▶ the publisher that has waited longest
 
-Tasks (`Tasks`) run the manager, the writer, the timer, the dispatcher, and one or several for each callback. They come
+Tasks (`Tasks`) run the manager, the writer, the timer, the dispatcher, and some for all callbacks. They come
 to an end in this order, and each step has its event: `Hub.opened`, `Hub.ended`, `Hub.stopped`, `Hub.gone`.
 """
 
@@ -100,13 +100,13 @@ class Hub(Generic[MessageT]):
         self.timer = Timer(loop, self._time_is_up)
         self.publishers = Publishers(self._may_publish)
         self.tasks = Tasks(loop, self.fail)
-        self.workers = Workers(self.tasks, log, lambda: self.failed is not None)
+        self.workers: Workers[MessageT] = Workers(loop, self.tasks, log)
 
         self.requests: dict[int, Answer] = {}
         self.flushes: dict[int, Answer] = {}
         """Who waits for an answer, by the session's tokens."""
         self.subscriptions: dict[int, ref[Listener]] = {}
-        """Those that have not ended. Whoever reads one holds it; if it has a callback, the tasks that call it do."""
+        """Those that have not ended. Whoever reads one holds it; if it has a callback, `workers` have it, not this."""
         self.abandoned: deque[SubscriptionState[MessageT]] = deque()
         """To be unsubscribed by the next `settle`. Finalizers add to it: they may run in the middle of anything."""
 
@@ -150,7 +150,7 @@ class Hub(Generic[MessageT]):
     def is_own_task(self) -> bool:
         """Whether the calling task is one that runs callbacks or ``on_event``."""
         task = anyio.get_current_task().id
-        return task in self.workers.task_ids or task == self.dispatcher.task_id
+        return self.workers.is_worker(task) or task == self.dispatcher.task_id
 
     # --- after a change of the session -------------------------------------------------------------------------------
 
@@ -205,15 +205,16 @@ class Hub(Generic[MessageT]):
     def _route(self, event: SessionEvent) -> None:
         """Give an event to whoever waits for it, and all the events of the client's life to the dispatcher."""
         match event:
-            case MessagesAvailable(sids=sids):
-                for sid in sids:
-                    self._wake(self.subscriptions.get(sid))
-            case SubscriptionClosed(sid=sid):
-                self._wake(self.subscriptions.pop(sid, None))
             case ReplyReceived(token=token, message=message):
                 answer = self.requests.pop(token, None)
                 if answer is not None:
                     answer.give(message)
+            case MessagesAvailable(sids=sids):
+                for sid in self.workers.arrived(sids):
+                    self._wake(self.subscriptions.get(sid))
+            case SubscriptionClosed(sid=sid):
+                self.workers.closed(sid)
+                self._wake(self.subscriptions.pop(sid, None))
             case RequestFailed(token=token, error=error):
                 answer = self.requests.pop(token, None)
                 if answer is not None:
@@ -240,6 +241,7 @@ class Hub(Generic[MessageT]):
         self.closed = closed
         self.manager.finish()
         self.timer.stop()
+        self.workers.finish()
         self.dispatcher.add(closed)
 
     # --- who waits ---------------------------------------------------------------------------------------------------
@@ -277,8 +279,9 @@ class Hub(Generic[MessageT]):
         self.subscriptions[sid] = ref(sub)
 
     def _held_subscriptions(self) -> list[Listener]:
-        """Those that somebody can still reach."""
-        return [sub for held in list(self.subscriptions.values()) if (sub := held()) is not None]
+        """Those that somebody can still reach, and those that have a callback."""
+        held = [sub for each in list(self.subscriptions.values()) if (sub := each()) is not None]
+        return [*held, *self.workers.served()]
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 

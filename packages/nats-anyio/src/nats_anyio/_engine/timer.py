@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Final
 
 import anyio
@@ -24,13 +26,15 @@ class Timer:
 
     def __init__(self, loop: EventLoop, due: Callable[[float], None]) -> None:
         self._now = loop.now
-        self._new_wait = loop.new_wait
         self._due = due
         self._session_at = NEVER
-        self._deadlines: list[tuple[float, int, Answer]] = []
-        """When to give up which answer: a heap, in which a number tells equal deadlines apart. To give each wait a
-        cancel scope of its own would take a tenth of the time of a request."""
-        self._deadlines_made = 0
+        self._in_order: deque[Answer] = deque()
+        """Answers to be given up, the next one first. To give each wait a cancel scope of its own would take a tenth of
+        the time of a request."""
+        self._others: list[tuple[float, int, Answer]] = []
+        """Those whose time is up before that of one that came earlier: a heap, in which a number tells equal deadlines
+        apart. Where all wait for the same number of seconds there are none."""
+        self._numbers = count()
         self._look_through_at = LOOK_THROUGH
         self._scope: CancelScope | None = None
         """Of the wait, while there is one."""
@@ -46,24 +50,36 @@ class Timer:
         if self._session_at < self._set_to:
             self._end_wait_at(self._session_at)
 
-    async def wait_for(self, answer: Answer, deadline: float) -> None:
-        """Return when the answer is there, or at ``deadline`` (absolute) without."""
-        if answer.given:
-            return
-        arrived = answer.arrived = self._new_wait()
-        self._deadlines_made += 1
-        heappush(self._deadlines, (deadline, self._deadlines_made, answer))
-        if len(self._deadlines) >= self._look_through_at:
-            self._deadlines = [each for each in self._deadlines if not each[2].over]
-            heapify(self._deadlines)
-            # Twice what is left: however many wait, each deadline pays for a bounded part of all these looks.
-            self._look_through_at = 2 * len(self._deadlines) + LOOK_THROUGH
+    def expect(self, answer: Answer) -> None:
+        """Wake who waits for this answer at its deadline, unless it is over by then."""
+        deadline = answer.deadline
+        in_order = self._in_order
+        while in_order and in_order[0].over:
+            in_order.popleft()
+        if not in_order or in_order[-1].deadline <= deadline:
+            in_order.append(answer)
+        else:
+            heappush(self._others, (deadline, next(self._numbers), answer))
+        if len(in_order) + len(self._others) >= self._look_through_at:
+            self._look_through()
         if deadline < self._set_to:
             self._end_wait_at(deadline)
-        try:
-            await arrived.wait()
-        finally:
-            answer.over = True
+
+    def _look_through(self) -> None:
+        """Throw out the deadlines of what is over."""
+        self._in_order = deque([answer for answer in self._in_order if not answer.over])
+        self._others = [each for each in self._others if not each[2].over]
+        heapify(self._others)
+        # Twice what is left: however many wait, each deadline pays for a bounded part of all these looks.
+        self._look_through_at = 2 * (len(self._in_order) + len(self._others)) + LOOK_THROUGH
+
+    def _next_deadline(self) -> float:
+        first = self._session_at
+        if self._in_order and self._in_order[0].deadline < first:
+            first = self._in_order[0].deadline
+        if self._others and self._others[0][0] < first:
+            first = self._others[0][0]
+        return first
 
     def stop(self) -> None:
         """Let `run` return. Whoever waits for an answer is told by others."""
@@ -74,14 +90,16 @@ class Timer:
     async def run(self) -> None:
         """Keep time until `stop`."""
         while not self._stopped:
-            self._set_to = min(self._session_at, self._deadlines[0][0]) if self._deadlines else self._session_at
+            self._set_to = self._next_deadline()
             with CancelScope(deadline=self._set_to) as self._scope:
                 # Not `anyio.sleep_until`: the end of this wait is moved while it lasts (`_end_wait_at`).
                 await anyio.Event().wait()
             self._scope = None
             now = self._now()
-            while self._deadlines and self._deadlines[0][0] <= now:
-                heappop(self._deadlines)[2].wake()
+            while self._in_order and self._in_order[0].deadline <= now:
+                self._in_order.popleft().wake()
+            while self._others and self._others[0][0] <= now:
+                heappop(self._others)[2].wake()
             self._due(now)
 
     def _end_wait_at(self, deadline: float) -> None:

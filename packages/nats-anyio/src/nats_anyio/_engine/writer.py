@@ -7,39 +7,52 @@ between. So whatever is cancelled whenever, the session knows to the byte what w
 waits for the system to take more.
 
 What somebody waits for is written by who asks for it, at once (`Writer.write_now`): to wake the writer's task would
-take a turn of the loop. All else is left to that task, which joins what came together.
+take a turn of the loop. All else is left to that task, which joins what came together, but for a publish that comes
+alone: that is written by its caller as well (`Writer.write_publish`). When a publish comes, nobody knows yet whether
+others follow. It is taken to be alone when nothing was written for `REST` seconds, unless the last one that was left to
+the writer's task turned out not to be. So of bursts that follow one another only the first begins with a write of its
+own.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Generic, assert_never
+from itertools import islice
+from typing import Final, Generic, assert_never
 
 import anyio
 import anyio.lowlevel
 
 from nats_proto import HeadersLike, Session, accelerated, join_small_pieces
 
-from .event_loop import EventLoop
+from .event_loop import EventLoop, Wait
 from .message_type import MessageT
 
 __all__ = ["Writer"]
 
 QuickPublish = Callable[[str, bytes | bytearray | memoryview, str | None, HeadersLike | None], bool]
 
+REST: Final = 20e-6
+"""Seconds. A call that writes takes about as long, so to write a second one at once would double the time of both."""
+MAX_PIECES: Final = 64
+"""Pieces given to one call. Systems allow 16 at least and 1024 commonly; 64 large ones fill any socket buffer."""
+GATHERS: Final = hasattr(socket.socket, "sendmsg")
+"""The system takes several pieces at once; Windows does not."""
+
 
 class _Now(Enum):
     """How writing is after a batch."""
 
-    DONE = auto()
-    """Nothing is left."""
-    READY = auto()
-    """There is more to write."""
+    SENT = auto()
+    """The system took all of it; there may be more."""
     BLOCKED = auto()
     """There is more to write, and the system takes nothing for now."""
+    OVER = auto()
+    """The connection has ended: what there is to write is for the next one."""
 
 
 class Writer(Generic[MessageT]):
@@ -65,12 +78,18 @@ class Writer(Generic[MessageT]):
         self._fail = fail
         self.publish_quickly = self._quick(session)
         """What `Session.publish_quickly` does; harmless when it is called by a thread that must not."""
-        self.idle: anyio.Event | None = None
+        self.idle: Wait | None = None
         """The writer's task has nothing to do and waits for this. None: it looks by itself, or there is no task."""
         self._sock: socket.socket | None = None
         """The connection's; None when there is none."""
         self._blocked = False
         """The writer's task waits for the system."""
+        self._gathers = False
+        """The last publish that was left to the writer's task had others behind it."""
+        self._written_at = 0.0
+        """When something was written last. Of the system's clock: those of some loops stand still during a turn."""
+        self._woken_with = -1
+        """Bytes that waited to be written when a publish has woken the writer's task; -1: something else has."""
         self._batch: list[bytes] = []
         """Taken from the session."""
         self._left: deque[bytes | memoryview] = deque()
@@ -119,13 +138,23 @@ class Writer(Generic[MessageT]):
         if idle is not None:
             idle.set()
 
+    def write_publish(self) -> None:
+        """After a publish that found the writer's task idle: write it, or have it written with those that follow."""
+        if not self._gathers and time.monotonic() - self._written_at > REST:
+            self.write_now()
+        else:
+            self._woken_with = self._session.pending_bytes
+            self.wake()
+
     def write_now(self) -> None:
         """Write what there is, as far as the system takes it at once; the rest is left to the writer's task."""
         sock = self._sock
         if sock is None or self._blocked:
             return  # the next connection gets it; or the writer's task goes on with it when the system is ready
         try:
-            if self._send(sock) is not _Now.DONE:
+            now = self._send(sock)
+            # What the connection itself has to say need not be looked for: `give` follows where it comes about.
+            if now is _Now.BLOCKED or (now is _Now.SENT and self._session.pending_bytes):
                 self.wake()
         except Exception as error:
             # Whoever has published or asked is not who is to blame for a defect, and so must not be the one who gets
@@ -139,16 +168,14 @@ class Writer(Generic[MessageT]):
         while True:
             now = self._send(sock)
             match now:
-                case _Now.DONE:
-                    idle = self.idle = anyio.Event()
-                    # A publish of another thread, although forbidden, may have come before this task was idle. Then it
-                    # has woken nobody, and so it is looked for here.
-                    if self._session.pending_bytes:
-                        self.give(self._session.data_to_send())
-                    await idle.wait()
-                case _Now.READY:
-                    # A system that takes everything at once would never let this task wait, and nobody else would run.
-                    await anyio.lowlevel.checkpoint()
+                case _Now.SENT:
+                    self._batch += self._session.data_to_send()
+                    if self._batch:
+                        # A system that takes everything at once would never let this task wait, and nobody else would
+                        # run.
+                        await anyio.lowlevel.checkpoint()
+                    else:
+                        await self._wait_for_more()
                 case _Now.BLOCKED:
                     self._blocked = True
                     try:
@@ -158,36 +185,56 @@ class Writer(Generic[MessageT]):
                         return
                     finally:
                         self._blocked = False
+                case _Now.OVER:
+                    await anyio.sleep_forever()  # this task is cancelled with its connection
                 case _:
                     assert_never(now)
+
+    async def _wait_for_more(self) -> None:
+        idle = self.idle = self._loop.new_wait()
+        # A publish of another thread, although forbidden, may have come before this task was idle. Then it has woken
+        # nobody, and so it is looked for here.
+        if self._session.pending_bytes:
+            self.give(self._session.data_to_send())
+        self._woken_with = -1
+        await idle.wait()
+        if self._woken_with >= 0:
+            self._gathers = self._session.pending_bytes != self._woken_with
 
     def _send(self, sock: socket.socket) -> _Now:
         """Give the system one batch, as far as it takes it without waiting."""
         session = self._session
         left = self._left
         if not left:
-            pieces = [*self._batch, *session.data_to_send()]
-            self._batch = []
+            pieces = session.data_to_send()
+            if self._batch:
+                pieces = [*self._batch, *pieces]
+                self._batch = []
             left.extend(join_small_pieces(pieces))
         while left:
-            data = left[0]
             try:
-                sent = sock.send(data)
+                one = len(left) == 1 or not GATHERS
+                sent = sock.send(left[0]) if one else sock.sendmsg(islice(left, MAX_PIECES))
             except BlockingIOError:
                 return _Now.BLOCKED
             except OSError as error:
                 self._lost(error)
-                # What is left is not for this connection any more, and this task is cancelled with it.
-                return _Now.DONE
-            if sent == len(data):
-                left.popleft()
-            else:
+                return _Now.OVER
+            self._take_out(sent)
+            session.data_sent(sent)
+            self._written()
+        self._written_at = time.monotonic()
+        return _Now.SENT if sock is self._sock else _Now.OVER  # the report may have ended this connection
+
+    def _take_out(self, sent: int) -> None:
+        """The system took so many bytes."""
+        left = self._left
+        while sent:
+            data = left[0]
+            if sent < len(data):
                 # A slice of the bytes themselves would copy the rest of a large payload for each part that the system
                 # takes.
                 left[0] = memoryview(data)[sent:]
-            session.data_sent(sent)
-            self._written()
-        if sock is not self._sock:
-            return _Now.DONE  # the report has ended this connection: what there is to write now is for the next one
-        self._batch += session.data_to_send()
-        return _Now.READY if self._batch else _Now.DONE
+                return
+            sent -= len(data)
+            left.popleft()

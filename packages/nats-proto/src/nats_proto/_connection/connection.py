@@ -40,6 +40,7 @@ from .._interface.events import ContentErrorReceived, ServerErrorReceived
 from .._interface.options import ConnectOptions
 from .._layers.layers import Layers
 from .._servers.server import Server
+from .._wire.batch import Batch
 from .._wire.encoder import PING, PONG
 from .._wire.frames import (
     ConnectFrame,
@@ -53,10 +54,10 @@ from .._wire.frames import (
     PublishFrame,
     SubscribeFrame,
     UnsubscribeFrame,
+    is_well_framed,
 )
 from .._wire.info import ServerInfo
 from .._wire.parser import Parser, Role
-from .._wire.run import Run
 from ..errors import (
     ConnectionLostError,
     CredentialsError,
@@ -147,10 +148,9 @@ class Connection:
         """The layers between the protocol and the transport."""
         self._confidence = Confidence()
         self._info: ServerInfo | None = None
-        self._events: list[ConnectionEvent | Run] = []
+        self._events: list[ConnectionEvent | Batch] = []
         self.only_messages = True
-        """What `runs_received` gives next is nothing but messages: there are many of them, and no need to look at each.
-        """
+        """What `batches_received` gives next is nothing but messages: there are many, and no need to look at each."""
         self._out: list[bytes] = []
         self._keep_alive = KeepAlive(options.ping_interval, options.max_pings_out)
         self._pongs_owed = 0
@@ -212,7 +212,7 @@ class Connection:
     def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
         if self._state is _CLOSED:
             return
-        frames = self._parser.receive_runs(data)
+        frames = self._parser.receive_batches(data)
         events = self._events
         message_type = self._message_type
         for frame in frames:
@@ -220,24 +220,20 @@ class Connection:
                 events.append(frame)
                 if frame.header_block is not None:
                     self._check_header_block(frame)
-            elif isinstance(frame, Run):
-                self._take_run(frame, now)
+            elif isinstance(frame, Batch):
+                self._take_batch(frame, now)
             else:
                 self._handle(frame, now, more=self._goes_on(frame, frames))
         if self._parser.error is not None:
             self._end(self._parser.error)
 
-    def _take_run(self, run: Run, now: float) -> None:
-        if self._state is not _OPEN:
-            self._handle(run.messages[0], now, more=True)  # none is taken, one says as much as all
-        elif not run.with_headers or all(_well_framed(message.header_block) for message in run.messages):
-            self._events.append(run)
+    def _take_batch(self, batch: Batch, now: float) -> None:
+        if self._state is _OPEN:
+            self._events.append(batch)
         else:
-            for message in run.messages:
-                self._events.append(message)
-                self._check_header_block(message)
+            self._handle(batch.messages[0], now, more=True)  # none is taken, one says as much as all
 
-    def _goes_on(self, frame: Frame, frames: list[Frame | Run]) -> bool:
+    def _goes_on(self, frame: Frame, frames: list[Frame | Batch]) -> bool:
         """Behind this one the server has sent something more than its refusal."""
         if not self._parser.between_frames:
             return True
@@ -269,8 +265,8 @@ class Connection:
     def events_received(self) -> list[ConnectionEvent]:
         """What happened since the last call, in order."""
         events: list[ConnectionEvent] = []
-        for event in self.runs_received():
-            if isinstance(event, Run):
+        for event in self.batches_received():
+            if isinstance(event, Batch):
                 events += event.messages
             elif isinstance(event, RefusalReceived):
                 events.append(event.plain)
@@ -278,8 +274,8 @@ class Connection:
                 events.append(event)
         return events
 
-    def runs_received(self) -> list[ConnectionEvent | Run]:
-        """As `events_received`, but messages in a row for the same sid may be one `Run`.
+    def batches_received(self) -> list[ConnectionEvent | Batch]:
+        """As `events_received`, but messages with nothing between them may be one `Batch`.
 
         And a refusal is a `RefusalReceived`.
         """
@@ -411,8 +407,7 @@ class Connection:
         """
         if self._state is not _OPEN or not self.layers.plain:
             return None
-        message = self._parser.whole_message(data)
-        return message if message is not None and _well_framed(message.header_block) else None
+        return self._parser.whole_message(data)  # one with a header block that is not well framed it leaves as well
 
     def close(self) -> None:
         """Our side is done with it: nothing is read, written or timed any more, and no event comes."""
@@ -538,7 +533,7 @@ class Connection:
 
     def _check_header_block(self, message: Message) -> None:
         # The lines are looked at when the user reads them; a wrong frame around them is worth a report at once.
-        if not _well_framed(message.header_block):
+        if message.header_block is not None and not is_well_framed(message.header_block):
             reason = message.header_error
             # By sid: the subject may be an inbox, which is nobody else's business, and as long as the server likes.
             what = f"a message for sid {message.sid} came with a bad header block"
@@ -582,13 +577,6 @@ class Connection:
                 self._confidence.mask(error)
             name_server(error, self._server)
             self._say(ConnectionEnded(error, reaction))
-
-
-_HEADER_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")
-
-
-def _well_framed(block: bytes | None) -> bool:
-    return block is None or (block.startswith(_HEADER_VERSIONS) and block.endswith(b"\r\n\r\n"))
 
 
 _FRAME_NAMES: Final[dict[type, str]] = {

@@ -195,7 +195,7 @@ class SubscriptionClosed(Value, frozen=True):
     error: NATSError | None
 
 
-class ReplyReceived(Value, frozen=True):
+class ReplyReceived(Value, frozen=True, gc=False):
     """The answer to the request ``token``."""
 
     token: int

@@ -19,14 +19,14 @@ from .._interface.events import (
     ServerErrorReceived,
     ServersDiscovered,
 )
+from .._wire.batch import Batch
 from .._wire.frames import Message
-from .._wire.run import Run
 from .link_events import HandshakeFailed, LinkDown, LinkEvent, LinkGaveUp, LinkUp
 from .round_trips import LAST_TOKEN
 from .subscription import MessageT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .._interface.events import SessionEvent, SlowConsumer, SubscriptionClosed
     from .._wire.info import ServerInfo
@@ -92,8 +92,11 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
                     # Announced first, so that the user's events keep the order in which messages and reports came.
                     traffic.announce_messages()
                     life.events.add(noteworthy)
-            elif isinstance(event, Run):
-                _take_run(life, event, deliver, one_by_one=handover is not None)
+            elif isinstance(event, Batch):
+                if handover is None:
+                    _take_batch(life, event)
+                else:
+                    _take_each(life, event.messages, deliver)
             else:
                 # Messages never make the link say more, so a list that holds nothing else is the last one.
                 more = True
@@ -107,24 +110,35 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
         dispatch(life, now)
 
 
-def _take_run(
-    life: Concerned[MessageT],
-    run: Run,
-    deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
-    *,
-    one_by_one: bool,
-) -> None:
+def _take_batch(life: Concerned[MessageT], batch: Batch) -> None:
     traffic = life.traffic
-    messages: list[MessageT] = run.messages  # type: ignore[assignment]  # the parser makes no others
-    if run.sid == traffic.inbox.sid and not one_by_one:
-        for message in messages:
-            traffic.receive_reply(message)
-    elif one_by_one or not traffic.subs.deliver_run(run):
-        for message in messages:
-            noteworthy = deliver(message)
-            if noteworthy is not None:
-                traffic.announce_messages()
-                life.events.add(noteworthy)
+    inbox_sid = traffic.inbox.sid
+    if traffic.order_matters:
+        for message in batch.messages:
+            if message.sid == inbox_sid:
+                traffic.receive_reply(message)  # type: ignore[arg-type]  # as below
+            else:
+                _take_each(life, [message], traffic.subs.deliver)
+        return
+    for sid, messages, _, _ in traffic.subs.put_batch(batch, inbox_sid):
+        if sid == inbox_sid:
+            for message in messages:
+                traffic.take_counted_reply(message)  # type: ignore[arg-type]  # as below
+        else:
+            _take_each(life, messages, traffic.subs.put)
+
+
+def _take_each(
+    life: Concerned[MessageT],
+    messages: Sequence[Message],
+    deliver: Callable[[MessageT], SlowConsumer | SubscriptionClosed | None],
+) -> None:
+    """Messages that may each be another case."""
+    for message in messages:
+        noteworthy = deliver(message)  # type: ignore[arg-type]  # the parser makes no others
+        if noteworthy is not None:
+            life.traffic.announce_messages()
+            life.events.add(noteworthy)
 
 
 def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> None:
@@ -160,7 +174,7 @@ def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> No
             life.lame_duck(event, now)
         case Reconnecting():
             life.reconnecting(event)
-        case Message() | Run():
+        case Message() | Batch():
             pass  # a message of another type than this session's: the parser makes none
         case _:
             assert_never(event)

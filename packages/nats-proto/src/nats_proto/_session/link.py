@@ -53,9 +53,9 @@ from .._layers.layers import Layers
 from .._servers.pool import Attempt, ServerPool
 from .._servers.proxy import Proxy
 from .._servers.server import Server
+from .._wire.batch import Batch
 from .._wire.frames import Message
 from .._wire.info import ServerInfo
-from .._wire.run import Run
 from ..errors import (
     NATSError,
     TransportError,
@@ -140,7 +140,7 @@ class Link:
         self._attempt: Attempt | None = None
         """Of the current connection, until it is up."""
         self._lame_duck = LameDuck(pool, self.timers, two_transports=two_transports)
-        self._unheard: deque[ConnectionEvent | Run] = deque()
+        self._unheard: deque[ConnectionEvent | Batch] = deque()
         """What the connection said behind the last event that was given."""
         self._layers = Layers()
         """Of the last connection: reports of its transport may still come."""
@@ -259,9 +259,9 @@ class Link:
         if not self._events:
             unheard, connection = self._unheard, self.connection
             if not unheard and connection is not None:
-                # Read before the events are taken: `runs_received` resets the flag.
+                # Read before the events are taken: `batches_received` resets the flag.
                 only_messages = connection.only_messages
-                said = connection.runs_received()
+                said = connection.batches_received()
                 if only_messages:
                     return said  # type: ignore[return-value]  # the flag says that there are no other events in it
                 unheard.extend(said)
@@ -314,10 +314,10 @@ class Link:
 
     # --- what the connection says ------------------------------------------------------------------------------------
 
-    def _hear(self, event: ConnectionEvent | Run, now: float) -> bool:
+    def _hear(self, event: ConnectionEvent | Batch, now: float) -> bool:
         """What it means for the link and for others; True when others may answer it by a call to the link."""
         match event:
-            case Message() | Run() | ServerErrorReceived() | ContentErrorReceived():
+            case Message() | Batch() | ServerErrorReceived() | ContentErrorReceived():
                 self._events.append(event)
                 return False
             case EffectWanted(effect=effect):

@@ -13,8 +13,8 @@ from .._interface.events import (
     ServersDiscovered,
 )
 from .._value import Value
+from .._wire.batch import Batch
 from .._wire.frames import Message
-from .._wire.run import Run
 from ..errors import NATSError
 
 __all__ = ["HandshakeFailed", "LinkDown", "LinkEvent", "LinkGaveUp", "LinkUp"]
@@ -49,7 +49,7 @@ class HandshakeFailed(Value, frozen=True):
 
 LinkEvent = (
     Message
-    | Run
+    | Batch
     | PongReceived
     | ServerErrorReceived
     | ContentErrorReceived

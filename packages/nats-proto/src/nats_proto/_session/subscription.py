@@ -12,9 +12,10 @@ The queue and its accounts
 --------------------------
 Whoever reads takes messages by ``messages.popleft()`` alone. That is atomic, so threads need no lock for it, and
 nothing is counted where every single message passes. The accounts follow: `count_taken` sees by the length of the queue
-how many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are never
-more entries than messages. `pending_bytes` and `delivered` look at what is not counted yet, so they are right whenever
-somebody asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pending_msgs` together.
+how many were taken, and takes their sizes off. Sizes are kept as so many messages in a row of one size: there are
+never more entries than messages, but for a few. `pending_bytes` and `delivered` look at what is not counted yet, so
+they are right whenever somebody asks. They add up: `received` is `delivered`, `dropped`, `discarded` and `pending_msgs`
+together.
 
 A queue is made with the first message: an empty `deque` takes 760 bytes, and most of ten thousand subscriptions may
 never have one. Before that all share one, which stays empty.
@@ -38,13 +39,13 @@ from .._wording import counted
 from ..errors import NATSError, SubscriptionClosedError
 from .marks import Mark
 
-__all__ = ["MessageT", "SubscriptionState", "SubscriptionStatus"]
+__all__ = ["NO_QUEUE", "MessageT", "SubscriptionState", "SubscriptionStatus"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 # Shared by all subscriptions that have none of their own: with a maximum length of 0, an append by mistake
 # has no effect on the others.
-_NO_QUEUE: Final[deque[Never]] = deque(maxlen=0)
+NO_QUEUE: Final[deque[Never]] = deque(maxlen=0)
 _NO_MARKS: Final[deque[Mark]] = deque(maxlen=0)
 
 
@@ -77,7 +78,6 @@ class SubscriptionState(Generic[MessageT]):
         "max_pending_bytes",
         "max_pending_msgs",
         "messages",
-        "notified",
         "queue",
         "queued_bytes",
         "queued_msgs",
@@ -109,12 +109,12 @@ class SubscriptionState(Generic[MessageT]):
         """Deliveries after which the subscription ends by itself; None: never."""
         self.max_pending_msgs = max_pending_msgs
         self.max_pending_bytes = max_pending_bytes
-        self.messages: deque[MessageT] = _NO_QUEUE  # type: ignore[assignment]  # it never holds anything
+        self.messages: deque[MessageT] = NO_QUEUE  # type: ignore[assignment]  # it never holds anything
         self.queued_msgs = 0
         """Messages in the queue when it was counted last, and those that came since. The table's."""
         self.queued_bytes = 0
         """Their bytes. The table's."""
-        self.sizes: deque[tuple[int, int]] = _NO_QUEUE  # type: ignore[assignment]  # as above
+        self.sizes: deque[tuple[int, int]] = NO_QUEUE  # type: ignore[assignment]  # as above
         """Their sizes: how many in a row are so large. The table's."""
         self.received = 0
         """Deliveries by servers, on all connections together, those dropped included: what ``max_msgs`` counts."""
@@ -126,7 +126,6 @@ class SubscriptionState(Generic[MessageT]):
         self.discarded = 0
         """Given up by the user: queued when it was unsubscribed or closed, or beyond a maximum set later."""
         self.slow = False
-        self.notified = False
         self.status = SubscriptionStatus.ACTIVE
         self.error: NATSError | None = None
         """Why it closed, when it was not by the user's wish."""
@@ -223,9 +222,8 @@ class SubscriptionState(Generic[MessageT]):
         return [messages.popleft() for _ in range(limit)]
 
     def open_queue(self) -> None:
-        """The table's, before a message that is the first or the first since `MessagesAvailable`."""
-        if self.messages is _NO_QUEUE:
-            self.messages, self.sizes = deque(), deque()
+        """The table's, before the first message."""
+        self.messages, self.sizes = deque(), deque()
 
     def add_mark(self, mark: Mark, placeholder: MessageT) -> None:
         """The table's: put a mark behind the messages that are there. ``placeholder`` is a message without a subject.

@@ -59,10 +59,10 @@ from .._interface.events import (
 from .._interface.options import ConnectOptions
 from .._servers.pool import Attempt
 from .._servers.server import Server
+from .._wire.batch import Batch
 from .._wire.encoder import PING
 from .._wire.frames import Message
 from .._wire.info import ServerInfo
-from .._wire.run import Run
 from ..errors import (
     ConnectionLostError,
     LocalProtocolError,
@@ -388,7 +388,7 @@ class Successor(Generic[MessageT]):
         connection = self._connection
         if connection is None:
             return
-        for event in connection.runs_received():
+        for event in connection.batches_received():
             self._take(event, now)
             # The event may have made this attempt fail. What the connection said behind it does not count then.
             if self._connection is not connection:
@@ -396,9 +396,9 @@ class Successor(Generic[MessageT]):
         self.check_overlap(now)
         self._traffic.announce_messages()
 
-    def _take(self, event: ConnectionEvent | Run, now: float) -> None:
+    def _take(self, event: ConnectionEvent | Batch, now: float) -> None:
         match event:
-            case Run():
+            case Batch():
                 for message in event.messages:
                     self._take(message, now)
             case Message():

@@ -92,6 +92,11 @@ class Traffic(Generic[MessageT]):
         return not (self.outbox.pending_bytes or len(self.inbox) or len(self.round_trips))
 
     @property
+    def order_matters(self) -> bool:
+        """A reply may have a place among the messages of another subscription, so they must be taken as they came."""
+        return bool(self._into)
+
+    @property
     def user_subscriptions(self) -> list[SubscriptionState[MessageT]]:
         """All but the inbox."""
         return [sub for sub in self.subs if sub.sid != self.inbox.sid]
@@ -291,6 +296,10 @@ class Traffic(Generic[MessageT]):
     def receive_reply(self, message: MessageT) -> None:
         """A message on the inbox."""
         self.subs.count(message)
+        self.take_counted_reply(message)
+
+    def take_counted_reply(self, message: MessageT) -> None:
+        """`receive_reply`, for a message that was counted with its batch."""
         completion = self.inbox.receive(message)
         if completion is not None:
             self._complete(completion)

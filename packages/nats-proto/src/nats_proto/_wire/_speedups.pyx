@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True, binding=False, auto_pickle=False, freethreading_compatible=True
+# cython: language_level=3, cdivision=True, binding=False, auto_pickle=False
 """The compiled twins of what is in `fast_path`, `tail` and `assembly`: the same contract, the same results.
 
 Theory of operation
@@ -13,32 +13,34 @@ to keep in step: what is in doubt may always be left.
   what is known to be no smaller, and added only when all of them are those of objects in memory.
 * The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, the
   module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
-  nothing to quarrel about.
+  nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that it
+  needs none: nobody has run it so.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
 * What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from os import urandom as _urandom
+
+from .batch import Batch as _Batch
 from .frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
 from .frames import OK_FRAME as _OK_FRAME
 from .frames import PING_FRAME as _PING_FRAME
 from .frames import PONG_FRAME as _PONG_FRAME
-from .run import SHORTEST_RUN as _SHORTEST_RUN
-from .run import Run as _Run
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     const size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     object PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
     object PyLong_FromUnsignedLongLong(unsigned long long value)
-    Py_ssize_t PyList_GET_SIZE(object frames)
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
@@ -49,6 +51,8 @@ ctypedef const unsigned char* Bytes
 cdef enum:
     MAX_WORDS = 5  # of HMSG: subject, sid, reply, size of the header block, size of everything
     MAX_DIGITS = 19
+    # Slots of a table that needs no memory of its own, a power of two.
+    FEW = 32
     # A publish with a longer line is Python's. So the lengths added up for one are far from what a word can hold.
     LONGEST_LINE = 1 << 20
     LARGEST_PAYLOAD = 1 << 20
@@ -57,11 +61,11 @@ cdef enum:
     MANY = 16
 
 cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
-cdef Py_ssize_t SHORTEST_RUN = _SHORTEST_RUN
 cdef object OK_FRAME = _OK_FRAME
 cdef object PING_FRAME = _PING_FRAME
 cdef object PONG_FRAME = _PONG_FRAME
-cdef object Run = _Run
+cdef object Batch = _Batch
+cdef uint64_t SPREAD = int.from_bytes(_urandom(8), "little") | 1
 
 
 # --- bytes into frames -----------------------------------------------------------------------------------------------
@@ -86,14 +90,208 @@ cdef struct Line:
     Py_ssize_t size
 
 
-cdef struct Row:
-    # The messages for one sid at the end of the frames. All sums are of lengths that lie side by side in one buffer.
-    Py_ssize_t begin
-    Py_ssize_t count
-    Py_ssize_t size  # of the last one
-    Py_ssize_t same  # in a row of that size
-    Py_ssize_t bytes
-    Py_ssize_t header_bytes
+cdef struct Slot:
+    # Of a table: a group by its sid. An empty slot has no group.
+    uint64_t number
+    PyObject* group
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Group:
+    """The messages for one sid. Nothing in it refers to it, so the collector need not know it."""
+
+    cdef uint64_t number
+    cdef object sid
+    cdef object subject
+    cdef Py_ssize_t subject_begin, subject_end  # of its last line, in the buffer
+    cdef Py_ssize_t first, last  # messages, by their places among all
+    cdef Py_ssize_t count
+    cdef Py_ssize_t bytes
+    # Their sizes, as in a share: those before the last stretch of one size, then that stretch.
+    cdef list sizes
+    cdef Py_ssize_t size
+    cdef Py_ssize_t same
+
+
+@cython.final
+@cython.no_gc
+cdef class Gathered:
+    """The messages of a buffer by sid, in the order in which the sids came: the shares of a `Batch`.
+
+    A message has no object here but itself: with many subscriptions a list for each would have the collector look at
+    all of them again and again. They lie in one list; behind each the place of the next one for the same sid is known.
+
+    Groups are found by a table whose slots are chosen by a multiplication with a random number, so nobody can choose
+    sids that all meet in one slot. All sums are of lengths that lie side by side in one buffer.
+    """
+
+    cdef list messages
+    cdef Py_ssize_t* following
+    cdef Py_ssize_t room
+    cdef list groups
+    cdef Slot few[FEW]
+    cdef Slot* slots
+    cdef Py_ssize_t capacity  # a power of two
+    cdef int shift
+    cdef Py_ssize_t data_bytes
+
+    def __cinit__(self):
+        self.messages = []
+        self.following = NULL
+        self.groups = []
+        self.slots = NULL
+        self.room = self.data_bytes = 0
+        self.use(self.few, FEW)
+
+    def __dealloc__(self):
+        PyMem_Free(self.following)
+        self.free_slots()
+
+    def __iter__(self):
+        return Shares.__new__(Shares, self)
+
+    cdef void free_slots(self) noexcept:
+        if self.slots != self.few:
+            PyMem_Free(self.slots)
+        self.slots = NULL
+
+    cdef void use(self, Slot* slots, Py_ssize_t capacity) noexcept:
+        memset(slots, 0, capacity * sizeof(Slot))
+        self.slots = slots
+        self.capacity = capacity
+        self.shift = 64
+        while capacity > 1:
+            capacity >>= 1
+            self.shift -= 1
+
+    cdef inline Slot* find(self, uint64_t number) noexcept:
+        """The slot of this sid, or the empty one that it would have. There always is an empty one."""
+        cdef uint64_t at = (number * SPREAD) >> self.shift
+        while self.slots[at].group != NULL and self.slots[at].number != number:
+            at = (at + 1) & <uint64_t>(self.capacity - 1)
+        return &self.slots[at]
+
+    cdef Group of(self, uint64_t number):
+        """The group of this sid, a new one if there was none."""
+        cdef Slot* slot = self.find(number)
+        cdef Group group
+        if slot.group != NULL:
+            return <Group>slot.group
+        group = Group.__new__(Group)
+        group.number = number
+        group.sid = PyLong_FromUnsignedLongLong(number)
+        group.count = group.bytes = group.same = 0
+        group.size = -1
+        # A table that is half full is made larger before anything is put into it, or there is a `MemoryError`.
+        if 2 * PyList_GET_SIZE(self.groups) >= self.capacity:
+            self.enlarge()
+            slot = self.find(number)
+        self.groups.append(group)
+        slot.number = number
+        slot.group = <PyObject*>group
+        return group
+
+    cdef int enlarge(self) except -1:
+        cdef Slot* before = self.slots
+        cdef Py_ssize_t at, capacity = self.capacity
+        cdef Slot* slots
+        if capacity > PY_SSIZE_T_MAX // (8 * <Py_ssize_t>sizeof(Slot)):
+            raise MemoryError
+        slots = <Slot*>PyMem_Malloc(4 * capacity * sizeof(Slot))
+        if slots == NULL:
+            raise MemoryError
+        self.use(slots, 4 * capacity)
+        for at in range(capacity):
+            if before[at].group != NULL:
+                self.find(before[at].number)[0] = before[at]
+        if before != self.few:
+            PyMem_Free(before)
+        return 0
+
+    cdef inline int add(self, Group group, object message, Py_ssize_t size, Py_ssize_t block_size) except -1:
+        cdef Py_ssize_t place = PyList_GET_SIZE(self.messages)
+        if place == self.room:
+            self.make_room()
+        if group.size != size:
+            if group.count:
+                if group.sizes is None:
+                    group.sizes = []
+                group.sizes.append((group.same, group.size))
+            group.size = size
+            group.same = 0
+        self.messages.append(message)
+        if group.count:
+            self.following[group.last] = place
+        else:
+            group.first = place
+        group.last = place
+        group.count += 1
+        group.same += 1
+        group.bytes += size
+        self.data_bytes += size - block_size
+        return 0
+
+    cdef int make_room(self) except -1:
+        cdef Py_ssize_t room = 2 * self.room + MANY
+        cdef void* memory
+        if self.room > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Py_ssize_t)):
+            raise MemoryError
+        memory = PyMem_Realloc(self.following, room * sizeof(Py_ssize_t))
+        if memory == NULL:
+            raise MemoryError
+        self.following = <Py_ssize_t*>memory
+        self.room = room
+        return 0
+
+    cdef int give(self, list frames) except -1:
+        """Append what was gathered as one frame: a `Batch`, or the message if there is only one."""
+        cdef Py_ssize_t count = PyList_GET_SIZE(self.messages)
+        if count == 1:
+            frames.append(self.messages[0])
+        elif count:
+            self.free_slots()
+            frames.append(Batch(self.messages, self, self.data_bytes))
+        return 0
+
+    cdef object share(self, Group group):
+        """See `Share`."""
+        cdef list messages
+        cdef Py_ssize_t at = group.first, number
+        if group.count == PyList_GET_SIZE(self.messages):
+            messages = self.messages
+        else:
+            # Appended, as nothing else may see a list that is not filled yet.
+            messages = []
+            for number in range(group.count):
+                messages.append(<object>PyList_GET_ITEM(self.messages, at))
+                at = self.following[at]
+        if group.sizes is None:
+            return group.sid, messages, group.bytes, (group.same, group.size)
+        return group.sid, messages, group.bytes, [*group.sizes, (group.same, group.size)]
+
+
+@cython.final
+@cython.no_gc
+cdef class Shares:
+    """Goes through the shares of a batch, each made when it is asked for."""
+
+    cdef Gathered gathered
+    cdef Py_ssize_t at
+
+    def __cinit__(self, Gathered gathered not None):
+        self.gathered = gathered
+        self.at = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == PyList_GET_SIZE(self.gathered.groups):
+            raise StopIteration
+        self.at += 1
+        return self.gathered.share(<Group>PyList_GET_ITEM(self.gathered.groups, self.at - 1))
 
 
 @cython.final
@@ -111,17 +309,16 @@ cdef class FastPath:
         self.max_payload = min(max_payload, PY_SSIZE_T_MAX)
         self.message_type = message_type
 
-    def read(self, bytes data not None, Py_ssize_t position, list frames not None, bint runs=False):
+    def read(self, bytes data not None, Py_ssize_t position, list frames not None, bint batches=False):
         """Take whole operations from ``position`` on and append their frames. See the Python twin."""
         cdef Bytes text = <Bytes>PyBytes_AS_STRING(data)
         cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t begin, length = 0
         cdef Line line, last
-        cdef Row row
-        cdef object subject = None, sid = None, reply = None, frame
-        cdef list sizes = None
+        cdef Gathered gathered = Gathered.__new__(Gathered)
+        cdef Group group = None
+        cdef object reply = None, frame
         memset(&last, 0, sizeof(last))
-        memset(&row, 0, sizeof(row))
         while 0 <= position < end:
             # Many messages in a row often have the very same line, or at least the same subject and sid.
             if not last.length or not starts(text, position, end, <const char*>text + last.begin, last.length):
@@ -129,48 +326,39 @@ cdef class FastPath:
                     frame = read_word(text, position, end, &length)
                     if frame is None:
                         break
-                    if row.count:
-                        end_row(frames, &row, sid, sizes)
-                        sizes = None
+                    if group is not None:
+                        gathered.give(frames)
+                        gathered = Gathered.__new__(Gathered)
+                        group = None
+                        last.length = 0
                     frames.append(frame)
                     position += length
                     continue
-                if not ends(text, position + line.length, line.size, end):
+                begin = position + line.length
+                if not ends(text, begin, line.size, end) or not is_framed(text, begin, line.block_size):
                     break
-                if sid is None or line.sid != last.sid:
-                    if row.count:
-                        end_row(frames, &row, sid, sizes)
-                        sizes = None
-                    sid = PyLong_FromUnsignedLongLong(line.sid)
+                if group is None or group.number != line.sid:
+                    group = gathered.of(line.sid)
                 length = line.subject_end - line.subject
-                if subject is None or last.subject_end - last.subject != length or (
-                    memcmp(text + line.subject, text + last.subject, length) != 0
+                if group.subject is None or group.subject_end - group.subject_begin != length or (
+                    memcmp(text + line.subject, text + group.subject_begin, length) != 0
                 ):
-                    subject = decode(text, line.subject, line.subject_end)
+                    group.subject = decode(text, line.subject, line.subject_end)
+                group.subject_begin = line.subject
+                group.subject_end = line.subject_end
                 reply = None if line.reply == line.reply_end else decode(text, line.reply, line.reply_end)
                 last = line
-                begin = position + last.length
             else:
                 begin = position + last.length
-                if not ends(text, begin, last.size, end):
+                if not ends(text, begin, last.size, end) or not is_framed(text, begin, last.block_size):
                     break
-            frame = self.message(subject, sid, reply, text + begin, last.block_size, last.size)
-            if runs:
-                if row.count == 0:
-                    row.begin = PyList_GET_SIZE(frames)
-                elif row.size != last.size:
-                    if sizes is None:
-                        sizes = []
-                    sizes.append((row.same, row.size))
-                    row.same = 0
-                row.size = last.size
-                row.same += 1
-                row.count += 1
-                row.bytes += last.size
-                row.header_bytes += last.block_size
-            frames.append(frame)
+            frame = self.message(group.subject, group.sid, reply, text + begin, last.block_size, last.size)
+            if batches:
+                gathered.add(group, frame, last.size, last.block_size)
+            else:
+                frames.append(frame)
             position = begin + last.size + 2
-        end_row(frames, &row, sid, sizes)
+        gathered.give(frames)
         return position
 
     cdef bint read_line(self, Bytes text, Py_ssize_t position, Py_ssize_t end, Line* line) noexcept nogil:
@@ -226,21 +414,6 @@ cdef class FastPath:
         return PyObject_Vectorcall(self.message_type, &arguments[1], count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
 
 
-cdef int end_row(list frames, Row* row, object sid, list sizes) except -1:
-    """Make the messages a `Run` if there are enough: what comes next does not belong to them."""
-    cdef list messages
-    if row.count >= SHORTEST_RUN:
-        if sizes is None:
-            sizes = []
-        sizes.append((row.same, row.size))
-        messages = frames[row.begin :]
-        frames[row.begin :] = [
-            Run(sid, messages, row.bytes - row.header_bytes, row.bytes, sizes, row.header_bytes > 0)
-        ]
-    memset(row, 0, sizeof(Row))
-    return 0
-
-
 cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_t* length):
     """The frame of an operation that is one word, and its length; None when there is none."""
     length[0] = 6
@@ -252,6 +425,15 @@ cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_
     if starts(text, position, end, b"+OK\r\n", 5):
         return OK_FRAME
     return None
+
+
+cdef inline bint is_framed(Bytes text, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
+    """As `is_well_framed` for the block of this size, which lies in the buffer and is not too short; 0: there is none."""
+    if size == 0:
+        return True
+    if memcmp(text + at, b"NATS/1.0", 8) != 0 or memcmp(text + at + size - 4, b"\r\n\r\n", 4) != 0:
+        return False
+    return text[at + 8] == 13 or text[at + 8] == 32 or text[at + 8] == 9
 
 
 cdef inline bint starts(Bytes text, Py_ssize_t at, Py_ssize_t end, const char* what, Py_ssize_t size) noexcept nogil:
@@ -337,7 +519,7 @@ cdef class Tail:
     object instead of a copy. The next operation then gets a new one, so what was given away is not written any more.
     """
 
-    cdef PyObject* block  # ``bytes`` that nobody has seen, of which the first ``size`` are written; NULL: there are none
+    cdef PyObject* block  # ``bytes`` that nobody has seen, of which the first ``size`` are written; or NULL
     cdef Py_ssize_t capacity  # of the block
     cdef Py_ssize_t* lengths
     cdef Py_ssize_t count
@@ -480,8 +662,8 @@ cdef class Tail:
         cdef bytes content
         if self.size < WORTH_GIVING or self.size < self.capacity // 2:
             return PyBytes_FromStringAndSize(content_of(self.block) if self.size else NULL, self.size)
-        # Only its length is set: to give the rest of the memory back could fail, and all would be lost. The rest is no more
-        # than what the tail holds, and as a rule some hundred bytes.
+        # Only its length is set: to give the rest of the memory back could fail, and all would be lost. The rest is no
+        # more than what the tail holds, and as a rule some hundred bytes.
         content_of(self.block)[self.size] = 0
         set_size(self.block, self.size)
         content = <bytes>self.block
@@ -659,8 +841,8 @@ cdef class Assembly:
         cdef PyObject* moved
         if self.whole != NULL and wanted <= size_of(self.whole):
             return 0
-        # Room for a quarter more than has come, or for as much again when that is much: to grow seldom leaves more of the
-        # pages large, and the system gives memory for nothing but what is written.
+        # Room for a quarter more than has come, or for as much again when that is much: to grow seldom leaves more of
+        # the pages large, and the system gives memory for nothing but what is written.
         wanted += wanted if wanted >= LARGE_PAGES_FROM else wanted // 4
         wanted = (wanted // STEP + 1) * STEP
         # In the end the object has just the size that it was to have, and what is small has it from the beginning.

@@ -4,21 +4,24 @@ The fast path takes whole operations that are certainly right, exactly as server
 else: other spellings, faults, and an operation whose end has not come yet. The strict path of the parser decides what
 that is, so nothing is accepted here that would not be accepted there.
 
-Messages in a row for the same sid become a `Run` when the caller takes runs. Where the very same line comes again and
-again and payloads are small, messages are taken by the block: the payloads are cut out at the places where they must
-lie if every message has this line, then lines and payloads are joined again, and the messages are taken if the result
-is equal to what was received, byte for byte.
+Messages with no other frame between them become a `Batch` when the caller takes batches. Where the very same line comes
+again and again and payloads are small, messages are taken by the block: the payloads are cut out at the places where
+they must lie if every message has this line, then lines and payloads are joined again, and the messages are taken if
+the result is equal to what was received, byte for byte.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Final
 
+import msgspec
+
+from .batch import Batch, Share
 from .control_line import read_text
-from .frames import MIN_HEADER_BLOCK, OK_FRAME, PING_FRAME, PONG_FRAME, Frame, Message
-from .run import SHORTEST_RUN, Run
+from .frames import MIN_HEADER_BLOCK, OK_FRAME, PING_FRAME, PONG_FRAME, Frame, Message, is_well_framed
 
 __all__ = ["FastPath"]
 
@@ -59,16 +62,18 @@ class FastPath:
         self._max_payload = max_payload
         self._message_type = message_type
 
-    def read(self, data: bytes, position: int, frames: list[Frame | Run], runs: bool = False) -> int:
+    def read(self, data: bytes, position: int, frames: list[Frame | Batch], batches: bool = False) -> int:
         """Take whole operations from ``position`` on and append their frames. Returns where it stopped.
 
-        With ``runs`` messages in a row for the same sid become a `Run`.
+        With ``batches`` messages with no other frame between them become a `Batch`.
         """
         startswith = data.startswith
-        append = frames.append
         small_number = _SMALL_NUMBERS.get
         message_type = self._message_type
-        row = _Row(frames, runs)
+        gathered = _Gathered(frames, batches)
+        group = gathered.group
+        append = group.messages.append
+        also = gathered.also
         # Many messages in a row often have the very same line. Once a subject came twice, its line is compared first
         # and read only when it differs.
         line: bytes | None = None
@@ -82,12 +87,14 @@ class FastPath:
                 begin = position + length
                 if alone < ALONE:
                     alone += 1
-                # The messages of a block are not noted in the row one by one, so the row must have this sid and this
-                # size before.
-                elif size <= SMALL_PAYLOAD and row.last == sid and row.size == size:
+                # The sizes of the messages of a block are not noted one by one, so this size must be noted before.
+                elif size <= SMALL_PAYLOAD and gathered.sid == sid and group.size == size:
                     payloads = _cut(data, begin, line, size, block)
                     if payloads:
-                        frames.extend(map(message_type, repeat(subject), repeat(sid), repeat(None), payloads))
+                        here = len(group.messages)
+                        group.messages.extend(map(message_type, repeat(subject), repeat(sid), repeat(None), payloads))
+                        if also is not None:
+                            also += group.messages[here:]
                         position += len(payloads) * (length + size + 2)
                         block *= 2
                         continue
@@ -115,15 +122,19 @@ class FastPath:
                         alone, block = 0, ALONE
                     last_subject = raw_subject
             elif (match := _match_hmsg(data, position)) is not None:
-                end = self._read_with_headers(data, match, row)
+                end = self._read_with_headers(data, match, gathered)
                 if end == 0:
                     break
+                group = gathered.group
+                append = group.messages.append
+                also = gathered.also
                 position = end
                 continue
             elif (match := _match_word(data, position)) is not None:
-                if row.last >= 0:
-                    row.change(-1)
-                append(_WORDS[match[1]])
+                gathered.give(frames)
+                gathered = _Gathered(frames, batches)
+                also = None
+                frames.append(_WORDS[match[1]])
                 position = match.end()
                 continue
             else:
@@ -132,16 +143,21 @@ class FastPath:
             if not startswith(b"\r\n", end):
                 break
             message = message_type(subject, sid, reply, data[begin:end])
-            if sid != row.last:
-                row.change(sid)
-            elif size != row.size:
-                row.go_on(size)
-            append(message)
+            if sid != gathered.sid:
+                group = gathered.add(sid, message, size)
+                append = group.messages.append
+                also = gathered.also
+            else:
+                if size != group.size:
+                    group.note(size)
+                append(message)
+                if also is not None:
+                    also.append(message)
             position = end + 2
-        row.change(-1)
+        gathered.give(frames)
         return position
 
-    def _read_with_headers(self, data: bytes, line: re.Match[bytes], row: _Row) -> int:
+    def _read_with_headers(self, data: bytes, line: re.Match[bytes], gathered: _Gathered) -> int:
         """Take a message with headers. Returns where it ends, or 0 to leave it to the strict path."""
         raw_subject, raw_sid, raw_reply, header_size, size = line.groups()
         block = line.end()
@@ -154,75 +170,116 @@ class FastPath:
             and data.startswith(b"\r\n", end)
         ):
             return 0
+        header_block = data[block:begin]
+        if not is_well_framed(header_block):
+            return 0
         sid = int(raw_sid)
         reply = None if raw_reply is None else read_text(raw_reply)
-        message = self._message_type(read_text(raw_subject), sid, reply, data[begin:end], data[block:begin])
-        if sid != row.last:
-            row.change(sid)
-        elif end - block != row.size:
-            row.go_on(end - block)
-        # This has to stand behind `change`, which sets the count to 0 for a new row.
-        row.header_bytes += begin - block
-        row.frames.append(message)
+        message = self._message_type(read_text(raw_subject), sid, reply, data[begin:end], header_block)
+        gathered.add(sid, message, end - block)
+        gathered.header_bytes += begin - block
         return end + 2
 
 
-class _Row:
-    """The row: the messages for one sid at the end of ``frames``, which become a `Run` when another frame follows.
+class _Group(msgspec.Struct, gc=False):
+    """Messages for one sid. Nothing is noted for a message that has the size of the one before."""
 
-    Nothing is noted for a message that has the size of the one before, which the reader compares by itself: `go_on` is
-    called for the second message of a row, and where the size changes.
+    messages: list[Message]
+    size: int
+    """Of the last message."""
+    begin: int = 0
+    """Where in ``messages`` the last stretch of messages of one size begins."""
+    sizes: list[tuple[int, int]] | None = None
+    """As in a `Share`, for the messages before that."""
+
+    def note(self, size: int) -> None:
+        """The next message has this size, which is not that of the message before."""
+        here = len(self.messages)
+        if self.sizes is None:
+            self.sizes = []
+        self.sizes.append((here - self.begin, self.size))
+        self.begin = here
+        self.size = size
+
+    def share(self, sid: int) -> Share:
+        """These messages, as the batch has them."""
+        count = len(self.messages) - self.begin
+        if self.sizes is None:
+            return sid, self.messages, count * self.size, (count, self.size)
+        sizes = [*self.sizes, (count, self.size)]
+        return sid, self.messages, sum(count * size for count, size in sizes), sizes
+
+
+class _Gathered:
+    """The messages by sid, in the order in which the sids came: the shares of the next `Batch`.
+
+    The first message for a sid is kept without a group: with many subscriptions it may be the only one. Where no
+    batches are wanted there is one group for all, and its messages are put among the frames.
     """
 
-    __slots__ = ("_begin", "_part", "_runs", "_sizes", "frames", "header_bytes", "last", "size")
+    __slots__ = ("_batches", "_by_sid", "also", "group", "header_bytes", "sid")
 
-    def __init__(self, frames: list[Frame | Run], runs: bool) -> None:
-        self._runs = runs
-        self.frames = frames
-        self.last = -1
-        """The sid of the last message; -1: there was no message, or something else came behind it."""
-        self.size = -1
-        """The size of the last message; -1: that message is the first of its row, and its size was not needed yet."""
+    def __init__(self, frames: list[Frame | Batch], batches: bool) -> None:
+        self._batches = batches
+        self._by_sid: dict[int, Message | _Group] = {}
+        # A batch is one of the frames and refers to this, which must not refer to the frames: only the collector would
+        # ever find out that nobody has the messages any more.
+        self.group = _Group([] if batches else frames, -1)  # type: ignore[arg-type]  # frames are added to, not looked at
+        """That of ``sid``."""
+        self.sid: int = -1
+        """Of the last message, if it has a group."""
         self.header_bytes = 0
-        """Bytes of the header blocks in the row."""
-        self._begin = self._part = 0
-        """Where in ``frames`` the row begins, and where its last stretch of messages of one size."""
-        self._sizes: list[tuple[int, int]] = []
-        """As in `Run.sizes`, for the messages of the row before ``_part``."""
+        """Bytes of all header blocks."""
+        self.also: list[Message] | None = None
+        """All messages in the order in which they came, where there is more than one sid: else its group has them."""
 
-    def change(self, sid: int) -> None:
-        """What comes next does not belong to this row: it is a message for another sid, or no message (-1)."""
-        if self.size >= 0:
-            self._end()
-        self.size = -1
-        self.header_bytes = 0
-        self.last = sid
+    def __iter__(self) -> Iterator[Share]:
+        for sid, found in self._by_sid.items():
+            if isinstance(found, _Group):
+                yield found.share(sid)
+            else:
+                size = found.size
+                yield sid, [found], size, (1, size)
 
-    def go_on(self, size: int) -> None:
-        """The next message belongs to this row, and has another size than the last one, or that is not known."""
-        here = len(self.frames)
-        if self.size < 0:
-            # The frame before is always a message, since `last` is its sid: `isinstance` is there for the type checker.
-            first = self.frames[-1]
-            self.size = first.size if isinstance(first, Message) else 0
-            self._begin = self._part = here - 1
-        if size != self.size:
-            self._sizes.append((here - self._part, self.size))
-            self._part = here
-            self.size = size
+    def add(self, sid: int, message: Message, size: int) -> _Group:
+        """Add a message, of this size with its header block. The group that the next one for this sid belongs to."""
+        group = self.group
+        if self._batches and sid != self.sid:
+            if self.also is None and self._by_sid and sid not in self._by_sid:
+                self.also = [*self._only()]
+            if self.also is not None:
+                self.also.append(message)
+            found = self._by_sid.get(sid)
+            if found is None:
+                self._by_sid[sid] = message
+                self.sid = -1
+                return group
+            if not isinstance(found, _Group):
+                found = self._by_sid[sid] = _Group([found], found.size)
+            self.group = group = found
+        elif self.also is not None:
+            self.also.append(message)
+        self.sid = sid
+        if size != group.size:
+            group.note(size)
+        group.messages.append(message)
+        return group
 
-    def _end(self) -> None:
-        frames = self.frames
-        if self._runs and len(frames) - self._begin >= SHORTEST_RUN:
-            self._sizes.append((len(frames) - self._part, self.size))
-            size = sum(count * each for count, each in self._sizes)
-            headers = self.header_bytes
-            messages = frames[self._begin :]
-            run = Run(self.last, messages, size - headers, size, self._sizes, headers > 0)  # type: ignore[arg-type]  # all of them are messages
-            frames[self._begin :] = [run]
-        # A new list instead of `clear`, since the run keeps the old one.
-        if self._sizes:
-            self._sizes = []
+    def _only(self) -> list[Message]:
+        """The messages for the only sid."""
+        (found,) = self._by_sid.values()
+        return found.messages if isinstance(found, _Group) else [found]
+
+    def give(self, frames: list[Frame | Batch]) -> None:
+        """Something else comes, or nothing: add what was gathered to the frames."""
+        if not self._by_sid:
+            return
+        messages = self._only() if self.also is None else self.also
+        if len(messages) == 1:
+            frames.append(messages[0])
+        else:
+            size = sum(size for _, _, size, _ in self)
+            frames.append(Batch(messages, self, size - self.header_bytes))
 
 
 def _cut(data: bytes, begin: int, line: bytes, size: int, count: int) -> list[bytes]:

@@ -32,6 +32,7 @@ __all__ = [
     "PublishFrame",
     "SubscribeFrame",
     "UnsubscribeFrame",
+    "is_well_framed",
 ]
 
 
@@ -185,7 +186,12 @@ PING_FRAME: Final = PingFrame()
 PONG_FRAME: Final = PongFrame()
 OK_FRAME: Final = OkFrame()
 
-MIN_HEADER_BLOCK: Final = 1
-"""Bytes of the shortest header block that the fast paths take. A block of no bytes is left to the strict path, because
-for a fast path a message with nothing in front of its payload has no block at all. What is in a block is not looked at
-here: servers pass on any bytes, and the headers are parsed when somebody reads them."""
+MIN_HEADER_BLOCK: Final = len(b"NATS/1.0\r\n\r\n")
+"""Bytes of the shortest header block that is well framed."""
+
+_VERSIONS: Final = (b"NATS/1.0\r", b"NATS/1.0 ", b"NATS/1.0\t")
+
+
+def is_well_framed(block: bytes) -> bool:
+    """Whether a header block begins and ends as it should. Its lines are looked at when somebody reads the headers."""
+    return block.startswith(_VERSIONS) and block.endswith(b"\r\n\r\n")

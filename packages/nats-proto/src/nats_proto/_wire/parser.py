@@ -32,6 +32,7 @@ from typing import Final
 import msgspec
 
 from ..errors import ConfigurationError, RemoteProtocolError
+from .batch import Batch
 from .control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
 from .frames import (
     OK_FRAME,
@@ -47,7 +48,6 @@ from .frames import (
     UnsubscribeFrame,
 )
 from .info import parse_info
-from .run import Run
 from .twin import Assembly, FastPath
 
 __all__ = ["Parser", "Role"]
@@ -164,22 +164,22 @@ class Parser:
         Once a fault has set `error` nothing more is returned. Frames never share memory with ``data``.
         `TypeError` when ``data`` is no buffer.
         """
-        return self._receive(data, runs=False)  # type: ignore[return-value]  # there are no runs among them
+        return self._receive(data, batches=False)  # type: ignore[return-value]  # there are none among them
 
-    def receive_runs(self, data: bytes | bytearray | memoryview) -> list[Frame | Run]:
-        """As `receive_data`, but messages in a row for the same sid may be one `Run`."""
-        return self._receive(data, runs=True)
+    def receive_batches(self, data: bytes | bytearray | memoryview) -> list[Frame | Batch]:
+        """As `receive_data`, but messages with no other frame between them may be one `Batch`."""
+        return self._receive(data, batches=True)
 
-    def _receive(self, data: bytes | bytearray | memoryview, *, runs: bool) -> list[Frame | Run]:
+    def _receive(self, data: bytes | bytearray | memoryview, *, batches: bool) -> list[Frame | Batch]:
         # Frames are sliced out of the chunk, so it must be one that its owner cannot change any more. The view is
         # released, since a bytearray cannot be resized as long as one exists.
         if type(data) is not bytes:
             with memoryview(data) as view:
                 data = view.tobytes()
-        frames: list[Frame | Run] = []
+        frames: list[Frame | Batch] = []
         if self.error is None:
             try:
-                self._read(data, frames, runs)
+                self._read(data, frames, batches)
             except Fault as fault:
                 # This order, because `reset` also sets the error to None. It frees what was kept of the stream that
                 # ends here.
@@ -194,12 +194,12 @@ class Parser:
         """
         if self.error is not None or self._phase is not _Phase.LINE or self._line or self._fast is None:
             return None
-        frames: list[Frame | Run] = []
+        frames: list[Frame | Batch] = []
         if self._fast.read(data, 0, frames) != len(data) or len(frames) != 1:
             return None
         return frames[0] if isinstance(frames[0], Message) else None
 
-    def _read(self, data: bytes, frames: list[Frame | Run], runs: bool) -> None:
+    def _read(self, data: bytes, frames: list[Frame | Batch], batches: bool) -> None:
         position = 0
         end = len(data)
         if self._line and end:
@@ -210,7 +210,7 @@ class Parser:
                 continue
             if self._fast is not None:
                 before = position
-                position = self._fast.read(data, position, frames, runs)
+                position = self._fast.read(data, position, frames, batches)
                 # An operation was read, so the peer speaks NATS, and a later fault does not say that it does not.
                 if position != before:
                     self._first = None
@@ -219,7 +219,7 @@ class Parser:
 
     # --- lines -------------------------------------------------------------------------------------------------------
 
-    def _read_line(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
+    def _read_line(self, data: bytes, position: int, frames: list[Frame | Batch]) -> int:
         """The strict path at the beginning of a line. Of a line without an end no more than the largest limit is
         kept."""
         eol = data.find(b"\n", position)
@@ -231,7 +231,7 @@ class Parser:
         self._take_line(data[position : min(eol, position + self._keep)], frames)
         return eol + 1
 
-    def _read_rest_of_line(self, data: bytes, frames: list[Frame | Run]) -> int:
+    def _read_rest_of_line(self, data: bytes, frames: list[Frame | Batch]) -> int:
         """The strict path for a line that began in an earlier chunk."""
         eol = data.find(b"\n")
         line = self._line
@@ -262,7 +262,7 @@ class Parser:
             name = "max_info" if bytes(line[:4]).upper() == b"INFO" else "max_control_line"
             raise Fault(f"line longer than {limit} bytes ({name}): {quote(line, limit)}")
 
-    def _take_line(self, line: bytes, frames: list[Frame | Run]) -> None:
+    def _take_line(self, line: bytes, frames: list[Frame | Batch]) -> None:
         """Act on a whole line, given without its LF."""
         operation = find_operation(line, _OPERATIONS[self._role], complete=True, first=self._first)
         self._check_length(line, self._limit_of(operation))
@@ -277,7 +277,7 @@ class Parser:
         else:
             self._take_from_client(operation, text, frames)
 
-    def _take_from_server(self, operation: bytes, text: bytes, frames: list[Frame | Run]) -> None:
+    def _take_from_server(self, operation: bytes, text: bytes, frames: list[Frame | Batch]) -> None:
         match operation:
             case b"MSG":
                 subject, sid, *reply, size = split_arguments("MSG", text, 3, 4)
@@ -297,7 +297,7 @@ class Parser:
             case _:
                 frames.append(_read_info(text))
 
-    def _take_from_client(self, operation: bytes, text: bytes, frames: list[Frame | Run]) -> None:
+    def _take_from_client(self, operation: bytes, text: bytes, frames: list[Frame | Batch]) -> None:
         match operation:
             case b"PUB":
                 subject, *reply, size = split_arguments("PUB", text, 2, 3)
@@ -349,7 +349,7 @@ class Parser:
         self._phase = _Phase.DATA if block_size is None else _Phase.BLOCK
         self._assembly.begin(self._data_size if block_size is None else header)
 
-    def _read_payload(self, data: bytes, position: int, frames: list[Frame | Run]) -> int:
+    def _read_payload(self, data: bytes, position: int, frames: list[Frame | Batch]) -> int:
         """Read on in the message that was begun, whose next part is its header block, payload, CR or LF."""
         if self._phase is _Phase.BLOCK:
             self._block, position = self._assembly.take(data, position)
@@ -378,7 +378,7 @@ class Parser:
             raise Fault(f"no CR LF after a payload of {len(self._data)} bytes: {seen!r} in the place of {name}")
         return position + 1
 
-    def _deliver(self, frames: list[Frame | Run]) -> None:
+    def _deliver(self, frames: list[Frame | Batch]) -> None:
         subject, sid, reply = self._head
         # The parser lets go of the message: else a large one would stay in memory until the next one comes.
         data, self._data = self._data, b""

@@ -5,12 +5,19 @@ other, `MAX_BATCH` at most, and puts it back behind the others when there are mo
 and never two at once, and a busy subscription does not starve the rest. One with a ``concurrency`` stands there as
 often as it has messages, up to so many times; its workers take messages in order, each its own.
 
-A callback that blocks keeps its worker: as long as there are fewer than `MAX_WORKERS`, another is started when a
-subscription finds none idle. With `MAX_WORKERS` callbacks blocked at the same time, other callbacks wait for one of
-them to return. A ``concurrency`` above 1 adds as many to this limit, as long as the subscription lives: it can have
-them, and the others have what they had.
+**Without a lock.** Many subscriptions with one message each are the usual case of a client with many, and the reader
+needs the lock for whole chunks of messages. So a worker takes the lock only to go to sleep, to call another worker, and
+where somebody waits for the end of a subscription. What a subscription waits for is told by `Handling.free`.
 
-Workers are started when they are needed first and live as long as the client.
+**How many workers.** A callback that blocks keeps its worker, and nobody can tell beforehand which one will. So one
+more worker is always on its way while subscriptions wait for a turn: who adds some calls one, and whoever takes one and
+leaves others waiting calls the next, unless one was called that has not come yet. Where callbacks do not block, the
+next worker comes when the interpreter makes the first one pause, which is seldom, and finds little to do. Where one
+blocks, the next worker has the interpreter at once.
+
+There are `MAX_WORKERS` at most. With as many callbacks blocked at the same time, other callbacks wait for one of
+them to return. A ``concurrency`` above 1 adds as many to this limit, as long as the subscription lives: it can have
+them, and the others have what they had. Workers are started when they are needed first and live as long as the client.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import SimpleQueue
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -38,8 +46,8 @@ class Handled(Protocol):
         """Give up to so many messages to the callback, one after the other. Whether there may be more."""
         ...
 
-    def has_more(self) -> bool:
-        """Under the lock: whether it should stay in the queue; if not, the worker leaves it."""
+    def handled(self) -> None:
+        """Not under the lock: the worker leaves it. With more messages it puts itself into the queue again."""
         ...
 
 
@@ -50,7 +58,7 @@ class Owner(Protocol):
     """The lock of the client, which guards the pool as well."""
 
     def leave(self) -> None:
-        """When the lock has been released after `Handled.has_more`."""
+        """When the lock has been released after `Callbacks.see_to_workers`."""
 
     def fail(self, defect: BaseException) -> None:
         """End the client: it has a defect."""
@@ -61,8 +69,14 @@ class Callbacks:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._ready: deque[Handled] = deque()
+        self.ready: deque[Handled] = deque()
+        """Those that have messages, in the order of their turns. Workers take them out, each by itself. Who appends one
+        under the lock calls `see_to_workers` before it is released; a worker that appends one need not."""
+        self.running: dict[int, Handled] = {}
+        """Which subscription a worker is at, by the identity of its thread."""
         self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._coming = False
+        """A worker was woken or started and has not looked yet: it will, and sees to the next one."""
         self._idle = 0
         self._workers = 0
         self._reserved = 0
@@ -71,16 +85,19 @@ class Callbacks:
         """Threads that `start_threads` should start."""
         self.threads: list[threading.Thread] = []
 
-    def schedule(self, sub: Handled) -> None:
-        """Under the lock: the subscription has messages and stands in no queue."""
-        self._ready.append(sub)
+    def see_to_workers(self) -> None:
+        """Under the lock, while there are `ready` ones: see that a worker will look at them."""
+        if self._coming:
+            return
         if self._idle:
-            # Here, and not by the worker once it is awake: the next subscription must not count on the same worker.
+            # Here, and not by the worker once it is awake: the next one must not count on the same worker.
             self._idle -= 1
+            self._coming = True
             self._wakes.put(None)
         elif self._workers < MAX_WORKERS + self._reserved:
             self._workers += 1
             self.wanted += 1
+            self._coming = True
 
     def reserve(self, handling: Handling[M]) -> None:
         """Under the lock: there may be as many workers more as the callback is to have at once."""
@@ -109,6 +126,7 @@ class Callbacks:
             except RuntimeError:  # the system gives no more threads: those that run have to do
                 with owner.lock:
                     self._workers -= 1
+                    self._coming = False
                     self.threads.remove(thread)
 
     def stop(self) -> None:
@@ -122,7 +140,7 @@ class Callbacks:
         """They are not here, in a forked child, and nothing will be handled."""
         self.threads = []
         self.wanted = 0
-        self._ready.clear()
+        self.ready.clear()
         self._stopping = True
 
     def _run(self, owner: Owner) -> None:
@@ -132,19 +150,39 @@ class Callbacks:
             owner.fail(defect)
 
     def _work(self, owner: Owner) -> None:
+        ready = self.ready
+        me = get_ident()
+        self._coming = False
         while True:
-            with owner.lock:
-                sub = self._ready.popleft() if self._ready else None
-                if sub is None:
-                    if self._stopping:
-                        return
-                    self._idle += 1
-            if sub is None:
-                self._wakes.get()
+            sub: Handled | None = None  # while this thread sleeps it holds none
+            try:
+                sub = ready.popleft()
+            except IndexError:
+                self.running.pop(me, None)
+                if not self._rest(owner):
+                    return
                 continue
-            while sub.handle_messages(MAX_BATCH) and not self._ready:
+            if ready and not self._coming and (self._idle or self._workers < MAX_WORKERS + self._reserved):
+                self._call_another(owner)
+            self.running[me] = sub
+            while sub.handle_messages(MAX_BATCH) and not ready:
                 pass  # nobody else waits for a turn
-            with owner.lock:
-                if sub.has_more():
-                    self._ready.append(sub)
-            owner.leave()
+            sub.handled()
+
+    def _call_another(self, owner: Owner) -> None:
+        """The callback that is called next may block, and others wait for a turn."""
+        with owner.lock:
+            self.see_to_workers()
+        owner.leave()
+
+    def _rest(self, owner: Owner) -> bool:
+        """Sleep until there may be something to do; False: there will be nothing."""
+        with owner.lock:
+            if self.ready:
+                return True
+            if self._stopping:
+                return False
+            self._idle += 1
+        self._wakes.get()
+        self._coming = False
+        return True

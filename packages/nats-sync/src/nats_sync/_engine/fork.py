@@ -88,12 +88,13 @@ class Inheritance:
         hub.transport = None
         hub.successor = None
         hub.writing.owner = NOBODY
-        hub.writing.called = False
+        hub.writing.called = hub.writing.attended = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
         for request in hub.requests.values():
             request.complete(error=error)
         for flush in hub.flushes.values():
             flush.complete(error=error)
+        hub.publishers.call_all()
         for sub in hub.reachable_subscriptions():
             sub.end_with(error)
         hub.subscriptions = {}

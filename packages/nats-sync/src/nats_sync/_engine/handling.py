@@ -15,16 +15,15 @@ M = TypeVar("M", bound=Message)
 class Handling(Generic[M]):
     """What a subscription knows of its callback."""
 
-    __slots__ = ("concurrency", "handler", "reserved", "threads", "told", "workers")
+    __slots__ = ("concurrency", "free", "handler", "reserved", "told")
 
     def __init__(self, handler: Callable[[M], object], concurrency: int) -> None:
         self.handler: Final = handler
         self.concurrency: Final = concurrency
         """Workers at once, at most."""
-        self.workers = 0
-        """Workers that call it, or will, at this moment. Under the lock."""
-        self.threads: set[int] = set()
-        """Which threads call it now. Each adds and removes itself."""
+        self.free: list[None] = [None] * concurrency
+        """As many items as workers more may call it. Who takes one out puts its subscription into the pool's queue for
+        it, and the worker puts it back. So where there is one, whoever has it is the only one, without any lock."""
         self.reserved = 0
         """Workers that the pool may have for its sake, beside those that all subscriptions share."""
         self.told = False

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, assert_never
 from weakref import ref
@@ -58,6 +59,7 @@ from nats_proto.errors import ConnectionClosedError, DefectError, NATSError
 from .agenda import Agenda
 from .callbacks import Callbacks
 from .dispatch import Dispatcher
+from .publishers import Publishers
 from .waiter import Waiter, complete_all
 from .writing_side import NOBODY, WritingSide
 
@@ -112,7 +114,7 @@ class Hub:
         self.requests: dict[int, Waiter[Message]] = {}
         """Who waits for the answer to which request, by its token."""
         self.flushes: dict[int, Waiter[None]] = {}
-        self.publishers: list[Waiter[None]] = []
+        self.publishers = Publishers()
         """Who waits for room in the outgoing buffer."""
         self.subscriptions: dict[int, ref[Subscriber]] = {}
         """Those that have not ended, by sid. Whoever reads one holds it."""
@@ -162,10 +164,12 @@ class Hub:
             # A later one urges nobody: who wakes at the earlier one looks at the time, and sleeps again.
             if deadline is not None and (before is None or deadline < before):
                 agenda.urgent = True
-            if self.publishers and session.writable:
-                complete_all(self.publishers)
+            if self.publishers.waiting:
+                self.call_publishers()
             for event in session.events_received():
                 self._route(event)
+            if self.callbacks.ready:
+                self.callbacks.see_to_workers()
             # After the events: who waits for the first connect looks at `closed`, which the event of its failure sets.
             if self._starters and not session.starting:
                 complete_all(self._starters)
@@ -179,7 +183,13 @@ class Hub:
         Without a connection nobody can; who brings the next one calls this again.
         """
         writing = self.writing
-        if writing.owner == NOBODY and not writing.called and self.transport is not None:
+        # Also when this thread is the owner itself, which it is in a signal handler alone that has interrupted a write:
+        # the write below has perhaps looked the last time.
+        if (
+            not writing.called
+            and (writing.owner == NOBODY or writing.owner == get_ident())
+            and self.transport is not None
+        ):
             writing.call()
 
     def leave(self) -> None:
@@ -189,14 +199,24 @@ class Hub:
         if self.callbacks.wanted:
             self.callbacks.start_threads(self)
 
+    def call_publishers(self) -> None:
+        """Under the lock: those who may publish now, if there is room."""
+        if self.session.writable:
+            if self.transport is None:
+                self.publishers.call_all()
+            else:
+                self.publishers.call()
+
     def _route(self, event: SessionEvent) -> None:
         match event:
             case MessagesAvailable(sids=sids):
                 for sid in sids:
-                    held = self.subscriptions.get(sid)
-                    # A subscription that nobody could reach is gone already: its finalizer has asked the manager to
-                    # end it.
-                    sub = None if held is None else held()
+                    sub = self.held.get(sid)
+                    if sub is None:
+                        # A subscription that nobody could reach is gone already: its finalizer has asked the manager to
+                        # end it.
+                        held = self.subscriptions.get(sid)
+                        sub = None if held is None else held()
                     if sub is not None:
                         sub.notify()
             case SubscriptionClosed(sid=sid):
@@ -279,22 +299,6 @@ class Hub:
 
     # --- who waits ---------------------------------------------------------------------------------------------------
 
-    def wait_writable(self, deadline: float | None = None) -> None:
-        """Until there is room in the outgoing buffer, or the time is up; not under the lock."""
-        waiter: Waiter[None] = Waiter()
-        with self.lock:
-            if self.session.writable:
-                return
-            self.publishers.append(waiter)
-        try:
-            waiter.wait(None if deadline is None else deadline - monotonic())
-        finally:
-            if not waiter.done:
-                with self.lock:
-                    # Looked up under the lock: the waiter may have been completed after the wait was over.
-                    if waiter in self.publishers:
-                        self.publishers.remove(waiter)
-
     def connect(self) -> None:
         """Begin the first connect, and wait until it is over, well or not; not under the lock."""
         waiter: Waiter[None] = Waiter()
@@ -375,7 +379,7 @@ class Hub:
             flush.complete(error=error)
         for sub in self.reachable_subscriptions():
             sub.notify_closed()
-        complete_all(self.publishers)
+        self.publishers.call_all()
         complete_all(self.enders)
         complete_all(self._starters)
 

@@ -7,6 +7,10 @@ system took, and goes on until nothing is left. It leaves the writing side under
 nothing was left. The writer's thread alone waits for the socket: a caller who owns the writing side gives it to that
 thread as soon as the system takes no more, or when something was appended behind its own.
 
+A publish after a `REST` is written by its caller: the messages of a program that publishes now and then wait for no
+other thread. In a burst, the first message alone is written so. The writer's thread is called for the second, and by
+the time it runs it finds a good part of the burst.
+
 While a caller writes one chunk after the other, the writer's thread stays called and looks every `PAUSE` seconds
 whether the writing side is free. So the last messages of a burst may be written that much later.
 
@@ -31,6 +35,7 @@ from typing import TYPE_CHECKING, Final
 from nats_proto import join_small_pieces
 
 from .hub import Hub
+from .publishers import Turn
 from .transport import Chunk, Transport, cut
 from .writing_side import NOBODY, WRITER
 
@@ -42,6 +47,10 @@ __all__ = ["Writer"]
 PAUSE: Final = 0.001
 """Seconds between two looks at a writing side that a caller keeps. Were the writer's thread called for each of the
 caller's chunks instead, it would take the interpreter from the caller each time, only to find nothing to do."""
+
+REST: Final = 0.00005
+"""Seconds without a write after which a publish is written by its caller: to wake the writer's thread costs more than
+the write. Who publishes again sooner than that has a burst to send, which the writer's thread gathers."""
 
 
 class _Now(Enum):
@@ -89,39 +98,74 @@ class Writer:
         ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
         whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
         ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
-        and leaves anything less to the writer's thread. Raises what ``mutation`` raises, and what a signal handler
-        raises; what the session has taken is written in both cases.
+        or nobody has written for a while, and leaves anything else to the writer's thread. Raises what ``mutation``
+        raises, and what a signal handler raises; what the session has taken is written in both cases.
         """
         hub = self._hub
         # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
         # writing side is this thread's, but it belongs to the write below, which goes on after the handler.
         mine = self._side.owner == get_ident()
-        claimed = False  # known before the lock is taken: an interrupt may come before `claim` is asked
+        turn: Turn | None = None
         try:
-            while True:
-                with hub.lock:
-                    session = hub.session
-                    if session.writable or not needs_room:
-                        mutation(session)
-                        # Under the same lock: nobody else can be first, and write what was taken here in our place.
-                        if at_once or session.chunk_waits:
-                            claimed = self.claim()
-                        else:
-                            hub.see_to_writing()
-                        break
+            while (claimed := self._take(mutation, turn, needs_room=needs_room, at_once=at_once)) is None:
                 # Only after a try: what there is room for is taken even when the deadline has passed already.
                 if deadline is not None and monotonic() >= deadline:
+                    self._leave(turn)
                     return False
-                hub.wait_writable(deadline)
+                if turn is None:
+                    turn = Turn()  # before it stands in the queue: an interrupt has to find it
+                else:
+                    turn.wait(None if deadline is None else deadline - monotonic())
             if claimed:
                 self.write_now()  # without the lock, since it calls the system
         except BaseException:
+            self._leave(turn)
             if not mine:
                 self.hand_over()
             with hub.lock:  # an interrupt right after the mutation: nobody else would write what it appended
                 hub.see_to_writing()
             raise
         return True
+
+    def _take(
+        self,
+        mutation: Callable[[Session[Message]], object],
+        turn: Turn | None,
+        *,
+        needs_room: bool,
+        at_once: bool,
+    ) -> bool | None:
+        """One try of `do`: whether this thread has to write now. None: there is no room, and ``turn`` has a place."""
+        hub = self._hub
+        with hub.lock:
+            session = hub.session
+            if needs_room and not session.writable:
+                if turn is not None:
+                    hub.publishers.enter(turn)
+                return None
+            mutation(session)
+            if turn is not None:
+                hub.publishers.discard(turn)
+            # Under the same lock: nobody else can be first, and write what was taken here in our place.
+            if at_once or session.chunk_waits or self._rested():
+                return self.claim()
+            hub.see_to_writing()
+            return False
+
+    def _leave(self, turn: Turn | None) -> None:
+        """Not to publish: if this thread was called to publish, the next one is."""
+        if turn is not None:
+            with self._hub.lock:
+                self._hub.publishers.leave(turn, room=self._hub.session.writable)
+
+    def attend(self) -> None:
+        """After a publish without the lock: see that somebody writes it."""
+        self.do(_nothing, needs_room=False, at_once=False)
+
+    def _rested(self) -> bool:
+        """Under the lock: nobody writes, or will, and nobody has written for a while."""
+        side = self._side
+        return side.owner == NOBODY and not side.called and monotonic() - side.written >= REST
 
     # --- taking the writing side -------------------------------------------------------------------------------------
 
@@ -134,12 +178,11 @@ class Writer:
         # Before anything is taken: a signal handler that runs in the midst of it may publish, and must not write.
         side.owner = get_ident()
         try:
-            if self._take_batch():
-                return True
+            return self._next() is READY
         except Exception as defect:
             hub.agenda.report(defect)
-        side.owner = NOBODY
-        return False
+            self._leave_side()
+            return False
 
     def write_now(self) -> None:
         """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
@@ -164,7 +207,7 @@ class Writer:
         try:
             seconds: float | None = None
             while self._side.called_within(seconds):
-                seconds = None if self._write_all() else PAUSE
+                seconds = None if self._write_all() and not hub.publishers.waiting else PAUSE
         except BaseException as defect:
             hub.fail(defect)
 
@@ -172,10 +215,13 @@ class Writer:
         """By the writer's thread: until nothing is left. False: a caller has the writing side, so look again later."""
         side = self._side
         with self._hub.lock:
+            if self._hub.publishers.waiting:
+                self._hub.call_publishers()
             if side.owner == NOBODY:
                 side.owner = WRITER
             elif side.owner != WRITER:
-                return False  # `called` stays True: callers need not call again while this thread looks
+                side.called = True  # callers need not call while this thread looks
+                return False
             # Before anything is taken, or a message published in between would be left to nobody.
             side.called = False
             now = self._next()
@@ -190,10 +236,20 @@ class Writer:
 
     def _next(self) -> _Now:
         """Under the lock: what remains of the batch, or the next one, or nothing."""
+        side = self._side
+        side.attended = side.called
         if self._chunks or self._take_batch():
+            side.attended = True
             return READY
-        self._side.owner = NOBODY
+        self._leave_side()
         return FREE
+
+    def _leave_side(self) -> None:
+        side = self._side
+        by_writer = side.owner == WRITER
+        side.owner = NOBODY
+        if self._hub.publishers.waiting and not by_writer and not side.called:
+            side.call()  # perhaps no report follows: the writer's thread looks after them
 
     def _take_batch(self) -> bool:
         """Under the lock: whether there was anything, and a connection that can be written to."""
@@ -229,6 +285,7 @@ class Writer:
                 # sent a second time on the next connection.
                 if accepted:
                     self._report(accepted[0])
+                    self._side.written = monotonic()
         # Without ``send_lock``, which no thread can take twice: as soon as nobody owns the writing side, a signal
         # handler in this very thread may take it and send.
         with hub.lock:
@@ -254,3 +311,7 @@ class Writer:
         if self._transport is not None:
             self._transport.write_error = error
             self._hub.agenda.wakeup.set()
+
+
+def _nothing(session: Session[Message]) -> None:
+    """What the session has to take is in its outgoing buffer already."""

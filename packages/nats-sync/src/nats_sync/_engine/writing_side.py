@@ -14,12 +14,12 @@ Everybody who leaves the writing side looks once more whether something was appe
 left. So nothing stays behind that was appended before.
 
 **A publish** hardly ever needs the lock, which would cost it more than all the rest. Where the core is compiled,
-`publish_quickly` may be called at any moment by any thread. Afterwards the publisher looks at `called`:
+`publish_quickly` may be called at any moment by any thread. Afterwards the publisher looks at `attended`:
 
-* It is True: the writer's thread has not begun to take what there is. It sets `called` to False before it does, so it
-  will find this message too, and there is nothing to be done.
-* It is False: the publisher takes the lock and calls the writer. If somebody owns the writing side then, there is
-  nothing to be done either, since the owner looks once more before it leaves.
+* It is True: the writer's thread was called, or somebody owns the writing side, and will look for what there is to
+  write. Who looks sets `attended` to False before it does, so it will find this message too, and there is nothing to be
+  done. When it has found something, and so will look once more, it sets it to True again.
+* It is False: the publisher takes the lock, and sees to it that somebody writes (`Writer.do`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ QuickPublish = Callable[[str, Payload, "str | None", "HeadersLike | None"], bool
 
 
 class WritingSide:
-    """Of one client. Except for `publish_quickly` and a look at `called` all of it is used under the hub's lock."""
+    """Of one client. Except for `publish_quickly` and a look at `attended` all of it is used under the hub's lock."""
 
-    __slots__ = ("_wakes", "called", "owner", "publish_quickly", "send_lock")
+    __slots__ = ("_wakes", "attended", "called", "owner", "publish_quickly", "send_lock", "written")
 
     def __init__(self, session: Session[Message], lock: threading.RLock) -> None:
         self.publish_quickly: QuickPublish
@@ -56,6 +56,11 @@ class WritingSide:
         """A thread's identity, `WRITER` or `NOBODY`. Changed by `Writer` alone, and in a forked child."""
         self.called = False
         """The writer's thread was told to look, and will; until then the writing side is free for a caller."""
+        self.attended = False
+        """Somebody will look for what there is to write. Never True without such a one for longer than an exception
+        takes to leave `Writer.do`; it may be False although there is one."""
+        self.written = 0.0
+        """When the system took something the last time."""
         self.send_lock = threading.Lock()
         """Held over a send and its report; taken before the hub's lock, never within it."""
         # Not a `Queue`, whose `put` takes a lock: a signal handler that publishes may interrupt a `put` of its own
@@ -81,12 +86,14 @@ class WritingSide:
         self._wakes.put(True)
         # Behind it: after an interrupt in between the writer is woken twice. The other way round it would never be
         # woken again, since everybody would rely on this.
-        self.called = True
+        self.called = self.attended = True
 
     def give_to_writer(self) -> None:
         """By its owner: the writer's thread goes on with what is left."""
-        self.owner = WRITER
+        # Before it is given: an interrupt in between would leave it to a thread that sleeps. The other way round that
+        # thread finds that the writing side is not its own yet, and looks again a moment later.
         self._wakes.put(True)
+        self.owner = WRITER
 
     def end(self) -> None:
         """The writer's thread has nothing more to do; not before it is done with what it was called for."""
