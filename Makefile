@@ -142,7 +142,8 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	    $(abspath $(BIN))/python setup.py -q build --build-base $(ASAN) --build-lib $(ASAN)/lib
 	$(SANITIZED) -m tests.fuzz --rounds $(ROUNDS)
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider \
-	    tests/properties/test_twin.py tests/properties/test_tail.py tests/proto/test_speedups.py tests/proto/test_tail.py
+	    tests/properties/test_twin.py tests/properties/test_tail.py tests/proto/test_speedups.py tests/proto/test_tail.py \
+	    tests/proto/test_assembly.py
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/properties/test_wire_properties.py \
 	    tests/properties/test_batches.py

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from nats_proto import Parser, Role
+from nats_proto._wire import assembly as _assembly
 from nats_proto._wire import fast_path as _fast_path
 from nats_proto._wire import parser as _parser
 from nats_proto._wire import tail as _tail
@@ -32,20 +33,26 @@ class Twin:
     name: str
     fast_path: type[_fast_path.FastPath]
     tail: type[_tail.Tail]
+    assembly: type[_assembly.Assembly]
 
     def parser(self, role: Role = Role.CLIENT, **limits: Any) -> Parser:
-        """A parser that has this twin's fast path."""
-        with mock.patch.object(_parser, "FastPath", self.fast_path):
+        """A parser that has this twin's fast path and assembly."""
+        with self.at_work():
             return Parser(role, **limits)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Parsers made meanwhile have this twin's fast path."""
-        with mock.patch.object(_parser, "FastPath", self.fast_path):
+        """Parsers made meanwhile have this twin's fast path and assembly."""
+        with (
+            mock.patch.object(_parser, "FastPath", self.fast_path),
+            mock.patch.object(_parser, "Assembly", self.assembly),
+        ):
             yield
 
 
-PURE = Twin("pure", _fast_path.FastPath, _tail.Tail)
-COMPILED = compiled_module and Twin("compiled", compiled_module.FastPath, compiled_module.Tail)
+PURE = Twin("pure", _fast_path.FastPath, _tail.Tail, _assembly.Assembly)
+COMPILED = compiled_module and Twin(
+    "compiled", compiled_module.FastPath, compiled_module.Tail, compiled_module.Assembly
+)
 """None when it was not built."""
 TWINS = {"pure": PURE, "compiled": COMPILED}

@@ -243,6 +243,7 @@ def test_h23_a_long_chunk_is_not_copied_to_find_it_too_long(begun: bytes) -> Non
     assert peak < 3 * MiB
 
 
+@BOTH_TWINS
 @pytest.mark.parametrize("piece", [1, 7, KiB, 64 * KiB])
 def test_h34_memory_grows_with_what_came(piece: int) -> None:
     parser = Parser(Role.CLIENT)

@@ -7,6 +7,7 @@ import gc
 import pickle
 import sys
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -52,6 +53,101 @@ def test_many_operations_and_large_ones(twin: Twin) -> None:
     assert list(lengths) == list(map(len, wanted))
     assert tail.publish("a", b"again")
     assert tail.take()[0] == b"PUB a 5\r\nagain\r\n"
+
+
+def test_what_was_taken_does_not_change(twin: Twin) -> None:
+    """Compiled, much is given away as it lies in memory; what is published next must not get there."""
+    tail = ready(twin)
+    taken: list[tuple[bytes, bytes]] = []
+    for number in range(40):
+        wanted: list[bytes] = []
+        data = bytes([48 + number]) * (number * 700 % 3000 + 1)
+        # To the limit, and to less and more than what is worth giving.
+        for count in range(400):
+            if not (tail.publish("a", data) and count < number * 12):
+                break
+            wanted.append(b"PUB a %d\r\n%b\r\n" % (len(data), data))
+        if tail.size >= tail.limit:
+            tail.append(b"")
+        else:
+            wanted.append(b"PUB a %d\r\n%b\r\n" % (len(data), data))
+        content, lengths = tail.take()
+        assert tail.size == 0
+        assert sum(lengths) == len(content)
+        taken.append((content, b"".join(wanted)))
+        assert tail.take()[0] == b""
+    assert {len(content) > 65_536 for content, _ in taken} == {True, False}
+    for content, expected in taken:
+        assert type(content) is bytes
+        assert content == expected
+        assert hash(content) == hash(expected)
+
+
+@WITH_MODULE
+@pytest.mark.parametrize("size", [10, 1000, 2000, 20_000, 60_000])
+def test_what_was_taken_has_little_memory_that_it_does_not_need(size: int) -> None:
+    assert compiled_module is not None
+    tail: Any = compiled_module.Tail({})
+    tail.restrict(4096, 65_535)
+    tail.limit = 96 * 1024
+    data = b"x" * size
+    while tail.publish("a", data):
+        pass
+    tail.take()  # what it keeps of the lengths it has from now on
+    tracemalloc.start()
+    try:
+        while tail.publish("a", data):
+            pass
+        content, lengths = tail.take()
+        del lengths
+        for _ in range(20):  # by now there is a block for small ones again
+            tail.publish("a", b"")
+            tail.take()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after < len(content) + max(size, 2048) + 1024
+
+
+@WITH_MODULE
+def test_without_memory_nothing_changes() -> None:
+    """Whichever of its requests for memory is refused: the operation is not taken, or all is taken, whole."""
+    testing = pytest.importorskip("_testcapi")
+    assert compiled_module is not None
+    tail: Any = compiled_module.Tail({})
+    tail.restrict(4096, 65_535)
+    refused = 0
+    for allowed in range(1, 12):
+        tail.limit = 96 * 1024
+        inside: list[bytes] = []
+        for size in (5, 500, 9000, 40_000, 60_000):
+            data = b"x" * size
+            taken = False
+            try:
+                testing.set_nomemory(allowed, allowed + 1)
+                taken = tail.publish("a", data)
+            except MemoryError:
+                refused += 1
+            finally:
+                testing.remove_mem_hooks()
+            if taken:
+                inside.append(b"PUB a %d\r\n%b\r\n" % (size, data))
+            assert tail.size == sum(map(len, inside))
+        content = lengths = None
+        try:
+            testing.set_nomemory(allowed, allowed + 1)
+            content, lengths = tail.take()
+        except MemoryError:
+            refused += 1
+        finally:
+            testing.remove_mem_hooks()
+        if content is None or lengths is None:
+            if tail.size == 0:
+                continue  # the error came when all was taken: what was taken is lost with it
+            content, lengths = tail.take()
+        assert content == b"".join(inside)
+        assert list(lengths) == list(map(len, inside))
+    assert refused
 
 
 @WITH_MODULE

@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True, binding=False, auto_pickle=False
-"""The compiled twins of what is in `fast_path` and `tail`: the same contract, the same results.
+"""The compiled twins of what is in `fast_path`, `tail` and `assembly`: the same contract, the same results.
 
 Theory of operation
 -------------------
@@ -16,6 +16,7 @@ to keep in step: what is in doubt may always be left.
   nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that it
   needs none: nobody has run it so.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
+* What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 """
 
 cimport cython
@@ -492,16 +493,34 @@ cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
 
 # --- publishes into bytes --------------------------------------------------------------------------------------------
 
+cdef extern from "Python.h":
+    # Of objects of the type ``bytes`` that nobody has seen yet, and whose content may therefore still be written.
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* content, Py_ssize_t size) except NULL
+    int resize_bytes "_PyBytes_Resize"(PyObject** content, Py_ssize_t size) except -1
+    char* content_of "PyBytes_AS_STRING"(PyObject* content)
+    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject* content)
+    void set_size "Py_SET_SIZE"(PyObject* content, Py_ssize_t size)
+    void Py_CLEAR(PyObject* content)
+
+cdef enum:
+    # Bytes in a tail from which on it gives its block away instead of a copy: below, a new block would cost more.
+    WORTH_GIVING = 1 << 14
+    # Bytes of room that a block has above the limit at least, for the operation that goes past it.
+    ABOVE_LIMIT = 1 << 11
+
 
 @cython.final
 cdef class Tail:
     """The end of what waits to be written: operations, one behind the other. See the Python twin.
 
     Threads publish without a lock, so every call is one step: no other thread comes in while it changes anything.
+
+    The operations are written into one ``bytes`` object that nobody else has. If much is in it, `take` gives away that
+    object instead of a copy. The next operation then gets a new one, so what was given away is not written any more.
     """
 
-    cdef unsigned char* bytes
-    cdef Py_ssize_t capacity
+    cdef PyObject* block  # ``bytes`` that nobody has seen, of which the first ``size`` are written; or NULL
+    cdef Py_ssize_t capacity  # of the block
     cdef Py_ssize_t* lengths
     cdef Py_ssize_t count
     cdef Py_ssize_t slots
@@ -514,14 +533,14 @@ cdef class Tail:
 
     def __cinit__(self, heads):
         # The checked subjects of the Python twin: here a check costs no more than looking one up.
-        self.bytes = NULL
+        self.block = NULL
         self.lengths = NULL
         self.capacity = self.count = self.slots = self.size = self.longest_line = self.least = 0
         self.largest_payload = -1
         self.msgs = self.payload_bytes = 0
 
     def __dealloc__(self):
-        PyMem_Free(self.bytes)
+        Py_CLEAR(self.block)
         PyMem_Free(self.lengths)
 
     @property
@@ -589,7 +608,7 @@ cdef class Tail:
     def append(self, bytes operation not None):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(operation)
         self.reserve(size)
-        put(self.bytes + self.size, PyBytes_AS_STRING(operation), size)
+        put(self.end(), PyBytes_AS_STRING(operation), size)
         self.lengths[self.count] = size
         self.count += 1
         self.size += size
@@ -598,8 +617,8 @@ cdef class Tail:
         # What holds other objects comes last: to make it may collect garbage, and so run code that publishes.
         cdef bytes content, words
         with cython.critical_section(self):
-            content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
             words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
+            content = self.give()
             self.size = self.count = 0
         lengths = memoryview(words).cast("n")
         return content, lengths if len(lengths) > MANY else tuple(lengths)
@@ -617,7 +636,7 @@ cdef class Tail:
         if line > self.longest_line:
             return False
         self.reserve(line + size + 2)
-        to = self.bytes + self.size
+        to = self.end()
         to = put(to, b"PUB ", 4)
         to = put(to, subject, subject_size)
         to = put(to, b" ", 1)
@@ -635,18 +654,40 @@ cdef class Tail:
         self.payload_bytes += size
         return True
 
+    cdef inline unsigned char* end(self) noexcept:
+        return <unsigned char*>content_of(self.block) + self.size
+
+    cdef bytes give(self):
+        """What is in the block: a copy of little; of more the block itself, which is then a tail's no longer."""
+        cdef bytes content
+        if self.size < WORTH_GIVING or self.size < self.capacity // 2:
+            return PyBytes_FromStringAndSize(content_of(self.block) if self.size else NULL, self.size)
+        # Only its length is set: to give the rest of the memory back could fail, and all would be lost. The rest is no
+        # more than what the tail holds, and as a rule some hundred bytes.
+        content_of(self.block)[self.size] = 0
+        set_size(self.block, self.size)
+        content = <bytes>self.block
+        Py_CLEAR(self.block)
+        self.capacity = 0
+        return content
+
     cdef int reserve(self, Py_ssize_t size) except -1:
         """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
         cdef Py_ssize_t wanted
         cdef void* memory
+        cdef PyObject* block
         if size >= self.capacity - self.size:  # never without any, also for nothing
             if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
                 raise MemoryError
             wanted = 2 * (self.size + size) + MANY
-            memory = PyMem_Realloc(self.bytes, wanted)
-            if memory == NULL:
-                raise MemoryError
-            self.bytes = <unsigned char*>memory
+            # What has become much will be given away at the limit, so hardly any room above that is needed.
+            if WORTH_GIVING <= wanted and self.size + size < self.least:
+                wanted = self.least + max(size, ABOVE_LIMIT)
+            block = new_bytes(NULL, wanted)
+            if self.size:
+                memcpy(content_of(block), content_of(self.block), self.size)
+            Py_CLEAR(self.block)
+            self.block = block
             self.capacity = wanted
         if self.count == self.slots:
             if self.slots > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Py_ssize_t)):
@@ -697,3 +738,125 @@ cdef inline bint is_plain_subject(object subject, Py_ssize_t longest) noexcept:
         else:
             in_token = True
     return in_token
+
+
+# --- payloads put together -------------------------------------------------------------------------------------------
+
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #include <unistd.h>
+    #endif
+
+    /* A large page costs the system little more than an ordinary one, and stands for hundreds of them. The wish is made
+       for every page that has some of the bytes. If it were not made for all of them, the system could not move the
+       whole to another address when it grows, and the bytes would be copied. */
+    static void wish_large_pages(char *begin, size_t size) {
+    #ifdef MADV_HUGEPAGE
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        size_t first = (size_t)begin & ~(page - 1);
+        size_t last = ((size_t)begin + size + page - 1) & ~(page - 1);
+        (void)madvise((void *)first, last - first, MADV_HUGEPAGE);
+    #else
+        (void)begin;
+        (void)size;
+    #endif
+    }
+
+    /* Whether the object may be made larger in its place. Without the interpreter's lock a thread may do that only to
+       what it has made itself. */
+    #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    #define may_grow(object) PyUnstable_Object_IsUniquelyReferenced(object)
+    #else
+    #define may_grow(object) (Py_REFCNT(object) == 1)
+    #endif
+    """
+    void wish_large_pages(char* begin, size_t size) noexcept nogil
+    bint may_grow(PyObject* object)
+
+cdef enum:
+    # Bytes of a payload that is given all of its room when its first piece comes.
+    AT_ONCE = 1 << 16
+    # Bytes, of which the room for a larger one has a whole number until it has its last size.
+    STEP = 1 << 12
+    # Bytes that have come from which on large pages are asked for: below, most of such a page would stay empty.
+    LARGE_PAGES_FROM = 1 << 22
+
+
+@cython.final
+cdef class Assembly:
+    """Takes a known number of bytes out of chunks. See the Python twin.
+
+    What comes in several chunks is written into one ``bytes`` object, of which the first ``filled`` bytes have come.
+    Nobody else has that object until it is complete, so it may grow and be written. Then it is the message's.
+    """
+
+    cdef PyObject* whole  # NULL while nothing has come, and when all of it has
+    cdef Py_ssize_t filled
+    cdef Py_ssize_t missing
+
+    def __cinit__(self):
+        self.whole = NULL
+        self.filled = self.missing = 0
+
+    def __dealloc__(self):
+        Py_CLEAR(self.whole)
+
+    def begin(self, size):
+        cdef Py_ssize_t missing = max(0, min(size, PY_SSIZE_T_MAX))
+        with cython.critical_section(self):
+            Py_CLEAR(self.whole)
+            self.filled = 0
+            self.missing = missing
+
+    @cython.critical_section
+    def take(self, bytes chunk not None, Py_ssize_t position):
+        cdef Py_ssize_t end = PyBytes_GET_SIZE(chunk)
+        cdef const char* text
+        cdef Py_ssize_t size
+        cdef bytes whole
+        if not 0 <= position <= end:
+            raise IndexError(position)
+        text = PyBytes_AS_STRING(chunk) + position
+        size = min(self.missing, end - position)
+        if self.whole == NULL and size == self.missing:
+            self.missing = 0
+            return PyBytes_FromStringAndSize(text, size), position + size
+        if size:
+            self.reserve(size)
+            memcpy(content_of(self.whole) + self.filled, text, size)
+            self.filled += size
+            self.missing -= size
+        if self.missing:
+            return None, end
+        whole = <bytes>self.whole
+        Py_CLEAR(self.whole)
+        return whole, position + size
+
+    cdef int reserve(self, Py_ssize_t size) except -1:
+        """Room for the next piece. `MemoryError`, with what had come forgotten, when there is none."""
+        cdef Py_ssize_t wanted = self.filled + size
+        cdef PyObject* moved
+        if self.whole != NULL and wanted <= size_of(self.whole):
+            return 0
+        # Room for a quarter more than has come, or for as much again when that is much: to grow seldom leaves more of
+        # the pages large, and the system gives memory for nothing but what is written.
+        wanted += wanted if wanted >= LARGE_PAGES_FROM else wanted // 4
+        wanted = (wanted // STEP + 1) * STEP
+        # In the end the object has just the size that it was to have, and what is small has it from the beginning.
+        if self.missing <= max(wanted, AT_ONCE) - self.filled:
+            wanted = self.filled + self.missing
+        if self.whole == NULL:
+            self.whole = new_bytes(NULL, wanted)
+        elif may_grow(self.whole):
+            resize_bytes(&self.whole, wanted)
+        else:
+            moved = new_bytes(NULL, wanted)
+            memcpy(content_of(moved), content_of(self.whole), self.filled)
+            Py_CLEAR(self.whole)
+            self.whole = moved
+        if wanted >= LARGE_PAGES_FROM:
+            wish_large_pages(content_of(self.whole), wanted)
+        return 0

@@ -8,9 +8,9 @@ A stream is a sequence of control lines, some of which are followed by a payload
       └──(any other operation)──▶ LINE
 
 `receive_data` takes complete operations out of the chunk it was given. Where the chunk ends in the middle of an
-operation, what has come of it is kept: the beginning of a line in one ``bytearray``, the beginning of a payload as a
-list of pieces. No byte is searched or copied a second time, so the work grows with the number of bytes alone, however
-the stream is split.
+operation, what has come of it is kept: the beginning of a line in one ``bytearray``, the beginning of a payload in the
+bytes that will be the message's (`assembly`). No byte is searched a second time, and none is copied more than a few
+times, so the work grows with the number of bytes alone, however the stream is split.
 
 Every fault is decided at one byte of the stream, never by where a chunk happens to end. So the frames, the fault and
 its text are the same for every split:
@@ -32,7 +32,6 @@ from typing import Final
 import msgspec
 
 from ..errors import ConfigurationError, RemoteProtocolError
-from .assembly import Assembly
 from .batch import Batch
 from .control_line import Fault, find_operation, quote, read_number, read_text, split_arguments
 from .frames import (
@@ -49,7 +48,7 @@ from .frames import (
     UnsubscribeFrame,
 )
 from .info import parse_info
-from .twin import FastPath
+from .twin import Assembly, FastPath
 
 __all__ = ["Parser", "Role"]
 
@@ -138,6 +137,7 @@ class Parser:
         # So much of an unfinished line is kept: it is enough to see that any limit is exceeded, and to show the
         # beginning of an unknown operation in the error.
         self._keep = max(max_control_line, max_info, 64)
+        self._assembly = Assembly()
         self.reset()
 
     def reset(self) -> None:
@@ -151,7 +151,7 @@ class Parser:
         self._block: bytes | None = None
         self._data = b""
         self._data_size = 0
-        self._assembly = Assembly()
+        self._assembly.begin(0)
 
     @property
     def between_frames(self) -> bool:

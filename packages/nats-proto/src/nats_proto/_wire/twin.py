@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["FastPath", "Tail", "accelerated"]
+__all__ = ["Assembly", "FastPath", "Tail", "accelerated"]
 
 accelerated: bool
 """Whether the compiled module is at work."""
@@ -15,11 +15,12 @@ accelerated: bool
 try:
     if os.environ.get("NATS_PROTO_PURE", "") not in ("", "0"):
         raise ImportError
-    # Both come from one module or from none, so a compiled twin never works beside a Python one.
-    from ._speedups import FastPath, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
+    # All come from one module or from none, so a compiled twin never works beside a Python one.
+    from ._speedups import Assembly, FastPath, Tail  # pyright: ignore[reportMissingModuleSource]  # not built everywhere
 
     accelerated = True
 except ImportError:
+    from .assembly import Assembly
     from .fast_path import FastPath
     from .tail import Tail
 
