@@ -493,34 +493,16 @@ cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
 
 # --- publishes into bytes --------------------------------------------------------------------------------------------
 
-cdef extern from "Python.h":
-    # Of objects of the type ``bytes`` that nobody has seen yet, and whose content may therefore still be written.
-    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* content, Py_ssize_t size) except NULL
-    int resize_bytes "_PyBytes_Resize"(PyObject** content, Py_ssize_t size) except -1
-    char* content_of "PyBytes_AS_STRING"(PyObject* content)
-    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject* content)
-    void set_size "Py_SET_SIZE"(PyObject* content, Py_ssize_t size)
-    void Py_CLEAR(PyObject* content)
-
-cdef enum:
-    # Bytes in a tail from which on it gives its block away instead of a copy: below, a new block would cost more.
-    WORTH_GIVING = 1 << 14
-    # Bytes of room that a block has above the limit at least, for the operation that goes past it.
-    ABOVE_LIMIT = 1 << 11
-
 
 @cython.final
 cdef class Tail:
     """The end of what waits to be written: operations, one behind the other. See the Python twin.
 
     Threads publish without a lock, so every call is one step: no other thread comes in while it changes anything.
-
-    The operations are written into one ``bytes`` object that nobody else has. If much is in it, `take` gives away that
-    object instead of a copy. The next operation then gets a new one, so what was given away is not written any more.
     """
 
-    cdef PyObject* block  # ``bytes`` that nobody has seen, of which the first ``size`` are written; or NULL
-    cdef Py_ssize_t capacity  # of the block
+    cdef unsigned char* bytes
+    cdef Py_ssize_t capacity
     cdef Py_ssize_t* lengths
     cdef Py_ssize_t count
     cdef Py_ssize_t slots
@@ -533,14 +515,14 @@ cdef class Tail:
 
     def __cinit__(self, heads):
         # The checked subjects of the Python twin: here a check costs no more than looking one up.
-        self.block = NULL
+        self.bytes = NULL
         self.lengths = NULL
         self.capacity = self.count = self.slots = self.size = self.longest_line = self.least = 0
         self.largest_payload = -1
         self.msgs = self.payload_bytes = 0
 
     def __dealloc__(self):
-        Py_CLEAR(self.block)
+        PyMem_Free(self.bytes)
         PyMem_Free(self.lengths)
 
     @property
@@ -608,7 +590,7 @@ cdef class Tail:
     def append(self, bytes operation not None):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(operation)
         self.reserve(size)
-        put(self.end(), PyBytes_AS_STRING(operation), size)
+        put(self.bytes + self.size, PyBytes_AS_STRING(operation), size)
         self.lengths[self.count] = size
         self.count += 1
         self.size += size
@@ -617,8 +599,8 @@ cdef class Tail:
         # What holds other objects comes last: to make it may collect garbage, and so run code that publishes.
         cdef bytes content, words
         with cython.critical_section(self):
+            content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
             words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
-            content = self.give()
             self.size = self.count = 0
         lengths = memoryview(words).cast("n")
         return content, lengths if len(lengths) > MANY else tuple(lengths)
@@ -636,7 +618,7 @@ cdef class Tail:
         if line > self.longest_line:
             return False
         self.reserve(line + size + 2)
-        to = self.end()
+        to = self.bytes + self.size
         to = put(to, b"PUB ", 4)
         to = put(to, subject, subject_size)
         to = put(to, b" ", 1)
@@ -654,40 +636,18 @@ cdef class Tail:
         self.payload_bytes += size
         return True
 
-    cdef inline unsigned char* end(self) noexcept:
-        return <unsigned char*>content_of(self.block) + self.size
-
-    cdef bytes give(self):
-        """What is in the block: a copy of little; of more the block itself, which is then a tail's no longer."""
-        cdef bytes content
-        if self.size < WORTH_GIVING or self.size < self.capacity // 2:
-            return PyBytes_FromStringAndSize(content_of(self.block) if self.size else NULL, self.size)
-        # Only its length is set: to give the rest of the memory back could fail, and all would be lost. The rest is no
-        # more than what the tail holds, and as a rule some hundred bytes.
-        content_of(self.block)[self.size] = 0
-        set_size(self.block, self.size)
-        content = <bytes>self.block
-        Py_CLEAR(self.block)
-        self.capacity = 0
-        return content
-
     cdef int reserve(self, Py_ssize_t size) except -1:
         """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
         cdef Py_ssize_t wanted
         cdef void* memory
-        cdef PyObject* block
         if size >= self.capacity - self.size:  # never without any, also for nothing
             if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
                 raise MemoryError
             wanted = 2 * (self.size + size) + MANY
-            # What has become much will be given away at the limit, so hardly any room above that is needed.
-            if WORTH_GIVING <= wanted and self.size + size < self.least:
-                wanted = self.least + max(size, ABOVE_LIMIT)
-            block = new_bytes(NULL, wanted)
-            if self.size:
-                memcpy(content_of(block), content_of(self.block), self.size)
-            Py_CLEAR(self.block)
-            self.block = block
+            memory = PyMem_Realloc(self.bytes, wanted)
+            if memory == NULL:
+                raise MemoryError
+            self.bytes = <unsigned char*>memory
             self.capacity = wanted
         if self.count == self.slots:
             if self.slots > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Py_ssize_t)):
@@ -775,6 +735,14 @@ cdef extern from *:
     """
     void wish_large_pages(char* begin, size_t size) noexcept nogil
     bint may_grow(PyObject* object)
+
+cdef extern from "Python.h":
+    # Of objects of the type ``bytes`` that nobody has seen yet, and whose content may therefore still be written.
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* content, Py_ssize_t size) except NULL
+    int resize_bytes "_PyBytes_Resize"(PyObject** content, Py_ssize_t size) except -1
+    char* content_of "PyBytes_AS_STRING"(PyObject* content)
+    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject* content)
+    void Py_CLEAR(PyObject* content)
 
 cdef enum:
     # Bytes of a payload that is given all of its room when its first piece comes.
