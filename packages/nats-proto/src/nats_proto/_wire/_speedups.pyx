@@ -13,8 +13,8 @@ to keep in step: what is in doubt may always be left.
   what is known to be no smaller, and added only when all of them are those of objects in memory.
 * The buffer is ``bytes``, which nobody can change, and the caller's reference keeps it. Readers are immutable, the
   module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
-  nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that it
-  needs none: nobody has run it so.
+  nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that
+  it needs none: nobody has run it so.
 * A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
 * What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 """
@@ -428,7 +428,7 @@ cdef object read_word(Bytes text, Py_ssize_t position, Py_ssize_t end, Py_ssize_
 
 
 cdef inline bint is_framed(Bytes text, Py_ssize_t at, Py_ssize_t size) noexcept nogil:
-    """As `is_well_framed` for the block of this size, which lies in the buffer and is not too short; 0: there is none."""
+    """As `is_well_framed` for the block of this size, which lies in the buffer and is long enough; 0: there is none."""
     if size == 0:
         return True
     if memcmp(text + at, b"NATS/1.0", 8) != 0 or memcmp(text + at + size - 4, b"\r\n\r\n", 4) != 0:
