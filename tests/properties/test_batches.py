@@ -76,9 +76,11 @@ def check(batch: Batch) -> None:
     shares = list(batch.shares)
     assert len(batch.messages) > 1
     assert sum(len(message.data) for message in batch.messages) == batch.data_bytes
-    assert [sid for sid, _, _, _ in shares] == list(dict.fromkeys(message.sid for message in batch.messages))
-    for sid, messages, size, sizes in shares:
-        assert list(map(id, messages)) == [id(message) for message in batch.messages if message.sid == sid]
+    by_sid: dict[int, list[int]] = {}
+    for message in batch.messages:
+        by_sid.setdefault(message.sid, []).append(id(message))
+    assert [(sid, list(map(id, messages))) for sid, messages, _, _ in shares] == list(by_sid.items())
+    for _, messages, size, sizes in shares:
         each = [message.size for message in messages]
         assert size == sum(each)
         stretches = [sizes] if isinstance(sizes, tuple) else sizes

@@ -210,6 +210,33 @@ def test_misuse_of_the_compiled_one() -> None:
 
 
 @WITH_MODULE
+def test_without_memory_nothing_is_given_that_never_came() -> None:
+    """Whichever request for memory is refused: what follows is the end of a payload that is not there."""
+    testing = pytest.importorskip("_testcapi")
+    assert compiled_module is not None
+    refused = 0
+    for allowed in range(1, 8):
+        for turn in range(6):
+            chunk = bytes([1 + 7 * allowed + turn]) * 50_000  # so that what was in this memory before is something else
+            assembly: Any = compiled_module.Assembly()
+            assembly.begin(400_000)
+            for number in range(12):
+                try:
+                    if number == turn:
+                        testing.set_nomemory(allowed, allowed + 1)
+                    whole, _ = assembly.take(chunk, 0)
+                except MemoryError:
+                    refused += 1
+                    whole = None
+                finally:
+                    testing.remove_mem_hooks()
+                if whole is not None:
+                    assert whole == chunk[:1] * len(whole)
+                    break
+    assert refused
+
+
+@WITH_MODULE
 def test_threads_at_one_compiled_assembly_hurt_nobody() -> None:
     """It is misuse, but no byte comes from anywhere else than from a chunk."""
     assert compiled_module is not None

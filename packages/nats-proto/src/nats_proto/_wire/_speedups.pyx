@@ -793,7 +793,13 @@ cdef class Assembly:
             self.missing = 0
             return PyBytes_FromStringAndSize(text, size), position + size
         if size:
-            self.reserve(size)
+            try:
+                self.reserve(size)
+            except MemoryError:
+                # What had come may be gone, and nothing may be put behind room that was never written.
+                Py_CLEAR(self.whole)
+                self.filled = self.missing = 0
+                raise
             memcpy(content_of(self.whole) + self.filled, text, size)
             self.filled += size
             self.missing -= size
