@@ -8,7 +8,7 @@ import time
 import pytest
 
 from nats_proto import SessionStatus
-from nats_sync._engine.transport import Chunk, Transport, cut
+from nats_sync._engine.transport import Chunk, Transport
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import Connection, Peer, close, expect, freeze, handshake, reset, send
 
@@ -77,10 +77,3 @@ def test_what_was_left_of_a_batch_goes_whole_to_the_next_connection() -> None:
         count = written.count(b"PUB large")
         assert 4 <= count <= len(accepted)
         assert written == whole * count + b"PUB last 1\r\nx\r\n" + b"PING\r\n"
-
-
-@pytest.mark.parametrize("nbytes", range(8))
-def test_what_remains_of_chunks(nbytes: int) -> None:
-    remaining = cut([b"ab", b"", b"cde", b"fg"], nbytes)
-    assert b"".join(remaining) == b"abcdefg"[nbytes:]
-    assert all(remaining) or nbytes <= 2

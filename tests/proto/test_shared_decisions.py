@@ -15,6 +15,7 @@ from nats_proto import (
     SessionStatus,
     cannot_respond,
     check_callback,
+    cut_pieces,
     ended_session,
     families_in_turn,
     join_small_pieces,
@@ -123,6 +124,13 @@ def test_small_pieces_are_joined_and_large_ones_not_copied(pieces: list[bytes], 
     assert pieces == given
     large = [id(each) for each in given if len(each) >= LARGE]
     assert [id(each) for each in joined if len(each) >= LARGE and len(each) != 2 * len(S)] == large
+
+
+@pytest.mark.parametrize("nbytes", range(8))
+def test_what_remains_of_pieces(nbytes: int) -> None:
+    remaining = cut_pieces([b"ab", b"", b"cde", b"fg"], nbytes)
+    assert b"".join(remaining) == b"abcdefg"[nbytes:]
+    assert all(remaining) or nbytes <= 2
 
 
 # --- the addresses of a server ----------------------------------------------------------------------------------------

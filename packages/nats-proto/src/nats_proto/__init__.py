@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from ._session.event_queue import EventQueue
     from ._session.marks import ConnectionReplaced, Mark
     from ._session.outbox import CHUNK_SIZE
-    from ._session.pieces import join_small_pieces
+    from ._session.pieces import MAX_PIECES, cut_pieces, join_small_pieces
     from ._session.session import Session
     from ._session.successor import Successor
     from ._wire.encoder import Encoder
@@ -132,7 +132,7 @@ else:
                 from ._session import event_queue as home
             case "CHUNK_SIZE":
                 from ._session import outbox as home
-            case "join_small_pieces":
+            case "MAX_PIECES" | "cut_pieces" | "join_small_pieces":
                 from ._session import pieces as home
             case "ADDRESS_HEAD_START" | "families_in_turn" | "not_reached":
                 from ._servers import addresses as home
@@ -163,6 +163,7 @@ __all__ = [
     "ADDRESS_HEAD_START",
     "CHUNK_SIZE",
     "MAX_CONCURRENCY",
+    "MAX_PIECES",
     "MAX_SECONDS",
     "AdoptSuccessor",
     "ApiCall",
@@ -262,6 +263,7 @@ __all__ = [
     "check_concurrency",
     "check_count",
     "check_timeout",
+    "cut_pieces",
     "ended_session",
     "explained",
     "families_in_turn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nats_proto import Message
 from nats_proto.errors import NATSError
 
-from .event_loop import Arrival, EventLoop
+from .event_loop import EventLoop, Wait
 
 __all__ = ["Answer"]
 
@@ -21,8 +21,8 @@ class Answer:
     __slots__ = ("_end", "arrived", "deadline", "error", "given", "message", "over")
 
     def __init__(self, loop: EventLoop, deadline: float) -> None:
-        self._end = loop.end_arrival
-        self.arrived: Arrival = loop.new_arrival()
+        self._end = loop.end_wait
+        self.arrived: Wait = loop.new_wait()
         """What the caller awaits."""
         self.deadline = deadline
         self.message: Message | None = None

@@ -195,7 +195,7 @@ class Workers(Generic[MessageT]):
         self._ended = True
         idle, self._idle = self._idle, []
         for worker in idle:
-            worker.wait.set()
+            self._loop.end_wait(worker.wait)
 
     def is_worker(self, task: int) -> bool:
         """Whether this task calls callbacks."""
@@ -214,7 +214,7 @@ class Workers(Generic[MessageT]):
         if self._idle:
             worker = self._idle.pop()
             worker.on_duty = True
-            worker.wait.set()
+            self._loop.end_wait(worker.wait)
         else:
             self._tasks.start(self._run, name="nats callbacks")
 
@@ -260,7 +260,7 @@ class Workers(Generic[MessageT]):
                 return
             worker.wait = self._loop.new_wait()
             self._idle.append(worker)
-            await worker.wait.wait()
+            await worker.wait
 
     async def _do_duty(self, worker: _Worker[MessageT]) -> None:
         """Call all callbacks that are ready, until none is, or until a call suspends."""

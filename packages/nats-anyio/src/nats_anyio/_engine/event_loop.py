@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["MORE", "OVER", "QUIET", "Arrival", "EventLoop", "Wait"]
+__all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
 
-Arrival = Awaitable[object]
-"""What one task waits for: a future of asyncio, or a `_TrioWait`."""
+Wait = Awaitable[object]
+"""One task's wait for one thing, to be awaited once: a future of asyncio, or a `_TrioWait`. An event of asyncio would
+find its loop, keep a queue of waiters and make such a future for each."""
 
 QUIET: Final = 0
 """Taken: for now there is nothing left."""
@@ -38,17 +39,6 @@ MORE: Final = 1
 """Taken: there is probably more."""
 OVER: Final = 2
 """Nothing is to be taken any more."""
-
-
-class Wait(Protocol):
-    """One task's wait for one thing."""
-
-    def set(self) -> None:
-        """End it; also before it has begun, and again."""
-
-    def wait(self) -> Awaitable[object]:
-        """To be awaited once."""
-        ...
 
 
 class EventLoop:
@@ -65,13 +55,13 @@ class EventLoop:
             self.running, self.home = sys.modules["asyncio"]._get_running_loop, self._asyncio
         self._forgotten = False
         self._root: asyncio.Task[None] | None = None
-        self.new_arrival: Callable[[], Arrival] = _TrioWait
-        """Makes what one task awaits once."""
-        self.end_arrival: Callable[[Arrival], None] = _TrioWait.set  # type: ignore[assignment]  # of such a one
-        """Ends that wait, also before it has begun, and again."""
+        self.new_wait: Callable[[], Wait] = _TrioWait
+        """Makes a wait that has not begun."""
+        self.end_wait: Callable[[Wait], None] = _TrioWait.set  # type: ignore[assignment]  # of such a one
+        """Ends a wait; also before it has begun, and again."""
         if self._asyncio is not None:
-            self.new_arrival = self._asyncio.create_future
-            self.end_arrival = _set_result  # type: ignore[assignment]  # of a future
+            self.new_wait = self._asyncio.create_future
+            self.end_wait = _set_result  # type: ignore[assignment]  # of a future
         self.now: Callable[[], float] = _clock(self._asyncio)
         """The clock, in seconds."""
 
@@ -119,11 +109,7 @@ class EventLoop:
         # A task that raised it would print it once more, when nobody asks for the task's result.
         self._asyncio.call_soon(reraise)
 
-    # --- waits -------------------------------------------------------------------------------------------------------
-
-    def new_wait(self) -> Wait:
-        """A wait that has not begun."""
-        return _TrioWait() if self._asyncio is None else _FutureWait(self._asyncio)
+    # --- calls -------------------------------------------------------------------------------------------------------
 
     def call_from_thread(self, function: Callable[[], object]) -> None:
         """From another thread: have the loop call it soon. Does nothing when the loop has ended."""
@@ -173,21 +159,6 @@ def _set_result(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _FutureWait:
-    """An event of asyncio finds its loop, keeps a queue of waiters and makes a future for each; this is the future."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._future: asyncio.Future[None] = loop.create_future()
-
-    def set(self) -> None:
-        _set_result(self._future)
-
-    def wait(self) -> Awaitable[object]:
-        return self._future
-
-
 class _TrioWait:
     """An event of trio keeps a dict of the tasks that wait for it; this is what such a task does."""
 
@@ -202,9 +173,6 @@ class _TrioWait:
         task, self._task = self._task, None
         if task is not None:
             sys.modules["trio"].lowlevel.reschedule(task)
-
-    def wait(self) -> Awaitable[object]:
-        return self
 
     def __await__(self) -> Generator[object, None, object]:
         if self._over:

@@ -18,16 +18,14 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from itertools import islice
 from typing import Final, Generic, assert_never
 
 import anyio
 import anyio.lowlevel
 
-from nats_proto import HeadersLike, Session, accelerated, join_small_pieces
+from nats_proto import MAX_PIECES, HeadersLike, Session, accelerated, cut_pieces, join_small_pieces
 
 from .event_loop import EventLoop, Wait
 from .message_type import MessageT
@@ -38,8 +36,6 @@ QuickPublish = Callable[[str, bytes | bytearray | memoryview, str | None, Header
 
 REST: Final = 20e-6
 """Seconds. A call that writes takes about as long, so to write a second one at once would double the time of both."""
-MAX_PIECES: Final = 64
-"""Pieces given to one call. Systems allow 16 at least and 1024 commonly; 64 large ones fill any socket buffer."""
 GATHERS: Final = hasattr(socket.socket, "sendmsg")
 """The system takes several pieces at once; Windows does not."""
 
@@ -92,7 +88,7 @@ class Writer(Generic[MessageT]):
         """Bytes that waited to be written when a publish has woken the writer's task; -1: something else has."""
         self._batch: list[bytes] = []
         """Taken from the session."""
-        self._left: deque[bytes | memoryview] = deque()
+        self._left: list[bytes | memoryview] = []
         """Taken from the session and joined, but not yet taken by the system."""
 
     def replace_session(self, session: Session[MessageT]) -> None:
@@ -136,7 +132,7 @@ class Writer(Generic[MessageT]):
         """Have the writer's task look for something to write. Harmless when it is not idle."""
         idle, self.idle = self.idle, None
         if idle is not None:
-            idle.set()
+            self._loop.end_wait(idle)
 
     def write_publish(self) -> None:
         """After a publish that found the writer's task idle: write it, or have it written with those that follow."""
@@ -197,7 +193,7 @@ class Writer(Generic[MessageT]):
         if self._session.pending_bytes:
             self.give(self._session.data_to_send())
         self._woken_with = -1
-        await idle.wait()
+        await idle
         if self._woken_with >= 0:
             self._gathers = self._session.pending_bytes != self._woken_with
 
@@ -214,27 +210,14 @@ class Writer(Generic[MessageT]):
         while left:
             try:
                 one = len(left) == 1 or not GATHERS
-                sent = sock.send(left[0]) if one else sock.sendmsg(islice(left, MAX_PIECES))
+                sent = sock.send(left[0]) if one else sock.sendmsg(left[:MAX_PIECES])
             except BlockingIOError:
                 return _Now.BLOCKED
             except OSError as error:
                 self._lost(error)
                 return _Now.OVER
-            self._take_out(sent)
+            left[:] = cut_pieces(left, sent)  # in place, since the report may end the connection and clear it
             session.data_sent(sent)
             self._written()
         self._written_at = time.monotonic()
         return _Now.SENT if sock is self._sock else _Now.OVER  # the report may have ended this connection
-
-    def _take_out(self, sent: int) -> None:
-        """The system took so many bytes."""
-        left = self._left
-        while sent:
-            data = left[0]
-            if sent < len(data):
-                # A slice of the bytes themselves would copy the rest of a large payload for each part that the system
-                # takes.
-                left[0] = memoryview(data)[sent:]
-                return
-            sent -= len(data)
-            left.popleft()

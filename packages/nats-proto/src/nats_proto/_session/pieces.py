@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["join_small_pieces"]
+__all__ = ["MAX_PIECES", "cut_pieces", "join_small_pieces"]
 
 LARGE: Final = 64 * 1024
 """Bytes from which a piece is written from where it is: to copy it would cost more than one more part to write."""
+
+MAX_PIECES: Final = 64
+"""Pieces given to one call. Systems allow 16 at least and 1024 commonly; 64 large ones fill any socket buffer."""
 
 
 def join_small_pieces(pieces: list[bytes]) -> list[bytes]:
@@ -29,3 +32,14 @@ def join_small_pieces(pieces: list[bytes]) -> list[bytes]:
     if small:
         joined.append(b"".join(small))
     return joined
+
+
+def cut_pieces(pieces: list[bytes | memoryview], nbytes: int) -> list[bytes | memoryview]:
+    """What remains when the system has taken the first ``nbytes``."""
+    for index, piece in enumerate(pieces):
+        if nbytes < len(piece):
+            # A view, not a copy: the rest of a large piece is cut again after each send, and each copy would be nearly
+            # as large as the piece.
+            return [memoryview(piece)[nbytes:] if nbytes else piece, *pieces[index + 1 :]]
+        nbytes -= len(piece)
+    return []

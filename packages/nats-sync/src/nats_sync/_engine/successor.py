@@ -12,12 +12,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from nats_proto import OpenSuccessor, join_small_pieces
+from nats_proto import OpenSuccessor, cut_pieces, join_small_pieces
 
 from .dial import Dialler, Interrupted
 from .hub import Hub
 from .polling import READABLE, WRITABLE, close_poll, new_poll
-from .transport import Chunk, Transport, cut
+from .transport import Chunk, Transport
 from .wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Successor:
         return False
 
     def _report(self, nbytes: int) -> None:
-        self._chunks = cut(self._chunks, nbytes)
+        self._chunks = cut_pieces(self._chunks, nbytes)
         self._tell(lambda successor: successor.data_sent(nbytes))
 
     def _take(self) -> bool:

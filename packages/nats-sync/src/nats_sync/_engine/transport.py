@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from nats_proto import MAX_PIECES
+
 from .polling import WRITABLE, close_poll, milliseconds, new_poll
 from .uninterrupted import results_of
 
-__all__ = ["Chunk", "Transport", "cut"]
-
-MAX_PIECES: Final = 64
-"""Pieces given to one call. Systems allow 16 at least and 1024 commonly; 64 large ones fill any socket buffer."""
+__all__ = ["Chunk", "Transport"]
 
 GATHERS: Final = hasattr(socket.socket, "sendmsg")
 """The system takes several pieces at once; Windows does not."""
@@ -93,14 +92,3 @@ class Transport:
     def detach(self) -> int:
         """Give its descriptor away, to be closed without a word to the peer; -1: it has none. Takes no lock."""
         return self._sock.detach()
-
-
-def cut(chunks: list[Chunk], nbytes: int) -> list[Chunk]:
-    """What remains when the first ``nbytes`` are gone."""
-    for index, chunk in enumerate(chunks):
-        if nbytes < len(chunk):
-            # A view, not a copy: the rest of a large chunk is cut again after each send, and each copy would be nearly
-            # as large as the chunk.
-            return [memoryview(chunk)[nbytes:] if nbytes else chunk, *chunks[index + 1 :]]
-        nbytes -= len(chunk)
-    return []

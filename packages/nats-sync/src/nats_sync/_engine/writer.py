@@ -32,11 +32,11 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import join_small_pieces
+from nats_proto import cut_pieces, join_small_pieces
 
 from .hub import Hub
 from .publishers import Turn
-from .transport import Chunk, Transport, cut
+from .transport import Chunk, Transport
 from .writing_side import NOBODY, WRITER
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class Writer:
         with self._hub.lock:
             self._in_midst = True
             self._hub.session.data_sent(nbytes)
-            self._chunks = cut(self._chunks, nbytes)
+            self._chunks = cut_pieces(self._chunks, nbytes)
             self._in_midst = False
             self._hub.settle()
 
