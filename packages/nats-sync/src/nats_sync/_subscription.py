@@ -402,9 +402,7 @@ class SubscriptionBase(Generic[ReceivedT]):
 
     def end_with(self, error: NATSError) -> None:
         """It has ended, in a forked child or after a defect: its session is not asked any more."""
-        self._state.discard()
-        self._state.status = SubscriptionStatus.CLOSED
-        self._state.error = error
+        self._state.end_with(error)
 
     def _taken(self, limit: int = maxsize) -> Iterator[ReceivedT]:
         """The messages of the queue, each taken out of it when it is asked for: see `taken_from`."""
