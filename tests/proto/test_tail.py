@@ -56,13 +56,13 @@ def test_many_operations_and_large_ones(twin: Twin) -> None:
 
 
 def test_what_was_taken_does_not_change(twin: Twin) -> None:
-    """Compiled, much is given away as it lies in memory; what is published next must not get there."""
+    """What is published next must not get there."""
     tail = ready(twin)
     taken: list[tuple[bytes, bytes]] = []
     for number in range(40):
         wanted: list[bytes] = []
         data = bytes([48 + number]) * (number * 700 % 3000 + 1)
-        # To the limit, and to less and more than what is worth giving.
+        # To the limit, and to less.
         for count in range(400):
             if not (tail.publish("a", data) and count < number * 12):
                 break
@@ -100,7 +100,7 @@ def test_what_was_taken_has_little_memory_that_it_does_not_need(size: int) -> No
             pass
         content, lengths = tail.take()
         del lengths
-        for _ in range(20):  # by now there is a block for small ones again
+        for _ in range(20):
             tail.publish("a", b"")
             tail.take()
         after = tracemalloc.get_traced_memory()[0]

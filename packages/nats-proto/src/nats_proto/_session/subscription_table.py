@@ -16,8 +16,8 @@ from .subscription import NO_QUEUE, MessageT, SubscriptionState, SubscriptionSta
 __all__ = ["SubscriptionTable"]
 
 MANY_STRETCHES: Final = 8
-"""Stretches of messages of one size that a subscription keeps before those that were read are taken off: that costs a
-call, which would be a fifth of what it takes to put a message into a queue."""
+"""Stretches of messages of one size that a subscription keeps before those that were read are taken off. To take them
+off each time would be a call more for each subscription that got something in a chunk."""
 
 
 class SubscriptionTable(Generic[MessageT]):
