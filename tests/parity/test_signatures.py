@@ -31,11 +31,11 @@ PUBLIC = {
 }  # fmt: skip
 
 INTERNAL = {
-    ("nats_sync", "Client"): {"drain_timeout", "publish_now", "unsent"},
+    ("nats_sync", "Client"): {"drain_timeout", "publish_now", "request_accepted", "unsent"},
     ("nats_sync", "Subscription"): {
         "abandon", "end_with", "handle_messages", "handled", "next_until", "notify", "notify_closed",
     },
-    ("nats_anyio", "Client"): {"drain_timeout", "unsent"},
+    ("nats_anyio", "Client"): {"drain_timeout", "request_accepted", "unsent"},
     ("nats_anyio", "Subscription"): {
         "abandon", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "wake",
     },

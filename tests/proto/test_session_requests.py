@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nats_proto import ReplyReceived, RequestFailed, ServerErrorReceived, Session
+from nats_proto import Message, PublishFrame, ReplyReceived, RequestFailed, ServerErrorReceived, Session
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConnectionLostError,
@@ -402,3 +402,47 @@ def test_an_inbox_too_long_for_a_line_is_refused_by_the_call() -> None:
     with pytest.raises(MaxControlLineError):
         world.session.request("r")
     assert world.session.stats.out_msgs == 0
+
+
+# --- which replies count ---------------------------------------------------------------------------------------------
+
+
+def from_a_stream(message: Message) -> bool:
+    return message.data.startswith(b"{")
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_reply_that_is_not_accepted_is_skipped(together: bool) -> None:
+    world = World().ready()
+    token = world.session.request("orders", b"q", accept=from_a_stream)
+    world.pump()
+    reply = next(frame.reply for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame))
+    assert reply is not None
+    replies = [msg(reply, 1, b"hi"), msg(reply, 1, b""), msg(reply, 1, b"{}"), msg(reply, 1, b"{late}")]
+    for chunk in [b"".join(replies)] if together else replies:
+        world.feed(chunk)
+    assert [(event.token, event.message.data) for event in world.events_of(ReplyReceived)] == [(token, b"{}")]
+    assert world.session.stats.dropped_replies == 3
+    assert world.session.pending_requests == 0
+
+
+def test_nobody_is_an_answer_whatever_is_accepted() -> None:
+    world = World().ready()
+    token = world.session.request("orders", b"q", accept=from_a_stream)
+    world.pump()
+    reply = next(frame.reply for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame))
+    assert reply is not None
+    world.feed(msg(reply, 1, header_block=encode_status_block(503)))
+    (failed,) = world.events_of(RequestFailed)
+    assert (failed.token, type(failed.error)) == (token, NoRespondersError)
+
+
+@pytest.mark.parametrize(("data", "taken"), [(b"{}", True), (b"hi", False)])
+def test_a_reply_that_is_taken_early_is_accepted_as_well(data: bytes, taken: bool) -> None:
+    world = World().ready()
+    token = world.session.request("orders", b"q", accept=from_a_stream)
+    world.pump()
+    reply = next(frame.reply for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame))
+    assert reply is not None
+    assert (world.session.take_reply(msg(reply, 1, data), token) is not None) == taken
+    assert world.session.pending_requests == (0 if taken else 1)

@@ -224,9 +224,8 @@ bug(
     "a late reply resolves whatever request is the only one waiting",
     (
         "_session.inbox:RequestInbox.receive",
-        "self._waiting.pop(message.subject[self._start :], None)",
-        "self._waiting.pop(message.subject[self._start :], None) or "
-        "(self._waiting.popitem()[1] if len(self._waiting) == 1 else None)",
+        "waiting = self._waiting.pop(key, None)",
+        "waiting = self._waiting.pop(key, None) or (self._waiting.popitem()[1] if len(self._waiting) == 1 else None)",
     ),
 )
 bug(

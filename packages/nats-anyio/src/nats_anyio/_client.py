@@ -35,6 +35,8 @@ from ._request_many import AnswersBase
 from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
+    import nats_proto
+
     from ._engine.hub import Hub
     from ._host import MachineHost
 
@@ -179,6 +181,18 @@ class Client(ClientState[Message]):
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
+        return await self.request_accepted(subject, data, timeout=timeout, headers=headers, accept=None)
+
+    async def request_accepted(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
+    ) -> Message:
+        """`request`, where an answer for which ``accept`` returns False is skipped; see `Session.request`."""
         hub = self._hub
         hub.check_caller()
         seconds = timeout
@@ -192,7 +206,7 @@ class Client(ClientState[Message]):
                 raise self.unsent(f"request to {subject!r}", seconds)
         requests = hub.requests
         try:
-            token = hub.session.request(subject, data, headers=headers)
+            token = hub.session.request(subject, data, headers=headers, accept=accept)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise

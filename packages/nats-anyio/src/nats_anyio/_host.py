@@ -12,6 +12,9 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import nats_proto
     from nats_proto import ApiCall, HeadersLike, Mark, Payload, Subscribe, SubscriptionState
     from nats_proto.errors import NATSTimeoutError
 
@@ -29,10 +32,16 @@ class Asking(Owner, Protocol[ReceivedOut]):
         """As `Client.new_inbox`."""
         ...
 
-    async def request(
-        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    async def request_accepted(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
     ) -> ReceivedOut:
-        """As `Client.request`."""
+        """As `Client.request_accepted`."""
         ...
 
     def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
@@ -82,7 +91,7 @@ class MachineHost(Generic[ReceivedT]):
         self._client = client
         self._hub = hub
         self.new_inbox = client.new_inbox
-        self.request = client.request
+        self.request = client.request_accepted
         self.unsent = client.unsent
         self.now = hub.now
 
@@ -92,9 +101,11 @@ class MachineHost(Generic[ReceivedT]):
         hub.check_caller()
         state = hub.session.subscribe(
             subscribe.subject,
+            queue=subscribe.queue,
             max_pending_msgs=subscribe.max_pending_msgs,
             max_pending_bytes=subscribe.max_pending_bytes,
             marks=True,
+            hand_back=subscribe.hand_back,
         )
         inbox = MachineInbox(self._client, hub, state, self)
         hub.add_subscription(state.sid, inbox)
@@ -117,7 +128,7 @@ class MachineHost(Generic[ReceivedT]):
 
     def ask(self, api: ApiCall[object], into: SubscriptionState[ReceivedT]) -> int:
         """When there is room: send the request of a call whose answer goes into this queue. Its token."""
-        token = self._hub.session.request(api.subject, api.payload, into=into)
+        token = self._hub.session.request(api.subject, api.payload, headers=api.headers, into=into)
         self._hub.writer.write_now()
         return token
 

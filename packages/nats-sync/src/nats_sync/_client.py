@@ -163,6 +163,18 @@ class Client(ClientState):
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
+        return self.request_accepted(subject, data, timeout=timeout, headers=headers, accept=None)
+
+    def request_accepted(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
+    ) -> Message:
+        """`request`, where an answer for which ``accept`` returns False is skipped; see `Session.request`."""
         seconds = check_timeout("timeout", timeout)
         hub = self._hub
         turns = self._turns
@@ -173,7 +185,7 @@ class Client(ClientState):
 
         def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token, lead
-            token = session.request(subject, data, headers=headers)
+            token = session.request(subject, data, headers=headers, accept=accept)
             hub.requests[token] = waiter
             lead = turns.lead()
 

@@ -11,6 +11,8 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import nats_proto
     from nats_proto import ApiCall, HeadersLike, Mark, Payload, Session, Subscribe, SubscriptionState
     from nats_proto.errors import NATSTimeoutError
@@ -42,10 +44,16 @@ class Asking(Owner, Protocol[ReceivedOut]):
         """As `Client.publish_now`."""
         ...
 
-    def request(
-        self, subject: str, data: Payload = b"", *, timeout: float = ..., headers: HeadersLike | None = None
+    def request_accepted(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
     ) -> ReceivedOut:
-        """As `Client.request`."""
+        """As `Client.request_accepted`."""
         ...
 
     def unsent(self, operation: str, seconds: float) -> NATSTimeoutError:
@@ -98,7 +106,7 @@ class MachineHost(Generic[ReceivedT]):
         self._writer = writer
         self.new_inbox = client.new_inbox
         self.publish_now = client.publish_now
-        self.request = client.request
+        self.request = client.request_accepted
         self.unsent = client.unsent
 
     def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
@@ -107,9 +115,11 @@ class MachineHost(Generic[ReceivedT]):
         with hub.lock:
             state = hub.session.subscribe(
                 subscribe.subject,
+                queue=subscribe.queue,
                 max_pending_msgs=subscribe.max_pending_msgs,
                 max_pending_bytes=subscribe.max_pending_bytes,
                 marks=True,
+                hand_back=subscribe.hand_back,
             )
             inbox = MachineInbox(self._client, hub, state, self)
             hub.add_subscription(state.sid, inbox, hold=False)
@@ -129,7 +139,7 @@ class MachineHost(Generic[ReceivedT]):
 
         def request(session: Session[nats_proto.Message]) -> None:
             nonlocal token
-            token = session.request(api.subject, api.payload, into=into)
+            token = session.request(api.subject, api.payload, headers=api.headers, into=into)
 
         return token if self._writer.do(request, deadline) else None
 

@@ -78,8 +78,16 @@ class Host(Protocol[MessageOut]):
         """Nobody waits for the answer to this request any more."""
         ...
 
-    async def request(self, subject: str, data: Payload, *, timeout: float, headers: HeadersLike | None) -> MessageOut:
-        """As users call it."""
+    async def request(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[Message], bool] | None,
+    ) -> MessageOut:
+        """As users call it; an answer for which ``accept`` returns False is skipped."""
         ...
 
     async def pause(self, seconds: float) -> None:
@@ -240,9 +248,9 @@ async def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) 
 
 async def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> Message | None:
     match effect:
-        case Request(subject=subject, data=data, headers=headers):
+        case Request(subject=subject, data=data, headers=headers, accept=accept):
             seconds = timeout if effect.timeout is None else effect.timeout
-            return await host.request(subject, data, timeout=seconds, headers=headers)
+            return await host.request(subject, data, timeout=seconds, headers=headers, accept=accept)
         case Publish(subject=subject, data=data, reply=reply, headers=headers):
             await host.room_until(None)
             host.publish_at_once(subject, data, reply=reply, headers=headers)

@@ -46,12 +46,15 @@ MessageIn = TypeVar("MessageIn", contravariant=True)
 class Subscribe(Value, frozen=True):
     """Subscribe to ``subject``, in place of what the machine was subscribed to.
 
-    The pending limits default to those of the options; 0 means none.
+    The pending limits default to those of the options; 0 means none. ``queue``: the queue group. ``hand_back``: the
+    payload with which messages are answered that nobody will read any more, as of ``Session.subscribe``.
     """
 
     subject: str
     max_pending_msgs: int | None = None
     max_pending_bytes: int | None = None
+    queue: str | None = None
+    hand_back: bytes | None = None
 
 
 class Ask(Value, frozen=True, eq=False):

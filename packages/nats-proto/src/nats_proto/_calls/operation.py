@@ -41,10 +41,11 @@ class ApiCall(Value, Generic[T], frozen=True, eq=False):
     subject: str
     payload: bytes
     decode: Callable[[Message], T]
+    headers: HeadersLike | None = None
 
     def run(self, *, timeout: float | None = None) -> Operation[T]:
         """As a step of an operation: its result. Raises what the request and ``decode`` raise."""
-        answer = yield Request(self.subject, self.payload, timeout=timeout)
+        answer = yield Request(self.subject, self.payload, self.headers, timeout=timeout)
         assert answer is not None  # a driver sends the answer of a request, or throws its error in
         return self.decode(answer)
 
@@ -52,13 +53,15 @@ class ApiCall(Value, Generic[T], frozen=True, eq=False):
 class Request(Value, frozen=True, eq=False):
     """Send a message and wait for its first answer, which is the result. ``timeout``: seconds, None for the default.
 
-    Raises what ``Client.request`` raises.
+    ``accept``: as of ``Session.request``, an answer for which it returns False is skipped, and the wait goes on. Raises
+    what ``Client.request`` raises.
     """
 
     subject: str
     data: Payload = b""
     headers: HeadersLike | None = None
     timeout: float | None = None
+    accept: Callable[[Message], bool] | None = None
 
 
 class Publish(Value, frozen=True, eq=False):

@@ -2,11 +2,14 @@
 
 The inbox has 22 random characters and every token 64 random bits, both from the session's random source, so that nobody
 can answer, or listen to, another's request by guessing. A token is used once: the first reply resolves it, a second one
-or a late one is counted and dropped. Answers are matched by token alone, never by being the only ones awaited.
+or a late one is counted and dropped. Answers are matched by token alone, never by being the only ones awaited. Who asks
+may also say which replies count, where others may answer the same subject: what is not accepted is dropped like a late
+one, and the wait goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,7 +21,7 @@ from ..errors import NATSError, NoRespondersError
 if TYPE_CHECKING:
     import random
 
-__all__ = ["RequestInbox"]
+__all__ = ["Accept", "RequestInbox"]
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 INBOX_LENGTH: Final = 22
@@ -30,9 +33,14 @@ KEYS_AT_ONCE: Final = 32
 NO_RESPONDERS: Final = 503
 
 
+Accept = Callable[[Message], bool]
+"""Whether a message is the answer that is waited for. Called with the same one twice, maybe."""
+
+
 class _Waiting(msgspec.Struct, gc=False):
     token: int
     subject: str
+    accept: Accept | None
 
 
 class RequestInbox:
@@ -77,25 +85,29 @@ class RequestInbox:
             self._keys = new_keys(self._rng)
         return self._next_token, self.subject[:-1] + self._keys.pop()
 
-    def wait(self, token: int, reply: str, subject: str) -> None:
+    def wait(self, token: int, reply: str, subject: str, accept: Accept | None = None) -> None:
         """The request was accepted for sending: its reply is awaited from now on."""
         self._next_token = token + 1
         key = reply[self._start :]
-        self._waiting[key] = _Waiting(token, subject)
+        self._waiting[key] = _Waiting(token, subject, accept)
         self._tokens[token] = key
 
     def receive(self, message: Message) -> ReplyReceived | RequestFailed | None:
         """A message on the inbox: the completion it stands for, or None when nobody waits for it."""
-        waiting = self._waiting.pop(message.subject[self._start :], None)
+        key = message.subject[self._start :]
+        waiting = self._waiting.pop(key, None)
         if waiting is None:
             self.dropped += 1
             return None
-        self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
         # The server's own 503 has no payload (ADR-22). With one it is the answer of an application, given as it is.
-        if not message.data and message.header_block is not None:
-            status = message.status
-            if status is not None and status.code == NO_RESPONDERS:
-                return RequestFailed(waiting.token, no_responders(waiting.subject))
+        failed = message.header_block is not None and _nobody_responds(message)
+        if waiting.accept is not None and not failed and not waiting.accept(message):
+            self._waiting[key] = waiting
+            self.dropped += 1
+            return None
+        self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
+        if failed:
+            return RequestFailed(waiting.token, no_responders(waiting.subject))
         return ReplyReceived(waiting.token, message)
 
     def awaits(self, message: Message) -> bool:
@@ -104,7 +116,11 @@ class RequestInbox:
 
     def is_reply(self, message: Message, token: int) -> bool:
         """Whether `receive` would complete this request with it."""
-        return message.sid == self.sid and message.subject[self._start :] == self._tokens.get(token)
+        key = message.subject[self._start :]
+        if message.sid != self.sid or key != self._tokens.get(token):
+            return False
+        accept = self._waiting[key].accept if key in self._waiting else None
+        return accept is None or _nobody_responds(message) or accept(message)
 
     def cancel(self, token: int) -> None:
         """The caller waits no longer; unknown tokens are ignored (the reply may just have come)."""
@@ -153,6 +169,13 @@ def new_keys(rng: random.Random) -> list[str]:
     # Padded with zeros: a small number would have fewer digits, and the last key would be short or empty.
     drawn = f"{rng.getrandbits(4 * digits):0{digits}x}"
     return [drawn[start : start + KEY_LENGTH] for start in range(0, digits, KEY_LENGTH)]
+
+
+def _nobody_responds(message: Message) -> bool:
+    if message.data or message.header_block is None:
+        return False
+    status = message.status
+    return status is not None and status.code == NO_RESPONDERS
 
 
 def no_responders(subject: str) -> NoRespondersError:

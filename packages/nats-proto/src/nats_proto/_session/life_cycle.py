@@ -150,7 +150,11 @@ class LifeCycle(Generic[MessageT]):
             self._subscriptions_drained(drain, now)
             return
         for sub in subs:
-            self.traffic.start_drain(sub)
+            if sub.hand_back is None:
+                self.traffic.start_drain(sub)
+            else:
+                self.traffic.discard(sub)
+                self.traffic.leave(sub)
         if subs:
             # One PING behind the UNSUBs of all: a server answers in order, so whatever it had to send is here before
             # the PONG.
@@ -161,7 +165,7 @@ class LifeCycle(Generic[MessageT]):
     def close(self, *, now: float) -> None:
         """End, dropping what is queued for the user."""
         for sub in (*self.traffic.subs, *self.traffic.subs.unfinished()):
-            sub.discard()
+            self.traffic.discard(sub)
         self.finish(None, now)
 
     def fail(self, defect: BaseException, now: float) -> None:

@@ -15,7 +15,7 @@ and after *every* call drains events, commands, data and deadline, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Generic, overload
 
 from .._connection.handshake import load_default_context
@@ -354,11 +354,15 @@ class Session(Generic[MessageT]):
         max_pending_msgs: int | None = None,
         max_pending_bytes: int | None = None,
         marks: bool = False,
+        hand_back: bytes | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
 
         ``marks``: its reader wants to know when the connection was replaced, and finds a `ConnectionReplaced` among the
         messages: a message whose subject is empty stands for what `SubscriptionState.take_mark` gives.
+
+        ``hand_back``: a payload with which messages are answered that nobody will read, because the subscription was
+        ended with `unsubscribe`, or its client is drained or closed. A drain does not wait until they are read.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -372,6 +376,7 @@ class Session(Generic[MessageT]):
             options.max_pending_msgs if max_pending_msgs is None else max_pending_msgs,
             options.max_pending_bytes if max_pending_bytes is None else max_pending_bytes,
             marks,
+            hand_back,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
@@ -403,11 +408,15 @@ class Session(Generic[MessageT]):
         *,
         headers: HeadersLike | None = None,
         into: SubscriptionState[MessageT] | None = None,
+        accept: Callable[[Message], bool] | None = None,
     ) -> int:
         """Publish with a reply subject of the inbox; the token of the `ReplyReceived` or `RequestFailed` to come.
 
         With ``into`` that comes as a mark in this subscription's queue, and not as an event: see ``marks`` of
         `subscribe`. If the subscription has ended by then, it is dropped.
+
+        ``accept`` says whether a reply is the answer that is waited for; one for which it returns False is dropped, and
+        the wait goes on. It is called within calls of this session, maybe twice with one reply, and must not raise.
 
         Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
         that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
@@ -417,7 +426,7 @@ class Session(Generic[MessageT]):
             self._life.status is not SessionStatus.CONNECTED or not self._outbox.make_room()
         ):
             self._life.check_publish()
-        return self._traffic.request(subject, data, headers, into)
+        return self._traffic.request(subject, data, headers, into, accept)
 
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
         """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.

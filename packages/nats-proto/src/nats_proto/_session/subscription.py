@@ -74,6 +74,7 @@ class SubscriptionState(Generic[MessageT]):
         "discarded",
         "dropped",
         "error",
+        "hand_back",
         "max_msgs",
         "max_pending_bytes",
         "max_pending_msgs",
@@ -101,6 +102,7 @@ class SubscriptionState(Generic[MessageT]):
         max_pending_msgs: int,
         max_pending_bytes: int,
         wants_marks: bool = False,
+        hand_back: bytes | None = None,
     ) -> None:
         self.sid = sid
         self.subject = subject
@@ -134,6 +136,8 @@ class SubscriptionState(Generic[MessageT]):
         self._handlers = 0
         self.wants_marks = wants_marks
         """Its reader is told when the connection was replaced."""
+        self.hand_back = hand_back
+        """With what payload a message is answered that nobody will read; None: with nothing."""
         self._marks: deque[Mark] = _NO_MARKS
         """Those in the queue, in order."""
         self._marks_taken = 0
@@ -327,19 +331,19 @@ class SubscriptionState(Generic[MessageT]):
         self.status = SubscriptionStatus.CLOSED
         self.error = error
 
-    def discard(self) -> None:
-        """Drop what is queued: unsubscribed or closed by the user."""
-        discarded = 0
+    def discard(self) -> list[MessageT]:
+        """Drop what is queued: unsubscribed or closed by the user. What was dropped, marks included."""
+        discarded: list[MessageT] = []
         while self.messages:  # one by one: others may be taking them
             with suppress(IndexError):
-                self.messages.popleft()
-                discarded += 1
+                discarded.append(self.messages.popleft())
         # Whatever the loop did not find was taken by a reader, maybe during the loop: it is delivered.
-        self._delivered += self.queued_msgs - discarded
-        self.discarded += discarded - len(self._marks)
+        self._delivered += self.queued_msgs - len(discarded)
+        self.discarded += len(discarded) - len(self._marks)
         self._marks = _NO_MARKS
         self.queued_msgs = self.queued_bytes = 0
         self.sizes.clear()
+        return discarded
 
     def keep(self, max_msgs: int) -> None:
         """Drop the newest of what is queued, so that ``max_msgs`` are delivered in all, if not more were already."""

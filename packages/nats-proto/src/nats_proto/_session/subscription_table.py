@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Generic
 from weakref import WeakSet
 
 from .._interface.events import MessagesAvailable, SlowConsumer, SubscriptionClosed
 from .._wire.batch import Batch, Share
 from .._wire.encoder import Encoder
+from .._wire.frames import Message
 from ..errors import NATSError, PermissionsError
+from .hand_back import HandBack
 from .marks import Mark
 from .subscription import NO_QUEUE, MessageT, SubscriptionState, SubscriptionStatus
 
@@ -30,6 +32,7 @@ class SubscriptionTable(Generic[MessageT]):
         "_ready",
         "dropped_msgs",
         "dropped_unknown_sid",
+        "hand_back",
         "in_bytes",
         "in_msgs",
         "next_sid",
@@ -48,6 +51,7 @@ class SubscriptionTable(Generic[MessageT]):
         self.in_bytes = 0
         self.dropped_msgs = 0
         self.dropped_unknown_sid = 0
+        self.hand_back = HandBack()
 
     def __iter__(self) -> Iterator[SubscriptionState[MessageT]]:
         # A copy: whoever goes through the subscriptions may close some of them on the way.
@@ -72,6 +76,7 @@ class SubscriptionTable(Generic[MessageT]):
         max_pending_msgs: int = 0,
         max_pending_bytes: int = 0,
         wants_marks: bool = False,
+        hand_back: bytes | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription with the next sid."""
         sub: SubscriptionState[MessageT] = SubscriptionState(
@@ -82,6 +87,7 @@ class SubscriptionTable(Generic[MessageT]):
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
             wants_marks=wants_marks,
+            hand_back=hand_back,
         )
         self.next_sid += 1
         self._by_sid[sub.sid] = sub
@@ -111,7 +117,7 @@ class SubscriptionTable(Generic[MessageT]):
         """`deliver`, for a message that was counted with its batch."""
         sub = self._by_sid.get(message.sid)
         if sub is None:
-            self.dropped_unknown_sid += 1
+            self._drop_unknown(message.sid, (message,))
             return None
         size = len(message.data)
         if message.header_block is not None:
@@ -156,7 +162,7 @@ class SubscriptionTable(Generic[MessageT]):
             sid, messages, size, sizes = share
             sub = get(sid)
             if sub is None:
-                self.dropped_unknown_sid += len(messages)
+                self._drop_unknown(sid, messages)
                 continue
             queue = sub.messages
             count = len(messages)
@@ -210,6 +216,10 @@ class SubscriptionTable(Generic[MessageT]):
         for sub in self._by_sid.values():
             if sub.wants_marks and not sub.ends_with(mark):
                 self.mark(sub, mark)
+
+    def _drop_unknown(self, sid: int, messages: Sequence[Message]) -> None:
+        if not self.hand_back.late(sid, messages):
+            self.dropped_unknown_sid += len(messages)
 
     def _drop(self, sub: SubscriptionState[MessageT]) -> SlowConsumer | None:
         sub.dropped += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, Protocol
 
 from .._connection.events import PongReceived, RefusalReceived
@@ -20,7 +21,7 @@ from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
 from .event_queue import EventQueue
-from .inbox import RequestInbox
+from .inbox import Accept, RequestInbox
 from .marks import ConnectionReplaced
 from .outbox import Outbox
 from .round_trips import RoundTrips
@@ -133,6 +134,7 @@ class Traffic(Generic[MessageT]):
         data: Payload,
         headers: HeadersLike | None,
         into: SubscriptionState[MessageT] | None = None,
+        accept: Accept | None = None,
     ) -> int:
         """Publish with a reply subject of the inbox; the request's token. ``into``: in whose queue its end is told."""
         token, reply = self.inbox.open()
@@ -143,7 +145,7 @@ class Traffic(Generic[MessageT]):
                 self._subscribe_inbox()
             self._append(operation, data)
         # Only now: what raises before this leaves no request behind that nobody knows.
-        self.inbox.wait(token, reply, subject)
+        self.inbox.wait(token, reply, subject, accept)
         if into is not None:
             self._into[token] = into
         return token
@@ -204,6 +206,7 @@ class Traffic(Generic[MessageT]):
         max_pending_msgs: int,
         max_pending_bytes: int,
         wants_marks: bool = False,
+        hand_back: bytes | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
         validate_subscription_subject(subject)
@@ -213,7 +216,7 @@ class Traffic(Generic[MessageT]):
             check_count("max_msgs", max_msgs)
         check_count("max_pending_msgs", max_pending_msgs, least=0)
         check_count("max_pending_bytes", max_pending_bytes, least=0)
-        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks)
+        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks, hand_back)
 
     def _add(
         self,
@@ -223,6 +226,7 @@ class Traffic(Generic[MessageT]):
         max_pending_msgs: int,
         max_pending_bytes: int,
         wants_marks: bool = False,
+        hand_back: bytes | None = None,
     ) -> SubscriptionState[MessageT]:
         operation = self.encoder.subscribe(subject, queue, self.subs.next_sid)  # raises before anything is changed
         sub = self.subs.add(
@@ -232,6 +236,7 @@ class Traffic(Generic[MessageT]):
             max_pending_msgs=max_pending_msgs,
             max_pending_bytes=max_pending_bytes,
             wants_marks=wants_marks,
+            hand_back=hand_back,
         )
         self._append_control(operation)
         if self.handover is not None:
@@ -246,7 +251,7 @@ class Traffic(Generic[MessageT]):
             check_count("max_msgs", max_msgs)
         live = sub in self.subs
         if max_msgs is None:
-            sub.discard()
+            self.discard(sub)
         elif live and sub.max_msgs is not None and max_msgs > sub.max_msgs:
             raise ValueError(
                 f"max_msgs is {sub.max_msgs} and cannot be raised: the server may have counted to it by now"
@@ -259,10 +264,33 @@ class Traffic(Generic[MessageT]):
             sub.max_msgs = max_msgs
             self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
             return
+        self.leave(sub)
+
+    def leave(self, sub: SubscriptionState[MessageT]) -> None:
+        """End it now. What the server still sends is dropped, or handed back."""
         # A draining subscription has sent its UNSUB before.
         if not sub.draining:
             self._end_interest(sub)
+        if sub.hand_back is not None and self._up:
+            sid, late = sub.sid, self.subs.hand_back
+            late.leave(sid, sub.hand_back)
+            self.round_trip(lambda _now: late.confirmed(sid))
         self.close_subscription(sub)
+
+    def discard(self, sub: SubscriptionState[MessageT]) -> None:
+        """Drop what nobody has read of it, or hand it back."""
+        unread = sub.discard()
+        if sub.hand_back is not None:
+            self.subs.hand_back.give(unread, sub.hand_back)
+            self._return_messages()
+
+    def _return_messages(self) -> None:
+        for reply, payload in self.subs.hand_back.take():
+            # Who has no room, or gave a reply subject that nobody can publish to, waits for the acknowledgement longer.
+            if self.outbox.full:
+                return
+            with suppress(NATSError):
+                self.publish(reply, payload, None, None)
 
     def drain_subscription(self, sub: SubscriptionState[MessageT]) -> None:
         """No new messages, but all that the server sent before it read the UNSUB."""
@@ -319,6 +347,8 @@ class Traffic(Generic[MessageT]):
 
     def announce_messages(self) -> None:
         """Once per chunk: which subscriptions have something new."""
+        if self.subs.hand_back:
+            self._return_messages()
         available = self.subs.ready()
         if available is not None:
             self._events.add(available)
@@ -390,6 +420,7 @@ class Traffic(Generic[MessageT]):
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
         self._up = False
+        self.subs.hand_back.connection_ended()
         self.inbox.subscribed = self.inbox.sid is not None  # as the next connection is told
         self.fail_flushes(lost)
         self.outbox.cut()

@@ -6,6 +6,7 @@ nobody waits, and nothing here decides anything about a protocol.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar, assert_never
 
@@ -82,8 +83,16 @@ class Host(Protocol[MessageOut]):
         """Nobody waits for the answer to this request any more."""
         ...
 
-    def request(self, subject: str, data: Payload, *, timeout: float, headers: HeadersLike | None) -> MessageOut:
-        """As users call it."""
+    def request(
+        self,
+        subject: str,
+        data: Payload,
+        *,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[Message], bool] | None,
+    ) -> MessageOut:
+        """As users call it; an answer for which ``accept`` returns False is skipped."""
         ...
 
     def pause(self, seconds: float) -> None:
@@ -239,9 +248,9 @@ def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
 
 def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> Message | None:
     match effect:
-        case Request(subject=subject, data=data, headers=headers):
+        case Request(subject=subject, data=data, headers=headers, accept=accept):
             seconds = timeout if effect.timeout is None else effect.timeout
-            return host.request(subject, data, timeout=seconds, headers=headers)
+            return host.request(subject, data, timeout=seconds, headers=headers, accept=accept)
         case Publish(subject=subject, data=data, reply=reply, headers=headers):
             host.publish_now(subject, data, reply=reply, headers=headers, deadline=None)
             return None
