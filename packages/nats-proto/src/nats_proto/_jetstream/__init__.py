@@ -1,0 +1,1 @@
+"""JetStream: values, errors, names, and the calls of its API."""
