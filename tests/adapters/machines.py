@@ -31,6 +31,9 @@ class Driven:
             return await in_thread(lambda: self._sync.next_until(deadline))
         return await self._anyio.next_until(deadline)
 
+    def stop(self) -> None:
+        (self._sync if self._threads else self._anyio).stop()
+
     async def close(self) -> None:
         await (in_thread(self._sync.close) if self._threads else self._anyio.close())
 

@@ -188,6 +188,50 @@ async def test_a_wait_that_is_cancelled_loses_nothing(leg: Leg, server: LocalSer
             assert given == WHOLE
 
 
+async def test_whoever_waits_for_a_machine_that_is_stopped_gets_none(leg: Leg, server: LocalServer) -> None:
+    async with leg.connect(server.url) as other, leg.connect(server.url) as client:
+        service = Service(leg, other, "stops", "silent")
+        async with service.subscribing:
+            await other.flush()
+            machine = numbers(client)
+            machine.idle = 1000.0
+            driven = Driven(client, machine)
+            assert [await driven.next_until(None) for _ in range(10)] == WHOLE[:10]
+            given: Collected[Any] = Collected()
+
+            async def wait() -> None:
+                given.add(await driven.next_until(None))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await eventually(lambda: somebody_waits(driven))
+                driven.stop()
+            assert list(given) == [None]
+            driven.stop()
+            assert await driven.next_until(None) is None
+        await client.flush()
+        with pytest.raises(NoRespondersError):
+            await other.request(machine.inbox, timeout=PATIENCE)
+
+
+async def test_a_machine_that_is_stopped_before_it_began_subscribes_to_nothing(leg: Leg, server: LocalServer) -> None:
+    async with leg.connect(server.url) as other, leg.connect(server.url) as client:
+        machine = numbers(client)
+        driven = Driven(client, machine)
+        driven.stop()
+        assert await driven.next_until(None) is None
+        await client.flush()
+        with pytest.raises(NoRespondersError):
+            await other.request(machine.inbox, timeout=PATIENCE)
+
+
+def somebody_waits(driven: Driven) -> bool:
+    if driven._threads:
+        return bool(driven._sync._inbox._waiters)
+    arrival = driven._anyio._inbox._arrival
+    return arrival is not None and bool(arrival.statistics().tasks_waiting)
+
+
 # --- calls and operations --------------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,12 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
             pass  # none left
         return None
 
+    def leave(self) -> None:
+        """`unsubscribe`, and let nobody run meanwhile."""
+        if not self._hub.over:
+            self._hub.check_caller()
+            self._unsubscribe(None)
+
     def ask(self, api: ApiCall[object]) -> int:
         """When there is room: send the request of a call whose answer comes into the queue. Its token."""
         return self._host.ask(api, self._state)

@@ -25,7 +25,7 @@ from nats_proto import (
     Request,
     Subscribe,
 )
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSTimeoutError, SubscriptionClosedError
 
 __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
@@ -56,6 +56,10 @@ class Inbox(Protocol[MessageOut]):
 
     async def unsubscribe(self) -> None:
         """End it; that cannot be cancelled."""
+        ...
+
+    def leave(self) -> None:
+        """End it, and wait for nothing."""
         ...
 
 
@@ -104,7 +108,7 @@ class Host(Protocol[MessageOut]):
 
 
 class Driver(Generic[MessageT, ItemT]):
-    """Runs one machine while somebody waits for its items. For one task at a time.
+    """Runs one machine while somebody waits for its items. For one task at a time, but for `stop`.
 
     A cancelled call loses no item, and does nothing twice: what a machine wants is taken from it without an await in
     between when it is done.
@@ -116,6 +120,7 @@ class Driver(Generic[MessageT, ItemT]):
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
         self._closed = False
+        self._stopped = False
         self._now: Callable[[], float] = host.now
         self._began = host.now()
 
@@ -140,7 +145,13 @@ class Driver(Generic[MessageT, ItemT]):
                 return None  # it was closed: the first that a machine wants is a subscription
             message = inbox.take()
             if message is None:
-                message = await inbox.next_until(self._conductor.next_timeout(deadline))
+                try:
+                    message = await inbox.next_until(self._conductor.next_timeout(deadline))
+                except SubscriptionClosedError:
+                    if not self._stopped:
+                        raise
+                    await self.close()
+                    return None
                 if message is None:
                     now = self._now()
                     self._handle_timeout(now)
@@ -157,6 +168,15 @@ class Driver(Generic[MessageT, ItemT]):
                     return items.popleft()  # nearly always
             else:
                 self._conductor.marked(inbox.take_mark(), now=self._now())
+
+    def stop(self) -> None:
+        """By any task, also while another one waits: nothing more is given, and whoever waits gets None.
+
+        Messages that were not given are dropped, or handed back if the machine's subscription says so.
+        """
+        self._stopped = True
+        if self._inbox is not None:
+            self._inbox.leave()
 
     async def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
@@ -198,6 +218,8 @@ class Driver(Generic[MessageT, ItemT]):
                     host.publish_at_once(subject, data, reply=reply, headers=headers)
                 case Subscribe():
                     before, self._inbox = self._inbox, host.open_inbox(want)
+                    if self._stopped:  # while there was no room for this
+                        self._inbox.leave()
                     if before is not None:
                         conductor.resubscribed()
                         self._cancel_expired()

@@ -26,7 +26,7 @@ from nats_proto import (
     Request,
     Subscribe,
 )
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSTimeoutError, SubscriptionClosedError
 
 __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
@@ -105,7 +105,7 @@ class Host(Protocol[MessageOut]):
 
 
 class Driver(Generic[MessageT, ItemT]):
-    """Runs one machine while somebody waits for its items. For one thread at a time."""
+    """Runs one machine while somebody waits for its items. For one thread at a time, but for `stop`."""
 
     def __init__(self, host: Host[MessageT], machine: Machine[MessageT, ItemT]) -> None:
         self._host = host
@@ -113,6 +113,7 @@ class Driver(Generic[MessageT, ItemT]):
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
         self._closed = False
+        self._stopped = False
         self._began = monotonic()
 
     def next_until(self, deadline: float | None) -> ItemT | None:
@@ -136,7 +137,13 @@ class Driver(Generic[MessageT, ItemT]):
                 return None  # it was closed: the first that a machine wants is a subscription
             message = inbox.take()
             if message is None:
-                message = inbox.next_until(self._conductor.next_timeout(deadline))
+                try:
+                    message = inbox.next_until(self._conductor.next_timeout(deadline))
+                except SubscriptionClosedError:
+                    if not self._stopped:
+                        raise
+                    self.close()
+                    return None
                 if message is None:
                     now = monotonic()
                     self._handle_timeout(now)
@@ -150,6 +157,16 @@ class Driver(Generic[MessageT, ItemT]):
                     return items.popleft()  # nearly always
             else:
                 self._conductor.marked(inbox.take_mark(), now=monotonic())
+
+    def stop(self) -> None:
+        """From any thread, also while another one waits: nothing more is given, and whoever waits gets None.
+
+        Messages that were not given are dropped, or handed back if the machine's subscription says so.
+        """
+        self._stopped = True
+        inbox = self._inbox
+        if inbox is not None:
+            inbox.unsubscribe()
 
     def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
@@ -188,6 +205,8 @@ class Driver(Generic[MessageT, ItemT]):
                         conductor.resubscribed()
                         self._cancel_expired()
                     self._inbox = host.open_inbox(want)
+                    if self._stopped:  # by another thread, and meanwhile: it has not seen this subscription
+                        self._inbox.unsubscribe()
                 case Ask(api=api):
                     assert self._inbox is not None  # as above
                     token = self._inbox.ask(api, until)
