@@ -27,6 +27,7 @@ FORBIDDEN = {
 }
 ALLOWED_IN = {
     ("assembly.py", "io"),  # for BytesIO alone, which is memory
+    ("durations.py", "datetime"),  # for its types alone, which nobody may ask what time it is
     ("tls.py", "ssl"),  # for MemoryBIO alone
     ("testing.py", "hypothesis"),
     ("twin.py", "os"),  # for one variable of the environment
@@ -63,6 +64,8 @@ def _walk(tree: ast.Module, name: str) -> Iterator[tuple[ast.expr | ast.stmt, st
                 yield node, "random.Random() without a seed"
             case ast.Call(func=ast.Name(id="Random"), args=[]):
                 yield node, "Random() without a seed"
+            case ast.Attribute(value=ast.Name(id=kind), attr="now" | "utcnow" | "today" as attribute):
+                yield node, f"{kind}.{attribute}"
             case ast.Attribute(attr="import_module"):
                 yield node, "import_module"
             case ast.Call(func=ast.Name(id=function)) if function in CLOCKS_AND_FILES:
@@ -127,6 +130,10 @@ def test_every_module_imports_by_itself_and_brings_no_event_loop() -> None:
         ("Random()", "1: Random() without a seed"),
         ("random.SystemRandom()", "1: random.SystemRandom"),
         ("importlib.import_module('x')", "1: import_module"),
+        ("Time.now(UTC)", "1: Time.now"),
+        ("datetime.utcnow()", "1: datetime.utcnow"),
+        ("f(date.today)", "1: date.today"),
+        ("import datetime", "1: import datetime"),
         ("open('x')", "1: open()"),
         ("print(1)", "1: print()"),
     ],

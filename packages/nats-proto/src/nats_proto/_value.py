@@ -44,8 +44,12 @@ def _described(owner: type[Value]) -> dict[str, Field[object]]:
     required = len(names) - len(defaults)
     # In a struct whose fields are given by name only, one without a default may follow one that has a default; msgspec
     # lists it as `NODEFAULT`. A dataclass allows that order only with ``kw_only``, as below.
+    # A value may have fields of its base as well.
+    annotations = {
+        name: hint for base in reversed(owner.__mro__) for name, hint in getattr(base, "__annotations__", {}).items()
+    }
     described = [
-        (name, owner.__annotations__[name], field(default=MISSING if default is msgspec.NODEFAULT else default))
+        (name, annotations[name], field(default=MISSING if default is msgspec.NODEFAULT else default))
         for name, default in zip(names, (msgspec.NODEFAULT,) * required + defaults, strict=True)
     ]
     return {made.name: made for made in fields(make_dataclass(owner.__name__, described, kw_only=True))}

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeGuard
+from typing import Final
 
 from ..errors import LocalProtocolError, NATSError, NATSTimeoutError, NoRespondersError, Outcome
+from .wire_kinds import is_object, kind_of_json
 
 __all__ = [
     "AlreadyAcknowledgedError",
@@ -406,14 +407,16 @@ def api_error(what: str, error: object) -> JetStreamError:
     ``what`` names the call, such as ``create stream 'ORDERS'``. `JetStreamDecodeError` when it is no error as servers
     write them. Nothing is raised.
     """
-    if not _is_object(error):
-        return JetStreamDecodeError(f"{what}: the answer's error is {_kind(error)}, not an object")
+    if not is_object(error):
+        return JetStreamDecodeError(f"{what}: the answer's error is {kind_of_json(error)}, not an object")
     code, err_code = error.get("code", 0), error.get("err_code", 0)
     if type(code) is not int or code not in _API_CODES or type(err_code) is not int or err_code not in _API_ERR_CODES:
         return JetStreamDecodeError(f"{what}: the answer's error has a code that is none")
     said = error.get("description", "")
     if not isinstance(said, str):
-        return JetStreamDecodeError(f"{what}: the answer's error has a description that is {_kind(said)}, not a text")
+        return JetStreamDecodeError(
+            f"{what}: the answer's error has a description that is {kind_of_json(said)}, not a text"
+        )
     description = _fit_to_print(said)
     text = f"{what}: {description or 'the server refused it without a word'} ({code}"
     text += f", err_code {err_code})" if err_code else ")"
@@ -436,27 +439,6 @@ def nobody_answered(what: str, subject: str, *, elsewhere: str = "") -> JetStrea
         f"{what}: JetStream is not enabled, or cannot be reached at the moment (no responders on {subject})",
         subject=subject,
     )
-
-
-def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    return isinstance(value, Mapping)
-
-
-def _kind(value: object) -> str:
-    """What JSON calls it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _fit_to_print(text: str) -> str:
