@@ -5,6 +5,15 @@ Both clients re-export these names. ``import nats_proto`` loads nothing of it.
 
 from typing import TYPE_CHECKING
 
+from ._jetstream.consumer_config import (
+    AckPolicy,
+    ConsumerConfig,
+    ConsumerFields,
+    DeliverPolicy,
+    PriorityPolicy,
+    ReplayPolicy,
+)
+from ._jetstream.durations import Seconds, Timestamp
 from ._jetstream.errors import (
     AlreadyAcknowledgedError,
     ApiError,
@@ -22,6 +31,7 @@ from ._jetstream.errors import (
     FastIngestError,
     FeatureDroppedError,
     InsufficientResourcesError,
+    InvalidNameError,
     JetStreamDecodeError,
     JetStreamDomainNotFoundError,
     JetStreamError,
@@ -52,6 +62,25 @@ from ._jetstream.errors import (
     WrongLastSequenceError,
     WrongStreamError,
 )
+from ._jetstream.names import check_name
+from ._jetstream.read_config import read_config
+from ._jetstream.stream_config import (
+    Compression,
+    ConsumerLimits,
+    Discard,
+    ExternalStream,
+    PersistMode,
+    Placement,
+    Republish,
+    Retention,
+    SourceConsumer,
+    Storage,
+    StreamConfig,
+    StreamFields,
+    StreamSource,
+    SubjectTransform,
+)
+from ._jetstream.wire_value import WireValue
 
 if TYPE_CHECKING:
     from ._jetstream.error_codes import ErrorCode
@@ -71,23 +100,32 @@ else:
 
 
 __all__ = [
+    "AckPolicy",
     "AlreadyAcknowledgedError",
     "ApiError",
     "ApiLevelError",
     "AtomicBatchError",
     "ClusterUnavailableError",
+    "Compression",
+    "ConsumerConfig",
     "ConsumerDeletedError",
     "ConsumerDoesNotExistError",
     "ConsumerExistsError",
+    "ConsumerFields",
     "ConsumerInUseError",
+    "ConsumerLimits",
     "ConsumerNotFoundError",
     "ConsumerOfflineError",
     "CounterError",
+    "DeliverPolicy",
+    "Discard",
     "DuplicateInProgressError",
     "ErrorCode",
+    "ExternalStream",
     "FastIngestError",
     "FeatureDroppedError",
     "InsufficientResourcesError",
+    "InvalidNameError",
     "JetStreamDecodeError",
     "JetStreamDomainNotFoundError",
     "JetStreamError",
@@ -102,19 +140,36 @@ __all__ = [
     "NoHeartbeatError",
     "NoStreamResponseError",
     "NotJetStreamMessageError",
+    "PersistMode",
+    "Placement",
     "PriorityGroupError",
+    "PriorityPolicy",
     "PublishWindowFullError",
     "PullLimitError",
     "PullRefusedError",
+    "ReplayPolicy",
+    "Republish",
+    "Retention",
+    "Seconds",
+    "SourceConsumer",
+    "Storage",
     "StoreFailedError",
+    "StreamConfig",
+    "StreamFields",
     "StreamFullError",
     "StreamNameInUseError",
     "StreamNotFoundError",
     "StreamOfflineError",
     "StreamSealedError",
+    "StreamSource",
+    "SubjectTransform",
     "SubjectsOverlapError",
+    "Timestamp",
     "TooManyRequestsError",
+    "WireValue",
     "WrongLastMsgIdError",
     "WrongLastSequenceError",
     "WrongStreamError",
+    "check_name",
+    "read_config",
 ]

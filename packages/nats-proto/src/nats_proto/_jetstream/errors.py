@@ -34,6 +34,7 @@ __all__ = [
     "FastIngestError",
     "FeatureDroppedError",
     "InsufficientResourcesError",
+    "InvalidNameError",
     "JetStreamDecodeError",
     "JetStreamDomainNotFoundError",
     "JetStreamError",
@@ -85,6 +86,10 @@ class NotJetStreamMessageError(JetStreamError):
 
 class AlreadyAcknowledgedError(JetStreamError):
     """The message was acknowledged before, finally: by ack, nak or term. Nothing was sent."""
+
+
+class InvalidNameError(JetStreamError, ValueError):
+    """A name of a stream, a consumer or a domain that cannot be one (ADR-6). The text names the character."""
 
 
 class ConsumerInUseError(JetStreamError, LocalProtocolError):
