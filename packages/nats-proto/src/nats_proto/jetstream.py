@@ -5,6 +5,8 @@ Both clients re-export these names. ``import nats_proto`` loads nothing of it.
 
 from typing import TYPE_CHECKING
 
+from ._jetstream.account_info import AccountInfo, AccountLimits, AccountTier, ApiStats
+from ._jetstream.api_answer import Difference
 from ._jetstream.consumer_config import (
     AckPolicy,
     ConsumerConfig,
@@ -13,6 +15,7 @@ from ._jetstream.consumer_config import (
     PriorityPolicy,
     ReplayPolicy,
 )
+from ._jetstream.consumer_info import ConsumerInfo, ConsumerPause, PriorityGroupState, SequenceInfo
 from ._jetstream.durations import Seconds, Timestamp
 from ._jetstream.errors import (
     AlreadyAcknowledgedError,
@@ -63,7 +66,9 @@ from ._jetstream.errors import (
     WrongStreamError,
 )
 from ._jetstream.names import check_name
+from ._jetstream.pub_ack import PubAck
 from ._jetstream.read_config import read_config
+from ._jetstream.stored_message import StoredMessage
 from ._jetstream.stream_config import (
     Compression,
     ConsumerLimits,
@@ -79,6 +84,16 @@ from ._jetstream.stream_config import (
     StreamFields,
     StreamSource,
     SubjectTransform,
+)
+from ._jetstream.stream_info import (
+    ClusterInfo,
+    InfoError,
+    LostStreamData,
+    PeerInfo,
+    SourceInfo,
+    StreamAlternate,
+    StreamInfo,
+    StreamState,
 )
 from ._jetstream.wire_value import WireValue
 
@@ -100,11 +115,16 @@ else:
 
 
 __all__ = [
+    "AccountInfo",
+    "AccountLimits",
+    "AccountTier",
     "AckPolicy",
     "AlreadyAcknowledgedError",
     "ApiError",
     "ApiLevelError",
+    "ApiStats",
     "AtomicBatchError",
+    "ClusterInfo",
     "ClusterUnavailableError",
     "Compression",
     "ConsumerConfig",
@@ -113,17 +133,21 @@ __all__ = [
     "ConsumerExistsError",
     "ConsumerFields",
     "ConsumerInUseError",
+    "ConsumerInfo",
     "ConsumerLimits",
     "ConsumerNotFoundError",
     "ConsumerOfflineError",
+    "ConsumerPause",
     "CounterError",
     "DeliverPolicy",
+    "Difference",
     "Discard",
     "DuplicateInProgressError",
     "ErrorCode",
     "ExternalStream",
     "FastIngestError",
     "FeatureDroppedError",
+    "InfoError",
     "InsufficientResourcesError",
     "InvalidNameError",
     "JetStreamDecodeError",
@@ -131,6 +155,7 @@ __all__ = [
     "JetStreamError",
     "JetStreamNotEnabledError",
     "JetStreamNotEnabledForAccountError",
+    "LostStreamData",
     "MaxConsumersError",
     "MaxMessageSizeError",
     "MaxStreamsError",
@@ -140,10 +165,13 @@ __all__ = [
     "NoHeartbeatError",
     "NoStreamResponseError",
     "NotJetStreamMessageError",
+    "PeerInfo",
     "PersistMode",
     "Placement",
     "PriorityGroupError",
+    "PriorityGroupState",
     "PriorityPolicy",
+    "PubAck",
     "PublishWindowFullError",
     "PullLimitError",
     "PullRefusedError",
@@ -151,17 +179,23 @@ __all__ = [
     "Republish",
     "Retention",
     "Seconds",
+    "SequenceInfo",
     "SourceConsumer",
+    "SourceInfo",
     "Storage",
     "StoreFailedError",
+    "StoredMessage",
+    "StreamAlternate",
     "StreamConfig",
     "StreamFields",
     "StreamFullError",
+    "StreamInfo",
     "StreamNameInUseError",
     "StreamNotFoundError",
     "StreamOfflineError",
     "StreamSealedError",
     "StreamSource",
+    "StreamState",
     "SubjectTransform",
     "SubjectsOverlapError",
     "Timestamp",
