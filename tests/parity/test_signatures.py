@@ -17,9 +17,9 @@ CLASSES = ("Answers", "Client", "Message", "Subscription")
 PUBLIC = {
     "Answers": {"close"},
     "Client": {
-        "close", "connected_url", "drain", "flush", "last_error", "max_payload", "name", "new_inbox", "publish",
-        "publish_many", "reconnect", "request", "request_many", "rtt", "server_info", "servers", "stats", "status",
-        "subscribe",
+        "close", "connected_url", "drain", "flush", "jetstream", "last_error", "max_payload", "name", "new_inbox",
+        "publish", "publish_many", "reconnect", "request", "request_many", "rtt", "server_info", "servers", "stats",
+        "status", "subscribe",
     },
     "Message": {
         "client", "data", "header_block", "header_error", "headers", "parsed", "reply", "respond", "sid", "size",

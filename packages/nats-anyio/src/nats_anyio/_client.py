@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ._engine.hub import Hub
     from ._host import MachineHost
+    from ._jetstream.context import JetStream
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
@@ -267,6 +268,31 @@ class Client(ClientState[Message]):
 
         self._hub.check_caller()
         return Answers(self._host(), collection)
+
+    def jetstream(self, *, domain: str | None = None, api_prefix: str | None = None, timeout: float = 5.0) -> JetStream:
+        """JetStream, as this account has it: streams, publishing with acknowledgements, consumers. Asks nothing yet.
+
+        ``domain``, or ``api_prefix`` in place of ``$JS.API``, is where it is, if not at the servers of this account.
+        ``timeout``: seconds for each call that says nothing else. Raises `ValueError`, `TypeError`.
+        """
+        from nats_proto._jetstream.api import JetStreamApi
+
+        from ._jetstream.context import JetStream
+
+        self._hub.check_caller()
+        api = JetStreamApi(
+            domain=domain,
+            api_prefix=api_prefix,
+            timeout=timeout,
+            now=self._hub.now,
+            new_inbox=self.new_inbox,
+            server_version=self._server_version,
+        )
+        return JetStream(self._host(), api)
+
+    def _server_version(self) -> str:
+        info = self.server_info
+        return "" if info is None else info.version
 
     def _host(self) -> MachineHost[Message]:
         """What a machine of the core is driven with, which runs while somebody waits for what it gives."""

@@ -135,8 +135,9 @@ class ConsumerConfig(WireValue, frozen=True, kw_only=True):
 
 
 class ConsumerFields(TypedDict, total=False):
-    """The fields of `ConsumerConfig` but ``name``, as keywords."""
+    """The fields of `ConsumerConfig`, as keywords."""
 
+    name: str | None
     durable_name: str | None
     description: str | None
     deliver_policy: DeliverPolicy | None

@@ -12,7 +12,7 @@ from typing import Final
 
 from .errors import InvalidNameError
 
-__all__ = ["MAX_NAME", "check_name", "check_priority_group"]
+__all__ = ["MAX_NAME", "check_domain", "check_name", "check_prefix", "check_priority_group"]
 
 MAX_NAME: Final = 255
 """Bytes of a name: the longest name of a file on most systems, and so the limit of servers."""
@@ -33,6 +33,23 @@ def check_name(what: str, name: object) -> str:
 def check_priority_group(name: object) -> str:
     """The name of a priority group: 1 to 16 of letters, digits, ``- _ / =``. Raises as `check_name`."""
     return _checked("priority group", name, _NOT_IN_A_GROUP, _MAX_GROUP)
+
+
+def check_domain(name: object) -> str:
+    """The name of a domain of JetStream, one token of subjects. Raises as `check_name`."""
+    return check_name("domain", name)
+
+
+def check_prefix(prefix: object) -> str:
+    """A prefix of JetStream's API: one or more tokens of a subject, with a dot at the end, given or not.
+
+    Raises `InvalidNameError`; `TypeError` when it is no ``str``.
+    """
+    if not isinstance(prefix, str):
+        raise TypeError(f"api_prefix must be str, not {type(prefix).__name__}")
+    for token in prefix.removesuffix(".").split("."):
+        check_name("token of an api_prefix", token)
+    return prefix.removesuffix(".") + "."
 
 
 def _checked(what: str, name: object, search: Callable[[str], re.Match[str] | None], most: int) -> str:

@@ -1,0 +1,1 @@
+"""JetStream: streams, publishing, consuming. Loaded when a program asks for it first."""

@@ -1,0 +1,224 @@
+"""`Stream`: one stream, its messages and its consumers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Unpack
+
+from nats_proto._jetstream import consumer_calls, stream_calls
+from nats_proto._jetstream.consumer_config import ConsumerConfig, ConsumerFields
+from nats_proto._jetstream.names import check_name
+from nats_proto.errors import LocalProtocolError
+
+from .caller import Caller, Listing
+from .consumer import Consumer
+
+if TYPE_CHECKING:
+    from nats_proto._jetstream.consumer_info import ConsumerInfo, ConsumerPause
+    from nats_proto._jetstream.stored_message import StoredMessage
+    from nats_proto._jetstream.stream_info import StreamInfo
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """The handle of one stream. Made by `JetStream`; its calls raise what those of `JetStream` raise.
+
+    Raises `ValueError` for what cannot be a stream's name.
+    """
+
+    def __init__(self, caller: Caller, name: str, info: StreamInfo | None = None) -> None:
+        self._caller = caller
+        self._api = caller.api
+        self._name = check_name("stream", name)
+        self._info = info
+
+    def __repr__(self) -> str:
+        return f"<nats_anyio.Stream {self._name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._name
+
+    @property
+    def info(self) -> StreamInfo:
+        """What the server said last about it. `LocalProtocolError` when it was not asked yet: `refresh` asks."""
+        if self._info is None:
+            raise LocalProtocolError(f"stream {self._name!r}: nothing is known about it yet, refresh() asks the server")
+        return self._info
+
+    async def refresh(
+        self, *, subjects_filter: str | None = None, deleted_details: bool = False, timeout: float | None = None
+    ) -> StreamInfo:
+        """Ask for its configuration and state. Raises `StreamNotFoundError`.
+
+        ``subjects_filter``: count the messages of each subject that it matches. ``deleted_details``: list the sequences
+        of deleted messages.
+        """
+        self._info = await self._caller.run(
+            stream_calls.stream_info(
+                self._api,
+                self._name,
+                subjects_filter=subjects_filter,
+                deleted_details=deleted_details,
+                timeout=timeout,
+            )
+        )
+        return self._info
+
+    async def leader_stepdown(self, *, timeout: float | None = None) -> None:
+        """Have its cluster elect another leader."""
+        await self._caller.run(stream_calls.step_down_stream_leader(self._api, self._name, timeout=timeout))
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    async def purge(
+        self,
+        *,
+        subject: str | None = None,
+        up_to_sequence: int | None = None,
+        keep: int | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Delete messages: how many there were.
+
+        All; or those of ``subject`` (wildcards too), those below the sequence ``up_to_sequence``, all but the newest
+        ``keep``. `ValueError` for the last two together.
+        """
+        return await self._caller.run(
+            stream_calls.purge_stream(
+                self._api, self._name, subject=subject, up_to_sequence=up_to_sequence, keep=keep, timeout=timeout
+            )
+        )
+
+    async def get_msg(
+        self,
+        sequence: int,
+        *,
+        subject: str | None = None,
+        direct: bool | None = None,
+        timeout: float | None = None,
+    ) -> StoredMessage:
+        """The message with this sequence; with ``subject`` the first one of that subject from this sequence on.
+
+        ``direct``: from any replica, which is quick and may be a little behind; False: from the leader. By default
+        where the stream is known to allow it (`info`). Raises `MessageNotFoundError`.
+        """
+        return await self._caller.run(
+            stream_calls.get_msg(
+                self._api, self._name, sequence, subject=subject, direct=self._direct(direct), timeout=timeout
+            )
+        )
+
+    async def get_last_msg(
+        self, subject: str, *, direct: bool | None = None, timeout: float | None = None
+    ) -> StoredMessage:
+        """The last message of a subject (wildcards too); ``direct`` as of `get_msg`. Raises `MessageNotFoundError`."""
+        return await self._caller.run(
+            stream_calls.get_last_msg(self._api, self._name, subject, direct=self._direct(direct), timeout=timeout)
+        )
+
+    async def delete_msg(self, sequence: int, *, secure: bool = False, timeout: float | None = None) -> None:
+        """Delete one message; ``secure``: overwrite its bytes as well. Raises `MessageNotFoundError`."""
+        await self._caller.run(stream_calls.delete_msg(self._api, self._name, sequence, secure=secure, timeout=timeout))
+
+    def _direct(self, direct: bool | None) -> bool:
+        return bool(self._info is not None and self._info.config.allow_direct) if direct is None else direct
+
+    # --- consumers ---------------------------------------------------------------------------------------------------
+
+    async def create_consumer(
+        self,
+        durable: str | None = None,
+        /,
+        *,
+        config: ConsumerConfig | None = None,
+        timeout: float | None = None,
+        **fields: Unpack[ConsumerFields],
+    ) -> Consumer:
+        """Make a consumer, from fields of `ConsumerConfig` or a ready one. The same one again is no error.
+
+        ``create_consumer("billing")`` makes a durable one, which stays until it is deleted. Without a durable name the
+        server deletes it when nobody has asked it for messages for ``inactive_threshold`` seconds (5 by default); it
+        has the ``name`` that is given, or one made here. Raises `ConsumerExistsError` for another
+        configuration under this name, `FeatureDroppedError`, `TypeError` and `ValueError` for what cannot be.
+        """
+        return await self._put("create", durable, config, fields, timeout)
+
+    async def update_consumer(
+        self,
+        durable: str | None = None,
+        /,
+        *,
+        config: ConsumerConfig | None = None,
+        timeout: float | None = None,
+        **fields: Unpack[ConsumerFields],
+    ) -> Consumer:
+        """Change a consumer. Raises `ConsumerDoesNotExistError`, and as `create_consumer`."""
+        return await self._put("update", durable, config, fields, timeout)
+
+    async def create_or_update_consumer(
+        self,
+        durable: str | None = None,
+        /,
+        *,
+        config: ConsumerConfig | None = None,
+        timeout: float | None = None,
+        **fields: Unpack[ConsumerFields],
+    ) -> Consumer:
+        """`update_consumer`, or `create_consumer` where there is none of this name."""
+        return await self._put("", durable, config, fields, timeout)
+
+    async def _put(
+        self,
+        action: consumer_calls.Action,
+        durable: str | None,
+        config: ConsumerConfig | None,
+        fields: ConsumerFields,
+        timeout: float | None,
+    ) -> Consumer:
+        wanted = consumer_calls.read_consumer(config, durable, fields)
+        info = await self._caller.run(
+            consumer_calls.put_consumer(self._api, self._name, wanted, action, timeout=timeout)
+        )
+        return Consumer(self._caller, self._name, info.name, info)
+
+    def consumer(self, name: str) -> Consumer:
+        """The handle of a consumer. It asks nothing: whether there is such a one, `Consumer.refresh` tells."""
+        return Consumer(self._caller, self._name, name)
+
+    def consumer_names(self, *, timeout: float | None = None) -> AsyncIterator[str]:
+        """The names of all consumers; each page has ``timeout``."""
+        return Listing(self._caller, consumer_calls.list_consumer_names(self._api, self._name), timeout)
+
+    def consumers(self, *, timeout: float | None = None) -> AsyncIterator[ConsumerInfo]:
+        """All consumers; each page has ``timeout``."""
+        return Listing(self._caller, consumer_calls.list_consumers(self._api, self._name), timeout)
+
+    async def delete_consumer(self, name: str, *, timeout: float | None = None) -> None:
+        """Delete a consumer. Raises `ConsumerNotFoundError`."""
+        await self._caller.run(consumer_calls.delete_consumer(self._api, self._name, name, timeout=timeout))
+
+    async def pause_consumer(self, name: str, until: datetime, *, timeout: float | None = None) -> ConsumerPause:
+        """Have a consumer deliver nothing until then (server 2.11). Raises `ConsumerNotFoundError`, `ValueError`."""
+        return await self._caller.run(
+            consumer_calls.pause_consumer(self._api, self._name, name, until, timeout=timeout)
+        )
+
+    async def resume_consumer(self, name: str, *, timeout: float | None = None) -> ConsumerPause:
+        """Have a paused consumer go on. Raises `ConsumerNotFoundError`."""
+        return await self._caller.run(consumer_calls.pause_consumer(self._api, self._name, name, None, timeout=timeout))
+
+    async def reset_consumer(
+        self, name: str, *, sequence: int | None = None, timeout: float | None = None
+    ) -> ConsumerInfo:
+        """Have a consumer begin anew at this sequence, None: behind what is acknowledged (server 2.14)."""
+        return await self._caller.run(
+            consumer_calls.reset_consumer(self._api, self._name, name, sequence, timeout=timeout)
+        )
+
+    async def unpin_consumer(self, name: str, group: str, *, timeout: float | None = None) -> None:
+        """Have the server choose another client for this priority group (ADR-42)."""
+        await self._caller.run(consumer_calls.unpin_consumer(self._api, self._name, name, group, timeout=timeout))
