@@ -37,7 +37,8 @@ FLOORS_DEV := pytest pytest-timeout pytest-xdist trio trustme fastapi aiohttp
 FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py,$(wildcard tests/proto/test_*.py)) \
     tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
     $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py)
-DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis trio trustme fastapi aiohttp ruff mypy pyright[nodejs]
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema trio trustme fastapi aiohttp ruff mypy \
+    pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed. It is measured without the

@@ -139,10 +139,10 @@ class Integer(Kind):
 
 
 class Choice(Kind):
-    __slots__ = ("_choices",)
+    __slots__ = ("choices",)
 
     def __init__(self, choices: tuple[str, ...]) -> None:
-        self._choices = choices
+        self.choices = choices
 
     def take(self, name: str, given: object) -> object:
         if type(given) is UnknownText:
@@ -150,15 +150,15 @@ class Choice(Kind):
         if not isinstance(given, str):
             raise TypeError(f"{name} must be str, not {type(given).__name__}")
         plain = str.__str__(given)
-        if plain not in self._choices:
-            known = ", ".join(map(repr, self._choices))
+        if plain not in self.choices:
+            known = ", ".join(map(repr, self.choices))
             raise ValueError(f"{name} must be one of {known}, not {shown(plain)}")
         return plain
 
     def read(self, raw: object) -> object:
         if type(raw) is not str:
             raise _must_be("a text", raw)
-        return raw if raw in self._choices else UnknownText(raw)
+        return raw if raw in self.choices else UnknownText(raw)
 
     def write(self, value: object) -> object:
         return str.__str__(value) if isinstance(value, str) else value
@@ -220,23 +220,23 @@ class Anything(Kind):
 class Items(Kind):
     """Several of a kind, in order. They are kept as a tuple."""
 
-    __slots__ = ("_kind",)
+    __slots__ = ("kind",)
 
     def __init__(self, kind: Kind) -> None:
-        self._kind = kind
+        self.kind = kind
 
     def take(self, name: str, given: object) -> object:
         if isinstance(given, str):
             raise TypeError(f"{name} must be a list of them, not str: write {name}=[{given!r:.64}]")
         if not _is_list(given):
             raise TypeError(f"{name} must be a list, not {type(given).__name__}")
-        take = self._kind.take
+        take = self.kind.take
         return tuple([take(f"{name}[{index}]", item) for index, item in enumerate(given)])
 
     def read(self, raw: object) -> object:
         if not _is_array(raw):
             raise _must_be("an array", raw)
-        read = self._kind.read
+        read = self.kind.read
         items: list[object] = []
         for item in raw:
             try:
@@ -249,21 +249,21 @@ class Items(Kind):
 
     def write(self, value: object) -> object:
         assert is_sequence(value)
-        return [self._kind.write(item) for item in value]
+        return [self.kind.write(item) for item in value]
 
 
 class Table(Kind):
     """Several of a kind, by names. They are kept as a `ReadOnlyMapping`."""
 
-    __slots__ = ("_kind",)
+    __slots__ = ("kind",)
 
     def __init__(self, kind: Kind) -> None:
-        self._kind = kind
+        self.kind = kind
 
     def take(self, name: str, given: object) -> object:
         if not is_mapping(given):
             raise TypeError(f"{name} must be a mapping, not {type(given).__name__}")
-        take, take_key = self._kind.take, Text().take
+        take, take_key = self.kind.take, Text().take
         items: dict[str, object] = {}
         for key, value in given.items():
             taken = take_key(f"a key of {name}", key)
@@ -274,7 +274,7 @@ class Table(Kind):
     def read(self, raw: object) -> object:
         if not is_object(raw):
             raise _must_be("an object", raw)
-        read = self._kind.read
+        read = self.kind.read
         items: dict[str, object] = {}
         for key, value in raw.items():
             try:
@@ -287,7 +287,7 @@ class Table(Kind):
 
     def write(self, value: object) -> object:
         assert is_mapping(value)
-        return {key: self._kind.write(item) for key, item in value.items()}
+        return {key: self.kind.write(item) for key, item in value.items()}
 
 
 def check_depth(value: object) -> bool:

@@ -47,7 +47,17 @@ from .wire_kinds import (
     kind_of_json,
 )
 
-__all__ = ["WireValue", "decode_json", "encode_json", "from_wire", "read_wire", "to_wire"]
+__all__ = [
+    "Nested",
+    "Plan",
+    "WireValue",
+    "decode_json",
+    "encode_json",
+    "from_wire",
+    "plan_of",
+    "read_wire",
+    "to_wire",
+]
 
 W = TypeVar("W", bound="WireValue")
 
@@ -68,7 +78,7 @@ class WireValue(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.unknown is _BLANK:
             return
-        plan = _plan_of(type(self))
+        plan = plan_of(type(self))
         for name, kind in plan.kinds.items():
             given = getattr(self, name)
             if given is not None:
@@ -116,7 +126,7 @@ def read_wire(kind: type[W], raw: object) -> W:
     """As `from_wire`, for who knows more about what was read: raises `Mismatch`."""
     if not is_object(raw):
         raise Mismatch(f"must be an object, not {kind_of_json(raw)}")
-    plan = _plan_of(kind)
+    plan = plan_of(kind)
     value: W = copy.copy(plan.blank)  # type: ignore[assignment]  # the plan of a class has a blank of this class
     kinds, missing = plan.kinds, plan.required
     rest: dict[str, object] = {}
@@ -146,7 +156,7 @@ def read_wire(kind: type[W], raw: object) -> W:
 def to_wire(value: WireValue) -> dict[str, object]:
     """The object of JSON. What was not given is not in it."""
     wire: dict[str, object] = {}
-    for name, kind in _plan_of(type(value)).kinds.items():
+    for name, kind in plan_of(type(value)).kinds.items():
         field = getattr(value, name)
         if field is not None:
             wire[name] = kind.write(field)
@@ -180,7 +190,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class _Plan:
+class Plan:
     """How the values of one class are read and written."""
 
     __slots__ = ("blank", "kinds", "required")
@@ -194,34 +204,34 @@ class _Plan:
         set_once(self.blank, "unknown", NOTHING)
 
 
-class _Nested(Kind):
+class Nested(Kind):
     """A value inside a value."""
 
-    __slots__ = ("_class",)
+    __slots__ = ("kind",)
 
     def __init__(self, kind: type[WireValue]) -> None:
-        self._class = kind
+        self.kind = kind
 
     def take(self, name: str, given: object) -> object:
-        if not isinstance(given, self._class):
-            raise TypeError(f"{name} must be {self._class.__name__}, not {type(given).__name__}")
+        if not isinstance(given, self.kind):
+            raise TypeError(f"{name} must be {self.kind.__name__}, not {type(given).__name__}")
         return given
 
     def read(self, raw: object) -> object:
-        return read_wire(self._class, raw)
+        return read_wire(self.kind, raw)
 
     def write(self, value: object) -> object:
         assert isinstance(value, WireValue)
         return to_wire(value)
 
 
-_plans: Final[dict[type[WireValue], _Plan]] = {}
+_plans: Final[dict[type[WireValue], Plan]] = {}
 
 
-def _plan_of(kind: type[WireValue]) -> _Plan:
+def plan_of(kind: type[WireValue]) -> Plan:
     plan = _plans.get(kind)
     if plan is None:
-        plan = _plans[kind] = _Plan(kind)
+        plan = _plans[kind] = Plan(kind)
     return plan
 
 
@@ -261,4 +271,4 @@ def _kind_of(hint: object) -> Kind:
         return Table(_kind_of(args[1]))
     assert isinstance(hint, type)
     assert issubclass(hint, WireValue)
-    return _Nested(hint)
+    return Nested(hint)
