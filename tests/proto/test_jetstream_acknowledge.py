@@ -113,7 +113,7 @@ def test_what_cannot_be_parsed_can_be_settled_all_the_same() -> None:
     # A newer server may have a third form: an acknowledgement goes to the subject as it is.
     message = delivered("$JS.ACK.v3")
     assert message.settle() == "$JS.ACK.v3"
-    with pytest.raises(AlreadyAcknowledgedError, match="acknowledged already$"):
+    with pytest.raises(AlreadyAcknowledgedError, match=r"acknowledged already$"):
         message.settle()
 
 
@@ -145,5 +145,5 @@ def test_the_wait_of_each_attempt() -> None:
 
 @pytest.mark.parametrize("fields", [{"ack_wait": 0.0}, {"ack_wait": float("nan")}, {"backoff": (1.0, -1.0)}])
 def test_waits_that_make_no_sense(fields: Any) -> None:
-    with pytest.raises(ValueError, match="ack_wait|backoff"):
+    with pytest.raises(ValueError, match=r"ack_wait|backoff"):
         Delivery(stream="S", consumer="C", **fields)
