@@ -1,0 +1,70 @@
+"""One publish of a window: what was sent, and what has come of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .._jetstream.errors import JetStreamError
+from .._jetstream.pub_ack import PubAck
+from .._wire.frames import Payload
+from .._wire.headers import Headers
+from ..errors import NATSError
+
+__all__ = ["Pending", "PublishesFailedError"]
+
+
+class Pending(msgspec.Struct, eq=False):
+    """A publish that was begun. It ends with an acknowledgement or with an error, never with both."""
+
+    subject: str
+    data: Payload
+    """Kept until it has ended, for another try."""
+    headers: Headers | None
+    reply: str
+    """Where its acknowledgement comes: to be published with it."""
+    number: int
+    """It is the so manieth of its window, counted from 1."""
+    begun: float
+    """When it was begun (absolute seconds)."""
+    sent: float
+    """When the present try was."""
+    deadline: float
+    """When something is due: the end of the present try, or the beginning of the next."""
+    pub_ack: PubAck | None = None
+    """What the stream has said. None until then, and when it has failed."""
+    error: NATSError | None = None
+    """Why it has failed; ``error.outcome`` says whether it may be stored all the same."""
+    observed: bool = False
+    """Somebody was told of its error, by `PublishWindow.observe`."""
+    # What follows is the window's own.
+    tries: int = 1
+    resting: bool = False
+    """It waits for its next try."""
+    refused: bool = False
+    """The present try has its answer: what still comes to its reply subject means nothing."""
+    unknown: bool = False
+    """An earlier try may be stored."""
+    excused: bool = False
+    """The present try was given some more time, since nobody had looked when its time was up."""
+    foreign: bytes | None = None
+    """How an answer began that was no acknowledgement."""
+
+    @property
+    def done(self) -> bool:
+        """It has ended."""
+        return self.pub_ack is not None or self.error is not None
+
+
+class PublishesFailedError(JetStreamError):
+    """Publishes of a window have failed, and nobody has asked about them. The text names the first.
+
+    ``count`` says how many, ``errors`` are those of the first hundred. ``outcome`` is ``"failed"`` if none of them can
+    be stored.
+    """
+
+    def __init__(self, message: str, *, count: int = 0, errors: tuple[NATSError, ...] = ()) -> None:
+        super().__init__(message)
+        self.count = count
+        self.errors = errors
+        if any(error.outcome == "unknown" for error in errors) or count > len(errors):
+            self.outcome = "unknown"

@@ -1,0 +1,378 @@
+"""Many publishes in flight, each with an acknowledgement of its own: the machine of a publisher.
+
+Theory of operation
+-------------------
+One wildcard subscription takes all acknowledgements. Each publish has a reply subject of its own, made of the window's
+inbox and a number that is used once, so an acknowledgement can complete no publish but its own, and a late one finds
+nobody. At most ``max_pending`` publishes are in flight; whoever wants to publish more waits until one has ended.
+
+    client.publish:  room? ─▶ begin ─▶ publish (subject, data, reply, headers) ─▶ the Pending
+                      no └──▶ the driver waits for an item, like everybody who waits for an acknowledgement
+
+**What differs from other machines.** A machine says what to send by its `wants`, and the driver sends it. That is a
+value made, queued, taken and matched for each message, which would cost as much as the publish itself. Here it is not
+needed: who calls `begin` is at that moment in the client, and publishes with its quickest means what `begin` has
+returned. When that raises, the message was not taken, and `failed` takes the publish out again. Only what is sent
+another time goes through `wants`. Everything else is as for all machines: the first want is the subscription, completed
+publishes are the items, in the order in which their acknowledgements came, and time passes while somebody waits.
+With several threads, `begin` and the publish belong under one lock, where the order of the calls shall be that of the
+wire.
+
+States of a publish
+-------------------
+    IN FLIGHT ──acknowledged─────────────────────────────▶ done
+        │  ▲ └──refused for good, silence, no more tries──▶ failed
+        │  └────its pause is over: sent again─┐
+        └──nobody listens, refused for now────▶ RESTING ──acknowledged all the same──▶ done
+
+Which failures are tried again is told in `retries`; tries are begun for ``retry_for`` seconds, each has ``timeout``
+seconds. After a refusal the next try has another reply subject: the answer to the last one was had, and what comes
+there once more says nothing of the new one. After silence the reply subject stays, so that a late acknowledgement of
+the first try counts.
+
+When the connection was replaced, some of what is in flight was read by the old server and its acknowledgements may be
+lost, and the rest was kept by the session and is on its way to the new one; nobody can tell which. So what has a
+message id is sent again at once, and the rest waits: acknowledged or, when its time is up, failed with an outcome that
+is not known.
+
+A time-out that is found long after it was due (nobody waited meanwhile) gives the publish a moment more, once: its
+acknowledgement may have come and not been read yet.
+
+In order
+--------
+New messages are sent in the order of the calls. What is sent again comes behind those that were sent meanwhile. With
+``in_order`` the window stalls instead: nothing new is begun until nothing rests. What rests is sent again when all that
+was in flight has its answer, in the order of the calls, the oldest alone at first, to see whether the stream takes
+messages again. Messages that were stored in between, after the refused one, stay before it: only a window of one, or
+an expected last sequence, excludes that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from .._calls.machine import Subscribe, Want
+from .._calls.operation import ApiCall, Publish
+from .._jetstream.errors import PublishWindowFullError
+from .._jetstream.pub_ack import PubAck, decode_pub_ack
+from .._limits import check_count, check_seconds, check_timeout
+from .._session.inbox import NO_RESPONDERS, no_responders
+from .._wire.frames import Message, Payload
+from .._wire.headers import Headers
+from ..errors import ConnectionClosedError, ConnectionLostError, LocalProtocolError, NATSError, NATSTimeoutError
+from .headers import message_id
+from .pending import Pending, PublishesFailedError
+from .publish import SHOWN_OF_FOREIGN, steady
+from .retries import DUPLICATE_WINDOW, RETRY_FOR, final_error, may_be_stored, pause_before_retry
+
+__all__ = ["MAX_PENDING", "PublishWindow"]
+
+PendingT = TypeVar("PendingT", bound=Pending)
+
+MAX_PENDING: Final = 4000
+"""Publishes in flight, unless the user says otherwise: a distance of 100 ms does not slow down 40,000 a second."""
+MAX_FOREIGN: Final = 1000
+"""Answers that the queue takes beyond one for each publish in flight: others may answer, too."""
+LATE: Final = 0.1
+"""Seconds after which a time-out was not found in time, as it is by somebody who waits."""
+EXCUSE: Final = 1.0
+"""Seconds more for what was found late."""
+MAX_ERRORS: Final = 100
+"""Failures that are remembered one by one."""
+_NEVER: Final = float("inf")
+
+
+class PublishWindow(Generic[PendingT]):
+    """A `Machine`. Its items are those `Pending` that have ended, except what was ended by `failed`.
+
+    ``make``: the client's class of pending publishes. ``timeout`` (seconds) is for each try, ``retry_for`` says for how
+    long tries are begun, ``duplicate_window`` for how long the stream remembers message ids. Raises `ValueError` and
+    `TypeError` for numbers that cannot be used.
+    """
+
+    def __init__(
+        self,
+        inbox: str,
+        make: Callable[[str, Payload, Headers | None, str, int, float, float, float], PendingT],
+        *,
+        max_pending: int = MAX_PENDING,
+        timeout: float = 5.0,
+        retry_for: float = RETRY_FOR,
+        duplicate_window: float = DUPLICATE_WINDOW,
+        in_order: bool = False,
+    ) -> None:
+        self._max = check_count("max_pending", max_pending)
+        self._timeout = check_seconds("timeout", timeout)
+        self._retry_for = check_timeout("retry_for", retry_for)
+        self._duplicate_window = check_seconds("duplicate_window", duplicate_window)
+        self._in_order = in_order
+        self._make = make
+        self._prefix = inbox + "."
+        self._number = 0
+        self._waiting: dict[str, PendingT] = {}
+        """All that have not ended, by their reply subjects."""
+        self._resting = 0
+        """How many of these wait for their next try."""
+        self._look = _NEVER
+        """Not later than the first of their deadlines. It is made exact only when it has come: to keep it so would cost
+        each acknowledgement something, and nearly all come long before."""
+        self._stalled_until = 0.0
+        """In order: when the oldest of those that rest may be sent again."""
+        self._replaced = -_NEVER
+        """When the connection was replaced last."""
+        self._ending = False
+        self._failures: list[PendingT] = []
+        self._unobserved = 0
+        self.late = 0
+        """Answers for which nobody waited: too late, or doubled."""
+        self.items: deque[PendingT] = deque()
+        # Bounded, since anybody may publish to the inbox: who floods it costs acknowledgements, no memory.
+        limit = max_pending + MAX_FOREIGN
+        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit),))
+        self.error: NATSError | None = None
+        """Always None: failures belong to single publishes; see `failure`."""
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """How many publishes may be begun now. None before the driver has done what the machine wants: the subscription
+        comes before the first publish, and what is sent again before what is new."""
+        if self.wants or self._ending or (self._in_order and self._resting):
+            return 0
+        return max(0, self._max - len(self._waiting))
+
+    @property
+    def pending(self) -> int:
+        """Publishes that have not ended."""
+        return len(self._waiting)
+
+    def begin(self, subject: str, data: Payload, headers: Headers | None, *, now: float) -> PendingT:
+        """Count on a publish that the caller sends now, with `Pending.reply` as its reply subject.
+
+        ``headers`` must not be changed any more. `LocalProtocolError` when there is no room.
+        """
+        waiting = self._waiting
+        if len(waiting) >= self._max or self.wants or self._ending or (self._resting and self._in_order):
+            raise LocalProtocolError("the publish window has no room, or has ended")
+        number = self._number = self._number + 1
+        reply = self._prefix + str(number)
+        deadline = now + self._timeout
+        if type(data) is not bytes:
+            data = steady(data)
+        pending = self._make(subject, data, headers, reply, number, now, now, deadline)
+        waiting[reply] = pending
+        if deadline < self._look:
+            self._look = deadline
+        return pending
+
+    def failed(self, pending: PendingT, error: NATSError) -> None:
+        """It could not be published: the caller has the error, which counts as observed."""
+        if self._waiting.pop(pending.reply, None) is not None:
+            pending.error = error
+            pending.observed = True
+
+    def full_error(self, subject: str, *, now: float) -> PublishWindowFullError:
+        """For who has waited for room as long as he may."""
+        oldest = now - min((pending.begun for pending in self._waiting.values()), default=now)
+        why = f", {self._resting} of them to be sent again in order" if self._in_order and self._resting else ""
+        return PublishWindowFullError(
+            f"publish to {subject!r}: not sent, since {len(self._waiting)} publishes of at most {self._max} wait for "
+            f"their acknowledgements{why}, the oldest for {oldest:.3g} s",
+            max_pending=self._max,
+            oldest=oldest,
+        )
+
+    def finish(self) -> None:
+        """No more will be begun: it is done when all have ended."""
+        self._ending = True
+
+    def abandon(self, cause: NATSError) -> None:
+        """Nobody will wait any more: all that has not ended fails now, with an error that says why."""
+        self._ending = True
+        self.wants.clear()
+        for pending in sorted(self._waiting.values(), key=_number):
+            error = ConnectionClosedError(f"publish to {pending.subject!r}: given up, {cause}")
+            if pending.unknown or not pending.resting:
+                error.outcome = "unknown"
+            self._end(pending, error)
+
+    def observe(self, pending: PendingT) -> None:
+        """Its error, if it has one, was told to somebody: `failure` says nothing of it any more."""
+        if pending.error is not None and not pending.observed:
+            pending.observed = True
+            self._unobserved -= 1
+
+    def failure(self) -> PublishesFailedError | None:
+        """What to raise at the end, for those that have failed without that anybody was told of it."""
+        if not self._unobserved:
+            return None
+        errors = tuple(one.error for one in self._failures if one.error is not None and not one.observed)
+        first = f"; the first: {errors[0]}" if errors else ""
+        return PublishesFailedError(
+            f"{self._unobserved} of {self._number} publishes failed{first}", count=self._unobserved, errors=errors
+        )
+
+    # --- the machine -------------------------------------------------------------------------------------------------
+
+    @property
+    def what(self) -> str:
+        """For the texts of errors."""
+        return "publish window"
+
+    @property
+    def done(self) -> bool:
+        """No more will be begun, and all have ended."""
+        return self._ending and not self._waiting
+
+    def receive(self, message: Message, *, now: float) -> None:
+        """An answer to one of them."""
+        pending = self._waiting.pop(message.subject, None)
+        if pending is None:
+            self.late += 1
+            return
+        pub_ack = decode_pub_ack("publish", message)
+        if not isinstance(pub_ack, PubAck):
+            self._waiting[message.subject] = pending
+            self._not_acknowledged(pending, message, now)
+            return
+        pending.pub_ack = pub_ack
+        self.items.append(pending)
+        if self._resting:
+            self._taken(pending, now)
+
+    def connection_replaced(self, *, now: float) -> None:
+        """Acknowledgements may be lost: what can be sent a second time is."""
+        self._replaced = now
+        for pending in sorted(self._waiting.values(), key=_number):
+            if not pending.resting and self._has_id(pending, now) and now - pending.begun < self._retry_for:
+                pending.unknown = True
+                self._send(pending, now)
+
+    def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
+        """It makes no calls."""
+
+    def next_timeout(self) -> float | None:
+        """When a try ends without an answer, or one is to be made again. It may be too early."""
+        due = self._look if self._waiting else _NEVER
+        if self._stalled_idly:
+            due = min(due, self._stalled_until)
+        return None if due == _NEVER else due
+
+    def handle_timeout(self, *, now: float) -> None:
+        """End tries whose time is up, and begin those for which it has come."""
+        if self._waiting and now >= self._look:
+            for pending in sorted((one for one in self._waiting.values() if one.deadline <= now), key=_number):
+                if pending.resting:
+                    self._send(pending, now)
+                elif now > pending.deadline + LATE and not pending.excused:
+                    pending.excused = True
+                    pending.deadline = now + min(EXCUSE, self._timeout)
+                else:
+                    self._try_failed(pending, self._silence(pending), now)
+            self._look = min((one.deadline for one in self._waiting.values()), default=_NEVER)
+        if self._stalled_idly and now >= self._stalled_until:
+            self._send(min(self._waiting.values(), key=_number), now)
+
+    # --- one try -----------------------------------------------------------------------------------------------------
+
+    def _not_acknowledged(self, pending: PendingT, message: Message, now: float) -> None:
+        # Read once more, now for the text of an error: to make one for each acknowledgement would cost as much as that.
+        error: NATSError | PubAck | None = decode_pub_ack(f"publish to {pending.subject!r}", message)
+        if not isinstance(error, NATSError):
+            status = None if message.data or message.header_block is None else message.status
+            if status is None or status.code != NO_RESPONDERS:
+                pending.foreign = message.data[:SHOWN_OF_FOREIGN]
+                return
+            error = no_responders(pending.subject)
+        # The next try of what rests will tell more. This is the answer to an earlier one.
+        if not pending.resting:
+            pending.refused = True
+            self._try_failed(pending, error, now)
+
+    def _try_failed(self, pending: PendingT, error: NATSError, now: float) -> None:
+        spent = now - pending.begun
+        pause = pause_before_retry(error, pending.tries, has_id=self._has_id(pending, now))
+        pending.unknown = pending.unknown or may_be_stored(error)
+        if pause is None or spent >= self._retry_for:
+            error = final_error(
+                error,
+                pending.subject,
+                tries=pending.tries,
+                seconds=spent,
+                unknown=pending.unknown,
+                foreign=pending.foreign,
+            )
+            self._end(pending, error)
+            return
+        # The last try is at the very end, so that a leader who comes just then is met.
+        pause = min(pause, self._retry_for - spent)
+        if self._in_order:
+            pending.resting, pending.deadline = True, _NEVER
+            self._resting += 1
+            self._stalled_until = max(self._stalled_until, now + pause)
+        elif pause:
+            pending.resting, pending.deadline = True, now + pause
+            self._resting += 1
+            self._look = min(self._look, pending.deadline)
+        else:
+            self._send(pending, now)
+
+    def _send(self, pending: PendingT, now: float) -> None:
+        """Another try."""
+        if pending.resting:
+            pending.resting = False
+            self._resting -= 1
+        pending.tries += 1
+        if pending.refused:
+            pending.refused = False
+            del self._waiting[pending.reply]
+            pending.reply = f"{self._prefix}{pending.number}-{pending.tries}"
+            self._waiting[pending.reply] = pending
+        pending.sent, pending.deadline, pending.excused = now, now + self._timeout, False
+        self._look = min(self._look, pending.deadline)
+        self.wants.append(Publish(pending.subject, pending.data, pending.reply, pending.headers))
+
+    def _end(self, pending: PendingT, error: NATSError) -> None:
+        self._waiting.pop(pending.reply, None)
+        if pending.resting:
+            pending.resting = False
+            self._resting -= 1
+        pending.error = error
+        self._unobserved += 1
+        if len(self._failures) < MAX_ERRORS:
+            self._failures.append(pending)
+        self.items.append(pending)
+
+    def _silence(self, pending: PendingT) -> NATSError:
+        if pending.sent <= self._replaced:
+            return ConnectionLostError(
+                f"publish to {pending.subject!r}: the connection was replaced before an acknowledgement came; it may "
+                f"be stored"
+            )
+        return NATSTimeoutError(f"publish to {pending.subject!r}: no acknowledgement")
+
+    def _has_id(self, pending: PendingT, now: float) -> bool:
+        return now - pending.begun < self._duplicate_window and message_id(pending.headers) is not None
+
+    # --- in order ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _stalled_idly(self) -> bool:
+        """In order: some rest, and all others have their answer."""
+        return self._in_order and 0 < self._resting == len(self._waiting)
+
+    def _taken(self, pending: PendingT, now: float) -> None:
+        """It was acknowledged while some rest: streams take messages again."""
+        if pending.resting:
+            pending.resting = False
+            self._resting -= 1
+        if self._stalled_idly:
+            for one in sorted(self._waiting.values(), key=_number):
+                self._send(one, now)
+
+
+def _number(pending: Pending) -> int:
+    return pending.number

@@ -1,0 +1,550 @@
+"""The publish window: what each answer, each silence and each new connection means for what is in flight."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from nats_proto import Headers, Message, Publish, Subscribe
+from nats_proto._jetstream.errors import (
+    ApiError,
+    NoStreamResponseError,
+    PublishWindowFullError,
+    TooManyRequestsError,
+    WrongLastSequenceError,
+)
+from nats_proto._publishing.pending import Pending, PublishesFailedError
+from nats_proto._publishing.window import EXCUSE, LATE, PublishWindow
+from nats_proto._wire.headers import encode_status_block
+from nats_proto.errors import (
+    ConnectionClosedError,
+    ConnectionLostError,
+    LocalProtocolError,
+    NATSError,
+    NATSTimeoutError,
+)
+
+NOW = 100.0
+NOBODY = b""
+BUSY = b'{"error":{"code":429,"err_code":10167,"description":"too many requests"},"stream":"S","seq":0}'
+WRONG = b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"},"stream":"S","seq":0}'
+
+
+class Window:
+    """A window, and what a client does with it."""
+
+    def __init__(
+        self,
+        *,
+        max_pending: int = 10,
+        retry_for: float = 10.0,
+        duplicate_window: float = 120.0,
+        in_order: bool = False,
+    ) -> None:
+        self.window: PublishWindow[Pending] = PublishWindow(
+            "inbox",
+            Pending,
+            max_pending=max_pending,
+            timeout=5.0,
+            retry_for=retry_for,
+            duplicate_window=duplicate_window,
+            in_order=in_order,
+        )
+        self.now = NOW
+        self.wire: list[tuple[bytes, str]] = []
+        """What was published: payload and reply subject."""
+        assert self.window.room == 0
+        assert self.window.wants.popleft() == Subscribe("inbox.*", max_pending_msgs=max_pending + 1000)
+
+    def publish(self, data: bytes = b"x", identity: str | None = None) -> Pending:
+        headers = None if identity is None else Headers({"Nats-Msg-Id": identity})
+        pending = self.window.begin("orders", data, headers, now=self.now)
+        self.wire.append((data, pending.reply))
+        return pending
+
+    def answer(self, pending: Pending | str, data: bytes = b'{"stream":"S","seq":1}') -> list[Pending]:
+        """What an answer to it completes; ``NOBODY`` is the server's "no responders"."""
+        reply = pending if isinstance(pending, str) else pending.reply
+        block = encode_status_block(503) if data == NOBODY else None
+        self.window.receive(Message(reply, 1, None, data, block), now=self.now)
+        return self.drain()
+
+    def wait(self, seconds: float) -> list[Pending]:
+        """Somebody waits: each time-out is handled when it is due."""
+        end = self.now + seconds
+        before = -1.0
+        while (due := self.window.next_timeout()) is not None and due <= end:
+            assert due > before
+            before = due
+            self.now = max(self.now, due)
+            self.window.handle_timeout(now=self.now)
+            self._send()
+        self.now = end
+        self.window.handle_timeout(now=self.now)
+        return self.drain()
+
+    def sleep(self, seconds: float) -> list[Pending]:
+        """Nobody waits; then somebody looks."""
+        self.now += seconds
+        self.window.handle_timeout(now=self.now)
+        return self.drain()
+
+    def replaced(self) -> list[Pending]:
+        self.window.connection_replaced(now=self.now)
+        return self.drain()
+
+    def drain(self) -> list[Pending]:
+        self._send()
+        ended = list(self.window.items)
+        self.window.items.clear()
+        return ended
+
+    def _send(self) -> None:
+        for want in self.window.wants:
+            assert isinstance(want, Publish)
+            assert want.reply is not None
+            self.wire.append((bytes(want.data), want.reply))
+        self.window.wants.clear()
+
+    def sent(self) -> list[bytes]:
+        """The payloads that were published since the last call, in order."""
+        sent = [data for data, _ in self.wire]
+        self.wire.clear()
+        return sent
+
+
+def outcome(pending: Pending) -> str:
+    assert pending.error is not None
+    return pending.error.outcome
+
+
+def test_each_acknowledgement_completes_its_own_publish_in_order_of_arrival() -> None:
+    window = Window()
+    first, second, third = (window.publish(b"%d" % n) for n in range(3))
+    assert len({first.reply, second.reply, third.reply}) == 3
+    assert window.window.pending == 3
+    assert window.answer(second, b'{"stream":"S","seq":8}') == [second]
+    assert window.answer(first, b'{"stream":"S","seq":9,"duplicate": true}') == [first]
+    assert second.pub_ack is not None
+    assert first.pub_ack is not None
+    assert (second.pub_ack.sequence, second.pub_ack.duplicate) == (8, False)
+    assert (first.pub_ack.sequence, first.pub_ack.duplicate) == (9, True)
+    assert [pending.done for pending in (first, second, third)] == [True, True, False]
+    assert window.window.pending == 1
+    assert window.sent() == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3-2", "", "x", "1.1"])
+def test_what_nobody_waits_for_is_dropped(number: str) -> None:
+    window = Window()
+    pending = window.publish()
+    window.answer(pending)
+    assert window.answer(f"inbox.{number}") == []
+    assert window.window.late == 1
+
+
+def test_room() -> None:
+    window = Window(max_pending=2)
+    assert window.window.room == 2
+    first = window.publish()
+    window.now += 3.0
+    second = window.publish()
+    assert window.window.room == 0
+    with pytest.raises(LocalProtocolError):
+        window.publish()
+    full = window.window.full_error("orders", now=window.now + 1.0)
+    assert isinstance(full, PublishWindowFullError)
+    assert isinstance(full, TimeoutError)
+    assert (full.max_pending, full.oldest, full.outcome) == (2, 4.0, "failed")
+    assert "'orders'" in str(full)
+    window.answer(first)
+    assert window.window.room == 1
+    assert window.window.pending == 1
+    window.window.failed(second, NATSTimeoutError("no room", outcome="failed"))
+    assert window.window.room == 2
+    assert second.done
+    assert list(window.window.items) == []  # the caller has the error
+    assert window.window.failure() is None
+
+
+def test_the_end_waits_for_all() -> None:
+    window = Window()
+    pending = window.publish()
+    window.window.finish()
+    assert (window.window.done, window.window.room) == (False, 0)
+    with pytest.raises(LocalProtocolError):
+        window.publish()
+    window.answer(pending)
+    assert window.window.done
+    assert window.window.next_timeout() is None
+    assert window.window.failure() is None
+    assert window.window.error is None
+
+
+def test_silence_ends_with_an_unknown_outcome() -> None:
+    window = Window()
+    first = window.publish()
+    window.now += 2.0
+    second = window.publish()
+    assert window.wait(2.999) == []
+    assert window.wait(0.001) == [first]
+    assert isinstance(first.error, NATSTimeoutError)
+    assert "'orders'" in str(first.error)
+    assert "within 5 s" in str(first.error)
+    assert outcome(first) == "unknown"
+    assert window.wait(2.0) == [second]
+    assert window.answer(second, b'{"stream":"S","seq":1}') == []
+    assert second.pub_ack is None
+    assert window.window.pending == 0
+    assert window.window.next_timeout() is None
+
+
+def test_silence_with_an_id_is_answered_by_the_same_once_more() -> None:
+    window = Window()
+    pending = window.publish(b"x", "7")
+    assert window.wait(5.0) == []
+    assert window.wire == [(b"x", pending.reply)] * 2
+    # The first try's acknowledgement, late.
+    assert window.answer(pending) == [pending]
+    assert window.answer(pending) == []
+    other = window.publish(b"y", "8")
+    assert window.wait(10.0) == [other]
+    assert outcome(other) == "unknown"
+    assert "in 2 tries" in str(other.error)
+
+
+def test_an_id_that_the_stream_has_forgotten() -> None:
+    window = Window(duplicate_window=5.0)
+    pending = window.publish(b"x", "7")
+    assert window.wait(5.0) == [pending]
+    assert outcome(pending) == "unknown"
+    assert window.sent() == [b"x"]
+
+
+@pytest.mark.parametrize(("refusal", "error"), [(NOBODY, NoStreamResponseError), (BUSY, TooManyRequestsError)])
+@pytest.mark.parametrize("identity", [None, "7"])
+def test_what_was_not_stored_is_sent_again(refusal: bytes, error: type[NATSError], identity: str | None) -> None:
+    window = Window()
+    pending = window.publish(b"x", identity)
+    replies = {pending.reply}
+    while not window.answer(pending, refusal):
+        assert window.answer(pending, refusal) == []  # the same answer twice means nothing
+        assert window.window.pending == 1
+        assert window.wait(1.0) == []
+        assert pending.reply not in replies
+        replies.add(pending.reply)
+        for old in replies - {pending.reply}:
+            window.answer(old, refusal)
+    assert isinstance(pending.error, error)
+    assert outcome(pending) == "failed"
+    assert window.now - NOW == pytest.approx(10.0, abs=0.9)
+    assert len(window.wire) == len(replies)
+    again = window.publish(b"y", identity)
+    window.answer(again, refusal)
+    window.wait(1.0)
+    assert window.answer(again) == [again]
+
+
+def test_what_rests_is_acknowledged_all_the_same() -> None:
+    window = Window()
+    pending = window.publish()
+    window.answer(pending, NOBODY)
+    assert window.answer(pending) == [pending]
+    assert window.wait(5.0) == []
+    assert window.sent() == [b"x"]
+    assert window.window.room == 10
+
+
+def test_the_last_try_is_at_the_very_end() -> None:
+    window = Window(retry_for=0.25)
+    pending = window.publish()
+    assert window.answer(pending, NOBODY) == []
+    assert window.wait(0.125) == []
+    assert window.answer(pending, NOBODY) == []
+    assert window.wait(0.124) == []
+    assert len(window.wire) == 2
+    assert window.wait(0.001) == []
+    assert len(window.wire) == 3
+    assert window.answer(pending, NOBODY) == [pending]
+    window = Window(retry_for=0.0)
+    pending = window.publish()
+    assert window.answer(pending, NOBODY) == [pending]
+
+
+def test_refused_for_good() -> None:
+    window = Window()
+    pending = window.publish()
+    assert window.answer(pending, WRONG) == [pending]
+    assert isinstance(pending.error, WrongLastSequenceError)
+    assert outcome(pending) == "failed"
+    assert not hasattr(pending.error, "__notes__")
+
+
+def test_a_conflict_after_silence_may_be_with_itself() -> None:
+    window = Window()
+    pending = window.publish(b"x", "7")
+    window.wait(5.0)
+    assert window.answer(pending, WRONG) == [pending]
+    assert isinstance(pending.error, ApiError)
+    assert outcome(pending) == "unknown"
+    assert "earlier try" in pending.error.__notes__[0]
+
+
+@pytest.mark.parametrize("foreign", [b"hi", b"{}", b'{"stream":1,"seq":2}', b'{"error":1}', b"[" * 100_000, b"\xff"])
+def test_somebody_elses_answer_is_skipped_and_named(foreign: bytes) -> None:
+    window = Window()
+    pending, other = window.publish(), window.publish()
+    assert window.answer(pending, foreign) == []
+    assert window.answer(other, foreign) == []
+    assert window.answer(pending) == [pending]
+    assert window.wait(5.0) == [other]
+    assert "somebody other than a stream" in str(other.error)
+    assert len(str(other.error)) < 300
+
+
+@pytest.mark.parametrize("code", [100, 404, 408])
+def test_another_status_is_no_answer(code: int) -> None:
+    window = Window()
+    pending = window.publish()
+    window.window.receive(Message(pending.reply, 1, None, b"", encode_status_block(code)), now=NOW)
+    assert window.drain() == []
+    assert window.answer(pending) == [pending]
+
+
+def test_a_status_503_with_a_payload_was_made_by_somebody() -> None:
+    window = Window()
+    pending = window.publish()
+    window.window.receive(Message(pending.reply, 1, None, b"no", encode_status_block(503)), now=NOW)
+    assert window.drain() == []
+    assert window.sent() == [b"x"]
+    assert not pending.done
+
+
+def test_a_new_connection_gets_again_what_has_an_id() -> None:
+    window = Window()
+    plain, named, resting, done = (window.publish(b"%d" % n, i) for n, i in enumerate((None, "1", "2", "3")))
+    window.answer(done)
+    window.answer(resting, NOBODY)
+    window.sent()
+    assert window.replaced() == []
+    assert window.sent() == [b"1"]
+    assert window.answer(named, b'{"stream":"S","seq":1,"duplicate": true}') == [named]
+    window.wait(1.0)
+    assert window.answer(resting) == [resting]
+    assert window.wait(4.0) == [plain]
+    assert isinstance(plain.error, ConnectionLostError)
+    assert outcome(plain) == "unknown"
+
+
+def test_after_a_new_connection_a_refusal_says_nothing_of_the_first_try() -> None:
+    window = Window()
+    plain, named = window.publish(), window.publish(b"y", "7")
+    window.replaced()
+    window.now += 10.0
+    assert window.answer(plain, NOBODY) == [plain]
+    assert window.answer(named, NOBODY) == [named]
+    assert outcome(plain) == "failed"  # it was sent once, by the new connection
+    assert outcome(named) == "unknown"
+
+
+def test_many_connections_are_no_endless_life() -> None:
+    window = Window()
+    pending = window.publish(b"x", "7")
+    ended: list[Pending] = []
+    for _ in range(20):
+        ended = window.wait(1.0)
+        if ended:
+            break
+        window.replaced()
+    assert ended == [pending]
+    assert window.now <= NOW + 15.0
+
+
+def test_what_is_published_after_the_new_connection_times_out_as_ever() -> None:
+    window = Window()
+    window.replaced()
+    window.now += 0.1
+    pending = window.publish()
+    window.wait(5.0)
+    assert isinstance(pending.error, NATSTimeoutError)
+
+
+def test_a_time_out_that_is_found_late_is_excused_once() -> None:
+    window = Window()
+    pending = window.publish()
+    assert window.sleep(60.0) == []
+    assert window.answer(pending) == [pending]
+    pending = window.publish()
+    assert window.sleep(60.0) == []
+    assert window.wait(EXCUSE - LATE) == []
+    assert window.wait(LATE) == [pending]
+    pending = window.publish()
+    assert window.sleep(60.0) == []
+    assert window.sleep(60.0) == [pending]
+
+
+def test_what_rests_is_not_excused() -> None:
+    window = Window()
+    pending = window.publish()
+    window.answer(pending, NOBODY)
+    window.sleep(5.0)
+    assert window.sent() == [b"x", b"x"]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_several_are_sent_again_in_the_order_of_the_calls(in_order: bool) -> None:
+    window = Window(in_order=in_order)
+    pendings = [window.publish(b"%d" % n) for n in range(5)]
+    window.sent()
+    for pending in (pendings[3], pendings[1], pendings[4]):
+        window.answer(pending, NOBODY)
+    assert window.window.room == (0 if in_order else 5)
+    window.wait(1.0)
+    # In order: what is in flight may still be refused, and would have to come before.
+    assert window.sent() == ([] if in_order else [b"1", b"3", b"4"])
+    if not in_order:
+        return
+    window.answer(pendings[0])
+    window.answer(pendings[2])
+    assert window.sent() == [b"1", b"3", b"4"]
+    assert window.window.room == 7
+
+
+def test_in_order_the_oldest_is_sent_alone_to_see_whether_it_is_taken() -> None:
+    window = Window(in_order=True)
+    first, second, third = (window.publish(b"%d" % n) for n in range(3))
+    for pending in (third, first, second):
+        assert window.answer(pending, NOBODY) == []
+    window.sent()
+    window.wait(1.0)
+    assert window.sent() == [b"0"]
+    window.answer(first, NOBODY)
+    window.wait(1.0)
+    assert window.sent() == [b"0"]
+    assert window.window.room == 0
+    assert window.answer(first) == [first]
+    assert window.sent() == [b"1", b"2"]
+    assert window.window.room == 8
+    window.answer(second)
+    window.answer(third)
+    assert window.window.next_timeout() is None or window.wait(60.0) == []
+
+
+def test_in_order_all_end_when_nobody_ever_listens() -> None:
+    window = Window(in_order=True)
+    pendings = [window.publish(b"%d" % n) for n in range(4)]
+    ended: list[Pending] = []
+    for pending in pendings:
+        ended += window.answer(pending, NOBODY)
+    while window.window.pending:
+        ended += window.wait(1.0)
+        for pending in pendings:
+            if not pending.resting and not pending.done:
+                ended += window.answer(pending, NOBODY)
+    assert ended == pendings
+    assert [outcome(pending) for pending in pendings] == ["failed"] * 4
+
+
+def test_in_order_nothing_new_goes_before_what_is_sent_again() -> None:
+    window = Window(in_order=True)
+    first = window.publish(b"0")
+    window.window.receive(Message(first.reply, 1, None, b"", encode_status_block(503)), now=NOW)
+    window.window.handle_timeout(now=NOW + 1.0)
+    assert len(window.window.wants) == 1  # not sent yet
+    assert window.window.room == 0
+
+
+def test_given_up() -> None:
+    window = Window()
+    plain, named, resting, twice = (window.publish(b"%d" % n, i) for n, i in enumerate((None, "1", None, "3")))
+    window.answer(resting, NOBODY)
+    window.answer(twice, BUSY)
+    window.now += 0.3
+    window.window.handle_timeout(now=window.now)  # both are to be sent again, and are not any more
+    window.window.abandon(ConnectionClosedError("the client is closed"))
+    assert window.drain() == [plain, named, resting, twice]
+    assert window.sent() == [b"0", b"1", b"2", b"3"]
+    assert window.window.done
+    assert all(isinstance(pending.error, ConnectionClosedError) for pending in (plain, named, resting, twice))
+    assert all("the client is closed" in str(pending.error) for pending in (plain, named))
+
+
+def test_given_up_while_resting_is_certain() -> None:
+    window = Window()
+    resting, unknown = window.publish(), window.publish(b"y", "7")
+    window.wait(5.0 - 0.001)
+    window.answer(resting, NOBODY)
+    window.wait(0.001)
+    window.answer(unknown, NOBODY)
+    window.window.abandon(ConnectionClosedError("closed"))
+    assert [outcome(pending) for pending in (resting, unknown)] == ["failed", "unknown"]
+
+
+def failing(window: Window, count: int, answer: bytes = WRONG) -> list[Pending]:
+    pendings = [window.publish() for _ in range(count)]
+    for pending in pendings:
+        window.answer(pending, answer)
+    return pendings
+
+
+def test_failures_that_nobody_has_seen_are_raised_at_the_end() -> None:
+    window = Window()
+    assert window.window.failure() is None
+    first, second = failing(window, 2)
+    failure = window.window.failure()
+    assert isinstance(failure, PublishesFailedError)
+    assert failure.count == 2
+    assert failure.errors == (first.error, second.error)
+    assert failure.outcome == "failed"
+    assert "2 of 2 publishes failed; the first: publish" in str(failure)
+    for _ in range(2):
+        window.window.observe(first)
+        failure = window.window.failure()
+        assert failure is not None
+        assert failure.errors == (second.error,)
+    window.window.observe(second)
+    window.window.observe(window.publish())
+    assert window.window.failure() is None
+
+
+def test_many_failures_are_counted_and_not_kept() -> None:
+    window = Window(max_pending=250)
+    pendings = failing(window, 250)
+    failure = window.window.failure()
+    assert failure is not None
+    assert (failure.count, len(failure.errors), failure.outcome) == (250, 100, "unknown")
+    again = pickle.loads(pickle.dumps(PublishesFailedError("text", count=2, errors=(NATSTimeoutError("t"),))))
+    assert (str(again), again.count, again.outcome) == ("text", 2, "unknown")
+    for pending in pendings[:100]:
+        window.window.observe(pending)
+    failure = window.window.failure()
+    assert failure is not None
+    assert (failure.count, failure.errors) == (150, ())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: PublishWindow("i", Pending, max_pending=0),
+        lambda: PublishWindow("i", Pending, max_pending=True),
+        lambda: PublishWindow("i", Pending, timeout=0.0),
+        lambda: PublishWindow("i", Pending, timeout=float("nan")),
+        lambda: PublishWindow("i", Pending, retry_for="1"),  # type: ignore[arg-type]
+        lambda: PublishWindow("i", Pending, duplicate_window=-1.0),
+    ],
+)
+def test_numbers_that_cannot_be_used(wrong: Callable[[], object]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        wrong()
+
+
+def test_the_payload_is_the_one_of_the_call() -> None:
+    window = Window()
+    buffer = bytearray(b"first")
+    pending = window.window.begin("orders", buffer, None, now=NOW)
+    buffer[:] = b"other"
+    window.answer(pending, NOBODY)
+    window.wait(1.0)
+    assert window.sent() == [b"first"]
