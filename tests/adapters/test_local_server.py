@@ -375,6 +375,42 @@ def test_a_cluster_that_does_not_form_is_an_error() -> None:
             cluster.wait_until_formed(timeout=0.05)
 
 
+def test_a_cluster_with_jetstream_is_up_when_it_can_place_replicated_streams() -> None:
+    with LocalCluster(3, jetstream=True) as cluster:
+        leader = cluster.wait_for_leader()
+        others = [server for server in cluster.servers if server is not leader]
+        create_with_three_replicas(others[0])
+        leader.kill()
+        successor = cluster.wait_for_leader()  # the two that are left are enough
+        assert successor in others
+        successor.kill()
+        with pytest.raises(LocalServerError, match="no leader of all"):
+            cluster.wait_for_leader(timeout=0.05)
+
+
+def create_with_three_replicas(server: LocalServer) -> None:
+    config = b'{"name":"S","subjects":["s"],"num_replicas":3}'
+    with connected(server) as (sock, _):
+        sock.sendall(b'CONNECT {"verbose":false}\r\nSUB a 1\r\n')
+        sock.sendall(b"PUB $JS.API.STREAM.CREATE.S a %d\r\n%b\r\n" % (len(config), config))
+        read_until(sock, b'"did_create":true')
+
+
+@pytest.mark.parametrize("choice", ["mapping", "folder"])
+def test_jetstream_with_settings_or_a_folder(choice: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    settings = {"domain": "hub", "max_memory_store": 1024}
+    with LocalServer(jetstream=settings if choice == "mapping" else mine) as server:
+        told = server.jsz()
+        config = told["config"]
+        assert isinstance(config, dict)
+        if choice == "mapping":
+            assert (config["domain"], config["max_memory"]) == ("hub", 1024)
+            assert str(server._directory) in config["store_dir"]
+        else:
+            assert str(mine) in config["store_dir"]
+
+
 def test_misuse_of_a_cluster() -> None:
     with pytest.raises(ValueError, match="at least one server"):
         LocalCluster(0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sized
-from typing import Self
+from typing import Any, Self
 
 from .config import Config, ServerTLS
 from .process import LocalServerError
-from .server import POLL_INTERVAL, LocalServer, WebSocketChoice
+from .server import POLL_INTERVAL, JetStreamChoice, LocalServer, WebSocketChoice
 
 __all__ = ["LocalCluster"]
 
@@ -17,7 +17,8 @@ class LocalCluster:
     """Several `LocalServer`s in one cluster, as a context manager: ``cluster[0].kill()``, ``cluster[0].start()``.
 
     ``config``, ``jetstream``, ``tls`` and ``websocket`` go to each server; they are named ``<name>-0``, ``<name>-1``, …
-    With JetStream each has a store of its own. Leaving the block stops them all.
+    With JetStream each has a store of its own, and the cluster is up when it has a leader that can place replicated
+    streams. Leaving the block stops them all.
     """
 
     server_type: type[LocalServer] = LocalServer
@@ -29,7 +30,7 @@ class LocalCluster:
         *,
         name: str = "local",
         config: Config | None = None,
-        jetstream: bool = False,
+        jetstream: JetStreamChoice = False,
         tls: ServerTLS | None = None,
         websocket: WebSocketChoice = False,
     ) -> None:
@@ -41,6 +42,7 @@ class LocalCluster:
             )
             for number in range(size)
         ]
+        self._has_jetstream = jetstream is not False
         for server in self.servers:
             server.routes = [other.route_url for other in self.servers if other is not server]
 
@@ -71,10 +73,12 @@ class LocalCluster:
         return [server.websocket_url for server in self.servers]
 
     def start(self) -> Self:
-        """Start every server that is down, and wait until all know each other."""
+        """Start each server that is down; wait until all know each other and, with JetStream, until it has a leader."""
         for server in self.servers:
             server.start()  # one by one: each reaches at once those that are up, no dial has to be repeated
         self.wait_until_formed()
+        if self._has_jetstream:
+            self.wait_for_leader()
         return self
 
     def wait_until_formed(self, timeout: float = 10.0) -> None:
@@ -86,10 +90,41 @@ class LocalCluster:
                 raise LocalServerError(f"no route between all of {running} after {timeout:g} s")
             time.sleep(POLL_INTERVAL * 5)
 
+    def wait_for_leader(self, timeout: float = 30.0) -> LocalServer:
+        """Wait until the running servers have a leader of JetStream that has heard from all of them: this server.
+
+        A new cluster takes some tenths of a second. After the loss of a leader an election takes up to ten seconds,
+        which no setting shortens. Raises `LocalServerError` after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while (leader := self._leader([server for server in self.servers if server.running])) is None:
+            if time.monotonic() > deadline:
+                raise LocalServerError(f"JetStream has no leader of all of {self.servers} after {timeout:g} s")
+            time.sleep(POLL_INTERVAL * 5)
+        return leader
+
+    def _leader(self, running: list[LocalServer]) -> LocalServer | None:
+        """The leader, once it can place streams on all that run: on those that it has heard from."""
+        clusters = {server.name: _meta_cluster(server) for server in running}
+        leaders = {cluster.get("leader") for cluster in clusters.values()}
+        for server in running:
+            if leaders == {server.name}:
+                return server if _heard_from(clusters[server.name]) >= set(clusters) - {server.name} else None
+        return None
+
     def close(self) -> None:
         """Stop and remove every server."""
         for server in self.servers:
             server.close()
+
+
+def _meta_cluster(server: LocalServer) -> dict[str, Any]:
+    told: Any = server.jsz().get("meta_cluster")
+    return told or {}
+
+
+def _heard_from(meta_cluster: dict[str, Any]) -> set[object]:
+    return {replica.get("name") for replica in meta_cluster.get("replicas") or () if replica.get("current")}
 
 
 def _knows(server: LocalServer, size: int) -> bool:

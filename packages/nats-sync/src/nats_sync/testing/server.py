@@ -12,7 +12,7 @@ import socket
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlencode, urlsplit
@@ -20,9 +20,10 @@ from urllib.parse import urlencode, urlsplit
 from .config import Config, ServerTLS, write_config
 from .process import LOOPBACK, LocalServerError, ServerProcess, find_server, reserve_port
 
-__all__ = ["POLL_INTERVAL", "LocalServer", "WebSocketChoice"]
+__all__ = ["POLL_INTERVAL", "JetStreamChoice", "LocalServer", "WebSocketChoice"]
 
 WebSocketChoice = bool | Literal["compressed"]
+JetStreamChoice = bool | Mapping[str, object]
 
 POLL_INTERVAL = 0.001  # seconds between two looks at a state that is waited for
 LOG_TAIL = 2000  # characters of the log shown in an error
@@ -45,8 +46,9 @@ class LocalServer:
     TLS when there is ``tls``; "compressed" lets them ask for compression.
 
     ``cluster_name`` makes it join a cluster, with ``routes`` (`route_url` of other servers) as the first to dial.
-    ``jetstream`` is True for a private store that survives restarts and ends with `close`, or the folder to store in.
-    ``monitoring`` is needed for `varz`, `connz`, `routez` and `healthz`. ``debug`` and ``trace`` fill the log.
+    ``jetstream`` is True for a private store that survives restarts and ends with `close`, or the folder to store in,
+    or the settings of the ``jetstream`` block (``{"domain": "hub"}``), to which the private store is added.
+    ``monitoring`` is needed for `varz`, `connz`, `routez`, `jsz` and `healthz`. ``debug`` and ``trace`` fill the log.
     ``timeout`` (seconds) limits each wait: for readiness, reload, or exit.
 
     `LocalServerError` is raised for whatever does not work, with the end of the server's log in the text.
@@ -63,7 +65,7 @@ class LocalServer:
         websocket: WebSocketChoice = False,
         cluster_name: str | None = None,
         routes: Sequence[str] = (),
-        jetstream: bool | str | os.PathLike[str] = False,
+        jetstream: JetStreamChoice | str | os.PathLike[str] = False,
         monitoring: bool = True,
         debug: bool = False,
         trace: bool = False,
@@ -249,6 +251,10 @@ class LocalServer:
         """Connections to other servers, as served at ``/routez``."""
         return self._read("/routez")
 
+    def jsz(self, **options: str | int) -> dict[str, object]:
+        """JetStream, as served at ``/jsz``: ``streams=1``, ``consumers=1``, ``accounts=1``, … say what else to tell."""
+        return self._read("/jsz", **options)
+
     def healthz(self) -> dict[str, object]:
         """``{"status": "ok"}`` when all is well, as served at ``/healthz``."""
         return self._read("/healthz")
@@ -284,8 +290,7 @@ class LocalServer:
             listen = f"{LOOPBACK}:{self._cluster_port}"
             before["cluster"] = {"name": self._cluster_name, "listen": listen, "routes": self.routes}
         if self._jetstream is not False:
-            store = self._directory / "store" if self._jetstream is True else self._jetstream
-            before["jetstream"] = {"store_dir": os.fspath(store)}
+            before["jetstream"] = self._jetstream_block()
         after: dict[str, object] = {"listen": f"{LOOPBACK}:{self._port}"}
         if self._tls is not None:
             after["tls"] = self._tls.settings()
@@ -297,6 +302,13 @@ class LocalServer:
             # The server chooses the port, and tells it in its file of ports, where `_is_ready` finds it.
             after["http"] = f"{LOOPBACK}:-1"
         self._config_file = write_config(self._directory, self._config, before=before, after=after)
+
+    def _jetstream_block(self) -> dict[str, object]:
+        given = self._jetstream
+        private = os.fspath(self._directory / "store")
+        if isinstance(given, Mapping):
+            return {"store_dir": private, **given}
+        return {"store_dir": private if isinstance(given, bool) else os.fspath(given)}
 
     def _spawn(self) -> None:
         self._monitor = None
