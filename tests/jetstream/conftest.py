@@ -1,0 +1,59 @@
+"""The servers of the JetStream tests, on the three legs and transports of the behaviour suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from nats_sync.testing import LocalServer
+from tests.adapters.legs import anyio_backend, leg
+from tests.jetstream.cluster import STRICT, Replicas, api
+from tests.transports import Transport
+
+__all__ = ["anyio_backend", "leg"]
+
+
+@pytest.fixture(scope="session")
+def shared_jetstream(transport: Transport) -> Iterator[LocalServer]:
+    """One server for all tests that do nothing to it."""
+    with transport.server(jetstream=STRICT) as local:
+        yield local
+
+
+@pytest.fixture
+def url(shared_jetstream: LocalServer, transport: Transport) -> Iterator[str]:
+    """Where to connect when any server with JetStream will do. Streams of the test are deleted when it ends."""
+    yield shared_jetstream.url
+    _delete_streams([shared_jetstream.url], transport)
+
+
+@pytest.fixture(scope="session")
+def calm_cluster(transport: Transport) -> Iterator[Replicas]:
+    """One cluster for all tests that do no more to it than to have leaders step down."""
+    with transport.cluster(3, jetstream=STRICT) as local:
+        yield Replicas(local, transport.options)
+
+
+@pytest.fixture
+def calm_replicas(calm_cluster: Replicas, transport: Transport) -> Iterator[Replicas]:
+    """The same; the streams of the test are deleted when it ends."""
+    yield calm_cluster
+    _delete_streams(calm_cluster.urls, transport)
+
+
+@pytest.fixture
+def replicas(transport: Transport) -> Iterator[Replicas]:
+    """A fresh cluster, whose servers may be killed and frozen."""
+    with transport.cluster(3, jetstream=STRICT) as local:
+        made = Replicas(local, transport.options)
+        try:
+            yield made
+        finally:
+            made.thaw()
+
+
+def _delete_streams(urls: list[str], transport: Transport) -> None:
+    while names := api(urls, "STREAM.NAMES", **transport.options)["streams"]:
+        for name in names:
+            api(urls, f"STREAM.DELETE.{name}", **transport.options)

@@ -1,0 +1,69 @@
+"""The cluster of these tests does what its methods say."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import nats_sync
+from nats_proto.errors import NATSError
+from tests.jetstream.cluster import Replicas, api
+
+
+def test_leaders_step_down(calm_replicas: Replicas) -> None:
+    calm_replicas.create_stream("S", "s")
+    calm_replicas.api("CONSUMER.CREATE.S.c", {"stream_name": "S", "config": {"name": "c", "durable_name": "c"}})
+    for consumer in (None, "c"):
+        before = calm_replicas.leader_of("S", consumer)
+        calm_replicas.step_down("S", consumer)
+        deadline = time.monotonic() + 30
+        while calm_replicas.leader_of("S", consumer) is before:  # until the next one is elected
+            assert time.monotonic() < deadline
+        assert before in calm_replicas.followers_of("S", consumer)
+
+
+def test_leaders_step_down_over_and_over(calm_replicas: Replicas) -> None:
+    calm_replicas.create_stream("S", "s")
+    with calm_replicas.stepping_down("S", every=0.01) as done:
+        deadline = time.monotonic() + 30
+        while len(done) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    calm_replicas.leader_of("S")
+
+
+def test_a_killed_leader_is_followed_and_comes_back(replicas: Replicas) -> None:
+    replicas.create_stream("S", "s")
+    with nats_sync.connect(replicas.urls) as nc:
+        nc.request("s", b"1")
+    killed = replicas.kill_leader("S")
+    assert not killed.running
+    assert replicas.leader_of("S") is not killed
+    replicas.heal()
+    replicas.wait_until_current("S")
+    assert replicas.api("STREAM.INFO.S")["state"]["messages"] == 1
+
+
+def test_without_a_majority_nobody_stores(replicas: Replicas) -> None:
+    replicas.create_stream("S", "s")
+    with replicas.frozen_majority("S") as left:
+        assert replicas.answering == [left]
+        with nats_sync.connect(left.url) as nc, pytest.raises(NATSError):
+            nc.request("s", b"1", timeout=0.3)
+    assert len(replicas.answering) == 3
+    replicas.leader_of("S")
+
+
+def test_a_test_finds_no_streams_of_another(url: str) -> None:
+    assert api(url, "STREAM.NAMES")["streams"] is None
+    api(url, "STREAM.CREATE.S", {"name": "S"})
+
+
+def test_a_test_finds_no_streams_of_another_either(url: str) -> None:
+    test_a_test_finds_no_streams_of_another(url)
+
+
+def test_servers_refuse_what_they_do_not_know(url: str) -> None:
+    answer = api(url, "STREAM.CREATE.S", {"name": "S", "unheard_of": 1})
+    assert answer["error"]["err_code"] == 10025
