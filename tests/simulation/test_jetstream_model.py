@@ -1,0 +1,33 @@
+"""The model of JetStream is held to the truth: the same conversations with it and with a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import nats_sync
+from nats_sync.testing import LocalServer
+from tests.simulation.conversations import CONVERSATIONS, ModelTalk, RealTalk
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[nats_sync.Client]:
+    with LocalServer(jetstream=True) as server, nats_sync.connect(server.url) as client:
+        yield client
+
+
+def test_there_are_many() -> None:
+    assert len(CONVERSATIONS) >= 60
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_model_says_what_the_server_says(name: str, client: nats_sync.Client) -> None:
+    real = RealTalk(client)
+    try:
+        CONVERSATIONS[name](real)
+    finally:
+        real.end()
+    model = ModelTalk()
+    CONVERSATIONS[name](model)
+    assert model.transcript == real.transcript
