@@ -40,10 +40,12 @@ def matches(pattern: str, subject: str) -> bool:
 class Cluster:
     """All model servers."""
 
+    server_type = ModelServer
+
     def __init__(self, world: World, knobs: Knobs) -> None:
         self.world = world
         self.knobs = knobs
-        self.servers = [ModelServer(world, self, f"n{n}.test", 4222) for n in range(1, knobs.servers + 1)]
+        self.servers = [self.server_type(world, self, f"n{n}.test", 4222) for n in range(1, knobs.servers + 1)]
         self.by_address = {(server.host, server.port): server for server in self.servers}
         self.transports: list[Transport] = []
         self.hidden: set[str] = set()  # addresses that the gossip leaves out
@@ -101,7 +103,18 @@ class Cluster:
     def route(
         self, subject: str, data: bytes, reply: str | None, block: bytes | None, origin: Peer | None = None
     ) -> None:
-        """Give a message to everybody who wants it; to one of each queue group."""
+        """Give a message to everybody who wants it, and to the services."""
+        heard = self.deliver(subject, subject, data, reply, block, origin)
+        if reply is not None:
+            self._serve(subject, data, reply, heard, origin)
+
+    def deliver(
+        self, to: str, subject: str, data: bytes, reply: str | None, block: bytes | None, origin: Peer | None = None
+    ) -> bool:
+        """Give a message to all subscriptions of ``to``, to one of each queue group. Whether there was any.
+
+        ``subject`` is what the message says of itself.
+        """
         groups: dict[tuple[str, str], list[tuple[Peer, ServerSub]]] = {}
         heard = False
         for server in self.servers:
@@ -109,7 +122,7 @@ class Cluster:
                 if not peer.open or (peer is origin and not peer.echo):
                     continue
                 for sub in list(peer.subs.values()):
-                    if not matches(sub.subject, subject):
+                    if not matches(sub.subject, to):
                         continue
                     heard = True
                     if sub.queue is None:
@@ -120,8 +133,7 @@ class Cluster:
             peer, sub = self.world.rng.choice(members)
             if sub.sid in peer.subs:
                 peer.deliver(sub, subject, data, reply, block)
-        if reply is not None:
-            self._serve(subject, data, reply, heard, origin)
+        return heard
 
     def _serve(self, subject: str, data: bytes, reply: str, heard: bool, origin: Peer | None) -> None:
         service = SERVICES.get(subject)

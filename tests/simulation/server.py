@@ -49,6 +49,8 @@ class ServerSub:
 class ModelServer:
     """One server of a cluster. The attributes are what faults turn."""
 
+    peer_type: type[Peer]
+
     def __init__(self, world: World, cluster: Cluster, name: str, port: int) -> None:
         self.world = world
         self.cluster = cluster
@@ -97,7 +99,7 @@ class ModelServer:
 
     def accept(self, transport: Transport) -> None:
         """A client has connected."""
-        peer = Peer(self, transport)
+        peer = self.peer_type(self, transport)
         transport.peer = peer
         self.peers.append(peer)
         peer.greet()
@@ -356,11 +358,8 @@ class Peer:
         self.world.after(self.server.ping_interval, self._ping)
 
     def _publish(self, frame: PublishFrame) -> None:
-        transport, server = self.transport, self.server
-        serial = serial_of(frame.data, transport.client.number)
-        if serial is None or transport.serials[transport.parsed] != serial:
-            raise Violation(f"the server read publish {serial}, which was not the next one on this transport")
-        transport.parsed += 1
+        server = self.server
+        self._check_serial(frame)
         size = len(frame.data) + len(frame.header_block or b"")
         if size > server.allowed:
             self.refuse("Maximum Payload Violation")
@@ -371,6 +370,13 @@ class Peer:
         else:
             self._ok()
             server.cluster.route(frame.subject, frame.data, frame.reply, frame.header_block, self)
+
+    def _check_serial(self, frame: PublishFrame) -> None:
+        transport = self.transport
+        serial = serial_of(frame.data, transport.client.number)
+        if serial is None or transport.serials[transport.parsed] != serial:
+            raise Violation(f"the server read publish {serial}, which was not the next one on this transport")
+        transport.parsed += 1
 
     def _subscribe(self, frame: SubscribeFrame) -> None:
         server = self.server
@@ -399,3 +405,6 @@ class Peer:
 
     def _finish(self, sid: int) -> None:
         self.finished[sid] = self.subs.pop(sid).delivered
+
+
+ModelServer.peer_type = Peer

@@ -109,6 +109,7 @@ def where_they_begin(t: Talk) -> None:
 
 @conversation
 def the_last_of_each_subject_and_what_comes_then(t: Talk) -> None:
+    t.counting = False
     t.stream()
     t.store("s.a", "s.b", "s.a")
     t.consumer(deliver_policy="last_per_subject", filter_subject="s.>", ack_policy="none")
@@ -173,7 +174,7 @@ def nobody_wants_anything(t: Talk) -> None:
     t.api("CONSUMER.CREATE.S.c", body)
     t.pull("a", expires=100_000_000)
     t.collect("a", 1)
-    t.silence("a", 0.6)
+    t.silence("a", 1.5)
     t.info()
 
 

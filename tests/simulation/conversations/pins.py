@@ -63,6 +63,7 @@ def overflow_of_acknowledgements(t: Talk) -> None:
 
 @conversation
 def some_before_others(t: Talk) -> None:
+    t.counting = False
     grouped(t, "prioritized")
     t.pull("a", 2, expires=LATER, group="g", priority=5)
     t.pull("b", 1, expires=LATER, group="g", priority=1)
@@ -75,6 +76,7 @@ def some_before_others(t: Talk) -> None:
 
 @conversation
 def one_is_pinned(t: Talk) -> None:
+    t.counting = False
     grouped(t, "pinned_client", priority_timeout=LATER)
     t.pull("a", 2, expires=LATER, group="g")
     t.pull("b", 5, expires=LATER, group="g")
@@ -88,6 +90,7 @@ def one_is_pinned(t: Talk) -> None:
 
 @conversation
 def another_pin_is_refused(t: Talk) -> None:
+    t.counting = False
     grouped(t, "pinned_client")
     t.pull("a", 1, expires=LATER, group="g")
     t.store("s.a", "s.b")

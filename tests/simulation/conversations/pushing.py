@@ -75,6 +75,7 @@ def beats_of_a_push_consumer(t: Talk) -> None:
 
 @conversation
 def flow_control(t: Talk) -> None:
+    t.counting = False
     t.stream()
     t.listen("to")
     t.consumer(deliver_subject="to", ack_policy="none", idle_heartbeat=400_000_000, flow_control=True)

@@ -42,6 +42,9 @@ class Talk(ABC):
         self.transcript: list[str] = []
         self.last: dict[str, list[Sent]] = defaultdict(list)
         """What was collected from each inbox, as it came."""
+        self.counting = True
+        """Whether the number of messages that are pending is written down. While messages are stored and delivered at
+        the same time a server may tell any of several."""
         self._pins: dict[str, str] = {}
 
     # --- what conversations say --------------------------------------------------------------------------------------
@@ -135,11 +138,12 @@ class Talk(ABC):
             parts.append(repr(message.data))
         return " ".join(parts)
 
-    @staticmethod
-    def _reply(reply: str) -> str:
+    def _reply(self, reply: str) -> str:
         tokens = reply.split(".")
         if tokens[1] == "ACK":
             tokens[-2] = "time"
+            if not self.counting:
+                tokens[-1] = "some"
         elif tokens[1] == "FC":
             tokens[-1] = "x"
         return ".".join(tokens)
