@@ -71,6 +71,17 @@ def test_emptiness_is_no_error(words: str) -> None:  # row 9
         assert (machine.done, machine.reason, machine.error, len(machine.items)) == (True, "expired", None, 0)
 
 
+def test_an_end_long_before_the_time_is_none() -> None:
+    machine = fetch(timeout=30.0)
+    machine.receive(status(reply(machine), "408 Interest Expired", (3, 0)), now=NOW + 10)
+    assert not machine.done
+    [(_, body)] = requests(machine.wants)
+    assert (body["batch"], body["expires"]) == (3, 19_500_000_000)
+    machine = fetch(timeout=10_000.0)
+    machine.receive(status(reply(machine), "408 Request Timeout", (3, 0)), now=NOW + 3600)
+    assert [body["expires"] for _, body in requests(machine.wants)] == [3600_000_000_000]
+
+
 @pytest.mark.parametrize(
     ("timeout", "expires"),
     [(0.01, 0.005), (0.1, 0.05), (0.3, 0.25), (1.0, 0.9), (5.0, 4.5), (30.0, 29.5), (1e9, 3600.0), (1e30, 3600.0)],

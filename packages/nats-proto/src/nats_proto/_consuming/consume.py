@@ -1,0 +1,495 @@
+"""Reading from a consumer for as long as the program likes: messages are asked for ahead, and asked for again.
+
+Theory of operation
+-------------------
+    ASKING ──a request came to nothing──▶ PAUSED ──its pause is over──▶ ASKING
+      │  ▲                                   │
+      │  └──── the consumer was created ── RECREATING ◀── it is gone, and ``on_missing="recreate"`` ──┐
+      └──────── limit, terminal error ───────┴──▶ ENDED                                     (from both)
+
+ASKING: whenever less than the threshold is outstanding, the rest up to the maximum is asked for. A message is
+outstanding until the reader takes it: what lies unread in the queue of the subscription counts. So what is outstanding
+and what is unread are together never more than the maximum, and a reader who is slow asks for less, without a word.
+PAUSED: nothing is asked for until the pause is over (`Pacing`); what is outstanding may still come. RECREATING: the
+consumer is gone, and it is being created again; nothing is asked for. The accounts, their generations and the clock are
+`Pulls`.
+
+What ends it: its limit, a consumer that is gone (unless `on_missing` says otherwise), a request that the server
+refuses for what it is. All else passes by itself, is told as a `ConsumerWarning`, once for each time in a row, and is
+survived:
+
+    another connection        another inbox, and all is asked for anew, at once
+    silence                   the same, after two heart-beats; the consumer's info is asked for
+    leadership change         what is outstanding is lost: asked for anew, at once
+    no responders             asked again after a pause; from the second time on the consumer's info is asked for, since
+                              a consumer that does not exist and one without a leader are alike
+    a limit of the consumer   lowers what is asked for
+    a status nobody knows     its request is over
+
+A consumer that exists no more is recognised by its status (``Consumer Deleted``) or by the answer to the question for
+its info. With ``on_missing="wait"`` the reader goes on asking, with pauses, for one of the same name. A status that
+belongs to an earlier generation says nothing of the consumer that is read now, and is ignored.
+
+Old messages
+------------
+The server gives a message to another reader when it was not acknowledged for ``ack_wait``. That time begins with the
+delivery, not when the message is taken from the queue; and a message does not tell when it arrived. What is known: a
+message is not delivered later than when the last of all requests has expired. So a message that is taken more than
+``ack_wait`` after that has certainly been given to somebody else. It is not handed out, only counted (`outlived`): the
+process was stopped, or busy for long. Nothing new is asked for until the ends of these requests were read, by which
+time the old messages are through. A message that is only perhaps too old is handed out, since to lose a fresh one is
+worse: a consumer may deliver each message once only.
+
+Pinned clients (ADR-42)
+-----------------------
+The server gives all messages of a group to one client, whose messages then have its identity. Each request with that
+identity keeps it. So until the identity is known there is one request at a time (a second one would have none and wait
+for nothing), and a request waits for half of ``priority_timeout`` at most. Status 423 says that the identity is void.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Generic, TypeVar, assert_never
+
+from .._calls.machine import Ask, Want
+from .._calls.operation import ApiCall
+from .._jetstream.errors import ApiError, ClusterUnavailableError
+from .._session.subscription import MessageT
+from ..errors import NATSError, PermissionsError
+from .condition import ConsumerCondition
+from .options import ConsumeOptions, half
+from .pacing import Pacing
+from .pulls import GRACE, PullRequest, Pulls
+from .refusals import deleted, is_gone, missing, refusal, too_large
+from .sizes import size_on_wire
+from .statuses import Meaning, PullStatus, read_status
+from .warning import ConsumerWarning, WarningKind
+
+__all__ = ["Consume"]
+
+ItemT = TypeVar("ItemT")
+
+MAX_WARNINGS: Final = 100
+INFO_TIMEOUT: Final = 5.0
+CREATE_TIMEOUT: Final = 5.0
+
+
+class _State(Enum):
+    ASKING = auto()
+    PAUSED = auto()
+    RECREATING = auto()
+    ENDED = auto()
+
+
+class Consume(Generic[MessageT, ItemT]):
+    """A `Machine` that gives messages without end. ``now`` is an absolute time (seconds).
+
+    ``subject``, ``what``, ``make``, ``info``: as of `Fetch`. ``create``: how to create the consumer again, for
+    ``on_missing="recreate"``; without it that raises `ValueError`.
+    """
+
+    __slots__ = (
+        "_ack_wait",
+        "_asking",
+        "_create",
+        "_expires",
+        "_fresh_until",
+        "_heartbeat",
+        "_info",
+        "_low",
+        "_low_bytes",
+        "_make",
+        "_max_bytes",
+        "_max_messages",
+        "_new_inbox",
+        "_options",
+        "_pacing",
+        "_plain",
+        "_pulls",
+        "_resume",
+        "_state",
+        "_threshold",
+        "_told",
+        "_wanted",
+        "done",
+        "error",
+        "items",
+        "outlived",
+        "wants",
+        "warnings",
+        "what",
+    )
+
+    def __init__(
+        self,
+        subject: str,
+        options: ConsumeOptions,
+        *,
+        what: str,
+        new_inbox: Callable[[], str],
+        make: Callable[[MessageT, float], ItemT],
+        now: float,
+        info: ApiCall[object] | None = None,
+        create: ApiCall[object] | None = None,
+    ) -> None:
+        assert options.max_messages is not None  # the options have filled these in
+        assert options.threshold is not None
+        assert options.heartbeat is not None
+        if options.on_missing == "recreate" and create is None:
+            raise ValueError("on_missing='recreate' needs the configuration of the consumer")
+        self._options = options
+        self._max_messages = options.max_messages
+        self._max_bytes = options.max_bytes or 0
+        self._threshold = options.threshold
+        self._expires = options.expires
+        self._heartbeat = options.heartbeat
+        self._wanted = options.limit
+        """Messages that are still to be given; None: without end."""
+        self._ack_wait = float("inf") if options.ack_wait is None else options.ack_wait
+        self.what = what
+        self._new_inbox = new_inbox
+        self._make = make
+        self._info = info
+        self._create = create
+        self._asking: ApiCall[object] | None = None
+        """The call that was made and not answered yet: one at a time."""
+        self._pulls = Pulls(subject, priority=options.priority)
+        self._pacing = Pacing()
+        self._plain = options.limit is None and not self._max_bytes and options.priority is None
+        """A message is nothing but one less: nothing else is looked at."""
+        self._low = self._threshold - 1
+        """With so few messages outstanding there may be something to do."""
+        self._low_bytes = self._max_bytes // 2
+        self._fresh_until = float("inf")
+        """A message that is taken later has certainly outlived ``ack_wait``."""
+        self._resume = float("inf")
+        self._state = _State.ASKING
+        self._told: dict[WarningKind, float] = {}
+        """The last sign of life when each kind of warning was told last."""
+        self.items: deque[ItemT] = deque()
+        self.wants: deque[Want] = deque()
+        self.warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+        """What it has survived, the newest last. Whoever shows them takes them out."""
+        self.outlived = 0
+        """Messages that were not handed out, since the server has given them to another reader."""
+        self.done = False
+        self.error: NATSError | None = None
+        self._renew(now)
+
+    @property
+    def outstanding(self) -> int:
+        """Messages that were asked for and not taken yet."""
+        return max(0, self._pulls.messages)
+
+    def receive(self, message: MessageT, *, now: float) -> None:
+        """A message of the consumer, or a status."""
+        if message.reply is None:
+            self._status(message, now)
+            return
+        pulls = self._pulls
+        left = pulls.messages - 1
+        pulls.messages = left
+        pulls.heard = now
+        if self._plain and now < self._fresh_until:
+            self.items.append(self._make(message, now))  # nearly always
+        else:
+            self._look_into(message, now)
+        if left <= self._low:
+            self._refill(now)
+
+    def connection_replaced(self, *, now: float) -> None:
+        """All requests are lost with the connection, as far as anybody can know."""
+        if self.done:
+            return
+        self._pacing.reset()
+        if self._state is _State.PAUSED:
+            self._state = _State.ASKING  # what was in the way may be gone with the server
+            self._resume = float("inf")
+        self._renew(now)
+
+    def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
+        """What the consumer says of itself, or what became of its creation."""
+        if self.done or api is not self._asking:
+            return
+        self._asking = None
+        if api is self._create:
+            self._created(answer, now)
+        elif is_gone(answer) and isinstance(answer, NATSError):
+            self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
+        elif isinstance(answer, ConsumerCondition):
+            self._explain(answer)
+
+    def next_timeout(self) -> float | None:
+        """When something is overdue, or a pause is over."""
+        if self.done:
+            return None
+        due = self._pulls.next_timeout()
+        if self._state is _State.ASKING or (due is not None and due < self._resume):
+            return due
+        return None if self._resume == float("inf") else self._resume
+
+    def handle_timeout(self, *, now: float) -> None:
+        """Ask again after a pause, give up what was lost."""
+        if self.done:
+            return
+        if now >= self._resume:
+            self._resume = float("inf")
+            if self._state is _State.RECREATING:
+                self._recreate()
+            else:
+                self._state = _State.ASKING
+                self._refill(now)
+        due = self._pulls.next_timeout()
+        if due is None or now < due or self._pulls.spare(now=now):
+            return
+        if self._pulls.silent(now=now):
+            self._warn("no_heartbeat", f"no sign of life for {2 * self._heartbeat:g} s: asking again")
+            self._renew(now)
+            self._look()
+        elif self._pulls.expire(now=now):
+            self._refill(now)
+
+    # --- what comes
+
+    def _look_into(self, message: MessageT, now: float) -> None:
+        """A message for which there is more to do than to hand it out."""
+        pulls = self._pulls
+        if self._max_bytes:
+            pulls.bytes -= size_on_wire(message, pulls.pin)
+            if pulls.bytes <= 0:
+                pulls.write_off()  # their bytes are used up: such requests are ended without a word
+            if pulls.bytes <= self._low_bytes:
+                self._low = self._max_messages  # the caller is to look
+        if self._options.priority is not None and pulls.take_pin(message):
+            self._warn("pinned", "this client is the pinned one now")
+        if now >= self._fresh_until:
+            self._too_old()
+            return
+        if self._wanted is not None:
+            if not self._wanted:
+                return
+            self._wanted -= 1
+        self.items.append(self._make(message, now))
+        if self._wanted == 0:
+            self._end(None)
+
+    def _too_old(self) -> None:
+        self.outlived += 1
+        self._warn(
+            "outlived",
+            f"messages were taken more than ack_wait={self._ack_wait:g} s after they came, and are not handed out: the "
+            f"server has given them to another reader by now",
+        )
+
+    def _status(self, message: MessageT, now: float) -> None:
+        pulls = self._pulls
+        request = pulls.find(message.subject)
+        if request is None or self.done:
+            return  # of a request that was written off
+        status = read_status(message)
+        if status is None:
+            return  # somebody else answers here; the clock tells whether the server does
+        match status.meaning:
+            case Meaning.HEARTBEAT:
+                pulls.heard = now
+            case Meaning.FLOW_CONTROL:
+                pass
+            case Meaning.EXPIRED | Meaning.COMPLETED | Meaning.NO_MESSAGES | Meaning.REQUESTS_PENDING:
+                self._ended(request, status, now)
+            case Meaning.MESSAGE_TOO_LARGE:
+                # Of a request for all the bytes that there may be nothing was used: so it will be with each other one.
+                if self._max_bytes and status.unused_bytes == request.max_bytes == self._max_bytes:
+                    self._end(too_large(self.what, status, self._max_bytes))
+                else:
+                    self._ended(request, status, now)
+            case Meaning.LEADER_CHANGED:
+                self._warn("leadership_change", "the consumer has another leader: asking anew")
+                pulls.write_off()
+                self._again(request, now)
+            case Meaning.SERVER_SHUTDOWN:
+                self._warn("server_shutdown", "the consumer's server shuts down")
+                self._ended(request, status, now)
+            case Meaning.UNPINNED:
+                if pulls.pin is not None:
+                    self._warn("unpinned", "this client is not the pinned one any more")
+                pulls.pin = None
+                pulls.write_off()
+                self._again(request, now)
+            case Meaning.NO_RESPONDERS:
+                self._unanswered(request, now)
+            case Meaning.MAX_WAITING:
+                self._warn("max_waiting", refusal(self.what, status, request).args[0])
+                self._ended(request, status, now, pause=2 * self._heartbeat)
+            case Meaning.LIMIT:
+                self._lower(request, status, now)
+            case Meaning.CONSUMER_DELETED:
+                self._gone(deleted(self.what), now)
+            case Meaning.BAD_REQUEST | Meaning.PUSH_BASED | Meaning.API_LEVEL:
+                self._end(refusal(self.what, status, request))
+            case Meaning.UNKNOWN:
+                self._warn("unknown_status", f"a status that is not known has ended a request: {status.text}")
+                self._ended(request, status, now)
+            case _:
+                assert_never(status.meaning)
+
+    def _ended(self, request: PullRequest, status: PullStatus, now: float, *, pause: float = 0.0) -> None:
+        unused = request.batch if status.refused else status.unused_messages
+        unused_bytes = request.max_bytes if status.refused else status.unused_bytes
+        self._pulls.end(request, unused, unused_bytes)
+        self._again(request, now, pause=pause)
+
+    def _unanswered(self, request: PullRequest, now: float) -> None:
+        self._warn("no_responders", "nobody answers: the consumer does not exist, or has no leader at the moment")
+        self._pulls.end(request, request.batch, request.max_bytes)
+        self._again(request, now, at_once=False)
+        if self._pacing.failures > 1:
+            self._look()
+
+    def _lower(self, request: PullRequest, status: PullStatus, now: float) -> None:
+        """The consumer does not allow that much in one request: no reason to give up, unless it makes no sense."""
+        limit = status.limit or 0.0
+        if status.limit_name == "max_batch" and 1 <= limit < request.batch:
+            self._max_messages = int(limit)
+            self._threshold = min(self._threshold, half(self._max_messages))
+        elif status.limit_name == "max_bytes" and 1 <= limit < request.max_bytes:
+            self._max_bytes = int(limit)
+            self._low_bytes = self._max_bytes // 2
+        elif status.limit_name == "max_expires" and 0.001 <= limit < self._expires:
+            self._expires = limit
+            self._heartbeat = min(self._heartbeat, limit / 2)
+        else:
+            self._end(refusal(self.what, status, request))
+            return
+        self._warn("limit_lowered", f"the consumer allows less in one request: {status.text}")
+        self._pulls.end(request, request.batch, request.max_bytes)
+        self._again(request, now)
+
+    # --- what to do
+
+    def _again(self, request: PullRequest, now: float, *, at_once: bool = True, pause: float = 0.0) -> None:
+        """A request is over: the next one follows, at once or after a pause."""
+        pause = max(pause, self._pacing.failed(now=now, sent=request.sent, heard=self._pulls.heard, at_once=at_once))
+        if pause:
+            self._state = _State.PAUSED
+            self._resume = now + pause
+        else:
+            self._refill(now)
+
+    def _renew(self, now: float) -> None:
+        """Another inbox: what was asked for before finds nobody any more. Nothing that waits to be done is still right,
+        and the answer to a call that was made would go to the inbox that is left."""
+        self.wants.clear()
+        self._asking = None
+        self.wants.append(self._pulls.subscribe(self._new_inbox()))
+        if self._state is _State.RECREATING:
+            self._recreate()
+        else:
+            self._refill(now)
+
+    def _refill(self, now: float) -> None:
+        """Ask for what is missing, when less than the threshold is outstanding, or too few bytes."""
+        if self._state is not _State.ASKING:
+            return
+        pulls = self._pulls
+        self._low = self._threshold - 1
+        if pulls.messages <= 0:
+            pulls.write_off()  # all that was asked for has come, and maybe more
+        few = pulls.messages < self._threshold
+        few_bytes = bool(self._max_bytes) and pulls.bytes <= self._low_bytes
+        if not few and not few_bytes:
+            return
+        if pulls.any_open and (now >= self._fresh_until or self._waits_for_pin()):
+            return
+        batch = self._max_messages - pulls.messages
+        if self._wanted is not None:
+            batch = min(batch, self._wanted - pulls.messages)
+        if batch < 1:
+            return
+        self._fresh_until = now + self._expires + GRACE + self._ack_wait
+        self.wants.append(
+            pulls.ask(
+                batch,
+                now=now,
+                expires=self._expires,
+                heartbeat=self._heartbeat,
+                max_bytes=self._max_bytes - pulls.bytes if self._max_bytes else 0,
+            )
+        )
+
+    def _waits_for_pin(self) -> bool:
+        """A second request without the identity of the pinned client would wait for nothing."""
+        return self._options.priority is not None and self._pulls.pin is None
+
+    def _look(self) -> None:
+        """Ask what the consumer says of itself."""
+        if self._info is not None and self._asking is None and not self.done:
+            self._asking = self._info
+            self.wants.append(Ask(self._info, INFO_TIMEOUT))
+
+    def _explain(self, condition: ConsumerCondition) -> None:
+        """It exists, and still there was no sign of life."""
+        if condition.at_waiting_limit:
+            text = f"{condition.waiting} of {condition.max_waiting} requests wait at the consumer: no more are taken"
+            self._warn("max_waiting", text)
+        elif condition.at_ack_limit:
+            text = f"{condition.ack_pending} of {condition.max_ack_pending} messages wait for their acknowledgement"
+            self._warn("ack_limit", text)
+
+    def _gone(self, error: NATSError, now: float) -> None:
+        """The consumer is gone."""
+        if self._options.on_missing == "raise":
+            self._end(error)
+            return
+        self._warn("consumer_missing", "the consumer is gone", error)
+        self._pulls.write_off()
+        if self._options.on_missing == "recreate":
+            self._state = _State.RECREATING
+            self._recreate()
+        else:
+            self._pause(now)
+
+    def _pause(self, now: float) -> None:
+        if self._state is _State.ASKING:
+            self._state = _State.PAUSED
+        if self._resume == float("inf") or self._resume <= now:
+            pause = self._pacing.failed(now=now, sent=now, heard=self._pulls.heard, at_once=False)
+            self._resume = now + pause
+
+    def _recreate(self) -> None:
+        if self._create is not None and self._asking is None:
+            self._resume = float("inf")
+            self._asking = self._create
+            self.wants.append(Ask(self._create, CREATE_TIMEOUT))
+
+    def _created(self, answer: object, now: float) -> None:
+        if not isinstance(answer, NATSError):
+            self._warn("consumer_recreated", "the consumer was created again")
+            self._pacing.reset()
+            self._state = _State.ASKING
+            self._refill(now)
+        elif isinstance(answer, PermissionsError) or (isinstance(answer, ApiError) and not _passes(answer)):
+            self._end(answer)
+        else:
+            self._pause(now)
+
+    def _warn(self, kind: WarningKind, text: str, error: NATSError | None = None) -> None:
+        """Once in a row: not again before there was a sign of life."""
+        heard = self._pulls.heard
+        if self._told.get(kind) == heard and kind not in ("pinned", "unpinned", "limit_lowered"):
+            return
+        self._told[kind] = heard
+        self.warnings.append(ConsumerWarning(kind, f"{self.what}: {text}", error))
+
+    def _end(self, error: NATSError | None) -> None:
+        self._state = _State.ENDED
+        self.done = True
+        self.error = error
+        self.wants.clear()
+
+
+def _passes(error: ApiError) -> bool:
+    """Whether it may be another one later: the cluster has no leader, JetStream starts, the stream is made again."""
+    return is_gone(error) or isinstance(error, ClusterUnavailableError) or error.code == 503
