@@ -9,11 +9,14 @@ import pytest
 
 import nats_anyio.jetstream
 import nats_sync.jetstream
-from tests.parity.test_signatures import shape
+from tests.parity.test_signatures import anyio_name, shape
 
 CLASSES = sorted(name for name in nats_sync.jetstream.__all__ if inspect.isclass(getattr(nats_sync.jetstream, name)))
 
 AT_ONCE = {
+    "Consumer": {"fetch", "messages"},
+    "JetStreamMessage": {"ack_subject", "settle"},
+    "Messages": {"stop"},
     "JetStream": {"consumer", "stream", "stream_names", "streams"},
     "Stream": {"consumer", "consumer_names", "consumers"},
 }
@@ -43,11 +46,11 @@ def test_each_member(class_name: str) -> None:
     ours, theirs = (getattr(package.jetstream, class_name) for package in (nats_sync, nats_anyio))
     if ours is theirs:
         return
-    assert members(ours).keys() == members(theirs).keys()
+    assert {anyio_name(class_name, name) for name in members(ours)} == members(theirs).keys()
     assert ours.__doc__
     assert theirs.__doc__
     for name, member in members(ours).items():
-        other = members(theirs)[name]
+        other = members(theirs)[anyio_name(class_name, name)]
         assert type(member) is type(other), name
         if isinstance(member, property):
             assert awaited(member.fget) == awaited(other.fget), name

@@ -268,7 +268,7 @@ class Client(ClientState):
             new_inbox=self.new_inbox,
             server_version=self._server_version,
         )
-        return JetStream(self._host(), api)
+        return JetStream(self, self._host(), api)
 
     def _server_version(self) -> str:
         info = self.server_info

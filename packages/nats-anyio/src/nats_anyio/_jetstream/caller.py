@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .._engine.driver import Host
     from .._message import ReceivedMessage
+    from .message import Acknowledger
 
 __all__ = ["Caller", "Listing"]
 
@@ -23,9 +24,10 @@ T = TypeVar("T")
 class Caller:
     """What all handles that come from one `JetStream` share."""
 
-    __slots__ = ("api", "host")
+    __slots__ = ("api", "client", "host")
 
-    def __init__(self, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
+    def __init__(self, client: Acknowledger, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
+        self.client = client
         self.host = host
         self.api = api
 

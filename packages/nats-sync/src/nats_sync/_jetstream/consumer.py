@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nats_proto._consuming.readers import Source, priority_of
 from nats_proto._jetstream import consumer_calls
 from nats_proto._jetstream.names import check_name
 from nats_proto.errors import LocalProtocolError
 
+from .batch import Batch
 from .caller import Caller
+from .message import JetStreamMessage
+from .messages import Messages, OnWarning
 
 if TYPE_CHECKING:
+    from nats_proto._consuming.consume import Consume
+    from nats_proto._consuming.fetch import Fetch
+    from nats_proto._consuming.options import OnMissing
     from nats_proto._jetstream.consumer_info import ConsumerInfo
+
+    from .._message import ReceivedMessage
 
 __all__ = ["Consumer"]
 
@@ -28,6 +38,8 @@ class Consumer:
         self._stream = check_name("stream", stream)
         self._name = check_name("consumer", name)
         self._info = info
+        self._pin: str | None = None
+        """The identity that the server gave this reader as the pinned client of a priority group (ADR-42)."""
 
     def __repr__(self) -> str:
         return f"<nats_sync.Consumer {self._name!r} of stream {self._stream!r}>"
@@ -57,3 +69,131 @@ class Consumer:
             consumer_calls.consumer_info(self._api, self._stream, self._name, timeout=timeout)
         )
         return self._info
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def next(
+        self,
+        timeout: float = 5.0,
+        *,
+        group: str | None = None,
+        min_pending: int | None = None,
+        min_ack_pending: int | None = None,
+        priority: int | None = None,
+    ) -> JetStreamMessage | None:
+        """The next message; None when there was none for ``timeout`` seconds. Raises as `Batch` does.
+
+        Each call is a request of its own: for many messages `messages` is much quicker.
+        """
+        batch = self.fetch(
+            1,
+            timeout=timeout,
+            group=group,
+            min_pending=min_pending,
+            min_ack_pending=min_ack_pending,
+            priority=priority,
+        )
+        with batch:
+            return next(batch, None)
+
+    def fetch(
+        self,
+        max_messages: int | None = None,
+        *,
+        max_bytes: int | None = None,
+        timeout: float = 5.0,
+        no_wait: bool = False,
+        linger: float | None = None,
+        heartbeat: float | None = None,
+        group: str | None = None,
+        min_pending: int | None = None,
+        min_ack_pending: int | None = None,
+        priority: int | None = None,
+    ) -> Batch:
+        """Up to ``max_messages``, or so many as are up to ``max_bytes`` together, for ``timeout`` seconds in all.
+
+        ``no_wait``: only what is there now. ``linger``: end so many seconds after the first message. ``heartbeat``:
+        seconds between the server's signs of life. ``group`` and what follows it: for consumers with priority groups
+        (ADR-42). Raises `TypeError` without any maximum, `ValueError` and `TypeError` for what makes no sense.
+        """
+        source = Source(self._api, self._stream, self._name, self._info)
+        wanted = priority_of(group, min_pending, min_ack_pending, priority)
+        make = self._maker(source)
+
+        def machine(now: float) -> Fetch[ReceivedMessage, JetStreamMessage]:
+            source.pin = self._pin
+            return source.fetch(
+                make,
+                max_messages=max_messages,
+                max_bytes=max_bytes,
+                timeout=timeout,
+                no_wait=no_wait,
+                linger=linger,
+                heartbeat=heartbeat,
+                priority=wanted,
+                now=now,
+            )
+
+        return Batch(self._caller.host, machine, self._fetched)
+
+    def _fetched(self, machine: Fetch[ReceivedMessage, JetStreamMessage]) -> None:
+        self._pin = machine.pin
+
+    def messages(
+        self,
+        *,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        threshold: int | None = None,
+        limit: int | None = None,
+        expires: float | None = None,
+        heartbeat: float | None = None,
+        on_missing: OnMissing = "raise",
+        on_warning: OnWarning | None = None,
+        group: str | None = None,
+        min_pending: int | None = None,
+        min_ack_pending: int | None = None,
+        priority: int | None = None,
+    ) -> Messages:
+        """Messages without end, asked for ahead: ``max_messages`` (100 by default) or ``max_bytes`` of them at most.
+
+        More are asked for when fewer than ``threshold`` are outstanding (by default half). ``limit``: end after so
+        many. ``expires``: seconds that one request waits at the server (30), ``heartbeat`` between its signs of life
+        (5). ``on_missing``: ``raise`` when the consumer is gone, or ``wait`` for one of this name. Raises `ValueError`
+        and `TypeError` for what makes no sense.
+        """
+        source = Source(self._api, self._stream, self._name, self._info)
+        options = source.options(
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            threshold=threshold,
+            limit=limit,
+            expires=expires,
+            heartbeat=heartbeat,
+            on_missing=on_missing,
+            priority=priority_of(group, min_pending, min_ack_pending, priority),
+        )
+        make = self._maker(source)
+
+        def machine(now: float) -> Consume[ReceivedMessage, JetStreamMessage]:
+            return source.consume(make, options, now=now)
+
+        return Messages(self._caller.host, machine, on_warning)
+
+    def _maker(self, source: Source) -> Callable[[ReceivedMessage, float], JetStreamMessage]:
+        client, delivery = self._caller.client, source.delivery
+
+        def make(message: ReceivedMessage, now: float) -> JetStreamMessage:
+            return JetStreamMessage(
+                message.subject,
+                message.sid,
+                message.reply,
+                message.data,
+                message.header_block,
+                message.parsed,
+                client,
+                delivery,
+                now,
+            )
+
+        return make

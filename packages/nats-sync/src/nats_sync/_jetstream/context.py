@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .._engine.driver import Host
     from .._message import ReceivedMessage
+    from .message import Acknowledger
 
 __all__ = ["JetStream"]
 
@@ -32,8 +33,8 @@ class JetStream:
     `NATSTimeoutError`, `JetStreamDecodeError` for an answer that cannot be read, and what `Client.request` raises.
     """
 
-    def __init__(self, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
-        self._caller = Caller(host, api)
+    def __init__(self, client: Acknowledger, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
+        self._caller = Caller(client, host, api)
         self._api = api
 
     def __repr__(self) -> str:

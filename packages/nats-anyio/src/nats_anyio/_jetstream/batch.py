@@ -1,0 +1,101 @@
+"""`Batch`: what one fetch brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import anyio.lowlevel
+
+from .._engine.driver import Driver
+from .message import JetStreamMessage
+
+if TYPE_CHECKING:
+    from nats_proto._consuming.fetch import Fetch, FetchReason
+
+    from .._engine.driver import Host
+    from .._message import ReceivedMessage
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """The messages of one fetch, each as it comes. The request leaves when the first is asked for.
+
+    It ends by itself, and says why in `reason`. Left early (by ``break``, `aclose`, the end of an ``async with`` block,
+    or when nobody holds it any more) it leaves no request behind, and messages that still come are handed back to the
+    server, which gives them to another reader at once. For one task at a time.
+    """
+
+    def __init__(
+        self,
+        host: Host[ReceivedMessage],
+        make: Callable[[float], Fetch[ReceivedMessage, JetStreamMessage]],
+        ended: Callable[[Fetch[ReceivedMessage, JetStreamMessage]], None],
+    ) -> None:
+        make(0.0)  # raises for what makes no sense, now and not at the first message
+        self._host = host
+        self._make = make
+        self._ended = ended
+        self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> JetStreamMessage:
+        """The next message.
+
+        Raises `ConsumerNotFoundError`, `ConsumerDeletedError`, `PullLimitError` for more than the consumer allows at
+        once, `PullRefusedError`, `ConnectionClosedError`, `PermissionsError`. That nothing comes is no error.
+        """
+        driver = self._driver
+        if driver is None:
+            if self._closed:
+                raise StopAsyncIteration
+            driver = self._begin()
+        try:
+            message = await driver.next_until(None)
+        except BaseException:
+            await self._close()
+            raise
+        if message is None:
+            await self._close()
+            raise StopAsyncIteration
+        return message
+
+    @property
+    def reason(self) -> FetchReason | None:
+        """Why it has ended; None before its end, when it was left early, and after an error.
+
+        ``limit``: it has all messages that it asked for. ``expired``: its time was up. ``no_messages``: the server says
+        that there are none. ``no_answer``: nobody has answered, as without a leader. ``ack_limit``: so many messages
+        wait for their acknowledgement that no more are delivered. ``max_waiting``: too many requests wait.
+        ``max_bytes``: the next message would be too much. ``linger``: that long after the first message.
+        """
+        return None if self._machine is None else self._machine.reason
+
+    async def aclose(self) -> None:
+        """Leave it early. Does nothing after its end."""
+        await self._close()
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _close(self) -> None:
+        self._closed = True
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            await driver.close()  # which cannot be cancelled
+            if self._machine is not None:
+                self._ended(self._machine)
+
+    def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
+        self._machine = self._make(self._host.now())
+        driver = self._driver = Driver(self._host, self._machine)
+        return driver

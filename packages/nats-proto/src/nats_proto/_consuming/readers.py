@@ -1,0 +1,163 @@
+"""What both clients make of the ways to read from a consumer: the machine, and what its messages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from .._calls.operation import ApiCall
+from .._jetstream.acknowledge import Delivery
+from .._jetstream.consumer_calls import info_call
+from .._jetstream.consumer_info import ConsumerInfo
+from .._session.subscription import MessageT
+from .condition import ConsumerCondition
+from .consume import Consume
+from .fetch import Fetch
+from .options import EXPIRES, ConsumeOptions, OnMissing, Priority
+
+if TYPE_CHECKING:
+    from .._jetstream.api import JetStreamApi
+    from .._wire.frames import Message
+
+__all__ = ["Source", "condition_of", "priority_of"]
+
+ItemT = TypeVar("ItemT")
+
+
+class Source:
+    """One consumer, as far as reading from it is concerned. ``info`` is what is known of it, which may be nothing."""
+
+    __slots__ = ("_api", "_info", "_name", "_stream", "pin")
+
+    def __init__(self, api: JetStreamApi, stream: str, name: str, info: ConsumerInfo | None) -> None:
+        self._api = api
+        self._stream = stream
+        self._name = name
+        self._info = info
+        self.pin: str | None = None
+        """The identity that the server gave us as the pinned client of the consumer, for the next fetch (ADR-42)."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """What the messages have in common."""
+        if self._info is None:
+            return Delivery(stream=self._stream, consumer=self._name)
+        config = self._info.config
+        return Delivery(
+            stream=self._stream,
+            consumer=self._name,
+            acknowledged=config.ack_policy != "none",
+            ack_wait=config.ack_wait or None,
+            backoff=tuple(config.backoff or ()),
+        )
+
+    @property
+    def _subject(self) -> str:
+        return f"{self._api.prefix}CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+
+    def _what(self, verb: str) -> str:
+        return f"{verb} consumer {self._name!r} of stream {self._stream!r}"
+
+    @property
+    def _condition(self) -> ApiCall[object]:
+        asked = info_call(self._api, self._stream, self._name)
+
+        def decode(message: Message) -> object:
+            return condition_of(asked.decode(message))
+
+        return ApiCall(asked.what, asked.subject, asked.payload, decode)
+
+    def fetch(
+        self,
+        make: Callable[[MessageT, float], ItemT],
+        *,
+        max_messages: int | None,
+        max_bytes: int | None,
+        timeout: float,
+        no_wait: bool,
+        linger: float | None,
+        heartbeat: float | None,
+        priority: Priority | None,
+        now: float,
+    ) -> Fetch[MessageT, ItemT]:
+        """The machine of one fetch."""
+        return Fetch(
+            self._subject,
+            what=self._what("fetch from"),
+            new_inbox=self._api.new_inbox,
+            make=make,
+            batch=max_messages,
+            max_bytes=max_bytes,
+            timeout=timeout,
+            no_wait=no_wait,
+            linger=linger,
+            heartbeat=heartbeat,
+            priority=priority,
+            pin=self.pin,
+            info=self._condition,
+            now=now,
+        )
+
+    def consume(
+        self, make: Callable[[MessageT, float], ItemT], options: ConsumeOptions, *, now: float
+    ) -> Consume[MessageT, ItemT]:
+        """The machine that reads without end."""
+        return Consume(
+            self._subject,
+            options,
+            what=self._what("messages of"),
+            new_inbox=self._api.new_inbox,
+            make=make,
+            info=self._condition,
+            now=now,
+        )
+
+    def options(
+        self,
+        *,
+        max_messages: int | None,
+        max_bytes: int | None,
+        threshold: int | None,
+        limit: int | None,
+        expires: float | None,
+        heartbeat: float | None,
+        on_missing: OnMissing,
+        priority: Priority | None,
+    ) -> ConsumeOptions:
+        """The options of reading without end, with what is known of the consumer."""
+        config = None if self._info is None else self._info.config
+        return ConsumeOptions(
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            threshold=threshold,
+            limit=limit,
+            expires=EXPIRES if expires is None else expires,
+            heartbeat=heartbeat,
+            on_missing=on_missing,
+            ack_wait=None if config is None or config.ack_policy == "none" else self.delivery.wait(1),
+            priority=priority,
+            priority_timeout=None if config is None else config.priority_timeout,
+        )
+
+
+def condition_of(info: ConsumerInfo) -> ConsumerCondition:
+    """As far as the info explains why nothing comes."""
+    return ConsumerCondition(
+        waiting=info.num_waiting,
+        max_waiting=info.config.max_waiting or 0,
+        ack_pending=info.num_ack_pending,
+        max_ack_pending=info.config.max_ack_pending or 0,
+        pending=info.num_pending,
+        paused=info.paused,
+    )
+
+
+def priority_of(
+    group: str | None, min_pending: int | None, min_ack_pending: int | None, priority: int | None
+) -> Priority | None:
+    """What requests say to a consumer with priority groups. Raises `ValueError` for the rest without a group."""
+    if group is not None:
+        return Priority(group=group, min_pending=min_pending, min_ack_pending=min_ack_pending, priority=priority)
+    if min_pending is not None or min_ack_pending is not None or priority is not None:
+        raise ValueError("min_pending, min_ack_pending and priority need the group of the consumer")
+    return None
