@@ -17,7 +17,8 @@ AT_ONCE = {
     "Consumer": {"fetch", "messages"},
     "JetStreamMessage": {"ack_subject", "settle"},
     "Messages": {"stop"},
-    "JetStream": {"consumer", "stream", "stream_names", "streams"},
+    "Publisher": {"look"},
+    "JetStream": {"consumer", "publisher", "stream", "stream_names", "streams"},
     "Stream": {"consumer", "consumer_names", "consumers"},
 }
 """Methods that ask nothing, and so take no ``await`` in nats-anyio. Properties take none anyway."""

@@ -85,6 +85,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """When there is room: send the request of a call whose answer comes into the queue. Its token."""
         return self._host.ask(api, self._state)
 
+    async def wait_until(self, deadline: float | None) -> bool:
+        """Wait for a message, and leave it where it is; False when there was none at the deadline (absolute)."""
+        return await self._wait_until(deadline)
+
     def take_mark(self) -> Mark:
         """What the message without a subject stands for that was just given."""
         return self._state.take_mark()

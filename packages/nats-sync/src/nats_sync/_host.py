@@ -92,6 +92,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """Send the request of a call whose answer comes into the queue: its token; None when there was no room."""
         return self._host.ask(api, self._state, deadline)
 
+    def wait_until(self, deadline: float | None) -> bool:
+        """Wait for a message, and leave it where it is; False when there was none at the deadline (absolute)."""
+        return self._wait(deadline, iterating=False)
+
     def take_mark(self) -> Mark:
         """What the message without a subject stands for that was just given."""
         return self._state.take_mark()

@@ -46,6 +46,10 @@ class Inbox(Protocol[MessageOut]):
         """The next message, or None at the deadline (absolute)."""
         ...
 
+    async def wait_until(self, deadline: float | None) -> bool:
+        """Wait for a message, and leave it where it is; False when there was none at the deadline (absolute)."""
+        ...
+
     def take_mark(self) -> Mark:
         """What the message without a subject stands for that was just given."""
         ...
@@ -168,6 +172,27 @@ class Driver(Generic[MessageT, ItemT]):
                     return items.popleft()  # nearly always
             else:
                 self._conductor.marked(inbox.take_mark(), now=self._now())
+
+    def look(self) -> None:
+        """Give in what has come, and wait for nothing. What the machine wants is left to the next call that waits."""
+        inbox = self._inbox
+        if inbox is None:
+            return
+        receive, now = self._machine.receive, self._now()
+        while (message := inbox.take()) is not None:
+            if message.subject:
+                receive(message, now=now)
+            else:
+                self._conductor.marked(inbox.take_mark(), now=now)
+
+    async def wait(self, deadline: float | None) -> None:
+        """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.
+
+        Raises as `next_until` does when nothing will come.
+        """
+        inbox = self._inbox
+        if inbox is not None and not self._machine.wants:
+            await inbox.wait_until(self._conductor.next_timeout(deadline))
 
     def stop(self) -> None:
         """By any task, also while another one waits: nothing more is given, and whoever waits gets None.

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Unpack
 
+from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream import stream_calls
 from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
+from nats_proto._publishing.find_stored import stored_by
+from nats_proto._publishing.headers import PublishOptions, publish_headers
+from nats_proto._publishing.publish import publish_operation
+from nats_proto._publishing.retries import RETRY_FOR
+from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
 from .caller import Caller, Listing
 from .consumer import Consumer
+from .publisher import PendingAck, Publisher
 from .stream import Stream
 
 if TYPE_CHECKING:
     from nats_proto._jetstream.account_info import AccountInfo
     from nats_proto._jetstream.api import JetStreamApi
+    from nats_proto._jetstream.pub_ack import PubAck
     from nats_proto._jetstream.stream_info import StreamInfo
 
     from .._engine.driver import Host
@@ -36,9 +44,71 @@ class JetStream:
     def __init__(self, client: Acknowledger, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
         self._caller = Caller(client, host, api)
         self._api = api
+        self._find_stored = stored_by(api)
 
     def __repr__(self) -> str:
         return f"<nats_anyio.JetStream below {self._api.prefix!r}>"
+
+    # --- publishing --------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        timeout: float | None = None,
+        retry_for: float = RETRY_FOR,
+        **options: Unpack[PublishOptions],
+    ) -> PubAck:
+        """Send a message to the stream that has this subject, and wait until it is stored: the acknowledgement.
+
+        Each try waits ``timeout`` seconds for the acknowledgement, and tries are begun for ``retry_for`` seconds. What
+        was certainly not stored is tried again, as when a stream has no leader; what may be stored only with a
+        ``msg_id``, by which the stream knows it again. The options are those of `PublishOptions`, such as ``msg_id``,
+        ``ttl`` and ``expected_last_subject_sequence``.
+
+        Raises `NoStreamResponseError` when no stream took it, `NATSTimeoutError`, what the stream refuses it with (an
+        `ApiError` such as `WrongLastSequenceError`), and what `Client.request` raises; ``outcome`` of each says whether
+        the message may be stored. `ValueError` and `TypeError` for options that make no sense.
+        """
+        made = None if headers is None and not options else publish_headers(subject, data, headers, options)
+        return await self._caller.run(
+            publish_operation(
+                subject,
+                data,
+                made,
+                now=self._api.clock,
+                timeout=self._api.timeout if timeout is None else timeout,
+                retry_for=retry_for,
+                find_stored=self._find_stored,
+            )
+        )
+
+    def publisher(
+        self,
+        *,
+        max_pending: int = MAX_PENDING,
+        timeout: float | None = None,
+        retry_for: float = RETRY_FOR,
+        in_order: bool = False,
+    ) -> Publisher:
+        """A window of publishes: many in flight, each with its acknowledgement; see `Publisher`.
+
+        ``max_pending``: how many. ``timeout`` (seconds): for each try, and for a place in a full window. ``retry_for``:
+        for how long tries are begun. ``in_order``: what is sent again does not come behind what was published later, so
+        the window stalls meanwhile. Raises `ValueError` and `TypeError` for what makes no sense.
+        """
+        seconds = self._api.seconds(timeout)
+        window = PublishWindow(
+            self._api.new_inbox(),
+            PendingAck,
+            max_pending=max_pending,
+            timeout=seconds,
+            retry_for=retry_for,
+            in_order=in_order,
+        )
+        return Publisher(self._caller.client, self._caller.host, window, seconds)
 
     # --- the account -------------------------------------------------------------------------------------------------
 

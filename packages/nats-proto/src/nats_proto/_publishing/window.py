@@ -145,6 +145,16 @@ class PublishWindow(Generic[PendingT]):
         return max(0, self._max - len(self._waiting))
 
     @property
+    def some_room(self) -> int:
+        """So much room is worth to wait a moment for: a quarter of the window."""
+        return (self._max + 3) // 4
+
+    @property
+    def ending(self) -> bool:
+        """No more will be begun."""
+        return self._ending
+
+    @property
     def pending(self) -> int:
         """Publishes that have not ended."""
         return len(self._waiting)
@@ -168,10 +178,10 @@ class PublishWindow(Generic[PendingT]):
             self._look = deadline
         return pending
 
-    def failed(self, pending: PendingT, error: NATSError) -> None:
+    def failed(self, pending: PendingT, error: BaseException) -> None:
         """It could not be published: the caller has the error, which counts as observed."""
         if self._waiting.pop(pending.reply, None) is not None:
-            pending.error = error
+            pending.error = error if isinstance(error, NATSError) else NATSError(f"it could not be published: {error}")
             pending.observed = True
 
     def full_error(self, subject: str, *, now: float) -> PublishWindowFullError:

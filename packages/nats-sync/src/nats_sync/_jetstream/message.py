@@ -18,7 +18,9 @@ __all__ = ["Acknowledger", "JetStreamMessage"]
 class Acknowledger(Protocol):
     """A client, of which this is all that is needed here."""
 
-    def publish(self, subject: str, data: Payload = b"") -> None:
+    def publish(
+        self, subject: str, data: Payload = b"", *, reply: str | None = None, headers: HeadersLike | None = None
+    ) -> None:
         """As `Client.publish`."""
 
     def request(

@@ -1,0 +1,241 @@
+"""`Publisher`: many publishes in flight, each with its acknowledgement.
+
+Theory of operation
+-------------------
+The window of the core (`nats_proto._publishing.window`) is a machine, and a machine is run by whoever waits. Here any
+number of threads may publish and wait at once, so one of them *leads*: it waits for acknowledgements, and gives them to
+the window. The others wait until the leader has given something in, and look whether it was theirs; whoever still has
+to wait when the leader goes takes its place. The lock is held for each step of the window and for each publish, so that
+the order on the wire is the order of the calls; nobody holds it while waiting.
+
+Acknowledgements that come while nobody waits lie in the queue of the window's subscription, which has room for all of
+them. They are given in by the next publish that finds the window full or a moment past, and by who asks for `done`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Condition
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Self, Unpack
+
+from nats_proto import HeadersLike, Payload, check_timeout
+from nats_proto._jetstream.pub_ack import PubAck
+from nats_proto._publishing.headers import PublishOptions, publish_headers
+from nats_proto._publishing.pending import Pending
+from nats_proto._publishing.window import PublishWindow
+from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError
+
+from .._engine.driver import Driver
+
+if TYPE_CHECKING:
+    from .._engine.driver import Host
+    from .._message import ReceivedMessage
+    from .message import Acknowledger
+
+__all__ = ["PendingAck", "Publisher"]
+
+LOOK: Final = 0.05
+"""Seconds after which a publish looks what has come, and whose time is up, although there is room."""
+SOME_ROOM: Final = 0.005
+"""Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
+at the first free place would be a wake-up for each publish."""
+
+
+class PendingAck(Pending, eq=False):
+    """One publish of a `Publisher`, which is stored as soon as it is acknowledged."""
+
+    publisher: Publisher | None = None
+
+    def __repr__(self) -> str:
+        state = "acknowledged" if self.pub_ack is not None else "failed" if self.error is not None else "in flight"
+        return f"<nats_sync.PendingAck to {self.subject!r}, {state}>"
+
+    @property
+    def done(self) -> bool:
+        """It has ended: it is acknowledged, or has failed (`error`)."""
+        if self.pub_ack is None and self.error is None and self.publisher is not None:
+            self.publisher.look()
+        return self.pub_ack is not None or self.error is not None
+
+    def ack(self, timeout: float | None = None) -> PubAck:
+        """Wait for the acknowledgement, for ``timeout`` seconds (None: until the publish has ended).
+
+        Raises the error with which it has failed, whose ``outcome`` says whether it may be stored all the same;
+        `NATSTimeoutError` when it has not ended in time, which ends nothing.
+        """
+        publisher = self.publisher
+        assert publisher is not None  # the publisher has made it
+        return publisher.wait_for(self, timeout)
+
+
+class Publisher:
+    """A window of publishes: up to ``max_pending`` are in flight, and whoever publishes more waits.
+
+    Leaving the ``with`` block waits until all have ended, and raises `PublishesFailedError` for those that have failed
+    and of which nobody was told by `PendingAck.ack`. For any number of threads.
+    """
+
+    def __init__(
+        self,
+        client: Acknowledger,
+        host: Host[ReceivedMessage],
+        window: PublishWindow[PendingAck],
+        timeout: float,
+    ) -> None:
+        self._client = client
+        self._window = window
+        self._driver: Driver[ReceivedMessage, PendingAck] = Driver(host, window)
+        self._timeout = timeout
+        self._changed = Condition()
+        """Its lock is that of the window; notified when something was given in, and when the leader goes."""
+        self._led = False
+        self._look_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.close()
+        elif isinstance(error, Exception):
+            # What was published before is waited for as well. The error that ended the block comes first.
+            try:
+                self.close()
+            except NATSError as failure:
+                error.add_note(f"and {failure}")
+        else:
+            self._abandon(ConnectionClosedError(f"the publisher was left by {type(error).__name__}"))
+
+    @property
+    def pending(self) -> int:
+        """How many publishes have not ended yet."""
+        return self._window.pending
+
+    def publish(
+        self,
+        subject: str,
+        data: Payload = b"",
+        *,
+        headers: HeadersLike | None = None,
+        timeout: float | None = None,
+        **options: Unpack[PublishOptions],
+    ) -> PendingAck:
+        """Send a message. Returns when it is in the outgoing buffer; waits while the window is full.
+
+        It is stored when `PendingAck.ack` says so. The options are those of `JetStream.publish`. Raises
+        `PublishWindowFullError` when there was no room for ``timeout`` seconds, by default those of the publisher, and
+        what `Client.publish` raises: the message was not sent then.
+        """
+        made = None if headers is None and not options else publish_headers(subject, data, headers, options)
+        window = self._window
+        with self._changed:
+            now = monotonic()
+            if now >= self._look_at or window.room <= 0:
+                now = self._make_room(subject, now, timeout)
+            pending = window.begin(subject, data, made, now=now)
+            pending.publisher = self
+            try:
+                self._client.publish(subject, data, reply=pending.reply, headers=made)
+            except Exception as error:
+                window.failed(pending, error)
+                raise
+        return pending
+
+    def publish_many(
+        self, subject: str, payloads: Iterable[Payload], *, timeout: float | None = None
+    ) -> list[PendingAck]:
+        """`publish` each of them, in order."""
+        return [self.publish(subject, payload, timeout=timeout) for payload in payloads]
+
+    def look(self) -> None:
+        """Take what has come, and wait for nothing."""
+        with self._changed:
+            self._driver.look()
+
+    def wait_for(self, pending: PendingAck, timeout: float | None) -> PubAck:
+        """As `PendingAck.ack`."""
+        deadline = None if timeout is None else monotonic() + check_timeout("timeout", timeout)
+        with self._changed:
+            self._until(lambda: pending.pub_ack is not None or pending.error is not None, deadline)
+            if pending.error is not None:
+                self._window.observe(pending)
+                raise pending.error.with_traceback(None)
+        if pending.pub_ack is None:
+            assert timeout is not None  # else it was waited for until it had ended
+            raise NATSTimeoutError(
+                f"publish to {pending.subject!r}: not acknowledged within {timeout} s, and not given up"
+            )
+        return pending.pub_ack
+
+    def close(self) -> None:
+        """Take no more, and wait until all have ended. Raises `PublishesFailedError`. May be called again."""
+        window = self._window
+        with self._changed:
+            window.finish()
+            self._until(lambda: window.done, None)
+            self._driver.close()
+            failure = window.failure()
+        if failure is not None:
+            raise failure
+
+    def _abandon(self, cause: NATSError) -> None:
+        with self._changed:
+            self._window.abandon(cause)
+            self._driver.close()
+            self._changed.notify_all()
+
+    # --- under the lock ----------------------------------------------------------------------------------------------
+
+    def _make_room(self, subject: str, now: float, timeout: float | None) -> float:
+        window = self._window
+        self._look_at = now + LOOK
+        self._step()
+        if window.room <= 0:
+            deadline = now + (self._timeout if timeout is None else check_timeout("timeout", timeout))
+            some = window.some_room
+            self._until(lambda: window.room >= some or window.ending, min(deadline, now + SOME_ROOM))
+            if not self._until(lambda: window.room > 0 or window.ending, deadline):
+                raise window.full_error(subject, now=monotonic())
+            now = monotonic()
+        return now
+
+    def _step(self) -> bool:
+        """Give in what has come, and do what is due: whether anything ended."""
+        ended = self._window.items
+        try:
+            self._driver.look()
+            some = bool(ended)
+            ended.clear()  # each was told to whoever holds it
+            while self._driver.next_until(0.0) is not None:
+                some = True
+        except NATSError as error:  # the client is closed, or the subscription was refused
+            self._window.abandon(error)
+            return True
+        return some
+
+    def _until(self, satisfied: Callable[[], bool], deadline: float | None) -> bool:
+        """Wait, as the leader or for the leader. False when the time (absolute) was up before."""
+        changed = self._changed
+        while not satisfied():
+            now = monotonic()
+            if deadline is not None and now >= deadline:
+                return False
+            if self._led:
+                changed.wait(None if deadline is None else deadline - now)
+                continue
+            self._led = True
+            try:
+                if not self._step() and not satisfied():
+                    changed.release()
+                    try:
+                        self._driver.wait(deadline)
+                    finally:
+                        changed.acquire()
+                    self._step()
+            except NATSError as error:
+                self._window.abandon(error)
+            finally:
+                self._led = False
+                changed.notify_all()
+        return True
