@@ -1,0 +1,96 @@
+"""Counters: messages whose sum the stream keeps, for each subject (ADR-49; servers from 2.12 on).
+
+The number of an increment, and the total, are of any size. Totals come as texts of digits, in an acknowledgement or in
+the message itself; what a server sends is read with a bound, and anything else is a `JetStreamDecodeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from .._calls.operation import Operation
+from .._jetstream.errors import FeatureDroppedError, JetStreamDecodeError
+from .._jetstream.pub_ack import MAX_VALUE_DIGITS, PubAck
+from .._value import Value
+from .._wire.headers import Headers
+
+__all__ = ["CounterEntry", "increment_operation", "read_counter"]
+
+SOURCES: Final = "Nats-Counter-Sources"
+MAX_SOURCES: Final = 1024 * 1024
+"""Bytes of the header above that are read."""
+
+
+class CounterEntry(Value, frozen=True, kw_only=True):
+    """A counter as its last message has it."""
+
+    value: int
+    """The total."""
+    increment: int | None = None
+    """What the last message has added; None when it does not say."""
+    sources: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    """Of a stream with sources: what each subject of each of them has contributed."""
+
+
+class _Body(msgspec.Struct):
+    val: str
+
+
+_decode_body: Final = msgspec.json.Decoder(_Body).decode
+_decode_sources: Final = msgspec.json.Decoder(dict[str, dict[str, str]]).decode
+
+
+def increment_operation(
+    publish: Operation[PubAck], subject: str, total: Callable[[], Operation[int]]
+) -> Operation[int]:
+    """The total after an increment, which ``publish`` sends.
+
+    A server that recognises the message's id as one that it has does not tell the total: then ``total`` asks for what
+    it is by now. Raises what these raise, and `FeatureDroppedError` when the server is too old for counters; it has
+    stored the message then.
+    """
+    answer = yield from publish
+    if answer.value is not None:
+        return answer.value
+    if answer.duplicate:
+        return (yield from total())
+    raise FeatureDroppedError(
+        f"increment {subject!r}: the server knows no counters (they came with 2.12) and has stored an empty message in "
+        f"stream {answer.stream!r} at {answer.sequence}",
+        fields=("Nats-Incr",),
+    )
+
+
+def read_counter(what: str, data: bytes, headers: Headers | None) -> CounterEntry:
+    """The counter that a stored message is. Raises `JetStreamDecodeError`, whose text begins with ``what``."""
+    try:
+        value = _number(_decode_body(data).val)
+        increment, sources = None, None
+        if headers is not None:
+            increment, sources = headers.get("Nats-Incr"), headers.get(SOURCES)
+        if sources is not None and len(sources) > MAX_SOURCES:
+            raise ValueError
+        read = {} if sources is None else _decode_sources(sources.encode("utf-8", "surrogateescape"))
+        return CounterEntry(
+            value=value,
+            increment=None if increment is None else _number(increment),
+            sources=MappingProxyType(
+                {
+                    stream: MappingProxyType({subject: _number(text) for subject, text in subjects.items()})
+                    for stream, subjects in read.items()
+                }
+            ),
+        )
+    except (RecursionError, ValueError, msgspec.DecodeError):
+        raise JetStreamDecodeError(f"{what}: the message is no counter") from None
+
+
+def _number(text: str) -> int:
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    if not digits.isascii() or not digits.isdigit() or len(digits) > MAX_VALUE_DIGITS:
+        raise ValueError
+    return int(text)
