@@ -1,0 +1,359 @@
+"""Fast ingest: reply subjects, room by acknowledgements, and what a loss, a refusal or silence means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+
+from nats_proto import Message, Publish, Subscribe
+from nats_proto._jetstream.errors import (
+    FastIngestError,
+    JetStreamDecodeError,
+    NoStreamResponseError,
+    WrongLastSequenceError,
+)
+from nats_proto._publishing.fast_ingest import (
+    MAX_REPORTS,
+    FastIngest,
+    FastIngestGapError,
+    IngestGap,
+    IngestProgress,
+    IngestRefusal,
+)
+from nats_proto._wire.headers import encode_status_block
+from nats_proto.errors import ConnectionLostError, LocalProtocolError, NATSTimeoutError
+
+NOW = 50.0
+REFUSED = b'{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}'
+
+
+class Ingest:
+    """A fast ingest, and what a client does with it."""
+
+    def __init__(
+        self, *, flow: int = 100, max_outstanding: int = 2, on_gap: Literal["fail", "ok"] = "fail", opened: bool = True
+    ) -> None:
+        self.machine = FastIngest("in.id", flow=flow, max_outstanding=max_outstanding, on_gap=on_gap, timeout=3.0)
+        self.now = NOW
+        assert self.machine.room == 0
+        assert self.machine.wants.popleft() == Subscribe("in.id.>")
+        self.gap = on_gap
+        if opened:
+            self.publish()
+            self.ack(0, 1)
+            self.reports()
+
+    def publish(self, count: int = 1, *, last: bool = False) -> list[str]:
+        return [self.machine.begin("s", now=self.now, last=last) for _ in range(count)]
+
+    def give(self, data: bytes, block: bytes | None = None) -> None:
+        self.machine.receive(Message("in.id.any", 1, None, data, block), now=self.now)
+
+    def ack(self, number: int, flow: int) -> None:
+        self.give(b'{"type":"ack","seq":%d,"msgs":%d}' % (number, flow))
+
+    def final(self, count: int, batch: bytes = b"id") -> None:
+        self.give(b'{"stream":"S","seq":90,"batch":"%b","count":%d}' % (batch, count))
+
+    def reports(self) -> list[object]:
+        reports: list[object] = list(self.machine.items)
+        self.machine.items.clear()
+        return reports
+
+    def sent(self) -> list[str | None]:
+        """The reply subjects of what the machine itself publishes."""
+        replies: list[str | None] = []
+        for want in self.machine.wants:
+            assert isinstance(want, Publish)
+            assert (want.subject, want.data) == ("s", b"")
+            replies.append(want.reply)
+        self.machine.wants.clear()
+        return replies
+
+    def wait(self, seconds: float) -> list[str | None]:
+        end = self.now + seconds
+        replies: list[str | None] = []
+        while (due := self.machine.next_timeout()) is not None and due <= end:
+            self.now = due
+            self.machine.handle_timeout(now=due)
+            replies += self.sent()
+        self.now = end
+        return replies
+
+
+@pytest.mark.parametrize("gap", ["fail", "ok"])
+def test_the_reply_subjects(gap: Literal["fail", "ok"]) -> None:
+    ingest = Ingest(flow=7, on_gap=gap, opened=False)
+    assert ingest.publish() == [f"in.id.7.{gap}.1.0.$FI"]
+    ingest.ack(0, 7)
+    assert ingest.publish() == [f"in.id.7.{gap}.2.1.$FI"]
+    assert ingest.publish(last=True) == [f"in.id.7.{gap}.3.2.$FI"]
+    ingest.final(3)
+    assert ingest.machine.done
+    assert ingest.machine.error is None
+    assert ingest.machine.pub_ack is not None
+    assert (ingest.machine.pub_ack.sequence, ingest.machine.pub_ack.count) == (90, 3)
+
+
+def test_a_single_message() -> None:
+    ingest = Ingest(opened=False)
+    assert ingest.publish(last=True) == ["in.id.100.fail.1.2.$FI"]
+    ingest.final(1)
+    assert (ingest.machine.done, ingest.machine.error) == (True, None)
+
+
+def test_the_first_message_waits() -> None:
+    ingest = Ingest(opened=False)
+    assert ingest.machine.room == 1
+    ingest.publish()
+    assert ingest.machine.room == 0
+    with pytest.raises(LocalProtocolError):
+        ingest.publish()
+    ingest.ack(0, 5)
+    assert ingest.machine.room == 9
+    assert ingest.reports() == [IngestProgress(0)]
+
+
+def test_room_follows_the_acknowledgements() -> None:
+    ingest = Ingest(flow=100)
+    assert ingest.machine.room == 1
+    ingest.publish()
+    assert ingest.machine.room == 0
+    ingest.ack(1, 2)
+    assert ingest.machine.room == 3
+    ingest.publish(3)
+    ingest.ack(3, 4)
+    assert ingest.machine.room == 6
+    ingest.ack(2, 4)  # an older one, late
+    assert ingest.machine.room == 6
+    ingest.ack(5, 1)  # slower
+    assert ingest.machine.room == 2
+    assert [report.acknowledged for report in ingest.reports() if isinstance(report, IngestProgress)] == [1, 3, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("data", "room"),
+    [
+        (b'{"type":"ack","seq":999,"msgs":100}', 200),
+        (b'{"type":"ack","seq":1,"msgs":65535}', 200),
+        (b'{"type":"ack","seq":1,"msgs":0}', 2),
+        (b'{"type":"ack","seq":-5,"msgs":-7}', 1),
+        (b'{"type":"new","seq":1,"msgs":9}', 1),
+        (b'{"type":7}', 1),
+        (b"hi", 1),
+        (b"", 1),
+        (b"[" * 100_000, 1),
+        (b'{"type":"ack","seq":1e400}', 1),
+        (b'{"type":""}', 1),
+    ],
+)
+def test_hostile_answers_change_nothing_but_within_bounds(data: bytes, room: int) -> None:
+    ingest = Ingest(flow=100)
+    ingest.give(data)
+    assert ingest.machine.room == room
+    assert not ingest.machine.done
+
+
+def test_it_is_ended_without_another_message() -> None:
+    ingest = Ingest()
+    ingest.publish()
+    ingest.machine.finish(now=NOW)
+    ingest.machine.finish(now=NOW)
+    assert ingest.sent() == ["in.id.100.fail.3.3.$FI"]
+    assert ingest.machine.room == 0
+    ingest.final(2)
+    assert (ingest.machine.done, ingest.machine.error) == (True, None)
+    with pytest.raises(LocalProtocolError):
+        FastIngest("in.id").finish(now=NOW)
+
+
+def test_a_lost_message_ends_it() -> None:
+    ingest = Ingest()
+    ingest.ack(1, 100)
+    ingest.publish(9)
+    ingest.give(b'{"type":"gap","last_seq":4,"seq":7}')
+    assert ingest.machine.room == 0
+    assert not ingest.machine.done
+    ingest.final(3)
+    error = ingest.machine.error
+    assert isinstance(error, FastIngestGapError)
+    assert (error.stored, error.first, error.outcome) == (3, 4, "unknown")
+    assert "3 of 10 messages" in str(error)
+    assert ingest.machine.pub_ack is not None
+
+
+def test_losses_are_told_where_they_are_allowed() -> None:
+    ingest = Ingest(on_gap="ok")
+    ingest.ack(1, 100)
+    ingest.publish(9)
+    ingest.reports()
+    ingest.give(b'{"type":"gap","last_seq":4,"seq":7}')
+    ingest.give(b'{"type":"err","seq":8,"error":%b}' % REFUSED)
+    gap, refused = ingest.reports()
+    assert gap == IngestGap(4, 7)
+    assert isinstance(refused, IngestRefusal)
+    assert refused.number == 8
+    assert isinstance(refused.error, WrongLastSequenceError)
+    assert ingest.machine.room > 0
+    ingest.publish(last=True)
+    ingest.final(11)
+    assert (ingest.machine.done, ingest.machine.error) == (True, None)
+
+
+def test_reports_are_bounded() -> None:
+    ingest = Ingest(on_gap="ok")
+    for number in range(MAX_REPORTS + 10):
+        ingest.give(b'{"type":"gap","last_seq":%d,"seq":%d}' % (number, number + 1))
+    assert len(ingest.machine.items) == MAX_REPORTS
+    assert ingest.machine.items[0] == IngestGap(10, 11)
+
+
+@pytest.mark.parametrize("gap", ["fail", "ok"])
+def test_the_server_ends_it_by_itself(gap: Literal["fail", "ok"]) -> None:
+    ingest = Ingest(on_gap=gap)
+    ingest.final(1)
+    error = ingest.machine.error
+    assert isinstance(error, FastIngestGapError)
+    assert "the server has ended it" in str(error)
+    assert (error.stored, error.first) == (1, 2)
+
+
+def test_a_refused_message_ends_it() -> None:
+    ingest = Ingest()
+    ingest.ack(1, 100)
+    ingest.publish(9)
+    ingest.give(b'{"type":"err","seq":5,"error":%b}' % REFUSED)
+    ingest.give(b'{"type":"gap","last_seq":6,"seq":7}')
+    ingest.final(4)
+    error = ingest.machine.error
+    assert isinstance(error, WrongLastSequenceError)
+    assert "message 5" in str(error)
+    assert "4 messages are stored" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("error", [b"7", b"null", b'{"code":"x"}'])
+def test_a_refusal_that_cannot_be_read(error: bytes) -> None:
+    ingest = Ingest(on_gap="ok")
+    ingest.give(b'{"type":"err","seq":1,"error":%b}' % error)
+    reports = ingest.reports()
+    assert all(isinstance(report, IngestRefusal) for report in reports)
+    assert not ingest.machine.done
+
+
+def test_the_stream_takes_none() -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.give(b'{"error":{"code":400,"err_code":10205,"description":"batch publish is disabled"}}')
+    assert isinstance(ingest.machine.error, FastIngestError)
+    assert ingest.machine.error.outcome == "failed"
+
+
+def test_a_server_that_does_not_know_it() -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.give(b'{"stream":"S","seq":7}')
+    assert isinstance(ingest.machine.error, JetStreamDecodeError)
+    assert "2.14" in str(ingest.machine.error)
+    assert ingest.machine.error.outcome == "unknown"
+
+
+def test_nobody_listens() -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.give(b"", encode_status_block(503))
+    assert isinstance(ingest.machine.error, NoStreamResponseError)
+    assert ingest.machine.error.outcome == "failed"
+    ingest = Ingest()
+    ingest.publish()
+    ingest.give(b"", encode_status_block(503))
+    assert not ingest.machine.done
+
+
+def test_a_silent_server_is_asked_and_then_given_up() -> None:
+    ingest = Ingest()
+    assert ingest.machine.next_timeout() is None  # nothing is waited for
+    ingest.now += 60.0
+    ingest.publish()
+    assert ingest.wait(0.999) == []
+    assert ingest.wait(1.001) == ["in.id.100.fail.2.4.$FI"] * 2
+    assert not ingest.machine.done
+    assert ingest.wait(1.0) == []
+    assert isinstance(ingest.machine.error, NATSTimeoutError)
+    assert ingest.machine.error.outcome == "unknown"
+    assert "0 of 2 messages were acknowledged" in str(ingest.machine.error)
+    ingest.ack(2, 1)
+    assert ingest.machine.next_timeout() is None
+
+
+def test_an_answer_to_a_ping_is_one_more_chance() -> None:
+    ingest = Ingest()
+    ingest.publish()
+    for _ in range(5):
+        assert len(ingest.wait(2.0)) == 2
+        ingest.ack(0, 1)
+    ingest.ack(2, 1)
+    assert ingest.wait(60.0) == []
+    assert not ingest.machine.done
+
+
+def test_who_looks_late_gives_the_server_its_time() -> None:
+    ingest = Ingest()
+    ingest.publish()
+    ingest.now += 60.0
+    for _ in range(3):
+        ingest.machine.handle_timeout(now=ingest.now)
+    assert ingest.sent() == ["in.id.100.fail.2.4.$FI"]
+
+
+def test_the_sign_of_the_end_is_given_again() -> None:
+    ingest = Ingest()
+    ingest.machine.finish(now=ingest.now)
+    assert ingest.sent() == ["in.id.100.fail.2.3.$FI"]
+    assert ingest.wait(1.0) == ["in.id.100.fail.2.3.$FI"]
+
+
+def test_a_new_connection_is_asked_at_once() -> None:
+    ingest = Ingest()
+    ingest.machine.connection_replaced(now=NOW)
+    assert ingest.sent() == []
+    ingest.publish()
+    ingest.machine.connection_replaced(now=NOW)
+    assert ingest.sent() == ["in.id.100.fail.2.4.$FI"]
+
+
+def test_what_could_not_be_published_has_no_number() -> None:
+    ingest = Ingest()
+    assert ingest.publish(last=True) == ["in.id.100.fail.2.2.$FI"]
+    ingest.machine.failed(ConnectionLostError("no"))
+    assert ingest.machine.room == 1
+    assert ingest.publish() == ["in.id.100.fail.2.1.$FI"]
+
+
+def test_after_the_end_nothing_counts() -> None:
+    ingest = Ingest()
+    ingest.machine.finish(now=NOW)
+    ingest.sent()
+    ingest.final(1)
+    assert ingest.machine.done
+    assert ingest.machine.error is None
+    ingest.ack(1, 5)
+    ingest.give(b'{"type":"gap","last_seq":4,"seq":7}')
+    assert ingest.machine.room == 0
+    assert ingest.reports() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: FastIngest("i.d", flow=0),
+        lambda: FastIngest("i.d", flow=65536),
+        lambda: FastIngest("i.d", max_outstanding=0),
+        lambda: FastIngest("i.d", on_gap="no"),  # type: ignore[arg-type]
+        lambda: FastIngest("i.d", timeout=0.0),
+    ],
+)
+def test_arguments_that_cannot_be_used(wrong: Callable[[], object]) -> None:
+    with pytest.raises(ValueError):
+        wrong()
