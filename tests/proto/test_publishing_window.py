@@ -447,6 +447,26 @@ def test_in_order_all_end_when_nobody_ever_listens() -> None:
     assert [outcome(pending) for pending in pendings] == ["failed"] * 4
 
 
+def test_in_order_what_is_sent_again_has_its_time_as_well() -> None:
+    window = Window(in_order=True)
+    first, second = window.publish(b"0"), window.publish(b"1")
+    window.answer(first, NOBODY)
+    window.answer(second, NOBODY)
+    window.wait(1.0)
+    assert window.answer(first) == [first]
+    assert window.wait(5.0) == [second]
+
+
+def test_in_order_a_doubled_refusal_stalls_once() -> None:
+    window = Window(in_order=True)
+    first, second = window.publish(b"0"), window.publish(b"1")
+    for _ in range(3):
+        window.answer(first, NOBODY)
+    window.answer(second)
+    assert window.answer(first) == [first]
+    assert window.window.room == 10
+
+
 def test_in_order_nothing_new_goes_before_what_is_sent_again() -> None:
     window = Window(in_order=True)
     first = window.publish(b"0")
@@ -469,6 +489,7 @@ def test_given_up() -> None:
     assert window.window.done
     assert all(isinstance(pending.error, ConnectionClosedError) for pending in (plain, named, resting, twice))
     assert all("the client is closed" in str(pending.error) for pending in (plain, named))
+    assert [outcome(pending) for pending in (plain, named)] == ["unknown", "unknown"]
 
 
 def test_given_up_while_resting_is_certain() -> None:
