@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from nats_proto import ApiCall, Ask, Message
-from nats_proto._consuming.condition import ConsumerCondition
+from nats_proto._consuming.condition import ConsumerCondition, condition_of
 from nats_proto._consuming.fetch import Fetch
 from nats_proto._consuming.options import Priority
+from nats_proto._jetstream.consumer_config import ConsumerConfig
+from nats_proto._jetstream.consumer_info import ConsumerInfo
 from nats_proto._jetstream.errors import (
     ConsumerDeletedError,
     ConsumerNotFoundError,
@@ -395,3 +397,22 @@ def test_a_hostile_server_is_not_asked_in_a_loop() -> None:
 def test_numbers_that_cannot_be_used(given: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         fetch(**given)
+
+
+@pytest.mark.parametrize(
+    ("state", "config", "at_ack_limit", "at_waiting_limit"),
+    [
+        ({}, {}, False, False),
+        ({"num_ack_pending": 9, "num_waiting": 9}, {}, False, False),
+        ({"num_ack_pending": 9, "num_waiting": 9}, {"max_ack_pending": -1, "max_waiting": 0}, False, False),
+        ({"num_ack_pending": 9, "num_waiting": 9}, {"max_ack_pending": 10, "max_waiting": 10}, False, False),
+        ({"num_ack_pending": 10, "num_waiting": 9}, {"max_ack_pending": 10, "max_waiting": 10}, True, False),
+        ({"num_ack_pending": 0, "num_waiting": 11}, {"max_ack_pending": 10, "max_waiting": 10}, False, True),
+    ],
+)
+def test_what_a_consumers_info_explains(
+    state: dict[str, Any], config: dict[str, Any], at_ack_limit: bool, at_waiting_limit: bool
+) -> None:
+    info = ConsumerInfo(stream_name="S", name="C", config=ConsumerConfig(**config), **state)
+    condition = condition_of(info)
+    assert (condition.at_ack_limit, condition.at_waiting_limit) == (at_ack_limit, at_waiting_limit)

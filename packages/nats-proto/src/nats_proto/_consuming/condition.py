@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .._value import Value
 
-__all__ = ["ConsumerCondition"]
+if TYPE_CHECKING:
+    from .._jetstream.consumer_info import ConsumerInfo
+
+__all__ = ["ConsumerCondition", "condition_of"]
 
 
 class ConsumerCondition(Value, frozen=True, kw_only=True):
@@ -29,3 +34,15 @@ class ConsumerCondition(Value, frozen=True, kw_only=True):
     def at_waiting_limit(self) -> bool:
         """No further request is taken; a server does not say so to who asked for heart-beats."""
         return 0 < self.max_waiting <= self.waiting
+
+
+def condition_of(info: ConsumerInfo) -> ConsumerCondition:
+    """The part of a consumer's info that matters here."""
+    return ConsumerCondition(
+        waiting=info.num_waiting,
+        max_waiting=info.config.max_waiting or 0,
+        ack_pending=info.num_ack_pending,
+        max_ack_pending=info.config.max_ack_pending or 0,
+        pending=info.num_pending,
+        paused=info.paused,
+    )
