@@ -406,6 +406,9 @@ def test_h65_a_direct_message_without_headers() -> None:
         (StreamConfig(name="A", metadata={"a": "b"}), StreamConfig(name="A", metadata={"a": "b", "_nats.ver": "2"})),
         (StreamConfig(name="A", metadata={}), StreamConfig(name="A", metadata={"_nats.ver": "2"})),
         (StreamConfig(name="A", metadata={}), StreamConfig(name="A")),
+        # Who reads a configuration and writes it back to a newer server asks for what the older one wrote.
+        (StreamConfig(name="A", metadata={"_nats.ver": "1"}), StreamConfig(name="A", metadata={"_nats.ver": "2"})),
+        (StreamConfig(name="A", metadata={"_nats.ver": "1"}), StreamConfig(name="A")),
         # Nothing is nothing, in whatever way it is written.
         (StreamConfig(name="A", no_ack=False, description="", subjects=[], max_age=0), StreamConfig(name="A")),
         (StreamConfig(name="A", max_msgs=0, max_bytes=-1), StreamConfig(name="A", max_msgs=-1, max_bytes=-1)),
@@ -414,6 +417,8 @@ def test_h65_a_direct_message_without_headers() -> None:
         # 0 asks for the server's own.
         (StreamConfig(name="A", duplicate_window=0), StreamConfig(name="A", duplicate_window=120)),
         (ConsumerConfig(ack_wait=0, max_ack_pending=0), ConsumerConfig(ack_wait=30, max_ack_pending=1000)),
+        # A stream without subjects gets one from the server.
+        (StreamConfig(name="A", subjects=[]), StreamConfig(name="A", subjects=["A"])),
         # Texts have no order, and durations no type.
         (StreamConfig(name="A", subjects=["a", "b"]), StreamConfig(name="A", subjects=["b", "a"])),
         (StreamConfig(name="A", max_age=60), StreamConfig(name="A", max_age=timedelta(minutes=1))),
@@ -437,6 +442,12 @@ def test_no_difference(asked: WireValue, got: WireValue) -> None:
 @pytest.mark.parametrize(
     ("asked", "got", "texts", "dropped"),
     [
+        (
+            StreamConfig(name="A", subjects=[]),
+            StreamConfig(name="A", subjects=["b"]),
+            ["subjects: () asked for, ('b',) there"],
+            [],
+        ),
         (
             ConsumerConfig(ack_wait=10),
             ConsumerConfig(ack_wait=30),
@@ -494,6 +505,12 @@ def test_no_difference(asked: WireValue, got: WireValue) -> None:
             StreamConfig(name="A", metadata={"a": "c", "_nats.ver": "2"}),
             ["metadata: {'a': 'b'} asked for, {'a': 'c'} there"],
             [],
+        ),
+        (
+            StreamConfig(name="A", metadata={"a": "b"}),
+            StreamConfig(name="A"),
+            ["metadata: {'a': 'b'} asked for, {} there"],
+            ["metadata"],
         ),
         (
             ConsumerConfig(filter_subjects=["a", "b"], backoff=[1, 2]),
