@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import pytest
 
 from nats_proto._jetstream.names import check_name, check_priority_group
@@ -206,7 +206,7 @@ def test_every_field_goes_over_the_wire(value: WireValue, wire: dict[str, object
     again = from_wire(type(value), wire)
     assert again == value
     assert again.unknown == {}
-    assert msgspec.structs.replace(again) == value
+    assert dataclasses.replace(again) == value
     # The tables above have every field but those that exclude others in them.
     left_out = {"unknown", "mirror", "filter_subject", "opt_start_seq"}
     assert set(value.__struct_fields__) - set(wire) - left_out == set()
@@ -235,10 +235,10 @@ FIELDS = [
 def test_unset_zero_and_empty_are_told_apart(base: WireValue, field: str, given: object, wire: object) -> None:
     """Row 45 of what users demand: what was not given is left out, an explicit zero or empty list is sent."""
     assert field not in to_wire(base)
-    changed = msgspec.structs.replace(base, **{field: given})
+    changed = dataclasses.replace(base, **{field: given})
     assert to_wire(changed) == {**to_wire(base), field: wire}
     assert from_wire(type(base), to_wire(changed)) == changed
-    assert to_wire(msgspec.structs.replace(changed, **{field: None})) == to_wire(base)
+    assert to_wire(dataclasses.replace(changed, **{field: None})) == to_wire(base)
 
 
 CHOICES = {
@@ -441,6 +441,10 @@ def test_a_ready_configuration_is_taken() -> None:
     consumer = ConsumerConfig(max_deliver=3)
     assert read_config(ConsumerConfig, consumer, "c", {}) == ConsumerConfig(name="c", max_deliver=3)
     assert consumer.name is None
+    assert read_config(ConsumerConfig, None, None, {"name": "c"}) == ConsumerConfig(name="c")
+    assert read_config(ConsumerConfig, None, "c", {"name": "c"}) == ConsumerConfig(name="c")
+    with pytest.raises(ValueError, match="the name is given twice, as 'c' and as 'd' among the fields"):
+        read_config(ConsumerConfig, None, "c", {"name": "d"})
 
 
 @pytest.mark.parametrize(

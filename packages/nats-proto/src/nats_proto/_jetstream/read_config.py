@@ -43,9 +43,14 @@ def _of_fields(kind: type[C], name: str | None, fields: Mapping[str, object]) ->
     unknown = [field for field in fields if field not in known]
     if unknown:
         raise TypeError("; ".join(_no_field(kind, field) for field in unknown))
+    other = fields.get("name")
+    if name is None:
+        name = other  # type: ignore[assignment]  # the constructor checks the type
+    elif other not in (None, name):
+        raise ValueError(f"the name is given twice, as {name!r} and as {other!r} among the fields")
     if name is None and issubclass(kind, StreamConfig):
         raise TypeError("a stream needs a name, or config")
-    return kind(**{"name": name, **fields})  # type: ignore[arg-type]  # the constructor checks the types
+    return kind(**{**fields, "name": name})  # type: ignore[arg-type]  # the constructor checks the types
 
 
 def _no_field(kind: type[StreamConfig | ConsumerConfig], field: str) -> str:

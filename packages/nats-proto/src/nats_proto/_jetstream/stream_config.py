@@ -154,7 +154,8 @@ class ConsumerLimits(WireValue, frozen=True, kw_only=True):
 class StreamConfig(WireValue, frozen=True, kw_only=True):
     """A stream's configuration. Durations are seconds, sizes bytes, -1 means no limit.
 
-    What is not given is None, and left to the server; what it chose then stands in `StreamInfo`.
+    What is not given is None, and left to the server; what it chose then stands in `StreamInfo`. To change a field:
+    ``dataclasses.replace(info.config, max_age=60)``.
     """
 
     name: str

@@ -67,7 +67,11 @@ _UNKNOWN: Final = Table(Anything())
 
 
 class WireValue(Value, frozen=True, kw_only=True):
-    """The base of what is an object of JSON on the wire. ``repr`` shows the fields that were given."""
+    """The base of what is an object of JSON on the wire. ``repr`` shows the fields that were given.
+
+    `dataclasses.replace` makes the same with other fields, and checks them. (The function of this name in msgspec does
+    not check them in msgspec's early versions.)
+    """
 
     local_fields = frozenset[str]()
     """Fields that are no keys of the wire: a shorter way to write others."""
