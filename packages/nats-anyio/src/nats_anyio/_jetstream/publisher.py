@@ -23,7 +23,7 @@ from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import PublishWindow
-from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError
 
 from .._engine.driver import Driver
 
@@ -90,6 +90,7 @@ class Publisher:
         self._changed = anyio.Event()
         """Set, and made anew, when something was given in, and when the leader goes."""
         self._led = False
+        self._ended_by: NATSError | None = None
         self._look_at = 0.0
 
     async def __aenter__(self) -> Self:
@@ -105,7 +106,7 @@ class Publisher:
             except NATSError as failure:
                 error.add_note(f"and {failure}")
         else:
-            self._window.abandon(ConnectionClosedError(f"the publisher was left by {type(error).__name__}"))
+            self._abandon_all(ConnectionClosedError(f"the publisher was left by {type(error).__name__}"))
             await self._driver.close()  # which cannot be cancelled
             self._tell()
 
@@ -127,14 +128,18 @@ class Publisher:
 
         It is stored when `PendingAck.ack` says so. The options are those of `JetStream.publish`. Raises
         `PublishWindowFullError` when there was no room for ``timeout`` seconds, by default those of the publisher, and
-        what `Client.publish` raises: the message was not sent then.
+        what `Client.publish` raises: the message was not sent then. `LocalProtocolError` after `aclose`.
         """
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         window = self._window
         now = self._now()
-        if now >= self._look_at or window.room <= 0:
-            now = await self._make_room(subject, now, timeout)
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            if not self._led:
+                await self._step()
         pending = window.begin(subject, data, made, now=now)
+        while pending is None:
+            pending = window.begin(subject, data, made, now=await self._make_room(subject, now, timeout))
         pending.publisher = self
         try:
             await self._client.publish(subject, data, reply=pending.reply, headers=made)
@@ -177,19 +182,21 @@ class Publisher:
         if failure is not None:
             raise failure
 
-    async def _make_room(self, subject: str, now: float, timeout: float | None) -> float:
+    async def _make_room(self, subject: str, began: float, timeout: float | None) -> float:
+        """Wait until a publish can be begun. The time then."""
         window = self._window
-        self._look_at = now + LOOK
-        if not self._led:
-            await self._step()
-        if window.room <= 0:
-            deadline = now + (self._timeout if timeout is None else check_timeout("timeout", timeout))
-            some = window.some_room
-            await self._until(lambda: window.room >= some or window.ending, min(deadline, now + SOME_ROOM))
-            if not await self._until(lambda: window.room > 0 or window.ending, deadline):
-                raise window.full_error(subject, now=self._now())
-            now = self._now()
-        return now
+        deadline = began + (self._timeout if timeout is None else check_timeout("timeout", timeout))
+        some = window.some_room
+        await self._until(lambda: window.room >= some or window.ending, min(deadline, began + SOME_ROOM))
+        if not await self._until(lambda: window.room > 0 or window.ending, deadline):
+            raise window.full_error(subject, now=self._now())
+        if window.ending:
+            raise LocalProtocolError(f"publish to {subject!r}: the publisher is closed") from self._ended_by
+        return self._now()
+
+    def _abandon_all(self, cause: NATSError) -> None:
+        self._ended_by = self._ended_by or cause
+        self._window.abandon(cause)
 
     async def _step(self) -> bool:
         """Give in what has come, and do what is due: whether anything ended."""
@@ -201,7 +208,7 @@ class Publisher:
             while await self._driver.next_until(0.0) is not None:
                 some = True
         except NATSError as error:  # the client is closed, or the subscription was refused
-            self._window.abandon(error)
+            self._abandon_all(error)
             return True
         return some
 
@@ -220,7 +227,7 @@ class Publisher:
                     await self._driver.wait(deadline)
                     await self._step()
             except NATSError as error:
-                self._window.abandon(error)
+                self._abandon_all(error)
             finally:
                 self._led = False
                 self._tell()

@@ -6,7 +6,7 @@ and not by the codec of `wire_value`; keys that we do not know have no use here.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,12 +17,15 @@ from .errors import JetStreamDecodeError, JetStreamError, api_error
 __all__ = ["PubAck", "decode_pub_ack"]
 
 
-class PubAck(Value, frozen=True, kw_only=True):
+# The names are those of the decoder below. A counter's total is a text on the wire, so that is none for it.
+class PubAck(
+    Value, frozen=True, kw_only=True, rename={"sequence": "seq", "value": "(a number)"}, forbid_unknown_fields=True
+):
     """The message is stored."""
 
     stream: str
     """The stream that has it."""
-    sequence: int
+    sequence: Annotated[int, msgspec.Meta(ge=0)]
     """Where it stands there. Of a batch: its last message."""
     duplicate: bool = False
     """A message with its id was stored before, at ``sequence``; this one was dropped."""
@@ -48,6 +51,8 @@ class _Wire(msgspec.Struct, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Wire).decode
+_decode_plain: Final = msgspec.json.Decoder(PubAck).decode
+"""For an acknowledgement and nothing else, as nearly all are: without an error, a counter, or a key of a newer server."""
 
 _LARGEST: Final = 2**64 - 1
 
@@ -60,6 +65,14 @@ def decode_pub_ack(what: str, message: Message) -> PubAck | JetStreamError | Non
 
     ``what`` names the publish in the error's text, such as ``publish to 'orders.new'``. Raises nothing.
     """
+    data = message.data
+    try:
+        plain = _decode_plain(data)
+    except (RecursionError, msgspec.DecodeError, ValueError):
+        pass
+    else:
+        if plain.stream and plain.sequence <= _LARGEST and not plain.count:
+            return plain
     # Whatever is no JSON of this shape may come from a responder that listens to the subject of a stream.
     try:
         wire = _decode(message.data)

@@ -61,7 +61,7 @@ from .._limits import check_count, check_seconds, check_timeout
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
-from ..errors import ConnectionClosedError, ConnectionLostError, LocalProtocolError, NATSError, NATSTimeoutError
+from ..errors import ConnectionClosedError, ConnectionLostError, NATSError, NATSTimeoutError
 from .headers import message_id
 from .pending import Pending, PublishesFailedError
 from .publish import SHOWN_OF_FOREIGN, steady
@@ -159,14 +159,14 @@ class PublishWindow(Generic[PendingT]):
         """Publishes that have not ended."""
         return len(self._waiting)
 
-    def begin(self, subject: str, data: Payload, headers: Headers | None, *, now: float) -> PendingT:
+    def begin(self, subject: str, data: Payload, headers: Headers | None, *, now: float) -> PendingT | None:
         """Count on a publish that the caller sends now, with `Pending.reply` as its reply subject.
 
-        ``headers`` must not be changed any more. `LocalProtocolError` when there is no room.
+        None when there is no `room`. ``headers`` must not be changed any more.
         """
         waiting = self._waiting
         if len(waiting) >= self._max or self.wants or self._ending or (self._resting and self._in_order):
-            raise LocalProtocolError("the publish window has no room, or has ended")
+            return None
         number = self._number = self._number + 1
         reply = self._prefix + str(number)
         deadline = now + self._timeout

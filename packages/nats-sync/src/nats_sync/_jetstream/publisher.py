@@ -15,7 +15,7 @@ them. They are given in by the next publish that finds the window full or a mome
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from threading import Condition
+from threading import Condition, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Self, Unpack
 
@@ -24,7 +24,7 @@ from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import PublishWindow
-from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError
 
 from .._engine.driver import Driver
 
@@ -87,8 +87,11 @@ class Publisher:
         self._window = window
         self._driver: Driver[ReceivedMessage, PendingAck] = Driver(host, window)
         self._timeout = timeout
-        self._changed = Condition()
-        """Its lock is that of the window; notified when something was given in, and when the leader goes."""
+        self._lock = RLock()
+        """For the window, and for the order of publishes."""
+        self._changed = Condition(self._lock)
+        """Notified when something was given in, and when the leader goes."""
+        self._ended_by: NATSError | None = None
         self._led = False
         self._look_at = 0.0
 
@@ -125,15 +128,18 @@ class Publisher:
 
         It is stored when `PendingAck.ack` says so. The options are those of `JetStream.publish`. Raises
         `PublishWindowFullError` when there was no room for ``timeout`` seconds, by default those of the publisher, and
-        what `Client.publish` raises: the message was not sent then.
+        what `Client.publish` raises: the message was not sent then. `LocalProtocolError` after `close`.
         """
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         window = self._window
-        with self._changed:
+        with self._lock:
             now = monotonic()
-            if now >= self._look_at or window.room <= 0:
-                now = self._make_room(subject, now, timeout)
+            if now >= self._look_at:
+                self._look_at = now + LOOK
+                self._step()
             pending = window.begin(subject, data, made, now=now)
+            while pending is None:
+                pending = window.begin(subject, data, made, now=self._make_room(subject, now, timeout))
             pending.publisher = self
             try:
                 self._client.publish(subject, data, reply=pending.reply, headers=made)
@@ -150,13 +156,13 @@ class Publisher:
 
     def look(self) -> None:
         """Take what has come, and wait for nothing."""
-        with self._changed:
+        with self._lock:
             self._driver.look()
 
     def wait_for(self, pending: PendingAck, timeout: float | None) -> PubAck:
         """As `PendingAck.ack`."""
         deadline = None if timeout is None else monotonic() + check_timeout("timeout", timeout)
-        with self._changed:
+        with self._lock:
             self._until(lambda: pending.pub_ack is not None or pending.error is not None, deadline)
             if pending.error is not None:
                 self._window.observe(pending)
@@ -171,7 +177,7 @@ class Publisher:
     def close(self) -> None:
         """Take no more, and wait until all have ended. Raises `PublishesFailedError`. May be called again."""
         window = self._window
-        with self._changed:
+        with self._lock:
             window.finish()
             self._until(lambda: window.done, None)
             self._driver.close()
@@ -180,25 +186,28 @@ class Publisher:
             raise failure
 
     def _abandon(self, cause: NATSError) -> None:
-        with self._changed:
-            self._window.abandon(cause)
+        with self._lock:
+            self._abandon_all(cause)
             self._driver.close()
             self._changed.notify_all()
 
     # --- under the lock ----------------------------------------------------------------------------------------------
 
-    def _make_room(self, subject: str, now: float, timeout: float | None) -> float:
+    def _make_room(self, subject: str, began: float, timeout: float | None) -> float:
+        """Wait until a publish can be begun. The time then."""
         window = self._window
-        self._look_at = now + LOOK
-        self._step()
-        if window.room <= 0:
-            deadline = now + (self._timeout if timeout is None else check_timeout("timeout", timeout))
-            some = window.some_room
-            self._until(lambda: window.room >= some or window.ending, min(deadline, now + SOME_ROOM))
-            if not self._until(lambda: window.room > 0 or window.ending, deadline):
-                raise window.full_error(subject, now=monotonic())
-            now = monotonic()
-        return now
+        deadline = began + (self._timeout if timeout is None else check_timeout("timeout", timeout))
+        some = window.some_room
+        self._until(lambda: window.room >= some or window.ending, min(deadline, began + SOME_ROOM))
+        if not self._until(lambda: window.room > 0 or window.ending, deadline):
+            raise window.full_error(subject, now=monotonic())
+        if window.ending:
+            raise LocalProtocolError(f"publish to {subject!r}: the publisher is closed") from self._ended_by
+        return monotonic()
+
+    def _abandon_all(self, cause: NATSError) -> None:
+        self._ended_by = self._ended_by or cause
+        self._window.abandon(cause)
 
     def _step(self) -> bool:
         """Give in what has come, and do what is due: whether anything ended."""
@@ -210,7 +219,7 @@ class Publisher:
             while self._driver.next_until(0.0) is not None:
                 some = True
         except NATSError as error:  # the client is closed, or the subscription was refused
-            self._window.abandon(error)
+            self._abandon_all(error)
             return True
         return some
 
@@ -234,7 +243,7 @@ class Publisher:
                         changed.acquire()
                     self._step()
             except NATSError as error:
-                self._window.abandon(error)
+                self._abandon_all(error)
             finally:
                 self._led = False
                 changed.notify_all()
