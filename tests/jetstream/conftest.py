@@ -9,6 +9,7 @@ import pytest
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import anyio_backend, leg
 from tests.jetstream.cluster import STRICT, Replicas, api
+from tests.jetstream.schemas import FOLDER, Auditor
 from tests.transports import Transport
 
 __all__ = ["anyio_backend", "leg"]
@@ -21,11 +22,26 @@ def shared_jetstream(transport: Transport) -> Iterator[LocalServer]:
         yield local
 
 
+@pytest.fixture(scope="session")
+def shared_auditor(shared_jetstream: LocalServer, transport: Transport) -> Iterator[Auditor | None]:
+    """Holds what that server is asked and answers against the schemas, where there are any."""
+    if FOLDER is None:
+        yield None
+        return
+    with Auditor(shared_jetstream.url, **transport.options) as auditor:
+        yield auditor
+
+
 @pytest.fixture
-def url(shared_jetstream: LocalServer, transport: Transport) -> Iterator[str]:
-    """Where to connect when any server with JetStream will do. Streams of the test are deleted when it ends."""
+def url(shared_jetstream: LocalServer, shared_auditor: Auditor | None, transport: Transport) -> Iterator[str]:
+    """Where to connect when any server with JetStream will do. Streams of the test are deleted when it ends.
+
+    Nothing may be asked or answered there that the schemas do not have.
+    """
     yield shared_jetstream.url
+    faults = [] if shared_auditor is None else shared_auditor.taken_faults()
     _delete_streams([shared_jetstream.url], transport)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.fixture(scope="session")

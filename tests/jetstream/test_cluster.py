@@ -9,6 +9,7 @@ import pytest
 import nats_sync
 from nats_proto.errors import NATSError
 from tests.jetstream.cluster import Replicas, api
+from tests.server_version import needs_server
 
 
 def test_leaders_step_down(calm_replicas: Replicas) -> None:
@@ -64,6 +65,7 @@ def test_a_test_finds_no_streams_of_another_either(url: str) -> None:
     test_a_test_finds_no_streams_of_another(url)
 
 
+@needs_server(2, 11, has="strict mode")
 def test_servers_refuse_what_they_do_not_know(url: str) -> None:
     answer = api(url, "STREAM.CREATE.S", {"name": "S", "unheard_of": 1})
     assert answer["error"]["err_code"] == 10025
