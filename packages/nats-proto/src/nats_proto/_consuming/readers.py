@@ -10,7 +10,7 @@ from .._jetstream.acknowledge import Delivery
 from .._jetstream.consumer_calls import info_call
 from .._jetstream.consumer_info import ConsumerInfo
 from .._session.subscription import MessageT
-from .condition import ConsumerCondition
+from .condition import condition_of
 from .consume import Consume
 from .fetch import Fetch
 from .options import EXPIRES, ConsumeOptions, OnMissing, Priority
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .._jetstream.api import JetStreamApi
     from .._wire.frames import Message
 
-__all__ = ["Source", "condition_of", "priority_of"]
+__all__ = ["Source", "priority_of"]
 
 ItemT = TypeVar("ItemT")
 
@@ -138,18 +138,6 @@ class Source:
             priority=priority,
             priority_timeout=None if config is None else config.priority_timeout,
         )
-
-
-def condition_of(info: ConsumerInfo) -> ConsumerCondition:
-    """As far as the info explains why nothing comes."""
-    return ConsumerCondition(
-        waiting=info.num_waiting,
-        max_waiting=info.config.max_waiting or 0,
-        ack_pending=info.num_ack_pending,
-        max_ack_pending=info.config.max_ack_pending or 0,
-        pending=info.num_pending,
-        paused=info.paused,
-    )
 
 
 def priority_of(

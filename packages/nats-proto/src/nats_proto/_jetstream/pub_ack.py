@@ -52,7 +52,7 @@ class _Wire(msgspec.Struct, gc=False):
 
 _decode: Final = msgspec.json.Decoder(_Wire).decode
 _decode_plain: Final = msgspec.json.Decoder(PubAck).decode
-"""For an acknowledgement and nothing else, as nearly all are: without an error, a counter, or a key of a newer server."""
+"""For an acknowledgement and nothing else, as nearly all are: no error, no counter, no key of a newer server."""
 
 _LARGEST: Final = 2**64 - 1
 
