@@ -16,6 +16,7 @@ The handles of a client share one `JetStreamApi`, so that a consumer may be made
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -24,6 +25,8 @@ from .._limits import check_timeout
 from .._wire.frames import Message
 from ..errors import NATSError, NATSTimeoutError, NoRespondersError
 from .errors import (
+    ApiError,
+    ApiLevelError,
     ClusterUnavailableError,
     ConsumerNotFoundError,
     JetStreamNotEnabledError,
@@ -43,6 +46,8 @@ GRACE: Final = 5.0
 """Seconds after a creation of our own in which "not found" may mean "not yet"."""
 MAX_CREATED: Final = 1024
 """Own creations that are remembered. With more of them in `GRACE` seconds, the oldest are expected to be known."""
+INVALID_JSON: Final = 10025
+"""What a strict server that is too old says of a field that it does not know."""
 ANONYMOUS: Final = "anon-"
 """The names of consumers begin so that a program has given none: they are ours to delete."""
 FIRST_PAUSE: Final = 0.02
@@ -134,10 +139,39 @@ class JetStreamApi:
                 failure = error
             except NATSTimeoutError as error:
                 raise _late(api.what, seconds, error) from error
+            except ApiError as error:
+                raise self._too_old(error) from error.__cause__
             if not self._may_be_new(stream, consumer) or self.clock() + pause >= began + seconds:
                 raise failure
             yield Pause(pause)
             pause = min(2 * pause, LAST_PAUSE)
+
+    def check_server(self, what: str, *version: int) -> None:
+        """Raises `ApiLevelError` when the connected server is older: it would leave such a question unanswered.
+
+        Elsewhere (in another domain) there may be another server, which has to answer for itself.
+        """
+        connected = self.server_version()
+        known = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", connected)
+        if self._elsewhere or known is None or (int(known[1]), int(known[2])) >= version:
+            return
+        needed = ".".join(map(str, version))
+        raise ApiLevelError(
+            f"{what} needs a server of {needed} or newer, this one is {connected}", code=412, err_code=10185
+        )
+
+    def _too_old(self, error: ApiError) -> ApiError:
+        """The same error; with the server's version, when that is what is wrong."""
+        unknown_field = error.err_code == INVALID_JSON and "unknown field" in error.description
+        if not unknown_field and not isinstance(error, ApiLevelError):
+            return error
+        version = self.server_version() or "unknown"
+        return ApiLevelError(
+            f"{error}: the server is too old for it, its version is {version}",
+            code=error.code,
+            err_code=error.err_code,
+            description=error.description,
+        )
 
     def nobody(self, what: str, subject: str) -> JetStreamNotEnabledError:
         """The error of a question to which nobody listens."""

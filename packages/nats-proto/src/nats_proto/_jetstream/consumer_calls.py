@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from .._calls.operation import ApiCall, Operation
 from .consumer_config import ConsumerConfig
 from .consumer_info import ConsumerInfo, ConsumerPause
-from .decoders import check_nothing_dropped, check_sequence, names_of, succeeded, value_of, values_of
+from .decoders import check_nothing_dropped, check_sequence, names_of, succeeded, tell_differences, value_of, values_of
 from .durations import Time, format_time, take_time
+from .errors import ConsumerExistsError
 from .levels import level_of_consumer
 from .names import check_name
 from .pages import Pages
@@ -78,7 +79,13 @@ def put_consumer(
     wanted = {"ack_policy": "explicit", **to_wire(config), "name": name}
     body = {"stream_name": stream, "config": wanted, "action": action}
     call = api.request(what, subject, value_of(what, ConsumerInfo), body, level=level_of_consumer(config))
-    info = yield from api.call(call, timeout, stream=stream)
+    began, seconds = api.clock(), api.seconds(timeout)
+    try:
+        info = yield from api.call(call, seconds, stream=stream)
+    except ConsumerExistsError as error:
+        there = consumer_info(api, stream, name, timeout=max(began + seconds - api.clock(), 0.0))
+        yield from tell_differences(error, config, there)
+        raise
     if action != "update":
         api.created(stream, name)
     check_nothing_dropped(what, config, info.config, api.server_version())
@@ -103,6 +110,7 @@ def pause_consumer(
     api: JetStreamApi, stream: str, name: str, until: Time | None, *, timeout: float | None
 ) -> Operation[ConsumerPause]:
     """Have a consumer deliver nothing until then (server 2.11); None or a time in the past: let it go on."""
+    api.check_server("to pause consumers", 2, 11)
     what, where = _named("resume" if until is None else "pause", stream, name)
     body = None if until is None else {"pause_until": format_time(take_time("until", until))}
     call = api.request(what, f"CONSUMER.PAUSE.{where}", value_of(what, ConsumerPause), body)
@@ -113,6 +121,7 @@ def reset_consumer(
     api: JetStreamApi, stream: str, name: str, sequence: int | None, *, timeout: float | None
 ) -> Operation[ConsumerInfo]:
     """Have a consumer begin anew (server 2.14): at the stream sequence, None: where its acknowledgements end."""
+    api.check_server("to reset consumers", 2, 14)
     what, where = _named("reset", stream, name)
     body = None if sequence is None else {"seq": check_sequence("sequence", sequence)}
     call = api.request(what, f"CONSUMER.RESET.{where}", value_of(what, ConsumerInfo), body)
@@ -120,7 +129,8 @@ def reset_consumer(
 
 
 def unpin_consumer(api: JetStreamApi, stream: str, name: str, group: str, *, timeout: float | None) -> Operation[None]:
-    """Have the server choose another client for this priority group (ADR-42)."""
+    """Have the server choose another client for this priority group (ADR-42, server 2.11)."""
+    api.check_server("to unpin clients", 2, 11)
     what, where = _named("unpin", stream, name)
     call = api.request(what, f"CONSUMER.UNPIN.{where}", succeeded(what), {"group": group})
     return api.call(call, timeout, stream=stream, consumer=name)

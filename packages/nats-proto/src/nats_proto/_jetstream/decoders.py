@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from .._calls.operation import Operation
 from .._limits import shown
 from .._wire.frames import Message
-from .api_answer import decode_answer, dropped_fields, read_answer
-from .errors import FeatureDroppedError, JetStreamDecodeError, MessageNotFoundError, api_error
+from ..errors import NATSError
+from .api_answer import compare, decode_answer, dropped_fields, read_answer
+from .consumer_info import ConsumerInfo
+from .errors import (
+    ConsumerExistsError,
+    FeatureDroppedError,
+    JetStreamDecodeError,
+    MessageNotFoundError,
+    StreamNameInUseError,
+    api_error,
+)
 from .stored_message import StoredMessage, stored_message, stored_message_direct
+from .stream_info import StreamInfo
 from .wire_kinds import is_sequence, kind_of_json
 from .wire_value import WireValue, from_wire
 
@@ -21,6 +32,7 @@ __all__ = [
     "names_of",
     "number_of",
     "succeeded",
+    "tell_differences",
     "value_of",
     "values_of",
 ]
@@ -113,6 +125,21 @@ def check_sequence(name: str, sequence: int) -> int:
     if not 1 <= sequence <= LAST_SEQUENCE:
         raise ValueError(f"{name} must be from 1 to 2**64 - 1: {shown(sequence)}")
     return sequence
+
+
+def tell_differences(
+    error: StreamNameInUseError | ConsumerExistsError,
+    asked: WireValue,
+    there: Operation[StreamInfo] | Operation[ConsumerInfo],
+) -> Operation[None]:
+    """Look how what is there differs from what was asked for, and have the error tell it."""
+    try:
+        info = yield from there
+    except NATSError:
+        return  # then the server's words have to do
+    error.differences = tuple(map(str, compare(asked, info.config)))
+    if error.differences:
+        error.args = (f"{error}; {'; '.join(error.differences)}",)
 
 
 def check_nothing_dropped(what: str, asked: WireValue, got: WireValue, version: str) -> None:

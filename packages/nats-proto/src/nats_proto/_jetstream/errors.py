@@ -211,11 +211,21 @@ class MessageNotFoundError(ApiError):
 
 
 class StreamNameInUseError(ApiError):
-    """A stream of this name exists, with another configuration (10058)."""
+    """A stream of this name exists, with another configuration (10058).
+
+    ``differences`` names the fields that are not as they were asked for, with both values.
+    """
+
+    differences: tuple[str, ...] = ()
 
 
 class ConsumerExistsError(ApiError):
-    """A consumer of this name exists, with another configuration or still active (10148, 10013, 10105)."""
+    """A consumer of this name exists, with another configuration or still active (10148, 10013, 10105).
+
+    ``differences`` names the fields that are not as they were asked for, with both values.
+    """
+
+    differences: tuple[str, ...] = ()
 
 
 class SubjectsOverlapError(ApiError):

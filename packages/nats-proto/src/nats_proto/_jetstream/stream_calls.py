@@ -22,10 +22,11 @@ from .decoders import (
     names_of,
     number_of,
     succeeded,
+    tell_differences,
     value_of,
     values_of,
 )
-from .errors import JetStreamNotEnabledError, StreamNotFoundError
+from .errors import JetStreamNotEnabledError, StreamNameInUseError, StreamNotFoundError
 from .levels import level_of_stream
 from .names import check_name
 from .pages import Pages
@@ -72,7 +73,13 @@ def create_stream(api: JetStreamApi, config: StreamConfig, *, timeout: float | N
 
     Raises `StreamNameInUseError`, `SubjectsOverlapError`, `FeatureDroppedError`, and others of `ApiError`.
     """
-    info = yield from _put_stream(api, "create", config, timeout)
+    began, seconds = api.clock(), api.seconds(timeout)
+    try:
+        info = yield from _put_stream(api, "create", config, seconds)
+    except StreamNameInUseError as error:
+        there = stream_info(api, check_name("stream", config.name), timeout=max(began + seconds - api.clock(), 0.0))
+        yield from tell_differences(error, config, there)
+        raise
     api.created(info.config.name)
     check_nothing_dropped(f"create stream {config.name!r}", config, info.config, api.server_version())
     return info

@@ -1,0 +1,397 @@
+"""How the API of JetStream is asked: prefixes, time, what is not there yet, what an old server says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nats_proto import Message, Operation, Pause, Request
+from nats_proto._jetstream import consumer_calls, stream_calls
+from nats_proto._jetstream.api import GRACE, JetStreamApi
+from nats_proto._jetstream.consumer_config import ConsumerConfig
+from nats_proto._jetstream.durations import parse_time
+from nats_proto._jetstream.errors import (
+    ApiError,
+    ApiLevelError,
+    ConsumerExistsError,
+    ConsumerNotFoundError,
+    FeatureDroppedError,
+    InvalidNameError,
+    JetStreamDecodeError,
+    JetStreamDomainNotFoundError,
+    JetStreamNotEnabledError,
+    MessageNotFoundError,
+    StreamNameInUseError,
+    StreamNotFoundError,
+)
+from nats_proto._jetstream.stream_config import StreamConfig
+from nats_proto._wire.headers import encode_status_block
+from nats_proto.errors import NATSTimeoutError, NoRespondersError
+
+STREAM = {"config": {"name": "S", "subjects": ["s"]}, "state": {"messages": 3}}
+CONSUMER = {"stream_name": "S", "name": "c", "config": {"name": "c", "durable_name": "c", "ack_wait": 30_000_000_000}}
+
+
+def failure(code: int, err_code: int, description: str) -> dict[str, Any]:
+    return {"error": {"code": code, "err_code": err_code, "description": description}}
+
+
+NO_STREAM = failure(404, 10059, "stream not found")
+NO_CONSUMER = failure(404, 10014, "consumer not found")
+
+
+class Servers:
+    """Answers an operation's requests in turn: with JSON, with an error that is thrown in, or with a message."""
+
+    def __init__(self, *answers: Any, version: str = "2.15.1", **options: Any) -> None:
+        self.time = 100.0
+        self.answers = list(answers)
+        self.asked: list[tuple[str, Any]] = []
+        self.headers: list[Any] = []
+        self.timeouts: list[float | None] = []
+        self.api = JetStreamApi(
+            now=lambda: self.time, new_inbox=lambda: "_INBOX.unique", server_version=lambda: version, **options
+        )
+
+    def run(self, operation: Operation[Any]) -> Any:
+        answer: Message | None = None
+        error: Exception | None = None
+        while True:
+            try:
+                effect = operation.send(answer) if error is None else operation.throw(error)
+            except StopIteration as end:
+                return end.value
+            answer = error = None
+            if isinstance(effect, Pause):
+                self.time += effect.seconds
+                continue
+            assert isinstance(effect, Request)
+            self.asked.append((effect.subject, json.loads(effect.data) if effect.data else None))
+            self.headers.append(effect.headers)
+            self.timeouts.append(effect.timeout)
+            given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if given is NoRespondersError:
+                error = NoRespondersError("nobody", effect.subject)
+            elif isinstance(given, Exception):
+                error = given
+            elif isinstance(given, Message):
+                answer = given
+            else:
+                answer = Message("_INBOX.x", 1, None, json.dumps(given).encode())
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix"),
+    [
+        ({}, "$JS.API."),
+        ({"domain": "hub"}, "$JS.hub.API."),
+        ({"api_prefix": "from.hub"}, "from.hub."),
+        ({"api_prefix": "from.hub."}, "from.hub."),
+    ],
+)
+def test_where_the_api_is(options: dict[str, str], prefix: str) -> None:
+    servers = Servers(STREAM, **options)
+    servers.run(stream_calls.stream_info(servers.api, "S", timeout=None))
+    assert servers.asked == [(f"{prefix}STREAM.INFO.S", None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"domain": "a", "api_prefix": "b"}, ValueError),
+        ({"domain": "a.b"}, InvalidNameError),
+        ({"domain": ""}, InvalidNameError),
+        ({"api_prefix": "a..b"}, InvalidNameError),
+        ({"api_prefix": "a.>"}, InvalidNameError),
+        ({"api_prefix": 5}, TypeError),
+        ({"timeout": "5"}, TypeError),
+    ],
+)
+def test_where_no_api_is(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Servers(STREAM, **options)
+
+
+CALLS: dict[str, Callable[[JetStreamApi], Operation[Any]]] = {
+    "stream info": lambda api: stream_calls.stream_info(api, "S", timeout=None),
+    "purge": lambda api: stream_calls.purge_stream(api, "S", timeout=None),
+    "get": lambda api: stream_calls.get_msg(api, "S", 1, direct=False, timeout=None),
+    "consumer info": lambda api: consumer_calls.consumer_info(api, "S", "c", timeout=None),
+    "delete consumer": lambda api: consumer_calls.delete_consumer(api, "S", "c", timeout=None),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("answer", "options", "error"),
+    [
+        (NoRespondersError, {}, JetStreamNotEnabledError),
+        (NoRespondersError, {"domain": "hub"}, JetStreamDomainNotFoundError),
+        (NO_STREAM, {}, StreamNotFoundError),
+        (NO_CONSUMER, {}, ConsumerNotFoundError),
+        (NATSTimeoutError("late"), {}, NATSTimeoutError),
+        ([], {}, JetStreamDecodeError),
+        (failure(500, 12345, "new"), {}, ApiError),
+    ],
+)
+def test_what_a_call_raises(call: str, answer: Any, options: dict[str, str], error: type[Exception]) -> None:
+    servers = Servers(answer, **options)
+    with pytest.raises(error) as raised:
+        servers.run(CALLS[call](servers.api))
+    assert type(raised.value) is error
+    assert len(servers.asked) == 1  # nothing of it is asked again
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("answer", [NO_STREAM, NoRespondersError])
+def test_what_we_have_made_may_not_be_known_yet(call: str, answer: Any) -> None:
+    servers = Servers(STREAM, answer, answer, NO_CONSUMER)
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["s"]), timeout=None))
+    servers.asked.clear()
+    began = servers.time
+    with pytest.raises(ConsumerNotFoundError):
+        servers.run(CALLS[call](servers.api))
+    assert len(servers.asked) > 3
+    assert servers.time - began <= servers.api.timeout
+
+
+def test_after_a_while_not_found_is_the_truth() -> None:
+    servers = Servers(STREAM, NO_STREAM)
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["s"]), timeout=None))
+    servers.time += GRACE
+    servers.asked.clear()
+    with pytest.raises(StreamNotFoundError):
+        servers.run(CALLS["purge"](servers.api))
+    assert len(servers.asked) == 1
+
+
+def test_after_a_deletion_of_our_own_not_found_is_the_truth() -> None:
+    servers = Servers(STREAM, {"success": True}, NO_STREAM)
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["s"]), timeout=None))
+    servers.run(stream_calls.delete_stream(servers.api, "S", timeout=None))
+    servers.asked.clear()
+    with pytest.raises(StreamNotFoundError):
+        servers.run(CALLS["purge"](servers.api))
+    assert len(servers.asked) == 1
+
+
+def test_what_differs_is_told() -> None:
+    servers = Servers(failure(400, 10148, "consumer already exists"), CONSUMER)
+    config = ConsumerConfig(durable_name="c", ack_wait=10.0)
+    with pytest.raises(ConsumerExistsError, match=r"ack_wait: 10\.0 asked for, 30\.0 there") as raised:
+        servers.run(consumer_calls.put_consumer(servers.api, "S", config, "create", timeout=None))
+    assert raised.value.differences == ("ack_wait: 10.0 asked for, 30.0 there",)
+    servers = Servers(failure(400, 10058, "name in use"), STREAM)
+    with pytest.raises(StreamNameInUseError, match="subjects: ") as told:
+        servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["t"]), timeout=None))
+    assert len(told.value.differences) == 1
+
+
+@pytest.mark.parametrize("answer", [NoRespondersError, NATSTimeoutError("late"), NO_CONSUMER, []])
+def test_what_differs_may_be_unknown(answer: Any) -> None:
+    servers = Servers(failure(400, 10148, "consumer already exists"), answer)
+    with pytest.raises(ConsumerExistsError) as raised:
+        servers.run(consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c"), "create", timeout=None))
+    assert raised.value.differences == ()
+
+
+@pytest.mark.parametrize(
+    ("filters", "subject"),
+    [
+        ({}, "CONSUMER.CREATE.S.c"),
+        ({"filter_subject": "a.b"}, "CONSUMER.CREATE.S.c.a.b"),
+        ({"filter_subject": "a.*"}, "CONSUMER.CREATE.S.c"),
+        ({"filter_subject": "a.>"}, "CONSUMER.CREATE.S.c"),
+        ({"filter_subjects": ["a", "b"]}, "CONSUMER.CREATE.S.c"),
+    ],
+)
+def test_the_subject_of_a_creation(filters: dict[str, Any], subject: str) -> None:
+    servers = Servers({**CONSUMER, "config": {**CONSUMER["config"], **filters}})  # type: ignore[dict-item]  # of JSON
+    servers.run(
+        consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c", **filters), "create", timeout=None)
+    )
+    [(asked, body)] = servers.asked
+    assert asked == f"$JS.API.{subject}"
+    assert body["config"] == {"ack_policy": "explicit", "name": "c", **filters}
+    assert (body["stream_name"], body["action"]) == ("S", "create")
+
+
+def test_a_consumer_without_a_name_gets_one() -> None:
+    servers = Servers(CONSUMER)
+    servers.run(consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(), "create", timeout=None))
+    assert servers.asked[0][0] == "$JS.API.CONSUMER.CREATE.S.anon-unique"
+
+
+@pytest.mark.parametrize(
+    ("config", "level"),
+    [
+        ({}, None),
+        ({"allow_msg_ttl": True}, "1"),
+        ({"subject_delete_marker_ttl": 5.0}, "1"),
+        ({"allow_msg_counter": True}, "2"),
+        ({"allow_atomic": True}, "2"),
+        ({"allow_msg_schedules": True}, "2"),
+        ({"persist_mode": "async"}, "2"),
+        ({"persist_mode": "default"}, None),
+        ({"allow_batched": True}, "4"),
+        ({"allow_msg_ttl": True, "allow_atomic": True}, "2"),
+    ],
+)
+def test_the_level_that_a_stream_needs(config: dict[str, Any], level: str | None) -> None:
+    servers = Servers({**STREAM, "config": {"name": "S", **config}})
+    wire = {**config, **({"subject_delete_marker_ttl": 5_000_000_000} if "subject_delete_marker_ttl" in config else {})}
+    servers.answers = [{**STREAM, "config": {"name": "S", **wire}}]
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", **config), timeout=None))
+    assert servers.headers == [None if level is None else {"Nats-Required-Api-Level": level}]
+
+
+@pytest.mark.parametrize(
+    ("config", "level"),
+    [
+        ({}, None),
+        ({"pause_until": parse_time("2030-01-01T00:00:00Z")}, "1"),
+        ({"priority_groups": ["g"], "priority_policy": "overflow"}, "1"),
+        ({"priority_policy": "none"}, None),
+        ({"ack_policy": "flow_control"}, "4"),
+    ],
+)
+def test_the_level_that_a_consumer_needs(config: dict[str, Any], level: str | None) -> None:
+    wire = {**config, **({"pause_until": "2030-01-01T00:00:00Z"} if "pause_until" in config else {})}
+    servers = Servers({**CONSUMER, "config": {"name": "c", **wire}})
+    servers.run(
+        consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c", **config), "create", timeout=None)
+    )
+    assert servers.headers == [None if level is None else {"Nats-Required-Api-Level": level}]
+
+
+def test_what_a_server_has_left_out_is_told() -> None:
+    servers = Servers({**STREAM, "config": {"name": "S"}}, version="2.10.26")
+    with pytest.raises(FeatureDroppedError, match=r"without allow_atomic.*2\.10\.26") as raised:
+        servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", allow_atomic=True), timeout=None))
+    assert (raised.value.version, raised.value.fields) == ("2.10.26", ("allow_atomic",))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        failure(412, 10185, "JetStream minimum api level required"),
+        failure(400, 10025, 'invalid JSON: json: unknown field "allow_batched"'),
+    ],
+)
+def test_a_server_that_is_too_old_is_named(answer: Any) -> None:
+    servers = Servers(answer, version="2.11.11")
+    with pytest.raises(ApiLevelError, match=r"its version is 2\.11\.11") as raised:
+        servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", allow_batched=True), timeout=None))
+    assert raised.value.err_code == answer["error"]["err_code"]
+    assert raised.value.outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("call", "since"),
+    [
+        (lambda api: consumer_calls.pause_consumer(api, "S", "c", None, timeout=None), (2, 11)),
+        (lambda api: consumer_calls.unpin_consumer(api, "S", "c", "g", timeout=None), (2, 11)),
+        (lambda api: consumer_calls.reset_consumer(api, "S", "c", 1, timeout=None), (2, 14)),
+    ],
+)
+def test_a_server_that_would_not_answer_is_not_asked(call: Any, since: tuple[int, int]) -> None:
+    for version in ("2.10.26", "2.11.11", "2.12.8", "2.14.6", "2.15.1", "3.0.0", "", "dev"):
+        numbers = tuple(map(int, version.split(".")[:2])) if "." in version else (9, 9)
+        servers = Servers(CONSUMER, version=version)
+        if numbers < since:
+            with pytest.raises(ApiLevelError, match=version):
+                servers.run(call(servers.api))
+            assert servers.asked == []
+        else:
+            servers.run(call(servers.api))
+            assert len(servers.asked) == 1
+    servers = Servers(CONSUMER, version="2.10.26", domain="hub")
+    servers.run(call(servers.api))
+    assert len(servers.asked) == 1
+
+
+def test_all_pages_are_read_and_nothing_comes_twice() -> None:
+    servers = Servers(
+        {"total": 5, "offset": 0, "limit": 2, "streams": ["a", "b"]},
+        {"total": 5, "offset": 2, "limit": 2, "streams": ["b", "c"]},
+        {"total": 4, "offset": 4, "limit": 2, "streams": None},
+    )
+    pages = stream_calls.list_stream_names(servers.api, "s.>")
+    names: list[str] = []
+    while not pages.done:
+        names += servers.run(pages.next_page(None))
+    assert names == ["a", "b", "c"]
+    bodies = [body for _, body in servers.asked]
+    assert bodies == [{"subject": "s.>"}, {"subject": "s.>", "offset": 2}, {"subject": "s.>", "offset": 4}]
+
+
+def test_a_list_that_never_ends_is_left() -> None:
+    servers = Servers({"total": 2**60, "consumers": ["a"]})
+    pages = consumer_calls.list_consumer_names(servers.api, "S")
+    names: list[str] = []
+    while not pages.done:
+        names += servers.run(pages.next_page(None))
+    assert names == ["a"]
+    assert len(servers.asked) == 2
+
+
+@pytest.mark.parametrize("answer", [{"streams": 5}, {"streams": [{"config": 5}]}, {"streams": [5]}, []])
+def test_a_list_that_cannot_be_read(answer: Any) -> None:
+    servers = Servers(answer)
+    with pytest.raises(JetStreamDecodeError):
+        servers.run(stream_calls.list_streams(servers.api).next_page(None))
+
+
+def test_subjects_of_a_stream_come_in_pages() -> None:
+    many = {f"s.{n}": 1 for n in range(stream_calls.SUBJECTS_OF_A_PAGE)}
+    servers = Servers(
+        {**STREAM, "total": len(many) + 1, "state": {"subjects": many}},
+        {**STREAM, "total": len(many) + 1, "state": {"subjects": {"last": 2}}},
+        {**STREAM, "total": len(many) + 1, "state": {"subjects": None}},
+    )
+    info = servers.run(stream_calls.stream_info(servers.api, "S", subjects_filter=">", timeout=None))
+    assert len(info.state.subjects) == len(many) + 1
+    assert servers.asked[1][1] == {"subjects_filter": ">", "offset": len(many)}
+
+
+@pytest.mark.parametrize(("code", "error"), [(404, MessageNotFoundError), (408, ApiError), (412, ApiError)])
+def test_a_status_in_place_of_a_message(code: int, error: type[Exception]) -> None:
+    servers = Servers(Message("_INBOX.x", 1, None, b"", encode_status_block(code, "Why")))
+    with pytest.raises(error):
+        servers.run(stream_calls.get_last_msg(servers.api, "S", "s", direct=True, timeout=None))
+
+
+def test_without_direct_access_the_leader_is_asked() -> None:
+    stored = {"message": {"subject": "s", "seq": 7, "data": "aGk=", "time": "2026-01-02T03:04:05Z"}}
+    servers = Servers(NoRespondersError, stored)
+    message = servers.run(stream_calls.get_msg(servers.api, "S", 7, direct=True, timeout=None))
+    assert (message.subject, message.sequence, message.data, message.stream) == ("s", 7, b"hi", "S")
+    assert [subject for subject, _ in servers.asked] == ["$JS.API.DIRECT.GET.S", "$JS.API.STREAM.MSG.GET.S"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"up_to_sequence": 5, "keep": 5}, ValueError),
+        ({"up_to_sequence": 0}, ValueError),
+        ({"up_to_sequence": True}, TypeError),
+        ({"keep": -1}, ValueError),
+        ({"subject": "a b"}, ValueError),
+    ],
+)
+def test_what_cannot_be_purged(arguments: dict[str, Any], error: type[Exception]) -> None:
+    servers = Servers({"purged": 1})
+    with pytest.raises(error):
+        servers.run(stream_calls.purge_stream(servers.api, "S", **arguments, timeout=None))
+    assert servers.asked == []
+
+
+def test_the_time_is_for_all_that_is_asked() -> None:
+    servers = Servers(NO_STREAM, STREAM)
+    config = StreamConfig(name="S", subjects=["s"])
+    servers.run(stream_calls.create_or_update_stream(servers.api, config, timeout=3.0))
+    assert servers.timeouts == [3.0, 3.0]
+    assert [subject for subject, _ in servers.asked] == ["$JS.API.STREAM.UPDATE.S", "$JS.API.STREAM.CREATE.S"]
