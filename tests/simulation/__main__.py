@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from tests.simulation.campaign import run_many
+from tests.simulation.machine_run import run_machine_seed
 from tests.simulation.run import run_seed
 
 
@@ -17,17 +18,23 @@ def main() -> int:
     parser.add_argument("--procs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--trace", action="store_true", help="print its time line")
+    parser.add_argument("--machines", action="store_true", help="the world of machines, not that of sessions")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        return show(arguments.seed, trace=arguments.trace)
+        return show(arguments.seed, trace=arguments.trace, machines=arguments.machines)
+    if arguments.machines:
+        seeds = range(arguments.start, arguments.start + arguments.seeds)
+        return max((show(seed, trace=False, machines=True, quiet=True) for seed in seeds), default=0)
     return run_many(range(arguments.start, arguments.start + arguments.seeds), arguments.procs)
 
 
-def show(seed: int, *, trace: bool) -> int:
-    """One seed, with what happened in it."""
-    result = run_seed(seed, recording=True)
+def show(seed: int, *, trace: bool, machines: bool = False, quiet: bool = False) -> int:
+    """One seed, with what happened in it. ``quiet``: only when it fails."""
+    result = (run_machine_seed if machines else run_seed)(seed, recording=trace)
     if trace:
         print("\n".join(result.lines))
+    if quiet and not result.failure:
+        return 0
     print(f"seed {seed}: {result.failure or 'good'} ({result.steps} steps, {result.connects} connects)")
     return 1 if result.failure else 0
 

@@ -10,13 +10,14 @@ where somebody is subscribed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nats_proto import PublishFrame, SessionEvent
 from tests.simulation.client import Client
 from tests.simulation.cluster import NO_RESPONDERS, Cluster, matches
 from tests.simulation.hostile import Mark
-from tests.simulation.jetstream import JetStream
+from tests.simulation.jetstream import JetStream, Sent
 from tests.simulation.knobs import Knobs
 from tests.simulation.order import DialLog, EventOrder
 from tests.simulation.server import ModelServer, Peer
@@ -49,14 +50,16 @@ class JetStreamCluster(Cluster):
         super().__init__(world, knobs)
         clustered = knobs.servers > 1
         self.jetstream = JetStream(self.interested, clustered=clustered, commit=commit, flow_window=flow_window)
+        self.told: Callable[[Sent], None] = lambda message: None
+        """Called with all that JetStream sends."""
         self.delay = 0.0
         """Seconds until JetStream has looked at what it is sent."""
         self._timer: Timer | None = None
         self._armed: float | None = None
 
     def interested(self, subject: str) -> bool:
-        """Whether anybody is subscribed to it."""
-        return any(
+        """Whether anybody is subscribed to it; thieves are no clients, and always are."""
+        return subject.startswith("thief.") or any(
             matches(sub.subject, subject)
             for server in self.servers
             for peer in server.peers
@@ -90,6 +93,7 @@ class JetStreamCluster(Cluster):
         for message in jetstream.take():
             if world.recording:
                 world.note(f"jetstream: {message}")
+            self.told(message)
             self.deliver(message.to, message.subject, message.data, message.reply, message.block)
         due = jetstream.next_timeout()
         if due != self._armed or self._timer is None:
@@ -147,6 +151,7 @@ class MachineClient(Client):
         super().__init__(world, cluster, knobs, number)
         self.checks = _Checks(self)  # type: ignore[assignment]
         self.drivers: list[MachineDriver[object]] = []
+        self.after_step: Callable[[], None] = lambda: None
 
     def connect(self) -> None:
         """Begin."""
@@ -157,5 +162,11 @@ class MachineClient(Client):
     def pump(self) -> None:
         """As every adapter; then whoever waits looks."""
         super().pump()
-        for driver in self.drivers:
+        for driver in list(self.drivers):
             driver.run()
+        self.after_step()
+
+    @property
+    def slept(self) -> list[tuple[float, float]]:
+        """From when to when it was suspended."""
+        return self._slept

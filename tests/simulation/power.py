@@ -6,19 +6,27 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.campaign import kind
-from tests.simulation.run import run_seed
+from tests.simulation.machine_bugs import MACHINE_BUGS
+from tests.simulation.machine_run import run_machine_seed
+from tests.simulation.run import Result, run_seed
 
 __all__ = ["seeds_needed"]
 
 
-def seeds_needed(bug: Bug, most: int, *, start: int = 0) -> tuple[int, str] | None:
-    """How many seeds until one fails, and how it fails; None when ``most`` are not enough."""
+def seeds_needed(
+    bug: Bug, most: int, *, start: int = 0, run: Callable[[int], Result] = run_seed
+) -> tuple[int, str] | None:
+    """How many seeds until one fails, and how it fails; None when ``most`` are not enough.
+
+    ``run``: in the world of sessions, or in that of machines.
+    """
     with planted(bug):
         for seed in range(start, start + most):
-            result = run_seed(seed)
+            result = run(seed)
             if result.failure:
                 return seed - start + 1, result.failure
     return None
@@ -33,11 +41,12 @@ def main() -> int:
     arguments = parser.parse_args()
     needed: list[int] = []
     missed: list[str] = []
-    for name, bug in BUGS.items():
+    for name, bug in (BUGS | MACHINE_BUGS).items():
         if arguments.bug not in (None, name):
             continue
         begin = time.monotonic()
-        found = seeds_needed(bug, arguments.most, start=arguments.start)
+        run = run_machine_seed if name in MACHINE_BUGS else run_seed
+        found = seeds_needed(bug, arguments.most, start=arguments.start, run=run)
         if found is None:
             missed.append(name)
             print(f"{name:36} not found in {arguments.most} seeds", flush=True)

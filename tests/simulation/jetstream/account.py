@@ -51,6 +51,8 @@ class JetStream:
         self.sent: list[Sent] = []
         self.now = 0.0
         self.lose: Counter[str] = Counter()
+        self.on_loss: Callable[[], None] = lambda: None
+        """Called when something is lost."""
         self.garble: Callable[[Sent], Sent] | None = None
         """What becomes of the next status."""
         self.available = True
@@ -175,6 +177,7 @@ class JetStream:
         if not self.lose[kind]:
             return False
         self.lose[kind] -= 1
+        self.on_loss()
         return True
 
     def interested(self, subject: str) -> bool:
@@ -261,6 +264,10 @@ class JetStream:
         """A stream is without leader for a while. ``kept``: what it was about to store is stored, unacknowledged."""
         stream.led = False
         stream.leave(now, kept=kept)
+        if not stream.replicated:
+            for consumer in list(stream.consumers.values()):
+                if consumer.led:
+                    self.lose_leader(consumer, now, seconds)
 
         def begin(then: float) -> None:
             stream.led = True

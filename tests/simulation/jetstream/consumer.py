@@ -151,7 +151,7 @@ class ModelConsumer:
 
     def run(self, now: float) -> None:
         """Deliver what can be delivered now."""
-        if not (self.led and self.stream.led):
+        if not self.led:
             return
         at_ack_limit = False
         while not (self.asleep or self.paused(now)):
@@ -372,7 +372,7 @@ class ModelConsumer:
 
     def next_timeout(self) -> float | None:
         """When something is due by itself."""
-        if not (self.led and self.stream.led):
+        if not self.led:
             return None
         due = [self.pending[seq].since + self._wait(seq) for seq in self.pending if seq not in self.again]
         due += self.push.due() if self.pushes else self.pulls.due()
@@ -384,7 +384,7 @@ class ModelConsumer:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
-        if not (self.led and self.stream.led):
+        if not self.led:
             return
         late = [s for s, p in self.pending.items() if s not in self.again and now >= p.since + self._wait(s)]
         self.asleep &= not late

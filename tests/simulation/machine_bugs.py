@@ -1,0 +1,211 @@
+"""The bank of bugs of the machines: each is one that clients have had, or one that a change may bring.
+
+They are planted as those of the core are (`bugs.planted`), and ``make simulate-power`` looks for each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.simulation.bugs import Bug, Change
+
+__all__ = ["MACHINE_BUGS"]
+
+MACHINE_BUGS: Final[dict[str, Bug]] = {}
+
+
+def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
+    MACHINE_BUGS[name] = Bug(name, seen, tuple(Change(*change) for change in changes))
+
+
+# --- asking for messages ---------------------------------------------------------------------------------------------
+
+bug(
+    "leadership change ignored",
+    "a Go client did not ask again after the status: nothing came before its request had expired",
+    (
+        "_consuming.consume:Consume._status",
+        "pulls.write_off()\n            self._again(request, now)\n        case Meaning.SERVER_SHUTDOWN",
+        "pass\n        case Meaning.SERVER_SHUTDOWN",
+    ),
+)
+bug(
+    "reconnect ignored",
+    "clients waited for the heart-beat, or the expiry, of requests that the old connection had taken with it",
+    ("_consuming.consume:Consume.connection_replaced", "self._renew(now)", "pass"),
+)
+bug(
+    "silence ignored",
+    "a request that was lost on its way is waited for until it expires",
+    ("_consuming.pulls:Pulls.silent", "bool(self._open) and", "False and"),
+    ("_consuming.pulls:Pulls.expire", "now >= request.deadline", "False"),
+)
+bug(
+    "lost end of a request",
+    "a status that was lost is counted as outstanding for ever",
+    ("_consuming.pulls:Pulls.expire", "if now >= request.deadline]", "if now >= request.deadline + 1e9]"),
+)
+bug(
+    "remainder not given back",
+    "what an expired request has not used counts as outstanding: less and less is asked for",
+    ("_consuming.pulls:Pulls.end", "self.messages -= min(unused, request.batch)", "pass"),
+    ("_consuming.pulls:Pulls._bound", "max(0, min(self.messages, most))", "max(0, self.messages)"),
+)
+bug(
+    "remainder given back twice",
+    "more is asked for than the reader wanted",
+    ("_consuming.pulls:Pulls.end", "min(unused, request.batch)", "2 * min(unused, request.batch)"),
+)
+bug(
+    "asked for the whole each time",
+    "what is outstanding already is asked for once more",
+    ("_consuming.consume:Consume._refill", "self._max_messages - pulls.messages", "self._max_messages"),
+)
+bug(
+    "messages not counted",
+    "what came is still counted as outstanding: it asks again only when requests expire",
+    ("_consuming.consume:Consume.receive", "left = pulls.messages - 1", "left = pulls.messages"),
+)
+bug(
+    "no pause between requests",
+    "a consumer without a leader is asked in a loop",
+    ("_consuming.pacing:Pacing.failed", "if doublings < 0:", "if True:"),
+)
+bug(
+    "pause without end",
+    "after a pause nobody asks again",
+    (
+        "_consuming.consume:Consume.handle_timeout",
+        "self._state = _State.ASKING\n            self._refill(now)",
+        "pass",
+    ),
+)
+bug(
+    "old inbox kept",
+    "requests that were given up bring their messages on top of those that are asked for anew",
+    (
+        "_consuming.consume:Consume._renew",
+        "self.wants.append(self._pulls.subscribe(self._new_inbox()))",
+        "self._pulls.write_off() if self._pulls._prefix else "
+        "self.wants.append(self._pulls.subscribe(self._new_inbox()))",
+    ),
+)
+bug(
+    "consumer not created again",
+    "a consumer that is gone is waited for, although the reader was to make it",
+    ("_consuming.consume:Consume._recreate", "self._create is not None and self._asking is None", "False"),
+)
+bug(
+    "no responders ends all",
+    "a consumer without a leader was taken for one that is gone",
+    ("_consuming.consume:Consume._unanswered", "self._warn(", "self._end(deleted(self.what)); self._warn("),
+)
+bug(
+    "unknown status ends nothing",
+    "a request that was ended by a status that nobody knows is waited for",
+    (
+        "_consuming.consume:Consume._status",
+        "self._ended(request, status, now)\n        case _:",
+        "pulls.heard = now\n        case _:",
+    ),
+)
+bug(
+    "message handed out twice",
+    "an item is made for a message that is also kept",
+    (
+        "_consuming.consume:Consume.receive",
+        "self.items.append(self._make(message, now))",
+        "self.items.append(self._make(message, now)); "
+        "(message.reply or '').endswith('.0') and self.items.append(self._make(message, now))",
+    ),
+)
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+bug(
+    "fetch waits for a lost connection",
+    "a Go client waited for the whole time of a fetch whose server had forgotten it",
+    ("_consuming.fetch:Fetch._time_is_up", 'self._end(self._suspicion or "no_answer")', "self._deadline = now + 5.0"),
+)
+bug(
+    "fetch without a deadline",
+    "a request that will not wait and is not answered hangs",
+    ("_consuming.fetch:Fetch.handle_timeout", "if now >= self._deadline:", "if now >= self._deadline + 30.0:"),
+)
+bug(
+    "fetch gives too many",
+    "what comes beyond the batch is given, too",
+    (
+        "_consuming.fetch:Fetch.receive",
+        "if left < 0 or self.done:\n        return  # nobody asked for this one",
+        "if self.done:\n        return\n    left = left or -1",
+    ),
+)
+bug(
+    "fetch ends without a reason",
+    "an empty batch does not say why",
+    ("_consuming.fetch:Fetch._end", "self.reason = reason", "self.reason = None if reason == 'expired' else reason"),
+)
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+bug(
+    "acks that never come",
+    "a publish whose acknowledgement is lost holds its place for ever",
+    (
+        "_publishing.window:PublishWindow.handle_timeout",
+        "self._try_failed(pending, self._silence(pending), now)",
+        "pending.deadline = now + self._timeout",
+    ),
+)
+bug(
+    "sent again without an id",
+    "a publish that may be stored is sent again, and stored twice",
+    (
+        "_publishing.retries:pause_before_retry",
+        "if has_id and isinstance(error, NATSTimeoutError | ConnectionLostError)",
+        "if isinstance(error, NATSTimeoutError | ConnectionLostError)",
+    ),
+)
+bug(
+    "silence called certain",
+    "a publish without an acknowledgement is said to have failed for certain",
+    (
+        "_publishing.window:PublishWindow._end",
+        "pending.error = error",
+        "pending.error = error; error.outcome = 'failed'",
+    ),
+)
+bug(
+    "earlier try forgotten",
+    "the first try had no answer, the second was refused: said to have failed for certain",
+    ("_publishing.retries:final_error", "if unknown and error.outcome", "if False and error.outcome"),
+)
+bug(
+    "ack of another publish",
+    "an acknowledgement completes whatever waits longest",
+    (
+        "_publishing.window:PublishWindow.receive",
+        "pending = self._waiting.pop(message.subject, None)",
+        "pending = self._waiting.pop(next(iter(self._waiting), ''), None)",
+    ),
+)
+bug(
+    "no responders is final",
+    "a publish during an election fails at once: kept, with an outcome that is wrong",
+    (
+        "_publishing.window:PublishWindow._not_acknowledged",
+        "error = no_responders(pending.subject)",
+        "self._waiting.pop(pending.reply, None); self._waiting[pending.reply] = pending; "
+        "pending.deadline = 1e12; self._look = 1e12; return",
+    ),
+)
+bug(
+    "lost at a reconnect",
+    "a publish that was in flight at a cut is forgotten",
+    (
+        "_publishing.window:PublishWindow.connection_replaced",
+        "self._replaced = now",
+        "self._replaced = now; self._waiting.clear()",
+    ),
+)

@@ -1,0 +1,154 @@
+"""What goes wrong around machines: the faults of the network that every client has, and those of JetStream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.faults import FAULTS
+from tests.simulation.jetstream import Sent, block_of
+from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM
+
+if TYPE_CHECKING:
+    from tests.simulation.machine_run import MachineSimulation
+
+__all__ = ["MACHINE_FAULTS", "plan"]
+
+Fault = Callable[["MachineSimulation"], bool]
+MACHINE_FAULTS: Final[dict[str, Fault]] = {}
+
+CUTS: Final = ("cut by FIN", "cut by reset", "crash", "restart", "all crash")
+"""Nothing is late or lost but with its connection."""
+NETWORK: Final = (*CUTS, "black hole", "black hole one way", "hold and release", "no capacity", "suspend", "swizzle")
+EXACT: Final = ("leader away", "stream leader away", "restarted", "thief", "deleted")
+PUBLISHERS: Final = ("stream leader away", "stream leader away", "restarted", "lost pub ack", "lost pub ack")
+CALM: Final = 0.2
+
+
+def plan(sim: MachineSimulation, until: float) -> None:
+    """Draw the windows and what happens in each."""
+    rng, knobs = sim.world.rng, sim.knobs
+    length = (until - sim.world.now) / knobs.windows
+    network, own = (CUTS, EXACT) if sim.settings.exact else (NETWORK, tuple(MACHINE_FAULTS))
+    if sim.settings.user == "publish":
+        own = PUBLISHERS
+    for window in range(knobs.windows):
+        if rng.random() < CALM:
+            continue
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            name = rng.choice(own if rng.random() < 0.6 else network)
+            sim.world.at(sim.world.now + (window + rng.random()) * length, strike, sim, name)
+
+
+def strike(sim: MachineSimulation, name: str) -> None:
+    """One fault happens."""
+    if sim.healing:
+        return
+    status = sim.client.status
+    sim.explain(f"fault: {name}")
+    sim.disturbed(PAUSE)
+    if name in MACHINE_FAULTS:
+        struck = MACHINE_FAULTS[name](sim)
+        sim.cluster.changed()
+    else:
+        struck = FAULTS[name](sim, sim.client)  # type: ignore[arg-type]  # it has what they want
+        if name in ("crash", "restart", "all crash") and len(sim.cluster.servers) == 1:
+            sim.cluster.jetstream.restart(sim.world.now, orderly=False)
+            sim.cluster.changed()
+    if struck:
+        sim.world.hits[name, status] += 1
+
+
+def fault(name: str) -> Callable[[Fault], Fault]:
+    def register(function: Fault) -> Fault:
+        MACHINE_FAULTS[name] = function
+        return function
+
+    return register
+
+
+@fault("leader away")
+def _leader(sim: MachineSimulation) -> bool:
+    """The consumer has no leader for a while. Of requests that had just come the next one may not know."""
+    consumer, rng = sim.consumer, sim.world.rng
+    if consumer is None or not consumer.led:
+        return False
+    told = None if sim.settings.exact else rng.choice((None, None, 0, 1))
+    seconds = rng.choice((0.01, 0.3, 5.0))
+    sim.cluster.jetstream.lose_leader(consumer, sim.world.now, seconds, told)
+    sim.forgiving_until = sim.world.now + seconds + sim.settings.expires + 2.0
+    sim.disturbed(seconds + PAUSE)
+    return True
+
+
+@fault("stream leader away")
+def _stream_leader(sim: MachineSimulation) -> bool:
+    stream, rng = sim.stream, sim.world.rng
+    if not stream.led:
+        return False
+    seconds = rng.choice((0.01, 0.3, 5.0))
+    sim.cluster.jetstream.lose_stream_leader(stream, sim.world.now, seconds, kept=rng.random() < 0.5)
+    sim.disturbed(seconds + PAUSE)
+    return True
+
+
+@fault("restarted")
+def _restarted(sim: MachineSimulation) -> bool:
+    sim.cluster.jetstream.restart(sim.world.now, orderly=sim.world.chance(0.5))
+    return True
+
+
+@fault("deleted")
+def _deleted(sim: MachineSimulation) -> bool:
+    """The consumer is deleted; by somebody who makes it again later, unless it is the reader's to do so."""
+    consumer, settings = sim.consumer, sim.settings
+    if consumer is None or settings.user == "publish":
+        return False
+    if settings.user == "consume" and settings.on_missing == "raise":
+        return False
+    sim.cluster.jetstream.forget_consumer(consumer)
+    if settings.user == "fetch" or settings.on_missing == "wait":
+        sim.world.after(3.0 * sim.world.rng.random(), _made_again, sim)
+    return True
+
+
+def _made_again(sim: MachineSimulation) -> None:
+    sim.make_consumer()
+    sim.cluster.changed()
+
+
+@fault("thief")
+def _thief(sim: MachineSimulation) -> bool:
+    """Another reader takes some, and keeps them, hands them back, or forgets them."""
+    rng = sim.world.rng
+    request = b'{"batch":%d,"expires":%d}' % (rng.choice((1, 5, 30)), rng.choice((100_000_000, 3_000_000_000)))
+    subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{CONSUMER}"
+    return sim.cluster.jetstream.receive(subject, "thief.1", None, request, sim.world.now)
+
+
+def _losing(kind: str, most: int) -> None:
+    @fault(f"lost {kind}")
+    def _lost(sim: MachineSimulation) -> bool:
+        sim.cluster.jetstream.lose[kind] += sim.world.rng.randint(1, most)
+        return True
+
+
+for _kind, _most in {"ack": 5, "pull": 2, "request": 2, "answer": 2, "pub ack": 3, "status": 3, "delivery": 3}.items():
+    _losing(_kind, _most)
+
+REMAINDERS: Final = ("", "x", "-5", "9" * 30, "1e3", "0", "7")
+
+
+@fault("odd status")
+def _odd(sim: MachineSimulation) -> bool:
+    """The next status says something that nobody knows, or counts wrongly."""
+    rng = sim.world.rng
+
+    def garble(message: Sent) -> Sent:
+        sim.disturbed(PAUSE)
+        first = "NATS/1.0 " + rng.choice(("408 Request Timeout", "499 Some Day", "404"))
+        fields = {name: rng.choice(REMAINDERS) for name in ("Nats-Pending-Messages", "Nats-Pending-Bytes")}
+        return Sent(message.to, message.subject, None, block_of(fields if rng.random() < 0.7 else {}, first), b"")
+
+    sim.cluster.jetstream.garble = garble
+    return True

@@ -1,0 +1,128 @@
+"""A publisher with a window in the simulated world, and what it holds its machine to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nats_proto import Headers
+from nats_proto._publishing.pending import Pending
+from nats_proto._publishing.window import PublishWindow
+from nats_proto.errors import OutboundBufferLimitError
+from tests.simulation.invariants import require
+from tests.simulation.machine_driver import MachineDriver
+from tests.simulation.machine_users import STREAM, MachineUser
+
+if TYPE_CHECKING:
+    from tests.simulation.machine_run import MachineSimulation
+
+__all__ = ["PublishUser"]
+
+
+class PublishUser(MachineUser):
+    """Publishes through a window."""
+
+    def __init__(self, sim: MachineSimulation) -> None:
+        super().__init__(sim)
+        rng = self.rng
+        self.timeout = rng.choice((0.5, 2.0, 5.0))
+        self.retry_for = rng.choice((0.0, 3.0, 10.0))
+        self.most = rng.choice((1, 5, 50))
+        self.in_order = rng.random() < 0.3
+        self.window: PublishWindow[Pending] = PublishWindow(
+            "acks.1", Pending, max_pending=self.most, timeout=self.timeout, retry_for=self.retry_for,
+            in_order=self.in_order,
+        )  # fmt: skip
+        self.driver = MachineDriver(self.client, self.window, self._ended)
+        self.client.drivers.append(self.driver)  # type: ignore[arg-type]
+        self.count = 0
+        self.begun: dict[int, Pending] = {}
+        self.done: dict[int, Pending] = {}
+
+    def start(self) -> None:
+        self.driver.wait()
+        self._next()
+
+    def _next(self) -> None:
+        """Publish some, as long as there is room."""
+        if not self.client.asleep and not self.sim.over:
+            for _ in range(self.rng.choice((1, 1, 3, 10))):
+                if self.window.room <= 0:
+                    break
+                self._publish()
+        self.world.after(0.2 * self.rng.random(), self._next)
+
+    def _publish(self) -> None:
+        self.count += 1
+        data = b"p%d" % self.count
+        headers = Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < 0.5 else None
+        pending = self.window.begin("s.p", data, headers, now=self.world.now)
+        self.begun[self.count] = pending
+        require(self.window.pending <= self.most, f"{self.window.pending} in flight, {self.most} at most")
+        try:
+            self.client.session.publish("s.p", data, reply=pending.reply, headers=headers)
+        except OutboundBufferLimitError as error:
+            self.window.failed(pending, error)
+            self.done[self.count] = pending
+            return
+        self.client.pump()
+        self.driver.run()  # its deadline may be the next
+
+    def _ended(self, pending: Pending) -> None:
+        number = int(bytes(pending.data)[1:])
+        require(pending.done, f"publish {number} was given, and has not ended")
+        require(number not in self.done, f"publish {number} has ended twice")
+        self.done[number] = pending
+        self.sim.explain(f"publish {number} ended: {pending.pub_ack} {pending.error!r}")
+        stored = self.stored()
+        if pending.pub_ack is not None:
+            at = stored.get(bytes(pending.data), [])
+            require(pending.pub_ack.sequence in at, f"publish {number} has the ack of {pending.pub_ack.sequence}, {at}")
+        else:
+            assert pending.error is not None
+            self._check_failure(number, pending)
+        self.driver.wait()
+
+    def _check_failure(self, number: int, pending: Pending) -> None:
+        assert pending.error is not None
+        if pending.error.outcome == "failed":
+            there = self.stored().get(bytes(pending.data))
+            require(not there, f"publish {number} has certainly failed, and is stored at {there}")
+
+    def stored(self) -> dict[bytes, list[int]]:
+        """Sequences by what was stored there."""
+        found: dict[bytes, list[int]] = {}
+        for message in self.jetstream.streams[STREAM].messages.values():
+            found.setdefault(message.data, []).append(message.seq)
+        return found
+
+    def check(self) -> None:
+        require(not self.driver.ended, f"the window has ended: {self.driver.error!r}")
+        if self.client.asleep:
+            return
+        now = self.world.now
+        for number, pending in self.begun.items():
+            if pending.done:
+                continue
+            asleep = self.sim.asleep_between(pending.begun, now)
+            # What has no room in the session waits there, before it is the window's to end.
+            limit = self.retry_for + 2 * self.timeout + 3.0 + asleep
+            if self.in_order:  # one after the other is tried again
+                limit += self.most * self.timeout
+            require(now - pending.begun < limit, f"publish {number} was begun {now - pending.begun:g} s ago")
+            break  # the oldest
+
+    def settled(self) -> bool:
+        return not self.window.pending and len(self.done) == len(self.begun)
+
+    def patience(self) -> float:
+        return self.retry_for + 2 * self.timeout + 5.0 + (self.most * self.timeout if self.in_order else 0.0)
+
+    def finish(self) -> None:
+        """At the end, when nothing is in flight."""
+        stored = self.stored()
+        for number, pending in self.done.items():
+            data = b"p%d" % number
+            at = stored.get(data, [])
+            require(len(at) <= 1, f"publish {number} is stored at {at}")
+            if pending.error is not None:
+                self._check_failure(number, pending)

@@ -1,0 +1,66 @@
+"""Machines in the simulated world: seeds that must be good, the same run twice, and the bugs that it must find."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation.bugs import planted
+from tests.simulation.machine_bugs import MACHINE_BUGS
+from tests.simulation.machine_run import MachineSimulation, run_machine_seed
+from tests.simulation.power import seeds_needed
+
+SEEDS = 200
+GROUP = 25
+RARE = (
+    "earlier try forgotten",
+    "leadership change ignored",
+    "no pause between requests",
+    "sent again without an id",
+    "unknown status ends nothing",
+)
+"""Bugs that may take more than a few seeds: ``make simulate-power`` looks for these, too."""
+FEW = 80
+
+
+def replay(seed: int) -> str:
+    return f"python -m tests.simulation --machines --seed {seed} --trace"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_seeds(first: int) -> None:
+    for seed in range(first, first + GROUP):
+        result = run_machine_seed(seed)
+        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)}"
+
+
+@pytest.mark.xfail(strict=True, reason="a consumer that is gone while its info is asked for is not created again")
+def test_a_seed_that_found_something() -> None:
+    result = run_machine_seed(887)
+    assert not result.failure, f"{result.failure}\nreplay: {replay(887)}"
+
+
+def test_all_users_and_many_faults_are_there() -> None:
+    simulations = [MachineSimulation(seed) for seed in range(30)]
+    assert len(Counter(type(simulation.user) for simulation in simulations)) == 3
+    hits = Counter(name for seed in range(30) for name, _ in run_machine_seed(seed).hits)
+    assert len(hits) > 15
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_seed_is_the_same_run_every_time(seed: int) -> None:
+    first, second = run_machine_seed(seed, recording=True), run_machine_seed(seed, recording=True)
+    assert first.lines == second.lines
+    assert first.fingerprint == second.fingerprint != run_machine_seed(seed + 10, recording=True).fingerprint
+
+
+@pytest.mark.parametrize("name", MACHINE_BUGS)
+def test_every_bug_can_be_planted(name: str) -> None:
+    with planted(MACHINE_BUGS[name]):
+        pass
+
+
+@pytest.mark.parametrize("name", [name for name in MACHINE_BUGS if name not in RARE])
+def test_a_planted_bug_is_found(name: str) -> None:
+    assert seeds_needed(MACHINE_BUGS[name], FEW, run=run_machine_seed) is not None
