@@ -41,7 +41,7 @@ class Replicas:
         self.cluster = cluster
         self.urls = cluster.urls
         self.frozen: set[LocalServer] = set()
-        self._options = dict(options)
+        self.options = dict(options)
 
     @property
     def answering(self) -> list[LocalServer]:
@@ -50,7 +50,7 @@ class Replicas:
 
     def api(self, call: str, body: object = None, *, timeout: float = 10.0) -> dict[str, Any]:
         """Ask ``$JS.API.<call>``: the answer. Nothing of JetStream in the clients is used."""
-        return api([server.url for server in self.answering], call, body, timeout=timeout, **self._options)
+        return api([server.url for server in self.answering], call, body, timeout=timeout, **self.options)
 
     def create_stream(self, name: str, *subjects: str, replicas: int = 3, **config: object) -> None:
         """A stream, and wait until its leader is known."""
