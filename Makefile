@@ -65,7 +65,7 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check asan bench simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check asan bench chaos-jetstream simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -147,6 +147,9 @@ properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HY
 
 simulate: $(VENV)/.stamp-dev ## the simulated world: SEEDS=100000 for more
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+chaos-jetstream: $(VENV)/.stamp-dev ## leaders of a replicated stream killed under publishers: 100,000 publishes, 51 kills (15 min)
+	$(BIN)/python -m tests.jetstream.chaos $(ARGS)
 
 simulate-power: $(VENV)/.stamp-dev ## plant known bugs in the core, one by one: the simulated world has to find each
 	$(BIN)/python -m tests.simulation.power $(ARGS)

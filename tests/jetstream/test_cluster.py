@@ -8,6 +8,7 @@ import pytest
 
 import nats_sync
 from nats_proto.errors import NATSError
+from nats_sync.testing import LocalServer
 from tests.jetstream.cluster import Replicas, api
 from tests.server_version import needs_server
 
@@ -66,6 +67,6 @@ def test_a_test_finds_no_streams_of_another_either(url: str) -> None:
 
 
 @needs_server(2, 11, has="strict mode")
-def test_servers_refuse_what_they_do_not_know(url: str) -> None:
-    answer = api(url, "STREAM.CREATE.S", {"name": "S", "unheard_of": 1})
+def test_servers_refuse_what_they_do_not_know(shared_jetstream: LocalServer) -> None:
+    answer = api(shared_jetstream.url, "STREAM.CREATE.S", {"name": "S", "unheard_of": 1})
     assert answer["error"]["err_code"] == 10025
