@@ -56,7 +56,6 @@ async def test_row_43_create_refuses_another_configuration(leg: Leg, url: str) -
         assert (await stream.consumer("c").refresh()).config.ack_wait == 30
 
 
-@pytest.mark.xfail(strict=True, reason="the error does not list the differences yet")
 async def test_row_43_the_refusal_lists_the_differences(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client:
         stream = await jetstream(client).create_stream("S", subjects=["s.*"])

@@ -86,7 +86,6 @@ async def test_row_44_a_rich_configuration_of_a_real_server_comes_back_as_it_was
     assert after["metadata"]["mine"] == "1"
 
 
-@pytest.mark.xfail(strict=True, reason="what servers write into metadata is taken for a dropped feature")
 async def test_row_44_what_was_read_can_be_written_back(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client:
         js = jetstream(client)
