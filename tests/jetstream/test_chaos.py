@@ -1,4 +1,4 @@
-"""F39 in short: the leader of a stream is killed under publishers and a reader. `make chaos-jetstream` does it longer."""
+"""F39 in short: a stream's leader is killed under publishers and a reader. `make chaos-jetstream` does it longer."""
 
 from __future__ import annotations
 
