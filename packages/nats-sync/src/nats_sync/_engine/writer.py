@@ -48,7 +48,7 @@ PAUSE: Final = 0.001
 """Seconds between two looks at a writing side that a caller keeps. Were the writer's thread called for each of the
 caller's chunks instead, it would take the interpreter from the caller each time, only to find nothing to do."""
 
-REST: Final = 0.00005
+REST: Final = 0.00002
 """Seconds without a write after which a publish is written by its caller: to wake the writer's thread costs more than
 the write. Who publishes again sooner than that has a burst to send, which the writer's thread gathers."""
 
