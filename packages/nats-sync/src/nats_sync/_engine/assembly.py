@@ -14,6 +14,7 @@ from .manager import Manager
 from .perform import Performer
 from .threads import Threads
 from .turns import Turns
+from .watcher import Watcher
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def assemble(session: Session[Message], options: ConnectOptions) -> Engine:
     writer = Writer(hub)
     turns = Turns(hub)
     performer = Performer(hub, name)
+    hub.callbacks.watcher = Watcher(hub, writer, turns)
     manager = Manager(hub, writer, turns, performer, name)
     threads = Threads(hub, writer, turns, manager, performer, options, name)
     write_at_exit(hub)

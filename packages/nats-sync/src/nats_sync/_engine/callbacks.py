@@ -64,6 +64,26 @@ class Owner(Protocol):
         """End the client: it has a defect."""
 
 
+class Watch(Protocol):
+    """Reading the connection by a worker with nothing else to do, as the pool knows it: see `watcher`."""
+
+    def enter(self) -> bool:
+        """Under the lock: whether this worker is to `watch`."""
+        ...
+
+    def watched(self) -> bool:
+        """Under the lock: a worker watches, or has not yet looked at what it was woken for."""
+        ...
+
+    def call(self) -> None:
+        """Not under the lock: wake the worker who watches, if there is one."""
+        ...
+
+    def watch(self) -> None:
+        """Not under the lock: sleep until there may be something to do."""
+        ...
+
+
 class Callbacks:
     """The pool of one client."""
 
@@ -74,6 +94,8 @@ class Callbacks:
         under the lock calls `see_to_workers` before it is released; a worker that appends one need not."""
         self.running: dict[int, Handled] = {}
         """Which subscription a worker is at, by the identity of its thread."""
+        self.watcher: Watch | None = None
+        """Set once, as the client is put together."""
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._coming = False
         """A worker was woken or started and has not looked yet: it will, and sees to the next one."""
@@ -83,6 +105,8 @@ class Callbacks:
         self._stopping = False
         self.wanted = 0
         """Threads that `start_threads` should start."""
+        self.calls_watcher = False
+        """`call_watcher` should be called."""
         self.threads: list[threading.Thread] = []
 
     def see_to_workers(self) -> None:
@@ -94,10 +118,16 @@ class Callbacks:
             self._idle -= 1
             self._coming = True
             self._wakes.put(None)
+        elif self.watcher is not None and self.watcher.watched():
+            self._coming = self.calls_watcher = True
         elif self._workers < MAX_WORKERS + self._reserved:
             self._workers += 1
             self.wanted += 1
             self._coming = True
+
+    def expect_worker(self) -> None:
+        """Under the lock, by a worker: it will look as soon as it has released the lock."""
+        self._coming = True
 
     def reserve(self, handling: Handling[M]) -> None:
         """Under the lock: there may be as many workers more as the callback is to have at once."""
@@ -135,11 +165,19 @@ class Callbacks:
         for _ in range(self._idle):
             self._wakes.put(None)
         self._idle = 0
+        self.calls_watcher = True
+
+    def call_watcher(self) -> None:
+        """Not under the lock, since it calls the system: wake the worker who watches."""
+        self.calls_watcher = False
+        if self.watcher is not None:
+            self.watcher.call()
 
     def forget_threads(self) -> None:
         """They are not here, in a forked child, and nothing will be handled."""
         self.threads = []
         self.wanted = 0
+        self.calls_watcher = False
         self.ready.clear()
         self._stopping = True
 
@@ -182,7 +220,13 @@ class Callbacks:
                 return True
             if self._stopping:
                 return False
-            self._idle += 1
-        self._wakes.get()
+            watcher = self.watcher
+            if watcher is None or not watcher.enter():
+                watcher = None
+                self._idle += 1
+        if watcher is None:
+            self._wakes.get()
+        else:
+            watcher.watch()
         self._coming = False
         return True

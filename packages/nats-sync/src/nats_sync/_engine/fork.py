@@ -80,6 +80,9 @@ class Inheritance:
             _close_copy(manager.successor.unfinished)
             _close_copy(manager.successor.transport)
         _close_copies_of_attempts(manager.dialler)
+        if self._turns.worker is not None:
+            self._turns.worker.forget()
+            self._turns.worker = None
         self._turns.close()
         self._hub.agenda.wakeup.close_without_lock()
 

@@ -198,6 +198,8 @@ class Hub:
             self.agenda.wake()
         if self.callbacks.wanted:
             self.callbacks.start_threads(self)
+        if self.callbacks.calls_watcher:
+            self.callbacks.call_watcher()
 
     def call_publishers(self) -> None:
         """Under the lock: those who may publish now, if there is room."""

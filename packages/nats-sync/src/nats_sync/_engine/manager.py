@@ -318,10 +318,7 @@ class Manager:
         claimed = False
         with hub.lock:
             if transport is hub.transport:
-                hub.session.receive_data(data, now=monotonic())
-                # What the session sends of its own accord (CONNECT, PONG) this thread writes: it is awake anyway.
-                claimed = self._writer.claim()
-                hub.settle()
+                claimed = self._writer.receive(data)
         hub.leave()
         if claimed:
             self._writer.write_now()

@@ -55,6 +55,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from .polling import LONGEST, READABLE, Poll, close_poll, milliseconds, new_poll
+from .sleeping import WorkerSleep
 from .transport import Transport
 from .uninterrupted import permitted
 
@@ -161,30 +162,39 @@ class Lead:
     manager's again, and has none that the manager cannot find.
     """
 
-    __slots__ = ("_epoll", "_permit", "received", "thread", "transport")
+    __slots__ = ("_epoll", "_permit", "received", "size", "thread", "transport")
 
-    def __init__(self, transport: Transport, epoll: select.epoll) -> None:
+    def __init__(self, transport: Transport, epoll: select.epoll | None, size: int = LEAD_SIZE) -> None:
         self.transport = transport
         self.thread = get_ident()
         self._epoll = epoll
-        self._permit = [LEAD_SIZE]
+        """What it sleeps in, before it receives."""
+        self.size = size
+        self._permit = [size]
         self.received: list[Left] = []
         """What came of it, as the only item; none before."""
 
     def receive(self, seconds: float) -> None:
         """Wait for so many seconds at most, then receive; nothing at all when that was revoked."""
-        receiving = permitted(self._permit, self.transport.receive)
         try:
-            if self._permit:
+            if self._permit and self._epoll is not None:
                 self._epoll.poll(seconds if seconds > 0.0 else 0.0, 1)
-            self.received.extend(receiving)
+        except OSError as error:
+            self.received.append(error)
+            return
+        except ValueError:
+            return  # the epoll was closed, in a child that a signal handler has forked
+        self.receive_at_once()
+
+    def receive_at_once(self) -> None:
+        """Receive; nothing at all when that was revoked."""
+        try:
+            self.received.extend(permitted(self._permit, self.transport.receive))
         except OSError as error:
             # A `BlockingIOError` is kept as well: it tells that nothing is left for the manager.
             self.received.append(error)
         except IndexError:
             return  # it was revoked
-        except ValueError:
-            return  # the epoll was closed, in a child that a signal handler has forked
 
     def revoke(self) -> bool:
         """Under the lock: it receives nothing from now on. False: it is receiving at this moment."""
@@ -204,6 +214,8 @@ class Turns:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._leaders = select.epoll() if hasattr(select, "epoll") else None
         """What a leader sleeps in. Unlike poll it may be used again within a signal handler."""
+        self.worker = WorkerSleep() if hasattr(select, "epoll") else None
+        """Where a worker of the callbacks sleeps who watches the socket."""
         self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
         self._aside = new_poll()
         """What the manager sleeps in while it would only find out again that a caller leads."""
@@ -226,7 +238,12 @@ class Turns:
             if self._leaders is not None and not _exclusive(self._leaders, transport):
                 self._leaders.close()
                 self._leaders = None
-            # Behind the leaders' epoll: the one that is registered first is asked first.
+                if self.worker is not None:
+                    self.worker.close()
+                    self.worker = None
+            # One behind the other: who is registered first is asked first.
+            if self.worker is not None:
+                self.worker.watch(transport)
             self._poll.register(transport, READABLE | (0 if self._leaders is None else select.EPOLLEXCLUSIVE))
             self.watched = transport
 
@@ -238,6 +255,8 @@ class Turns:
                 self._poll.unregister(watched)
                 if self._leaders is not None:
                     self._leaders.unregister(watched)
+                if self.worker is not None:
+                    self.worker.unwatch(watched)
         # Without the lock, which the caller needs to end its lead. That takes a moment: its socket does not block.
         while not self._take_away(self._lead):
             sleep(MOMENT)
@@ -309,12 +328,54 @@ class Turns:
         """At the end, and in a forked child: the descriptors are its own copies, what they mean is the parent's."""
         self.watched = self._lead = None
         self.turn = FREE
-        for epoll in (self._epoll, self._leaders):
+        for epoll in (self._epoll, self._leaders, self.worker):
             if epoll is not None:
                 epoll.close()
         if self._epoll is None:
             close_poll(self._poll)
         close_poll(self._aside)
+
+    # --- a worker who watches ----------------------------------------------------------------------------------------
+
+    def free(self) -> bool:
+        """Under the lock: nobody reads the connection, and there is one."""
+        return self.turn is FREE and self.watched is not None and self.watched is self._hub.transport
+
+    def take(self) -> Lead | None:
+        """Under the lock, by a worker who was told that something has arrived: the turn, for a moment, if it is free.
+
+        Else the manager is told, which has to look for it.
+        """
+        transport = self.watched
+        if transport is None:
+            return None
+        if not self.free():
+            self.turn = _TOLD_ANOTHER[self.turn]
+            self._hub.agenda.urgent = True
+            return None
+        lead = self._lead = Lead(transport, None, self._hub.session.receive_size)
+        self.turn = LED
+        return lead
+
+    def taken(self, lead: Lead) -> bytes:
+        """Under the lock, when it has received; the lead is over. What it gives to the session, under the same lock.
+
+        Nothing when that is for the manager: an error, the end, and what was received when the lead was taken away.
+        """
+        if self._lead is not lead:
+            return b""
+        received = lead.received[0] if lead.received else None
+        data = b""
+        if isinstance(received, bytes) and received:
+            lead.received[0] = NOTHING
+            if lead.transport is self._hub.transport:  # else the session has given it up, and that is for nobody
+                data = received
+        self._end_lead(lead)
+        if len(data) >= lead.size:
+            # There is probably more, and the system tells nobody of that until something else arrives.
+            self.turn = _TOLD_ANOTHER[self.turn]
+            self._hub.agenda.urgent = True
+        return data
 
     # --- callers -----------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Writer:
         """What is left of the batch."""
         self._in_midst = False
         """A batch is being taken, or a report made: an interrupt would leave the session and the stream at odds."""
+        self.received = 0
+        """Bytes that the session was given the last time."""
 
     # --- for callers: have the session take something, and write it --------------------------------------------------
 
@@ -166,6 +168,18 @@ class Writer:
         """Under the lock: nobody writes, or will, and nobody has written for a while."""
         side = self._side
         return side.owner == NOBODY and not side.called and monotonic() - side.written >= REST
+
+    def receive(self, data: bytes) -> bool:
+        """Under the lock, by who reads: give to the session what has arrived. Whether this thread has to write now.
+
+        What the session sends of its own accord (CONNECT, PONG) the reader writes: its thread is awake anyway.
+        """
+        hub = self._hub
+        self.received = len(data)
+        hub.session.receive_data(data, now=monotonic())
+        claimed = self.claim()
+        hub.settle()
+        return claimed
 
     # --- taking the writing side -------------------------------------------------------------------------------------
 
