@@ -162,6 +162,94 @@ def test_a_caller_who_led_before_was_woken(world: World, turn: Turn, then: Turn)
     assert world.was_woken()
 
 
+@pytest.mark.parametrize(
+    ("turn", "then"),
+    [
+        (T.FREE, T.LED),
+        (T.OWED, T.OWED),
+        (T.READS, T.READS_AGAIN),
+        (T.READS_AGAIN, T.READS_AGAIN),
+        (T.LED, T.LED_OWED),
+        (T.LED_AWAITED, T.LED_OWED),
+        (T.LED_OWED, T.LED_OWED),
+    ],
+)
+def test_a_worker_who_watches_was_woken(world: World, turn: Turn, then: Turn) -> None:
+    """It was told in the manager's place, so the manager is told when the worker may not read."""
+    world.be(turn)
+    with world.hub.lock:
+        assert world.turns.free() == (turn is T.FREE)
+        lead = world.turns.take()
+    assert (lead is not None) == (turn is T.FREE)
+    assert world.turns.turn is then
+    assert world.was_woken() == (turn is not T.FREE)
+
+
+def test_a_worker_who_watches_reads_no_connection_that_was_given_up(world: World) -> None:
+    world.hub.transport = None
+    with world.hub.lock:
+        assert not world.turns.free()
+        assert world.turns.take() is None
+    assert world.was_woken()
+    world.turns.unwatch()
+    with world.hub.lock:
+        assert world.turns.take() is None
+
+
+@pytest.mark.parametrize("sent", [b"", b"PING\r\n", b"full", None], ids=["nothing", "some", "a full buffer", "the end"])
+@pytest.mark.parametrize("taken_away", [False, True])
+def test_what_a_worker_received(world: World, sent: bytes | None, taken_away: bool) -> None:
+    """It has all of it, or the manager has; and of more than it could receive the manager is told."""
+    if sent == b"full":
+        sent = world.hub.session.receive_size * b"."
+    with world.hub.lock:
+        lead = world.turns.take()
+    assert lead is not None
+    if sent is None:
+        world.peer.close()
+    else:
+        world.peer.send(sent)
+    lead.receive_at_once()
+    if taken_away:
+        world.turns._take_away(lead)
+    with world.hub.lock:
+        data = world.turns.taken(lead)
+    left = world.turns.left()
+    if taken_away or sent is None:
+        assert data == b""
+        assert left == (sent or (b"" if sent is None else None))
+    else:
+        assert (data, left) == (sent, None)
+    told = sent is None or (taken_away and sent) or len(data) == lead.size
+    assert world.turns.turn is (T.OWED if told else T.FREE)
+    assert world.was_woken() == bool(told)
+
+
+def test_a_worker_whose_turn_was_taken_away_receives_nothing(world: World) -> None:
+    with world.hub.lock:
+        lead = world.turns.take()
+    assert lead is not None
+    world.turns._take_away(lead)
+    world.peer.send(b"PING\r\n")
+    lead.receive_at_once()
+    with world.hub.lock:
+        assert world.turns.taken(lead) == b""
+    assert world.turns.turn is T.OWED
+    assert world.transport.receive(10) == b"PING\r\n"
+
+
+def test_a_worker_keeps_nothing_of_a_connection_that_is_given_up_while_it_receives(world: World) -> None:
+    with world.hub.lock:
+        lead = world.turns.take()
+    assert lead is not None
+    world.peer.send(b"PING\r\n")
+    lead.receive_at_once()
+    world.hub.transport = None
+    with world.hub.lock:
+        assert world.turns.taken(lead) == b""
+    assert world.turns.left() is None
+
+
 # --- patrols ---------------------------------------------------------------------------------------------------------
 
 P = Patrol
