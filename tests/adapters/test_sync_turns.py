@@ -13,6 +13,8 @@ from nats_proto import ConnectOptions, Session
 from nats_sync._engine.hub import Hub
 from nats_sync._engine.transport import Transport
 from nats_sync._engine.turns import NOTHING, Lead, Patrol, Turn, Turns
+from nats_sync._engine.watcher import MANY, Watcher
+from nats_sync._engine.writer import Writer
 from tests.adapters.leading import MARK
 
 pytestmark = MARK
@@ -183,6 +185,17 @@ def test_a_worker_who_watches_was_woken(world: World, turn: Turn, then: Turn) ->
     assert (lead is not None) == (turn is T.FREE)
     assert world.turns.turn is then
     assert world.was_woken() == (turn is not T.FREE)
+
+
+def test_one_worker_watches_unless_messages_come_by_the_hundred(world: World) -> None:
+    writer = Writer(world.hub)
+    watcher = Watcher(world.hub, writer, world.turns)
+    for received, watches in [(MANY, False), (MANY - 1, True), (0, False)]:  # the last time somebody does already
+        writer.received = received
+        with world.hub.lock:
+            assert watcher.enter() == watches
+    assert world.turns.worker is not None
+    world.turns.worker.leave()
 
 
 def test_a_worker_who_watches_reads_no_connection_that_was_given_up(world: World) -> None:

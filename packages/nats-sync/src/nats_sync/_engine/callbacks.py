@@ -15,6 +15,9 @@ leaves others waiting calls the next, unless one was called that has not come ye
 next worker comes when the interpreter makes the first one pause, which is seldom, and finds little to do. Where one
 blocks, the next worker has the interpreter at once.
 
+A worker with nothing to do sleeps until it is called. One of them may watch the connection meanwhile (`watcher`): it is
+called like the others, when none of them is idle, and what it reads itself it sees to itself.
+
 There are `MAX_WORKERS` at most. With as many callbacks blocked at the same time, other callbacks wait for one of
 them to return. A ``concurrency`` above 1 adds as many to this limit, as long as the subscription lives: it can have
 them, and the others have what they had. Workers are started when they are needed first and live as long as the client.

@@ -17,9 +17,9 @@ gain anything (a busy connection, a slow responder) it is left alone for a while
 **Whose turn it is** (`Turn`) changes under the hub's lock, by these tables alone:
 
                     a request   the manager     the manager   a lead is over, and   a caller who led
-                    is sent     wants to read   goes to       nothing is  something before was woken
-                                                sleep         left        is left
-      FREE          LED         READS                                               OWED *
+                    is sent     wants to read   goes to       nothing is  something before was woken, or
+                                                sleep         left        is left   a worker who watches
+      FREE          LED         READS                                               OWED *, LED for a worker
       OWED                      READS           (it looks)                          OWED *
       READS                     READS           FREE                                READS_AGAIN *
       READS_AGAIN               READS           OWED                                READS_AGAIN *
@@ -29,7 +29,9 @@ gain anything (a busy connection, a slow responder) it is left alone for a while
 
 An empty place: nothing changes; where it is a turn that somebody asks for, it is refused. ``*``: the manager is woken.
 A caller who led before, and whose lead was taken away while it slept, still sleeps where the system asks first: it may
-have been told of something in the manager's place. The same goes for a lead that ends before it has received.
+have been told of something in the manager's place. The same goes for a lead that ends before it has received, and for
+a worker of the callbacks who watches the socket (`watcher`) and may not lead. Who may leads without a sleep, and gives
+all that it receives to the session. A worker who has filled its buffer ends its lead as if it had left something.
 
 **Whether the manager patrols** (`Patrol`). A signal handler may hold up its thread in the midst of a lead, for as long
 as it likes. So as long as callers lead, the manager sleeps for `PATROL` seconds at most, and takes the lead away from a
