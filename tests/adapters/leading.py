@@ -138,8 +138,8 @@ def at(monkeypatch: pytest.MonkeyPatch, point: str, when: str, handler: Callable
         return result
 
     def iterate(*args: object) -> Iterator[bytes]:
-        """In the midst of the C call."""
-        first = not called
+        """In the midst of the C call. A worker who watches makes it as well, in a thread without signal handlers."""
+        first = threading.current_thread() is threading.main_thread() and not called
         if first and when == "before":
             called.append(1)
             handler()
