@@ -125,7 +125,9 @@ class EventLoop:
         It must not raise. On asyncio it runs outside of any task: it can set events and cancel scopes, but make none.
         """
         if self._asyncio is None or not await self._called(self._asyncio, sock, take):
-            await _waiting(sock, take)
+            # `anyio.wait_readable` looks at each call which event loop this is.
+            trio = None if self._trio is None else sys.modules["trio"]
+            await _waiting(sock, take, anyio.wait_readable if trio is None else trio.lowlevel.wait_readable)
 
     async def _called(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Callable[[], int]) -> bool:
         """Let the loop call; False when it cannot."""
@@ -196,21 +198,25 @@ def _no_cancellations() -> int:
     return 0
 
 
-async def _waiting(sock: socket.socket, take: Callable[[], int]) -> None:
-    taken = QUIET
-    while taken != OVER:
+async def _waiting(
+    sock: socket.socket, take: Callable[[], int], wait_readable: Callable[[socket.socket], Awaitable[None]]
+) -> None:
+    await wait_readable(sock)
+    while (taken := take()) != OVER:
         if taken == QUIET:
-            await anyio.wait_readable(sock)
-        taken = take()
-        # Whoever this chunk has woken runs first: to wait for the socket again would take longer than that.
-        await anyio.lowlevel.checkpoint()
+            # Not behind a checkpoint. Whoever this chunk has woken would run a little earlier, but the loop would have
+            # one turn of this task more for each chunk, which costs more than that.
+            await wait_readable(sock)
+        else:
+            await anyio.lowlevel.checkpoint()
 
 
 def _clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
-    # `anyio.current_time` looks at each call which event loop this is, and a request asks for the time.
+    # `anyio.current_time` looks at each call which event loop this is, `trio.current_time` which run, and a request
+    # asks for the time.
     if loop is not None:
         return loop.time
-    time: Callable[[], float] = sys.modules["trio"].current_time
+    time: Callable[[], float] = sys.modules["trio"].lowlevel.current_clock().current_time
     return time
 
 
