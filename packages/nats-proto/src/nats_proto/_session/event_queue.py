@@ -76,9 +76,11 @@ class EventQueue(Generic[EventT]):
         """All events, oldest first."""
         if not self._entries:
             return []
-        events = [self._event_of(entry) for entry in self._entries]
+        entries = list(self._entries)
         self._entries.clear()
-        return events
+        if self._reports:
+            return [self._event_of(entry) for entry in entries]
+        return entries  # type: ignore[return-value]  # what is no event is one of the reports
 
     def _event_of(self, entry: EventT | _Report[EventT]) -> EventT:
         """What leaves the queue with this entry."""
