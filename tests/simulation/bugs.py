@@ -295,7 +295,7 @@ bug(
 bug(
     "PINGs unanswered",
     "a server's PING in the handshake is forgotten",
-    ("_connection.connection:Connection._handle_open", "self._pongs_owed += 1", "pass"),
+    ("_connection.connection:Connection._handle_open", "self.pongs_owed += 1", "pass"),
 )
 bug(
     "unknown error ends all",

@@ -255,8 +255,11 @@ class Client:
         due: list[Mark] = []
         while marks and marks[0].offset <= transport.fed:
             due.append(marks.popleft())
+        deadline = self.session.next_timeout()
         self.session.receive_data(data, now=self.world.now)
         self.checks.received(transport, due)
+        if self.session.only_messages:
+            self.expect_only_events(deadline)
         self.pump()
         self.checks.after_receive(transport)
 
@@ -330,6 +333,15 @@ class Client:
         if not (self.unwritten or self.unreported):
             data = self.session.data_to_send()
             require(not data, f"{what} caused {data!r} to be written")
+
+    def expect_only_events(self, deadline: float | None) -> None:
+        """What was received must have changed nothing else; ``deadline``: the one before."""
+        commands = self.session.commands_to_run()
+        require(not commands, f"only messages were received, but that caused {commands!r}")
+        require(self.session.next_timeout() == deadline, "only messages were received, but that moved the deadline")
+        if not (self.unwritten or self.unreported):
+            data = self.session.data_to_send()
+            require(not data, f"only messages were received, but that caused {data!r} to be written")
 
     def sleep(self, seconds: float) -> None:
         """Suspend the machine: no timer, no byte, no call until it wakes."""

@@ -95,7 +95,9 @@ class Hub(Generic[MessageT]):
         """The time, in seconds of the event loop."""
         log = Log(inbox_prefix=inbox_prefix)
         self.dispatcher = Dispatcher(on_event, log)
-        self.manager = Manager(session, loop, settle=self.settle, written=self._written, fail=self.fail)
+        self.manager = Manager(
+            session, loop, settle=self.settle, received=self.received, written=self._written, fail=self.fail
+        )
         self.writer = self.manager.writer
         self.timer = Timer(loop, self._time_is_up)
         self.publishers = Publishers(self._may_publish)
@@ -185,6 +187,17 @@ class Hub(Generic[MessageT]):
         self.timer.set_session(session.next_timeout())
         if self.publishers.waiting:
             self.publishers.wake_next()
+
+    def received(self) -> None:
+        """What follows when the session was given bytes from the connection; `settle`, but for what cannot be."""
+        if not self.session.only_messages or self.abandoned:
+            self.settle()
+            return
+        try:
+            for event in self.session.events_received():
+                self._route(event)
+        except Exception as error:
+            self.fail(error)
 
     def _end_abandoned(self) -> None:
         while self.abandoned:

@@ -60,8 +60,9 @@ class _Begin(Protocol):
 class Manager(Generic[MessageT]):
     """The connections of one session, one after the other.
 
-    ``settle`` is called after every change of the session, ``written`` after each report of what was written, ``fail``
-    for a defect of the client that shows in somebody else's task.
+    ``settle`` is called after every change of the session, but ``received`` after each chunk from the connection and
+    ``written`` after each report of what was written; ``fail`` for a defect of the client that shows in somebody else's
+    task.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Manager(Generic[MessageT]):
         loop: EventLoop,
         *,
         settle: Callable[[], None],
+        received: Callable[[], None],
         written: Callable[[], None],
         fail: Callable[[Exception], None],
     ) -> None:
@@ -78,6 +80,7 @@ class Manager(Generic[MessageT]):
         self._now = loop.now
         self.writer = Writer(session, loop, written=written, lost=self._lost, fail=fail)
         self._settle = settle
+        self._received = received
         self._fail = fail
         self._effects = Effects(session, loop, Performer(loop), settle)
         self._resolvers = WorkerThreads(loop, "nats-resolver")
@@ -305,7 +308,7 @@ class Manager(Generic[MessageT]):
 
     def _receive(self, data: bytes) -> None:
         self._session.receive_data(data, now=self._now())
-        self._settle()
+        self._received()
 
     def _end(self) -> None:
         self._session.receive_eof(now=self._now())

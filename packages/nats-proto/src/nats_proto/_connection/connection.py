@@ -123,12 +123,12 @@ class Connection:
         "_options",
         "_out",
         "_parser",
-        "_pongs_owed",
         "_server",
         "_state",
         "_step",
         "layers",
         "only_messages",
+        "pongs_owed",
     )
 
     def __init__(
@@ -153,7 +153,8 @@ class Connection:
         """What `batches_received` gives next is nothing but messages: there are many, and no need to look at each."""
         self._out: list[bytes] = []
         self._keep_alive = KeepAlive(options.ping_interval, options.max_pings_out)
-        self._pongs_owed = 0
+        self.pongs_owed = 0
+        """PINGs of the server that `own_data` has to answer."""
         self._deadline: float | None = deadline
         """Of the handshake; None once it is done."""
         self._state = ConnectionState.PREPARING
@@ -375,9 +376,9 @@ class Connection:
         """The connection's own bytes, before the layers: CONNECT, PING, PONG."""
         # PONGs owed since the handshake wait until it is done: a server that asks for authentication takes anything in
         # front of CONNECT for an authorization violation.
-        if self._pongs_owed and self._state is _OPEN:
-            self._out.append(PONG * min(self._pongs_owed, MAX_PONGS_AT_ONCE))
-            self._pongs_owed = 0
+        if self.pongs_owed and self._state is _OPEN:
+            self._out.append(PONG * min(self.pongs_owed, MAX_PONGS_AT_ONCE))
+            self.pongs_owed = 0
         out = self._out
         self._out = []
         return out
@@ -453,7 +454,7 @@ class Connection:
     def _handle_greeting(self, frame: Frame, *, more: bool) -> None:
         match frame:
             case PingFrame():
-                self._pongs_owed += 1
+                self.pongs_owed += 1
             case OkFrame():
                 pass
             case _:
@@ -481,7 +482,7 @@ class Connection:
             case ErrFrame(message=text):
                 self._end_by_server_error(text)
             case PingFrame():
-                self._pongs_owed += 1
+                self.pongs_owed += 1
             case OkFrame():
                 pass
             case _:
@@ -497,7 +498,7 @@ class Connection:
     def _handle_open(self, frame: Frame) -> None:
         match frame:
             case PingFrame():
-                self._pongs_owed += 1
+                self.pongs_owed += 1
             case PongFrame():
                 token = self._keep_alive.pong_received()
                 if token is not None:

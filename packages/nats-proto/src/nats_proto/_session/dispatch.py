@@ -73,9 +73,13 @@ class Concerned(Protocol[MessageT]):
         ...
 
 
-def dispatch(life: Concerned[MessageT], now: float) -> None:
-    """Take what the link gives until it has no more, and do what it asks for, which may make more of it."""
+def dispatch(life: Concerned[MessageT], now: float) -> bool:
+    """Take what the link gives until it has no more, and do what it asks for, which may make more of it.
+
+    True when it gave nothing but messages, and there is no successor that would have to look at them.
+    """
     link, traffic, message_type = life.link, life.traffic, life.message_type
+    only_messages = life.successor is None
     more = True
     while more:
         more = False
@@ -100,6 +104,7 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
             else:
                 # Messages never make the link say more, so a list that holds nothing else is the last one.
                 more = True
+                only_messages = False
                 traffic.announce_messages()
                 _take_control(life, event, now)
     if life.successor is not None and life.successor.overlap is not None:
@@ -108,6 +113,7 @@ def dispatch(life: Concerned[MessageT], now: float) -> None:
         # To leave the server makes a `LinkDown`, which is taken here. A lost link is not migrating, so the second turn
         # is the last.
         dispatch(life, now)
+    return only_messages
 
 
 def _take_batch(life: Concerned[MessageT], batch: Batch) -> None:

@@ -23,11 +23,11 @@ __all__ = ["HandBack"]
 class HandBack:
     """What is to be handed back, and which subscriptions were left whose last messages may still come."""
 
-    __slots__ = ("_left", "_returned")
+    __slots__ = ("_returned", "left")
 
     def __init__(self) -> None:
-        self._left: dict[int, bytes] = {}
-        """Payloads by sid."""
+        self.left: dict[int, bytes] = {}
+        """Payloads by sid, of subscriptions whose last messages may still come."""
         self._returned: list[tuple[str, bytes]] = []
 
     def __bool__(self) -> bool:
@@ -35,19 +35,19 @@ class HandBack:
 
     def leave(self, sid: int, payload: bytes) -> None:
         """What still comes for this sid is handed back with that payload."""
-        self._left[sid] = payload
+        self.left[sid] = payload
 
     def confirmed(self, sid: int) -> None:
         """The server has read the UNSUB: nothing comes any more."""
-        self._left.pop(sid, None)
+        self.left.pop(sid, None)
 
     def connection_ended(self) -> None:
         """What that connection had still to bring is lost with it."""
-        self._left.clear()
+        self.left.clear()
 
     def late(self, sid: int, messages: Iterable[Message]) -> bool:
         """Messages came for a sid that is not subscribed: whether it is one that was left."""
-        payload = self._left.get(sid)
+        payload = self.left.get(sid)
         if payload is None:
             return False
         self.give(messages, payload)

@@ -390,7 +390,7 @@ class LifeCycle(Generic[MessageT]):
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do."""
         timer = self.timers.first
-        connection = self.link.next_timeout()
+        connection = None if self.link.connection is None else self.link.connection.next_timeout()
         if timer is None and self.successor is None and self._drain is None:
             return connection  # nearly always, and adapters ask after every call
         if self._wanted_now:

@@ -97,6 +97,7 @@ class _Wanted(Enum):
 
 
 _UP: Final = _State.UP
+_FOR_GOOD: Final = _Wanted.FOR_GOOD
 """Asked for at every turn: to look a member up in its enum costs as much as a call of a function."""
 
 
@@ -154,6 +155,22 @@ class Link:
     def up(self) -> bool:
         """The handshake is done and the connection not lost."""
         return self._state is _UP
+
+    @property
+    def calm(self) -> bool:
+        """There is a connection without layers, wanted for good, and it owes no PONG.
+
+        Then no message can make the session do anything, and of what else the server may say nothing is to be done that
+        is not among the events.
+        """
+        connection = self.connection
+        return (
+            self._wanted is _FOR_GOOD
+            and connection is not None
+            and not connection.pongs_owed
+            and connection.layers.plain
+            and self.timers.migrate is None
+        )
 
     @property
     def migrating(self) -> bool:
@@ -448,10 +465,6 @@ class Link:
         self._learn(adopted.info, now)
 
     # --- time --------------------------------------------------------------------------------------------------------
-
-    def next_timeout(self) -> float | None:
-        """When the connection has something to do."""
-        return None if self.connection is None else self.connection.next_timeout()
 
     def handle_timeout(self, *, now: float) -> None:
         """Do what is due: what takes too long is given up, a dial or an answer; the connection does its own part."""

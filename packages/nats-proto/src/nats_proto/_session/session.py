@@ -126,6 +126,11 @@ class Session(Generic[MessageT]):
         )
         self.receive_size = RECEIVE_SIZE
         """For the adapter: how many bytes to receive at once, the next time (64 to 256 KiB, by what came last)."""
+        self.only_messages = False
+        """For the adapter: the last `receive_data` has brought messages, and nothing has followed from them but events.
+
+        Then there is no command, nothing more to be written and no other deadline: only the events are to be drained.
+        """
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(
@@ -160,7 +165,9 @@ class Session(Generic[MessageT]):
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
         self._link.receive_data(data, now=now)
-        dispatch(self._life, now)
+        messages = dispatch(self._life, now)
+        # A message that comes late for a subscription that was left is answered.
+        self.only_messages = messages and self._link.calm and not self._traffic.subs.hand_back.left
         self._traffic.announce_messages()
 
     def receive_eof(self, *, now: float) -> None:

@@ -110,7 +110,8 @@ class SubscriptionTable(Generic[MessageT]):
 
     def deliver(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
         """Put a message into its subscription's queue, or drop it, and count it."""
-        self.count(message)
+        self.in_msgs += 1
+        self.in_bytes += len(message.data)
         return self.put(message)
 
     def put(self, message: MessageT) -> SlowConsumer | SubscriptionClosed | None:
