@@ -36,6 +36,8 @@ def join_small_pieces(pieces: list[bytes]) -> list[bytes]:
 
 def cut_pieces(pieces: list[bytes | memoryview], nbytes: int) -> list[bytes | memoryview]:
     """What remains when the system has taken the first ``nbytes``."""
+    if nbytes == sum(map(len, pieces)):
+        return []  # nearly always
     for index, piece in enumerate(pieces):
         if nbytes < len(piece):
             # A view, not a copy: the rest of a large piece is cut again after each send, and each copy would be nearly
