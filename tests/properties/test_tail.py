@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_proto import Encoder
+from nats_proto._session.outbox import _Chunk
+from nats_proto._wire.encoder import Encoded
 from nats_proto.testing import subjects
 from tests.twins import Twin
 
@@ -58,6 +60,7 @@ LIMITS = st.tuples(
     st.sampled_from([0, 1, 11, 12, 13, 30, 4096, 2**20, 2**63, 2**70]),
     st.sampled_from([-1, 0, 1, 15, 16, 65_535, 2**20, 2**63, 2**70]),
     st.sampled_from([0, 1, 13, 100, 65_536, 2**40, 2**70]),
+    st.sampled_from([-(2**70), 0, 1, 10, 40, 65_536, 2**63, 2**70]),
 )
 STEPS = st.lists(
     st.one_of(
@@ -73,9 +76,8 @@ STEPS = st.lists(
 
 def strict(subject: Any, data: Any, reply: Any = None, headers: Any = None) -> bytes:
     """What the reference writes."""
-    operation = Encoder().publish(subject, data, reply, headers)
-    assert isinstance(operation, bytes)
-    return operation
+    operation = Encoder(max_control_line=2**20).publish(subject, data, reply, headers)
+    return operation if isinstance(operation, bytes) else b"".join(operation)
 
 
 class Model:
@@ -89,7 +91,10 @@ class Model:
         self.longest_line, self.largest_payload = 4096, 65_535
         self.tail.restrict(self.longest_line, self.largest_payload)
         self.tail.limit = 65_536
+        self.apart_from = 2**63
         self.inside: list[bytes] = []
+        self.operations: list[Encoded] = []
+        self.apart: list[bytes] = []
         self.msgs = self.payload_bytes = 0
 
     def take(self, operation: bytes, data: bytes) -> None:
@@ -98,6 +103,11 @@ class Model:
         assert len(data) <= self.largest_payload
         assert sum(map(len, self.inside)) < self.tail.limit
         self.inside.append(operation)
+        if len(data) < self.apart_from:
+            self.operations.append(operation)
+        else:
+            self.operations.append((line, data, b"\r\n"))
+            self.apart.append(data)
         self.msgs += 1
         self.payload_bytes += len(data)
 
@@ -115,14 +125,18 @@ class Model:
             case "append":
                 self.tail.append(arguments[0])
                 self.inside.append(arguments[0])
+                self.operations.append(arguments[0])
             case "restrict":
-                self.longest_line, self.largest_payload, self.tail.limit = arguments[0]
-                self.tail.restrict(self.longest_line, self.largest_payload)
+                self.longest_line, self.largest_payload, self.tail.limit, self.apart_from = arguments[0]
+                self.tail.restrict(self.longest_line, self.largest_payload, self.apart_from)
             case _:
-                content, lengths = self.tail.take()
-                assert content == b"".join(self.inside)
+                pieces, lengths = self.tail.take()
+                assert b"".join(pieces) == b"".join(self.inside)
                 assert list(lengths) == list(map(len, self.inside))
-                self.inside = []
+                assert len(pieces) % 2 == 1
+                assert [*map(id, pieces[1::2])] == [*map(id, self.apart)]  # not copied
+                assert _Chunk(None, pieces, lengths).operations == self.operations
+                self.inside, self.operations, self.apart = [], [], []
         assert self.tail.size == sum(map(len, self.inside))
         assert (self.tail.msgs, self.tail.payload_bytes) == (self.msgs, self.payload_bytes)
 
@@ -167,8 +181,10 @@ class Certain:
         """What the tail takes must be what the encoder makes of it, which may not refuse it."""
         for _ in range(2):  # the second time with what the encoder has remembered
             if self.tail.publish(*call):
-                content, lengths = self.tail.take()
-                assert (content, list(lengths)) == (self.encoder.publish(*call), [len(content)])
+                pieces, lengths = self.tail.take()
+                assert list(lengths) == [sum(map(len, pieces))]
+                operation = self.encoder.publish(*call)
+                assert tuple(pieces) == ((operation,) if isinstance(operation, bytes) else operation)
                 continue
             with contextlib.suppress(Exception):
                 self.encoder.publish(*call)

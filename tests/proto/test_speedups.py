@@ -80,7 +80,8 @@ def test_without_the_module_nothing_is_said() -> None:
 def test_its_source_imports_c_and_some_constants() -> None:
     source = (ROOT / "packages/nats-proto/src/nats_proto/_wire/_speedups.pyx").read_text(encoding="utf-8")
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("from ", "import ", "cimport "))}
-    c = {f"cpython.{name}" for name in ("bytes", "list", "mem", "object", "tuple")} | {"libc.stdint", "libc.string"}
+    c = {f"cpython.{name}" for name in ("bytes", "list", "mem", "object", "ref", "tuple")}
+    c |= {"libc.stdint", "libc.string"}
     assert imported == {"cython", "os", ".batch", ".frames"} | c
 
 

@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import tracemalloc
+from itertools import product
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_new_one_takes_nothing(twin: Twin) -> None:
     assert tail.size == tail.limit == tail.msgs == tail.payload_bytes == 0
     assert not tail.publish("a", b"")
     assert tail.publish_many("a", (b"",), 0) == 0
-    content, lengths = tail.take()
+    [content], lengths = tail.take()
     assert (content, list(lengths)) == (b"", [])
 
 
@@ -48,11 +49,52 @@ def test_many_operations_and_large_ones(twin: Twin) -> None:
     tail.append(b"y" * 3_000_000)
     tail.append(b"")
     wanted += [b"y" * 3_000_000, b""]
-    content, lengths = tail.take()
+    [content], lengths = tail.take()
     assert content == b"".join(wanted)
     assert list(lengths) == list(map(len, wanted))
     assert tail.publish("a", b"again")
-    assert tail.take()[0] == b"PUB a 5\r\nagain\r\n"
+    assert tail.take()[0] == [b"PUB a 5\r\nagain\r\n"]
+
+
+def test_a_tail_that_goes_away_keeps_no_large_payload(twin: Twin) -> None:
+    payload = b"x" * 100
+    before = sys.getrefcount(payload)
+    tail = ready(twin)
+    tail.restrict(4096, 65_535, 100)
+    for _ in range(50):
+        assert tail.publish("a", payload)
+    assert sys.getrefcount(payload) == before + 50
+    assert tail.size == 50 * len(b"PUB a 100\r\n%b\r\n" % payload)
+    del tail
+    assert sys.getrefcount(payload) == before
+
+
+def test_a_large_payload_published_while_the_tail_is_taken(twin: Twin) -> None:
+    """Room for the pieces is made beforehand, and to make it may run code that publishes one more."""
+    tail = ready(twin)
+    tail.restrict(4096, 65_535, 4)
+    wanted: list[bytes] = []
+
+    def publish(data: bytes) -> None:
+        assert tail.publish("a", data)
+        wanted.append(b"PUB a %d\r\n%b\r\n" % (len(data), data))
+
+    def finalize(phase: str, _: dict[str, int]) -> None:
+        if phase == "start" and len(wanted) < 500:
+            publish(b"%04d" % len(wanted))
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(finalize)
+    gc.set_threshold(1)
+    try:
+        taken: list[bytes] = []
+        for number in range(20):
+            publish(b"x" * (number % 8))
+            taken += tail.take()[0]
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(finalize)
+    assert b"".join([*taken, *tail.take()[0]]) == b"".join(wanted)
 
 
 def test_what_was_taken_does_not_change(twin: Twin) -> None:
@@ -71,11 +113,11 @@ def test_what_was_taken_does_not_change(twin: Twin) -> None:
             tail.append(b"")
         else:
             wanted.append(b"PUB a %d\r\n%b\r\n" % (len(data), data))
-        content, lengths = tail.take()
+        [content], lengths = tail.take()
         assert tail.size == 0
         assert sum(lengths) == len(content)
         taken.append((content, b"".join(wanted)))
-        assert tail.take()[0] == b""
+        assert tail.take()[0] == [b""]
     assert {len(content) > 65_536 for content, _ in taken} == {True, False}
     for content, expected in taken:
         assert type(content) is bytes
@@ -98,7 +140,7 @@ def test_what_was_taken_has_little_memory_that_it_does_not_need(size: int) -> No
     try:
         while tail.publish("a", data):
             pass
-        content, lengths = tail.take()
+        [content], lengths = tail.take()
         del lengths
         for _ in range(20):
             tail.publish("a", b"")
@@ -115,9 +157,9 @@ def test_without_memory_nothing_changes() -> None:
     testing = pytest.importorskip("_testcapi")
     assert compiled_module is not None
     tail: Any = compiled_module.Tail({})
-    tail.restrict(4096, 65_535)
     refused = 0
-    for allowed in range(1, 12):
+    for allowed, apart_from in product(range(1, 16), (2**20, 9000)):
+        tail.restrict(4096, 65_535, apart_from)
         tail.limit = 96 * 1024
         inside: list[bytes] = []
         for size in (5, 500, 9000, 40_000, 60_000):
@@ -133,19 +175,19 @@ def test_without_memory_nothing_changes() -> None:
             if taken:
                 inside.append(b"PUB a %d\r\n%b\r\n" % (size, data))
             assert tail.size == sum(map(len, inside))
-        content = lengths = None
+        pieces = lengths = None
         try:
             testing.set_nomemory(allowed, allowed + 1)
-            content, lengths = tail.take()
+            pieces, lengths = tail.take()
         except MemoryError:
             refused += 1
         finally:
             testing.remove_mem_hooks()
-        if content is None or lengths is None:
+        if pieces is None or lengths is None:
             if tail.size == 0:
                 continue  # the error came when all was taken: what was taken is lost with it
-            content, lengths = tail.take()
-        assert content == b"".join(inside)
+            pieces, lengths = tail.take()
+        assert b"".join(pieces) == b"".join(inside)
         assert list(lengths) == list(map(len, inside))
     assert refused
 
@@ -171,6 +213,7 @@ def test_misuse_of_the_compiled_one() -> None:
         lambda: tail.publish_many("a", [b"x"], 0),
         lambda: tail.publish_many("a", None, 0),
         lambda: tail.restrict("1", 1),
+        lambda: tail.restrict(1, 1, "1"),
     ):
         with pytest.raises(TypeError):
             call()
@@ -180,16 +223,18 @@ def test_misuse_of_the_compiled_one() -> None:
         assert tail.publish_many("a", (b"x",), start) == start
     with pytest.raises(OverflowError):
         tail.publish_many("a", (b"x",), 2**70)
-    assert tail.take()[0] == b""
+    assert tail.take()[0] == [b""]
     tail.restrict(-(2**90), -(2**90))
     assert not tail.publish("a", b"")
 
 
-def test_nothing_is_kept(twin: Twin) -> None:
+@pytest.mark.parametrize("apart_from", [600, 601])
+def test_nothing_is_kept(twin: Twin, apart_from: int) -> None:
     subject, payload, reply = "orders.new", b"x" * 600, "reply.to"
     payloads = (payload, payload, bytearray(payload))
     watched = (subject, payload, reply, payloads)
     tail = ready(twin)
+    tail.restrict(4096, 65_535, apart_from)
 
     def round_of_everything() -> None:
         for _ in range(30):
@@ -227,13 +272,13 @@ def test_a_finalizer_may_publish_while_the_tail_is_taken(twin: Twin) -> None:
         for many in (3, 3, 40, 40):  # few lengths are a tuple, more of them an array
             for _ in range(many):
                 tail.append(b"x")
-            content, lengths = tail.take()
+            [content], lengths = tail.take()
             assert sum(lengths) == len(content)
             contents.append(content)
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(finalize)
-    everything = b"".join([*contents, tail.take()[0]])
+    everything = b"".join([*contents, *tail.take()[0]])
     assert everything.replace(b"x", b"") == b"".join(published)
 
 
@@ -251,13 +296,13 @@ def test_threads_take_turns_at_the_compiled_one() -> None:
         for number in range(2000):
             assert tail.publish("a", b"%04d" % number)
             if number % 50 == 0:
-                content, lengths = tail.take()
+                [content], lengths = tail.take()
                 assert sum(lengths) == len(content)
                 with lock:
                     taken.append(content)
 
     assert in_threads(4, work) == []
-    everything = b"".join([*taken, tail.take()[0]]).split(b"PUB a 4\r\n")[1:]
+    everything = b"".join([*taken, *tail.take()[0]]).split(b"PUB a 4\r\n")[1:]
     assert sorted(everything) == sorted(b"%04d\r\n" % number for number in range(2000) for _ in range(4))
     assert tail.msgs == 8000
 

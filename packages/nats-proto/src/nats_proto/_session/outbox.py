@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 Operations (whole protocol operations, never parts) are written to the *tail*, one behind the other. When it holds
-`CHUNK_SIZE` bytes it is sealed: the bytes are one piece from then on, with the length of each operation beside it. So
-taking a batch moves a few chunks instead of looking at every operation, and nothing is joined.
+`CHUNK_SIZE` bytes it is sealed: the bytes are one piece from then on, but for large payloads, which stay pieces of
+their own; the length of each operation is beside them. So taking a batch moves a few chunks instead of looking at every
+operation, and nothing is joined.
 
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
 
@@ -35,11 +36,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import islice
 from operator import methodcaller
 from typing import Final
 
-from .._wire.encoder import PING, Encoded, Refusal
+from .._wire.encoder import CRLF, PING, Encoded, Refusal
 from .._wire.twin import Tail
 from ..errors import LocalProtocolError
 
@@ -59,15 +60,17 @@ _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
 
 
 class _Chunk:
-    """Whole operations that are written together: one piece of bytes, or a large payload between two small ones."""
+    """Whole operations that are written together: as they are, or as the tail gives them."""
 
-    __slots__ = ("_content", "_lengths", "_operations", "pings", "size")
+    __slots__ = ("_lengths", "_operations", "_pieces", "pings", "size")
 
-    def __init__(self, operations: list[Encoded] | None = None, content: bytes = b"", lengths: Sequence[int] = ()):
+    def __init__(
+        self, operations: list[Encoded] | None = None, pieces: Sequence[bytes] = (), lengths: Sequence[int] = ()
+    ) -> None:
         self._operations = operations
-        self._content = content
+        self._pieces = pieces
         self._lengths = lengths
-        self.size = len(content) if operations is None else sum(map(encoded_size, operations))
+        self.size = sum(map(len, pieces)) if operations is None else sum(map(encoded_size, operations))
         self.pings: tuple[int, ...] = ()
 
     @property
@@ -75,13 +78,24 @@ class _Chunk:
         """Hardly ever asked for: at a cut."""
         if self._operations is not None:
             return self._operations
-        ends = [0, *accumulate(self._lengths)]
-        return [self._content[begin:end] for begin, end in pairwise(ends)]
+        operations: list[Encoded] = []
+        pieces = iter(self._pieces)
+        piece, at = next(pieces), 0
+        for length in self._lengths:
+            if length <= len(piece) - at:
+                operations.append(piece[at : at + length])
+                at += length
+            else:
+                # More than is left of the piece: its line ends the piece, and the payload is the next one.
+                line, payload = piece[at:], next(pieces)
+                piece, at = next(pieces), len(CRLF)
+                operations.append((line, payload, piece[:at]))
+        return operations
 
-    def pieces(self) -> list[bytes]:
+    def pieces(self) -> Sequence[bytes]:
         """What is to be written."""
         if self._operations is None:
-            return [self._content]
+            return self._pieces
         flat: list[bytes] = []
         for operation in self._operations:
             if isinstance(operation, bytes):
@@ -127,7 +141,7 @@ class Outbox:
         self.tail = Tail({} if heads is None else heads)
         self._pings: tuple[int, ...] = ()
         """In the tail."""
-        self._landed: list[_Chunk | tuple[bytes, Sequence[int]]] = []
+        self._landed: list[_Chunk | tuple[list[bytes], Sequence[int]]] = []
         """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
         self._sealed: deque[_Chunk] = deque()
         self._in_flight: deque[_Chunk] = deque()
@@ -360,8 +374,8 @@ class Outbox:
         landed = self._landed
         chunk = landed[0]
         if not isinstance(chunk, _Chunk):
-            content, lengths = chunk
-            landed[0] = chunk = _Chunk(None, content, lengths)
+            pieces, lengths = chunk
+            landed[0] = chunk = _Chunk(None, pieces, lengths)
             chunk.pings = self._pings
             self._pings = ()
         self._count(chunk.size)

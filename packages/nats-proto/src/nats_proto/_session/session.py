@@ -337,6 +337,9 @@ class Session(Generic[MessageT]):
             return
         if self._life.status is not SessionStatus.CONNECTED or not self._outbox.make_room():
             self._life.check_publish()
+        # Where a whole chunk was closed just now there is room again.
+        elif not self._outbox.tail.size and self.publish_quickly(subject, data, reply, headers):
+            return
         self._traffic.publish(subject, data, reply, headers)
 
     def publish_many(self, subject: str, payloads: tuple[Payload, ...], start: int = 0) -> int:

@@ -15,7 +15,8 @@ to keep in step: what is in doubt may always be left.
   module holds constants. A tail is one thread's at a time, by the interpreter's lock or by its own. So threads have
   nothing to quarrel about. Python without that lock switches it on when it loads this module, which does not say that
   it needs none: nobody has run it so.
-* A tail asks for memory before it writes anything, and what it was asked to write it has copied when it returns.
+* A tail asks for memory before it writes anything. What it was asked to write it has copied when it returns, but for
+  large payloads, each of which it holds a reference to.
 * What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 """
 
@@ -24,6 +25,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -55,7 +57,7 @@ cdef enum:
     FEW = 32
     # A publish with a longer line is Python's. So the lengths added up for one are far from what a word can hold.
     LONGEST_LINE = 1 << 20
-    LARGEST_PAYLOAD = 1 << 20
+    LARGEST_PAYLOAD = 1 << 26
     LONGEST_TAIL = 1 << 28
     # Lengths from which on they are not made objects of their own.
     MANY = 16
@@ -494,6 +496,12 @@ cdef inline object decode(Bytes text, Py_ssize_t begin, Py_ssize_t end):
 # --- publishes into bytes --------------------------------------------------------------------------------------------
 
 
+cdef struct Apart:
+    # A large payload, and its place among the bytes that were copied.
+    PyObject* payload
+    Py_ssize_t place
+
+
 @cython.final
 cdef class Tail:
     """The end of what waits to be written: operations, one behind the other. See the Python twin.
@@ -502,12 +510,17 @@ cdef class Tail:
     """
 
     cdef unsigned char* bytes
+    cdef Py_ssize_t filled
     cdef Py_ssize_t capacity
     cdef Py_ssize_t* lengths
     cdef Py_ssize_t count
     cdef Py_ssize_t slots
+    cdef Apart* apart
+    cdef Py_ssize_t apart_count
+    cdef Py_ssize_t apart_slots
     cdef Py_ssize_t longest_line
     cdef Py_ssize_t largest_payload
+    cdef Py_ssize_t apart_from
     cdef Py_ssize_t least
     cdef readonly Py_ssize_t size
     cdef readonly uint64_t msgs
@@ -517,11 +530,16 @@ cdef class Tail:
         # The checked subjects of the Python twin: here a check costs no more than looking one up.
         self.bytes = NULL
         self.lengths = NULL
-        self.capacity = self.count = self.slots = self.size = self.longest_line = self.least = 0
+        self.apart = NULL
+        self.filled = self.capacity = self.count = self.slots = self.apart_count = self.apart_slots = 0
+        self.size = self.longest_line = self.least = 0
         self.largest_payload = -1
+        self.apart_from = PY_SSIZE_T_MAX
         self.msgs = self.payload_bytes = 0
 
     def __dealloc__(self):
+        self.let_go()
+        PyMem_Free(self.apart)
         PyMem_Free(self.bytes)
         PyMem_Free(self.lengths)
 
@@ -535,12 +553,14 @@ cdef class Tail:
         with cython.critical_section(self):
             self.least = least
 
-    def restrict(self, longest_line, largest_payload):
+    def restrict(self, longest_line, largest_payload, apart_from=PY_SSIZE_T_MAX):
         cdef Py_ssize_t line = max(0, min(longest_line, LONGEST_LINE))
         cdef Py_ssize_t payload = max(-1, min(largest_payload, LARGEST_PAYLOAD))
+        cdef Py_ssize_t apart = max(0, min(apart_from, PY_SSIZE_T_MAX))
         with cython.critical_section(self):
             self.longest_line = line
             self.largest_payload = payload
+            self.apart_from = apart
 
     @cython.critical_section
     def publish(self, subject, data, reply=None, headers=None):
@@ -560,8 +580,7 @@ cdef class Tail:
             PyUnicode_GET_LENGTH(subject),
             reply_text,
             reply_size,
-            <Bytes>PyBytes_AS_STRING(data),
-            PyBytes_GET_SIZE(data),
+            data,
         )
 
     @cython.critical_section
@@ -579,8 +598,7 @@ cdef class Tail:
                 PyUnicode_GET_LENGTH(subject),
                 NULL,
                 0,
-                <Bytes>PyBytes_AS_STRING(data),
-                PyBytes_GET_SIZE(data),
+                data,
             ):
                 break
             at += 1
@@ -590,26 +608,54 @@ cdef class Tail:
     def append(self, bytes operation not None):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(operation)
         self.reserve(size)
-        put(self.bytes + self.size, PyBytes_AS_STRING(operation), size)
+        put(self.bytes + self.filled, PyBytes_AS_STRING(operation), size)
+        self.filled += size
         self.lengths[self.count] = size
         self.count += 1
         self.size += size
 
     def take(self):
-        # What holds other objects comes last: to make it may collect garbage, and so run code that publishes.
-        cdef bytes content, words
-        with cython.critical_section(self):
-            content = PyBytes_FromStringAndSize(<const char*>self.bytes, self.size)
-            words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
-            self.size = self.count = 0
+        # What holds other objects comes first and last: to make it may collect garbage, and so run code that publishes.
+        cdef list pieces
+        cdef bytes words = None
+        cdef Py_ssize_t apart
+        while words is None:
+            apart = self.apart_count
+            pieces = [None] * (2 * apart + 1)
+            with cython.critical_section(self):
+                if apart == self.apart_count:
+                    words = PyBytes_FromStringAndSize(<const char*>self.lengths, self.count * sizeof(Py_ssize_t))
+                    self.fill(pieces)
+                    self.let_go()
+                    self.size = self.filled = self.count = 0
         lengths = memoryview(words).cast("n")
-        return content, lengths if len(lengths) > MANY else tuple(lengths)
+        return pieces, lengths if len(lengths) > MANY else tuple(lengths)
+
+    cdef int fill(self, list pieces) except -1:
+        """What was copied and large payloads, in turn."""
+        cdef Py_ssize_t index, begin = 0
+        cdef Apart* apart
+        for index in range(self.apart_count):
+            apart = self.apart + index
+            pieces[2 * index] = PyBytes_FromStringAndSize(<const char*>self.bytes + begin, apart.place - begin)
+            pieces[2 * index + 1] = <object>apart.payload
+            begin = apart.place
+        pieces[2 * self.apart_count] = PyBytes_FromStringAndSize(<const char*>self.bytes + begin, self.filled - begin)
+        return 0
+
+    cdef void let_go(self) noexcept:
+        """Of the large payloads. They are ``bytes``, so their end runs no code of anybody."""
+        while self.apart_count:
+            self.apart_count -= 1
+            Py_DECREF(<object>self.apart[self.apart_count].payload)
 
     cdef bint write(
-        self, Bytes subject, Py_ssize_t subject_size, Bytes reply, Py_ssize_t reply_size, Bytes data, Py_ssize_t size
+        self, Bytes subject, Py_ssize_t subject_size, Bytes reply, Py_ssize_t reply_size, object data
     ) except -1:
         """A PUB, its parts looked at; False when its line is too long. All sizes are far from what a word can hold."""
         cdef unsigned char digits[20]
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef bint is_apart = size >= self.apart_from
         cdef Py_ssize_t first_digit = write_digits(size, digits)
         cdef Py_ssize_t line = 4 + subject_size + 1 + (20 - first_digit) + 2
         cdef unsigned char* to
@@ -617,8 +663,10 @@ cdef class Tail:
             line += reply_size + 1
         if line > self.longest_line:
             return False
-        self.reserve(line + size + 2)
-        to = self.bytes + self.size
+        if is_apart:
+            self.reserve_apart()
+        self.reserve(line + 2 if is_apart else line + size + 2)
+        to = self.bytes + self.filled
         to = put(to, b"PUB ", 4)
         to = put(to, subject, subject_size)
         to = put(to, b" ", 1)
@@ -627,8 +675,14 @@ cdef class Tail:
             to = put(to, b" ", 1)
         to = put(to, digits + first_digit, 20 - first_digit)
         to = put(to, b"\r\n", 2)
-        to = put(to, data, size)
-        put(to, b"\r\n", 2)
+        if is_apart:
+            Py_INCREF(data)
+            self.apart[self.apart_count] = Apart(<PyObject*>data, to - self.bytes)
+            self.apart_count += 1
+        else:
+            to = put(to, PyBytes_AS_STRING(data), size)
+        to = put(to, b"\r\n", 2)
+        self.filled = to - self.bytes
         self.lengths[self.count] = line + size + 2
         self.count += 1
         self.size += line + size + 2
@@ -640,10 +694,10 @@ cdef class Tail:
         """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""
         cdef Py_ssize_t wanted
         cdef void* memory
-        if size >= self.capacity - self.size:  # never without any, also for nothing
-            if size > PY_SSIZE_T_MAX // 4 or self.size > PY_SSIZE_T_MAX // 4:
+        if size >= self.capacity - self.filled:  # never without any, also for nothing
+            if size > PY_SSIZE_T_MAX // 4 or self.filled > PY_SSIZE_T_MAX // 4:
                 raise MemoryError
-            wanted = 2 * (self.size + size) + MANY
+            wanted = 2 * (self.filled + size) + MANY
             memory = PyMem_Realloc(self.bytes, wanted)
             if memory == NULL:
                 raise MemoryError
@@ -658,6 +712,21 @@ cdef class Tail:
                 raise MemoryError
             self.lengths = <Py_ssize_t*>memory
             self.slots = wanted
+        return 0
+
+    cdef int reserve_apart(self) except -1:
+        """The same for one more large payload."""
+        cdef Py_ssize_t wanted
+        cdef void* memory
+        if self.apart_count == self.apart_slots:
+            if self.apart_slots > PY_SSIZE_T_MAX // (4 * <Py_ssize_t>sizeof(Apart)):
+                raise MemoryError
+            wanted = 2 * self.apart_slots + MANY
+            memory = PyMem_Realloc(self.apart, wanted * sizeof(Apart))
+            if memory == NULL:
+                raise MemoryError
+            self.apart = <Apart*>memory
+            self.apart_slots = wanted
         return 0
 
 

@@ -25,7 +25,7 @@ from .frames import Payload
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 
-__all__ = ["OK", "PING", "PONG", "Encoded", "Encoder", "Refusal"]
+__all__ = ["CRLF", "OK", "PING", "PONG", "Encoded", "Encoder", "Refusal"]
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -65,10 +65,9 @@ class Encoder:
         # Before the first INFO nobody knows what the server supports. A publish is taken then, and `refusal` looks at
         # it again when INFO has come.
         self._headers_supported = True
-        # One byte less than a large payload: the tail holds each operation as one piece, and `publish` makes three of a
-        # large one.
-        self.certain = (max_control_line, LARGE_PAYLOAD - 1)
-        """For `Tail.restrict`: the longest line and the largest payload (bytes) that are certainly right."""
+        self.certain = (max_control_line, LARGE_PAYLOAD - 1, LARGE_PAYLOAD)
+        """For `Tail.restrict`: the longest line and the largest payload (bytes) that are certainly right, and the size
+        from which on a payload stays a piece of its own."""
         self.heads: dict[str, bytes] = {}
         """For the tail: the beginnings of PUB for subjects that were checked."""
 
@@ -80,7 +79,7 @@ class Encoder:
         before, self._max_payload = self._max_payload, _integer("max_payload", max_payload)
         less = before is None or max_payload < before or headers < self._headers_supported
         self._headers_supported = headers
-        self.certain = (self._max_control_line, min(max_payload, LARGE_PAYLOAD - 1))
+        self.certain = (self._max_control_line, max_payload, LARGE_PAYLOAD)
         return less
 
     # --- the client's role -------------------------------------------------------------------------------------------

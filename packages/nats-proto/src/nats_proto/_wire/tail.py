@@ -1,13 +1,17 @@
 """What programs publish nearly always, written with as little work as Python allows.
 
-It takes publishes that are certainly right: a subject that was checked before, a payload that is ``bytes`` and not
-large, no headers. It leaves everything else to `Encoder.publish`, which decides what that is. Nothing lies between the
-two: who publishes without a connection, with headers, or much at once has no need of a second quick path.
+It takes publishes that are certainly right: a subject that was checked before, a payload that is ``bytes`` and no
+larger than the server takes, no headers. It leaves everything else to `Encoder.publish`, which decides what that is.
+Nothing lies between the two: who publishes without a connection or with headers has no need of a second quick path.
+
+A large payload is not copied. It stays a piece of its own, apart from the bytes before it and behind it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Final
 
 from ..errors import InvalidSubjectError
 from .frames import Payload
@@ -15,6 +19,8 @@ from .headers import HeadersLike
 from .subjects import encode_reply
 
 __all__ = ["Tail"]
+
+CRLF: Final = b"\r\n"
 
 _SIZES = len("H") + 2 * (len(" ") + 19) + len(b"\r\n")
 """Bytes that the rest of a line can have: what stands behind the subject and the reply. A beginning that leaves room
@@ -29,6 +35,8 @@ class Tail:
     """
 
     __slots__ = (
+        "_apart",
+        "_apart_from",
         "_heads",
         "_largest_payload",
         "_longest_head",
@@ -42,8 +50,10 @@ class Tail:
     def __init__(self, heads: dict[str, bytes]) -> None:
         self._heads = heads
         self._operations: list[bytes] = []
+        self._apart: list[tuple[int, bytes]] = []
+        """Large payloads, and which of the operations is the line of each; its last two bytes are added at the end."""
         self.size = 0
-        """Bytes in the tail."""
+        """Bytes in the tail, large payloads included."""
         self.limit = 0
         """While so many bytes are in the tail, `publish` takes nothing. The outbox sets it, to 0 where every publish
         needs another look: without a connection, and when too much waits."""
@@ -54,10 +64,14 @@ class Tail:
         # Until the encoder has told its limits nothing is taken, not even an empty payload.
         self.restrict(0, -1)
 
-    def restrict(self, longest_line: int, largest_payload: int) -> None:
-        """Set the longest line and the largest payload (bytes, both inclusive) that `publish` takes."""
+    def restrict(self, longest_line: int, largest_payload: int, apart_from: int = sys.maxsize) -> None:
+        """Set the longest line and the largest payload (bytes, both inclusive) that `publish` takes.
+
+        Payloads of ``apart_from`` bytes and more are not copied.
+        """
         self._longest_head = longest_line - _SIZES
         self._largest_payload = largest_payload
+        self._apart_from = apart_from
 
     def publish(
         self,
@@ -83,7 +97,10 @@ class Tail:
         size = len(data)
         if size > self._largest_payload or len(head) > self._longest_head:
             return False
-        self.append(b"%b%d\r\n%b\r\n" % (head, size, data))
+        if size < self._apart_from:
+            self.append(b"%b%d\r\n%b\r\n" % (head, size, data))
+        else:
+            self.size += self._append_apart(b"%b%d\r\n" % (head, size), data)
         self.msgs += 1
         self.payload_bytes += size
         return True
@@ -99,9 +116,12 @@ class Tail:
         for data in payloads[start:] if start else payloads:
             if size >= self.limit or type(data) is not bytes or len(data) > self._largest_payload:
                 break
-            operation = b"%b%d\r\n%b\r\n" % (head, len(data), data)
-            append(operation)
-            size += len(operation)
+            if len(data) < self._apart_from:
+                operation = b"%b%d\r\n%b\r\n" % (head, len(data), data)
+                append(operation)
+                size += len(operation)
+            else:
+                size += self._append_apart(b"%b%d\r\n" % (head, len(data)), data)
             self.payload_bytes += len(data)
             taken += 1
         self.size += size - before
@@ -113,9 +133,28 @@ class Tail:
         self._operations.append(operation)
         self.size += len(operation)
 
-    def take(self) -> tuple[bytes, Sequence[int]]:
-        """Take everything out of the tail: the bytes, and the length of each operation."""
-        operations = self._operations
-        self._operations = []
+    def take(self) -> tuple[list[bytes], Sequence[int]]:
+        """Take everything out of the tail: the bytes, and the length of each operation.
+
+        The bytes are an odd number of pieces: every second one is a large payload.
+        """
+        operations, apart = self._operations, self._apart
+        self._operations, self._apart = [], []
         self.size = 0
-        return b"".join(operations), tuple(map(len, operations))
+        if not apart:
+            return [b"".join(operations)], tuple(map(len, operations))
+        lengths = [*map(len, operations)]
+        pieces: list[bytes] = []
+        begin, before = 0, b""
+        for index, payload in apart:
+            pieces += b"".join((before, *operations[begin : index + 1])), payload
+            lengths[index] += len(payload) + len(CRLF)
+            begin, before = index + 1, CRLF
+        pieces.append(b"".join((before, *operations[begin:])))
+        return pieces, tuple(lengths)
+
+    def _append_apart(self, line: bytes, payload: bytes) -> int:
+        """Add a publish with a large payload: its bytes, which the caller counts."""
+        self._apart.append((len(self._operations), payload))
+        self._operations.append(line)
+        return len(line) + len(payload) + len(CRLF)
