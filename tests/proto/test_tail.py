@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nats_proto import PublishMany
+from nats_proto._session.outbox import _Chunk
 from nats_proto.errors import MaxPayloadError
 from tests.proto.driver import World, info
 from tests.proto.test_speedups import WITH_MODULE, in_threads, least_growth
@@ -360,3 +361,13 @@ def test_a_limit_that_shrinks_is_the_tails_too() -> None:
     with pytest.raises(MaxPayloadError):
         world.session.publish("a", b"x" * 11)
     assert world.session.publish_quickly("a", b"x" * 10)
+
+
+def test_a_chunk_of_the_tail_gives_its_operations_back(twin: Twin) -> None:
+    """At a cut they are looked at one by one."""
+    tail = ready(twin)
+    tail.restrict(4096, 65_535, 4)
+    for data in (b"1", b"2222", b"3333", b"4"):
+        assert tail.publish("a", data)
+    large = [(b"PUB a 4\r\n", data, b"\r\n") for data in (b"2222", b"3333")]
+    assert _Chunk(None, *tail.take()).operations == [b"PUB a 1\r\n1\r\n", *large, b"PUB a 1\r\n4\r\n"]
