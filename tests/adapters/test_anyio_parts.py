@@ -170,7 +170,7 @@ class Timing:
         self.timer.set_session(None if seconds is None else self.start + seconds)
 
     def answer(self, seconds: float) -> Answer:
-        return Answer(self.loop, self.start + seconds)
+        return Answer(self.loop, self.start + seconds, 1)
 
     async def wait_for(self, answer: Answer) -> float:
         self.timer.expect(answer)

@@ -182,7 +182,21 @@ class Client(ClientState[Message]):
         `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
         waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
         """
-        return await self.request_accepted(subject, data, timeout=timeout, headers=headers, accept=None)
+        # The same lines stand in `request_accepted`. To call that would make one coroutine more for each request, which
+        # with thousands of them costs the collector and each wake-up more than all calls below.
+        self._hub.check_caller()
+        deadline = None if self._hub.session.writable else await self._room_for_request(subject, timeout)
+        try:
+            answer = self._ask(subject, data, timeout, headers, None, deadline)
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
+        try:
+            await answer.arrived
+        except BaseException:
+            self._give_up(answer)
+            raise
+        return self._answered(answer, subject, timeout)
 
     async def request_accepted(
         self,
@@ -194,24 +208,49 @@ class Client(ClientState[Message]):
         accept: Callable[[nats_proto.Message], bool] | None,
     ) -> Message:
         """`request`, where an answer for which ``accept`` returns False is skipped; see `Session.request`."""
-        hub = self._hub
-        hub.check_caller()
-        seconds = timeout
-        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
-            seconds = check_timeout("timeout", timeout)
-        deadline = hub.now() + seconds
-        if not hub.session.writable:
-            with CancelScope(deadline=deadline) as waiting:
-                await hub.wait_writable()
-            if waiting.cancelled_caught:
-                raise self.unsent(f"request to {subject!r}", seconds)
-        requests = hub.requests
+        self._hub.check_caller()
+        deadline = None if self._hub.session.writable else await self._room_for_request(subject, timeout)
         try:
-            token = hub.session.request(subject, data, headers=headers, accept=accept)
+            answer = self._ask(subject, data, timeout, headers, accept, deadline)
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = requests[token] = Answer(hub.loop, deadline)
+        try:
+            await answer.arrived
+        except BaseException:
+            self._give_up(answer)
+            raise
+        return self._answered(answer, subject, timeout)
+
+    async def _room_for_request(self, subject: str, timeout: float) -> float:
+        """The deadline of the request, when there is room for it."""
+        hub = self._hub
+        seconds = check_timeout("timeout", timeout)
+        deadline = hub.now() + seconds
+        with CancelScope(deadline=deadline) as waiting:
+            await hub.wait_writable()
+        if waiting.cancelled_caught:
+            raise self.unsent(f"request to {subject!r}", seconds)
+        return deadline
+
+    def _ask(
+        self,
+        subject: str,
+        data: Payload,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
+        deadline: float | None,
+    ) -> Answer:
+        """Send a request, for which there is room."""
+        hub = self._hub
+        if deadline is None:
+            if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
+                timeout = check_timeout("timeout", timeout)
+            deadline = hub.now() + timeout
+        requests = hub.requests
+        token = hub.session.request(subject, data, headers=headers, accept=accept)
+        answer = requests[token] = Answer(hub.loop, deadline, token)
         hub.timer.expect(answer)
         try:
             # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
@@ -220,18 +259,28 @@ class Client(ClientState[Message]):
                 self._writer.write_now()
             else:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time
-            await answer.arrived
-        finally:
-            answer.over = True
-            # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it
-            # up.
-            if requests.pop(token, None) is not None:
-                hub.session.cancel_request(token)
+        except BaseException:
+            self._give_up(answer)
+            raise
+        return answer
+
+    def _give_up(self, answer: Answer) -> None:
+        """Nobody waits for it any more."""
+        answer.over = True
+        # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it up.
+        if self._hub.requests.pop(answer.token, None) is not None:
+            self._hub.session.cancel_request(answer.token)
+
+    def _answered(self, answer: Answer, subject: str, timeout: float) -> Message:
+        """The wait is over."""
+        answer.over = True
+        if answer.token in self._hub.requests:
+            self._give_up(answer)
         message, error = answer.take()
         if isinstance(message, Message):
             message.client = self
             return message
-        raise error or no_answer_in_time(f"request to {subject!r}", seconds, self.status)
+        raise error or no_answer_in_time(f"request to {subject!r}", check_timeout("timeout", timeout), self.status)
 
     def request_many(
         self,
@@ -315,7 +364,7 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = self._hub.flushes[token] = Answer(self._hub.loop, self._hub.now() + seconds)
+        answer = self._hub.flushes[token] = Answer(self._hub.loop, self._hub.now() + seconds, token)
         self._hub.timer.expect(answer)
         try:
             self._writer.write_now()

@@ -18,13 +18,15 @@ class Answer:
     caller, the hub and the timer, beside the one that the event loop needs.
     """
 
-    __slots__ = ("_end", "arrived", "deadline", "error", "given", "message", "over")
+    __slots__ = ("_end", "arrived", "deadline", "error", "given", "message", "over", "token")
 
-    def __init__(self, loop: EventLoop, deadline: float) -> None:
+    def __init__(self, loop: EventLoop, deadline: float, token: int) -> None:
         self._end = loop.end_wait
         self.arrived: Wait = loop.new_wait()
         """What the caller awaits."""
         self.deadline = deadline
+        self.token = token
+        """Under which the session and the hub know the wait."""
         self.message: Message | None = None
         self.error: NATSError | None = None
         self.given = False
