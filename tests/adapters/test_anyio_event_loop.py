@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 import trio
 
 import nats_anyio
 from nats_anyio._engine import event_loop as _event_loop
+from nats_anyio._engine.reader import Reader
 from nats_proto import Credentials
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import PATIENCE, QUICK, eventually
@@ -116,3 +119,51 @@ def test_trio_as_a_guest_of_asyncio() -> None:
 
     with LocalServer(TOKEN) as server:
         assert asyncio.run(host(server)) == [b"0", b"1", b"2"]
+
+
+def test_on_trio_a_burst_has_a_turn_of_the_loop_before_the_socket_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that those who were woken write together. One message alone is not worth a turn.
+    async def turn() -> None:
+        told.append("turn")
+
+    async def wait_readable(_: socket.socket) -> None:
+        told.append("wait")
+
+    def told_of(taken: int) -> list[str]:
+        takes = [_event_loop.OVER, taken]
+        told.clear()
+        with socket.socket() as sock:
+            trio.run(_event_loop._waiting, sock, takes.pop, wait_readable)
+        return list(told)
+
+    told: list[str] = []
+    monkeypatch.setattr("anyio.lowlevel.checkpoint", turn)
+    assert told_of(_event_loop.BURST) == ["wait", "turn", "wait"]
+    assert told_of(_event_loop.QUIET) == ["wait", "wait"]
+    assert told_of(_event_loop.MORE) == ["wait", "turn"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [(1, _event_loop.QUIET), (1023, _event_loop.QUIET), (1024, _event_loop.BURST), (4096, _event_loop.MORE)],
+)
+def test_how_much_of_what_has_arrived_is_a_burst(sent: int, taken: int) -> None:
+    async def take() -> int:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(bytes(sent))
+
+            def unwanted(*_: object) -> None:
+                raise AssertionError
+
+            session = SimpleNamespace(receive_size=4096)
+            loop = _event_loop.EventLoop()
+            reader = Reader(ours, loop, session, receive=received.append, end=unwanted, lost=unwanted, fail=unwanted)
+            return reader._take()
+
+    received: list[bytes] = []
+    assert trio.run(take) == taken
+    assert received == [bytes(sent)]

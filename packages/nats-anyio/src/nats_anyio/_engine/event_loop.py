@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import trio
 
-__all__ = ["MORE", "OVER", "QUIET", "EventLoop", "Wait"]
+__all__ = ["BURST", "MORE", "OVER", "QUIET", "EventLoop", "Wait"]
 
 Wait = Awaitable[object]
 """One task's wait for one thing, to be awaited once: a future of asyncio, or a `_TrioWait`. An event of asyncio would
@@ -39,6 +39,8 @@ MORE: Final = 1
 """Taken: there is probably more."""
 OVER: Final = 2
 """Nothing is to be taken any more."""
+BURST: Final = 3
+"""Taken: for now there is nothing left, but it was enough to wake many tasks."""
 
 
 class EventLoop:
@@ -203,12 +205,12 @@ async def _waiting(
 ) -> None:
     await wait_readable(sock)
     while (taken := take()) != OVER:
-        if taken == QUIET:
-            # Not behind a checkpoint. Whoever this chunk has woken would run a little earlier, but the loop would have
-            # one turn of this task more for each chunk, which costs more than that.
-            await wait_readable(sock)
-        else:
+        if taken != QUIET:
+            # Whoever was woken runs before the loop looks at the socket again. So what they write, and the answers to
+            # it, come together and not one by one, which saves more than this turn of the loop costs.
             await anyio.lowlevel.checkpoint()
+        if taken != MORE:
+            await wait_readable(sock)
 
 
 def _clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-from .event_loop import MORE, OVER, QUIET, EventLoop
+from .event_loop import BURST, MORE, OVER, QUIET, EventLoop
 
 __all__ = ["Reader"]
+
+MANY: Final = 1024
+"""Bytes of a chunk that is likely to be more than a few messages."""
 
 
 class HasReceiveSize(Protocol):
@@ -81,4 +84,6 @@ class Reader:
             self._fail(error)
             return OVER
         # Less than was asked for means that the system has no more for now: another call would find nothing.
-        return MORE if len(data) == size else QUIET
+        if len(data) == size:
+            return MORE
+        return QUIET if len(data) < MANY else BURST
