@@ -21,15 +21,6 @@ def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
 # --- asking for messages ---------------------------------------------------------------------------------------------
 
 bug(
-    "leadership change ignored",
-    "a Go client did not ask again after the status: nothing came before its request had expired",
-    (
-        "_consuming.consume:Consume._status",
-        "pulls.write_off()\n            self._again(request, now)\n        case Meaning.SERVER_SHUTDOWN",
-        "pass\n        case Meaning.SERVER_SHUTDOWN",
-    ),
-)
-bug(
     "reconnect ignored",
     "clients waited for the heart-beat, or the expiry, of requests that the old connection had taken with it",
     ("_consuming.consume:Consume.connection_replaced", "self._renew(now)", "pass"),
@@ -99,15 +90,6 @@ bug(
     "no responders ends all",
     "a consumer without a leader was taken for one that is gone",
     ("_consuming.consume:Consume._unanswered", "self._warn(", "self._end(deleted(self.what)); self._warn("),
-)
-bug(
-    "unknown status ends nothing",
-    "a request that was ended by a status that nobody knows is waited for",
-    (
-        "_consuming.consume:Consume._status",
-        "self._ended(request, status, now)\n        case _:",
-        "pulls.heard = now\n        case _:",
-    ),
 )
 bug(
     "message handed out twice",

@@ -90,8 +90,11 @@ class ConsumeUser(Reader):
             self._unasked_since = now
             sim.disturbed(PAUSE if not up or asleep else 0.0)
             return
-        since = max(self._unasked_since, sim.calm_from)
-        require(now - since < PAUSE, f"nothing was asked for in {now - since:g} s, and nothing was in the way")
+        since = self._unasked_since
+        calm = now >= sim.calm_from
+        require(
+            not calm or now - since < PAUSE, f"nothing was asked for in {now - since:g} s, and nothing was in the way"
+        )
 
     def _reachable(self) -> bool:
         """Whether requests get to a consumer, and its words back."""

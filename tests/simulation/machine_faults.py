@@ -12,7 +12,7 @@ from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM
 if TYPE_CHECKING:
     from tests.simulation.machine_run import MachineSimulation
 
-__all__ = ["MACHINE_FAULTS", "plan"]
+__all__ = ["MACHINE_FAULTS", "SILENCE", "plan"]
 
 Fault = Callable[["MachineSimulation"], bool]
 MACHINE_FAULTS: Final[dict[str, Fault]] = {}
@@ -22,6 +22,10 @@ CUTS: Final = ("cut by FIN", "cut by reset", "crash", "restart", "all crash")
 NETWORK: Final = (*CUTS, "black hole", "black hole one way", "hold and release", "no capacity", "suspend", "swizzle")
 EXACT: Final = ("leader away", "stream leader away", "restarted", "thief", "deleted")
 PUBLISHERS: Final = ("stream leader away", "stream leader away", "restarted", "lost pub ack", "lost pub ack")
+TOLD: Final = (*CUTS, "leader away", "deleted", "thief", "odd status")
+"""A reader hears at once that something has happened; of all else it hears by silence."""
+SILENCE: Final = 10.0
+"""Two heart-beats, of at most five seconds each."""
 CALM: Final = 0.2
 
 
@@ -46,7 +50,7 @@ def strike(sim: MachineSimulation, name: str) -> None:
         return
     status = sim.client.status
     sim.explain(f"fault: {name}")
-    sim.disturbed(PAUSE)
+    sim.disturbed(PAUSE if name in TOLD else SILENCE + PAUSE)
     if name in MACHINE_FAULTS:
         struck = MACHINE_FAULTS[name](sim)
         sim.cluster.changed()
@@ -77,7 +81,8 @@ def _leader(sim: MachineSimulation) -> bool:
     seconds = rng.choice((0.01, 0.3, 5.0))
     sim.cluster.jetstream.lose_leader(consumer, sim.world.now, seconds, told)
     sim.forgiving_until = sim.world.now + seconds + sim.settings.expires + 2.0
-    sim.disturbed(seconds + PAUSE)
+    silent = told is not None or not consumer.replicated
+    sim.disturbed(seconds + PAUSE + (SILENCE if silent else 0.0))
     return True
 
 
@@ -88,7 +93,7 @@ def _stream_leader(sim: MachineSimulation) -> bool:
         return False
     seconds = rng.choice((0.01, 0.3, 5.0))
     sim.cluster.jetstream.lose_stream_leader(stream, sim.world.now, seconds, kept=rng.random() < 0.5)
-    sim.disturbed(seconds + PAUSE)
+    sim.disturbed(seconds + PAUSE + SILENCE)
     return True
 
 

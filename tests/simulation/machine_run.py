@@ -25,7 +25,7 @@ from tests.simulation.jetstream.stream import ModelStream, stream_config
 from tests.simulation.knobs import Knobs
 from tests.simulation.links import Profile
 from tests.simulation.machine_consume import ConsumeUser
-from tests.simulation.machine_faults import plan
+from tests.simulation.machine_faults import SILENCE, plan
 from tests.simulation.machine_publish import PublishUser
 from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, FetchUser, MachineUser
 from tests.simulation.machine_world import JetStreamCluster, MachineClient
@@ -144,8 +144,7 @@ class MachineSimulation:
         not among those that the new one tells of, and still alive."""
         self._published = 0
         jetstream = self.cluster.jetstream
-        # What is lost is missed after two heart-beats, of at most five seconds each.
-        jetstream.on_loss = lambda: self.disturbed(10.0 + PAUSE)
+        jetstream.on_loss = lambda: self.disturbed(SILENCE + PAUSE)
         config = stream_config(
             {"name": STREAM, "subjects": ["s.>"], "storage": "memory", "num_replicas": self.settings.replicas}
         )

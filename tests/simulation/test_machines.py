@@ -15,10 +15,8 @@ SEEDS = 200
 GROUP = 25
 RARE = (
     "earlier try forgotten",
-    "leadership change ignored",
     "no pause between requests",
     "sent again without an id",
-    "unknown status ends nothing",
 )
 """Bugs that may take more than a few seeds: ``make simulate-power`` looks for these, too."""
 FEW = 80
