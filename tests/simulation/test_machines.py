@@ -33,7 +33,6 @@ def test_seeds(first: int) -> None:
         assert not result.failure, f"{result.failure}\nreplay: {replay(seed)}"
 
 
-@pytest.mark.xfail(strict=True, reason="a consumer that is gone while its info is asked for is not created again")
 def test_a_seed_that_found_something() -> None:
     result = run_machine_seed(887)
     assert not result.failure, f"{result.failure}\nreplay: {replay(887)}"

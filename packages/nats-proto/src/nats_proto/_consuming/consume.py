@@ -217,10 +217,14 @@ class Consume(Generic[MessageT, ItemT]):
         self._asking = None
         if api is self._create:
             self._created(answer, now)
-        elif is_gone(answer) and isinstance(answer, NATSError):
+            return
+        if is_gone(answer) and isinstance(answer, NATSError):
             self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
         elif isinstance(answer, ConsumerCondition):
             self._explain(answer)
+        # The consumer was seen to be gone while this question was on its way, and one is asked at a time.
+        if self._state is _State.RECREATING:
+            self._recreate()
 
     def next_timeout(self) -> float | None:
         """When something is overdue, or a pause is over."""
