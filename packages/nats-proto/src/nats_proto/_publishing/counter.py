@@ -7,7 +7,6 @@ the message itself; what a server sends is read with a bound, and anything else 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from .._calls.operation import Operation
 from .._jetstream.errors import FeatureDroppedError, JetStreamDecodeError
 from .._jetstream.pub_ack import MAX_VALUE_DIGITS, PubAck
+from .._jetstream.read_only import ReadOnlyMapping
 from .._value import Value
 from .._wire.headers import Headers
 
@@ -25,6 +25,9 @@ MAX_SOURCES: Final = 1024 * 1024
 """Bytes of the header above that are read."""
 
 
+_NO_SOURCES: Final = ReadOnlyMapping[Mapping[str, int]]({})
+
+
 class CounterEntry(Value, frozen=True, kw_only=True):
     """A counter as its last message has it."""
 
@@ -32,7 +35,7 @@ class CounterEntry(Value, frozen=True, kw_only=True):
     """The total."""
     increment: int | None = None
     """What the last message has added; None when it does not say."""
-    sources: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    sources: Mapping[str, Mapping[str, int]] = _NO_SOURCES
     """Of a stream with sources: what each subject of each of them has contributed."""
 
 
@@ -78,9 +81,9 @@ def read_counter(what: str, data: bytes, headers: Headers | None) -> CounterEntr
         return CounterEntry(
             value=value,
             increment=None if increment is None else _number(increment),
-            sources=MappingProxyType(
+            sources=ReadOnlyMapping(
                 {
-                    stream: MappingProxyType({subject: _number(text) for subject, text in subjects.items()})
+                    stream: ReadOnlyMapping({subject: _number(text) for subject, text in subjects.items()})
                     for stream, subjects in read.items()
                 }
             ),

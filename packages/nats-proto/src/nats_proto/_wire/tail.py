@@ -27,6 +27,10 @@ _SIZES = len("H") + 2 * (len(" ") + 19) + len(b"\r\n")
 for so many makes no line that is too long, and the finished line need not be measured."""
 
 
+_Apart = tuple[bytes, bytes]
+"""The line of a publish, and its large payload. The two bytes that end it are added when it is taken."""
+
+
 class Tail:
     """The end of what waits to be written: operations, one behind the other.
 
@@ -35,7 +39,6 @@ class Tail:
     """
 
     __slots__ = (
-        "_apart",
         "_apart_from",
         "_heads",
         "_largest_payload",
@@ -49,9 +52,7 @@ class Tail:
 
     def __init__(self, heads: dict[str, bytes]) -> None:
         self._heads = heads
-        self._operations: list[bytes] = []
-        self._apart: list[tuple[int, bytes]] = []
-        """Large payloads, and which of the operations is the line of each; its last two bytes are added at the end."""
+        self._operations: list[bytes | _Apart] = []
         self.size = 0
         """Bytes in the tail, large payloads included."""
         self.limit = 0
@@ -100,7 +101,8 @@ class Tail:
         if size < self._apart_from:
             self.append(b"%b%d\r\n%b\r\n" % (head, size, data))
         else:
-            self.size += self._append_apart(b"%b%d\r\n" % (head, size), data)
+            added = self._append_apart(b"%b%d\r\n" % (head, size), data)
+            self.size += added  # apart from the call: a finalizer within it may publish, too
         self.msgs += 1
         self.payload_bytes += size
         return True
@@ -138,23 +140,33 @@ class Tail:
 
         The bytes are an odd number of pieces: every second one is a large payload.
         """
-        operations, apart = self._operations, self._apart
-        self._operations, self._apart = [], []
+        # Made beforehand: to make a list may run a finalizer, which may publish one more.
+        none: list[bytes | _Apart] = []
+        operations, self._operations = self._operations, none
         self.size = 0
-        if not apart:
-            return [b"".join(operations)], tuple(map(len, operations))
-        lengths = [*map(len, operations)]
+        # Nearly all there is are operations of one piece, so a loop is worth it only where there are others.
+        plain = [operation for operation in operations if type(operation) is bytes]
+        if len(plain) == len(operations):
+            return [b"".join(plain)], tuple(map(len, plain))
         pieces: list[bytes] = []
-        begin, before = 0, b""
-        for index, payload in apart:
-            pieces += b"".join((before, *operations[begin : index + 1])), payload
-            lengths[index] += len(payload) + len(CRLF)
-            begin, before = index + 1, CRLF
-        pieces.append(b"".join((before, *operations[begin:])))
+        lengths: list[int] = []
+        between: list[bytes] = []
+        for operation in operations:
+            if isinstance(operation, bytes):
+                between.append(operation)
+                lengths.append(len(operation))
+            else:
+                line, payload = operation
+                pieces += b"".join((*between, line)), payload
+                lengths.append(len(line) + len(payload) + len(CRLF))
+                between = [CRLF]
+        pieces.append(b"".join(between))
         return pieces, tuple(lengths)
 
     def _append_apart(self, line: bytes, payload: bytes) -> int:
-        """Add a publish with a large payload: its bytes, which the caller counts."""
-        self._apart.append((len(self._operations), payload))
-        self._operations.append(line)
+        """Add a publish with a large payload: its bytes, which the caller counts.
+
+        Line and payload are one entry of the list: a finalizer that publishes, too, must not come in between.
+        """
+        self._operations.append((line, payload))
         return len(line) + len(payload) + len(CRLF)
