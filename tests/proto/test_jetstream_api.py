@@ -28,6 +28,7 @@ from nats_proto._jetstream.errors import (
     StreamNotFoundError,
 )
 from nats_proto._jetstream.stream_config import StreamConfig
+from nats_proto._publishing.find_stored import stored_by
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import NATSTimeoutError, NoRespondersError
 
@@ -395,3 +396,169 @@ def test_the_time_is_for_all_that_is_asked() -> None:
     servers.run(stream_calls.create_or_update_stream(servers.api, config, timeout=3.0))
     assert servers.timeouts == [3.0, 3.0]
     assert [subject for subject, _ in servers.asked] == ["$JS.API.STREAM.UPDATE.S", "$JS.API.STREAM.CREATE.S"]
+
+
+# --- one by one ------------------------------------------------------------------------------------------------------
+
+OK = {"success": True}
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "asked", "result"),
+    [
+        (
+            lambda api: stream_calls.account_info(api, timeout=None),
+            {"limits": {}, "api": {"level": 5}, "streams": 2},
+            ("INFO", None),
+            lambda info: (info.api.level, info.streams) == (5, 2),
+        ),
+        (
+            lambda api: stream_calls.delete_msg(api, "S", 7, timeout=None),
+            OK,
+            ("STREAM.MSG.DELETE.S", {"seq": 7, "no_erase": True}),
+            None,
+        ),
+        (
+            lambda api: stream_calls.delete_msg(api, "S", 7, secure=True, timeout=None),
+            OK,
+            ("STREAM.MSG.DELETE.S", {"seq": 7}),
+            None,
+        ),
+        (
+            lambda api: stream_calls.step_down_stream_leader(api, "S", timeout=None),
+            OK,
+            ("STREAM.LEADER.STEPDOWN.S", None),
+            None,
+        ),
+        (
+            lambda api: stream_calls.purge_stream(api, "S", subject="a.>", keep=3, timeout=None),
+            {"success": True, "purged": 9},
+            ("STREAM.PURGE.S", {"filter": "a.>", "keep": 3}),
+            lambda purged: purged == 9,
+        ),
+        (
+            lambda api: stream_calls.purge_stream(api, "S", up_to_sequence=3, timeout=None),
+            {"purged": 0},
+            ("STREAM.PURGE.S", {"seq": 3}),
+            lambda purged: purged == 0,
+        ),
+        (
+            lambda api: stream_calls.stream_info(api, "S", deleted_details=True, timeout=None),
+            STREAM,
+            ("STREAM.INFO.S", {"deleted_details": True}),
+            lambda info: info.state.messages == 3,
+        ),
+        (
+            lambda api: stream_calls.stream_name_by_subject(api, "s", timeout=None),
+            {"total": 1, "streams": ["S"]},
+            ("STREAM.NAMES", {"subject": "s"}),
+            lambda name: name == "S",
+        ),
+        (
+            lambda api: stream_calls.get_last_msg(api, "S", "s", direct=False, timeout=None),
+            {"message": {"subject": "s", "seq": 1}},
+            ("STREAM.MSG.GET.S", {"last_by_subj": "s"}),
+            lambda message: message.sequence == 1,
+        ),
+        (
+            lambda api: stream_calls.get_msg(api, "S", 5, subject="s", direct=False, timeout=None),
+            {"message": {"subject": "s", "seq": 6}},
+            ("STREAM.MSG.GET.S", {"seq": 5, "next_by_subj": "s"}),
+            lambda message: message.sequence == 6,
+        ),
+        (
+            lambda api: consumer_calls.delete_consumer(api, "S", "c", timeout=None),
+            OK,
+            ("CONSUMER.DELETE.S.c", None),
+            None,
+        ),
+        (
+            lambda api: consumer_calls.pause_consumer(api, "S", "c", parse_time("2030-01-01T00:00:00Z"), timeout=None),
+            {"paused": True},
+            ("CONSUMER.PAUSE.S.c", {"pause_until": "2030-01-01T00:00:00Z"}),
+            lambda pause: pause.paused,
+        ),
+        (
+            lambda api: consumer_calls.reset_consumer(api, "S", "c", 5, timeout=None),
+            CONSUMER,
+            ("CONSUMER.RESET.S.c", {"seq": 5}),
+            lambda info: info.name == "c",
+        ),
+        (
+            lambda api: consumer_calls.unpin_consumer(api, "S", "c", "g", timeout=None),
+            OK,
+            ("CONSUMER.UNPIN.S.c", {"group": "g"}),
+            None,
+        ),
+        (
+            lambda api: consumer_calls.list_consumers(api, "S").next_page(None),
+            {"total": 1, "consumers": [CONSUMER]},
+            ("CONSUMER.LIST.S", None),
+            lambda infos: [info.name for info in infos] == ["c"],
+        ),
+        (
+            lambda api: stream_calls.list_streams(api).next_page(None),
+            {"total": 1, "streams": [STREAM]},
+            ("STREAM.LIST", None),
+            lambda infos: [info.config.name for info in infos] == ["S"],
+        ),
+    ],
+)
+def test_each_call(operation: Any, answer: Any, asked: tuple[str, Any], result: Any) -> None:
+    servers = Servers(answer)
+    came = servers.run(operation(servers.api))
+    subject, body = asked
+    assert servers.asked == [(f"$JS.API.{subject}", body)]
+    assert came is None if result is None else result(came)
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        (lambda api: stream_calls.delete_stream(api, "S", timeout=None), {"success": False}),
+        (lambda api: stream_calls.purge_stream(api, "S", timeout=None), {"purged": "3"}),
+        (lambda api: stream_calls.purge_stream(api, "S", timeout=None), {"purged": -1}),
+        (lambda api: stream_calls.get_msg(api, "S", 1, direct=False, timeout=None), {"message": None}),
+    ],
+)
+def test_an_answer_that_says_nothing(operation: Any, answer: Any) -> None:
+    servers = Servers(answer)
+    with pytest.raises(JetStreamDecodeError):
+        servers.run(operation(servers.api))
+
+
+def test_no_stream_has_the_subject() -> None:
+    servers = Servers({"total": 0, "streams": None})
+    with pytest.raises(StreamNotFoundError, match="no stream has the subject 's'"):
+        servers.run(stream_calls.stream_name_by_subject(servers.api, "s", timeout=None))
+
+
+@pytest.mark.parametrize(
+    ("config", "durable", "fields", "durable_name"),
+    [
+        (None, "d", {"ack_wait": 3}, "d"),
+        (None, None, {"name": "n"}, None),
+        (ConsumerConfig(ack_wait=3.0), "d", {}, "d"),
+        (ConsumerConfig(durable_name="d"), "d", {}, "d"),
+        (ConsumerConfig(durable_name="d"), None, {}, "d"),
+    ],
+)
+def test_the_durable_name(config: Any, durable: str | None, fields: dict[str, Any], durable_name: str | None) -> None:
+    assert consumer_calls.read_consumer(config, durable, fields).durable_name == durable_name
+
+
+def test_two_durable_names() -> None:
+    with pytest.raises(ValueError, match="given twice"):
+        consumer_calls.read_consumer(ConsumerConfig(durable_name="d"), "e", {})
+
+
+@pytest.mark.parametrize(
+    ("stored", "sequence"),
+    [({"hdrs": "TkFUUy8xLjANCk5hdHMtTXNnLUlkOiA3DQoNCg=="}, 5), ({}, None)],
+)
+def test_a_publish_is_found_again_by_its_id(stored: dict[str, str], sequence: int | None) -> None:
+    servers = Servers({"streams": ["S"], "total": 1}, {"message": {"subject": "s", "seq": 5, **stored}})
+    found = servers.run(stored_by(servers.api)("s", "7"))
+    assert (None if found is None else (found.stream, found.sequence, found.duplicate)) == (
+        None if sequence is None else ("S", sequence, True)
+    )

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from .._limits import check_seconds
 from .._value import Value
 from .durations import DurationLike, take_duration
@@ -83,12 +85,18 @@ class Delivery(Value, frozen=True, kw_only=True):
         return self.ack_wait
 
 
-class Acknowledgeable:
+if TYPE_CHECKING:
+    _NoFields = object  # else type checkers would take what is declared below for fields of this class
+else:
+
+    class _NoFields(msgspec.Struct, gc=False):
+        """What a struct that the collector need not look at may have as a second base, with any version of msgspec."""
+
+
+class Acknowledgeable(_NoFields):
     """The second base of each client's class of JetStream messages, which has the fields that are declared here."""
 
-    if not TYPE_CHECKING:
-        __slots__ = ()  # type checkers would take these for all the fields that there are
-    else:
+    if TYPE_CHECKING:
         reply: str | None
         delivery: Delivery
         received: float
