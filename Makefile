@@ -43,9 +43,9 @@ DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema trio 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed. It is measured without the
 # compiled module, which no tracer looks into: what stands for it in Python must be run as well. The tests of the twins
-# are among these and take both; everything else, and the simulated world once more, then runs compiled.
+# are among these and take both; everything else, and the simulated world of sessions, then runs compiled.
 CORE := tests/proto tests/properties tests/simulation
-TRACED_ALONE := tests/proto tests/properties
+TRACED_ALONE := tests/proto tests/properties $(addprefix tests/simulation/test_,jetstream_model.py machines.py machine_driver.py)
 
 # The compiled module built once more, with checks in place of trust. Python's own allocator would hide what it hands out.
 ASAN := $(abspath build/asan)
