@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nats_anyio.jetstream
+import nats_proto.jetstream
 import nats_sync.jetstream
 from tests.parity.test_signatures import anyio_name, shape
 
-CLASSES = sorted(name for name in nats_sync.jetstream.__all__ if inspect.isclass(getattr(nats_sync.jetstream, name)))
+OWN = [name for name in nats_sync.jetstream.__all__ if name not in nats_proto.jetstream.__all__]
+CLASSES = sorted(name for name in OWN if inspect.isclass(getattr(nats_sync.jetstream, name)))
 
 AT_ONCE = {
     "Consumer": {"fetch", "messages"},
@@ -37,16 +42,56 @@ def awaited(what: Any) -> list[tuple[str, str, Any, str]]:
 
 def test_the_modules_offer_the_same_names() -> None:
     assert nats_sync.jetstream.__all__ == nats_anyio.jetstream.__all__
-    for name in nats_sync.jetstream.__all__:
-        ours, theirs = getattr(nats_sync.jetstream, name), getattr(nats_anyio.jetstream, name)
-        assert ours is theirs or ours.__module__.startswith("nats_sync."), f"{name}: one thing, not two"
+    for name in OWN:
+        assert getattr(nats_sync.jetstream, name).__module__.startswith("nats_sync."), name
+        assert getattr(nats_anyio.jetstream, name).__module__.startswith("nats_anyio."), name
+
+
+@pytest.mark.parametrize("client", [nats_sync, nats_anyio], ids=["sync", "anyio"])
+def test_values_and_errors_are_those_of_the_core(client: Any) -> None:
+    assert set(nats_proto.jetstream.__all__) <= set(client.jetstream.__all__)
+    for name in nats_proto.jetstream.__all__:
+        assert getattr(client.jetstream, name) is getattr(nats_proto.jetstream, name), name
+    assert set(client.jetstream.__all__) <= set(dir(client.jetstream))
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        client.jetstream.Nonsense  # noqa: B018
+
+
+def named_in(path: Path) -> Iterator[tuple[str, str]]:
+    """What of the core the public signatures of a module name: where, and the name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    of_the_core = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("nats_proto")
+        for alias in node.names
+    }
+    for kind in ast.walk(tree):
+        if not isinstance(kind, ast.ClassDef) or kind.name not in OWN:
+            continue
+        for member in kind.body:
+            if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and not member.name.startswith("_"):
+                # Annotations alone: what the body names is nobody's concern.
+                arguments = [*member.args.posonlyargs, *member.args.args, *member.args.kwonlyargs]
+                arguments += [one for one in (member.args.vararg, member.args.kwarg) if one is not None]
+                for part in [member.returns, *(argument.annotation for argument in arguments)]:
+                    for name in ast.walk(part) if part is not None else ():
+                        if isinstance(name, ast.Name) and name.id in of_the_core:
+                            yield f"{kind.name}.{member.name}", name.id
+
+
+@pytest.mark.parametrize("client", [nats_sync, nats_anyio], ids=["sync", "anyio"])
+def test_what_signatures_name_is_public(client: Any) -> None:
+    folder = Path(client.__file__).parent / "_jetstream"
+    named = {found for path in sorted(folder.glob("*.py")) for found in named_in(path)}
+    assert ("JetStream.publish", "PubAck") in named
+    public = {*nats_proto.__all__, *nats_proto.jetstream.__all__}
+    assert {(where, name) for where, name in named if name not in public} == set()
 
 
 @pytest.mark.parametrize("class_name", CLASSES)
 def test_each_member(class_name: str) -> None:
     ours, theirs = (getattr(package.jetstream, class_name) for package in (nats_sync, nats_anyio))
-    if ours is theirs:
-        return
     assert {anyio_name(class_name, name) for name in members(ours)} == members(theirs).keys()
     assert ours.__doc__
     assert theirs.__doc__

@@ -1,10 +1,13 @@
 """JetStream's values and errors, for whatever client speaks to the servers.
 
-Both clients re-export these names. ``import nats_proto`` loads nothing of it.
+Both clients re-export these names, so that there is one of each. ``import nats_proto`` loads nothing of it.
 """
 
 from typing import TYPE_CHECKING
 
+from ._consuming.fetch import FetchReason
+from ._consuming.options import OnMissing
+from ._consuming.warning import ConsumerWarning, WarningKind
 from ._jetstream.account_info import AccountInfo, AccountLimits, AccountTier, ApiStats
 from ._jetstream.api_answer import Difference
 from ._jetstream.consumer_config import (
@@ -16,7 +19,7 @@ from ._jetstream.consumer_config import (
     ReplayPolicy,
 )
 from ._jetstream.consumer_info import ConsumerInfo, ConsumerPause, PriorityGroupState, SequenceInfo
-from ._jetstream.durations import Seconds, Timestamp
+from ._jetstream.durations import DurationLike, Seconds, Timestamp
 from ._jetstream.errors import (
     AlreadyAcknowledgedError,
     ApiError,
@@ -65,6 +68,7 @@ from ._jetstream.errors import (
     WrongLastSequenceError,
     WrongStreamError,
 )
+from ._jetstream.metadata import Metadata
 from ._jetstream.names import check_name
 from ._jetstream.pub_ack import PubAck
 from ._jetstream.read_config import read_config
@@ -96,6 +100,8 @@ from ._jetstream.stream_info import (
     StreamState,
 )
 from ._jetstream.wire_value import WireValue
+from ._publishing.headers import PublishOptions
+from ._publishing.pending import PublishesFailedError
 
 if TYPE_CHECKING:
     from ._jetstream.error_codes import ErrorCode
@@ -138,15 +144,18 @@ __all__ = [
     "ConsumerNotFoundError",
     "ConsumerOfflineError",
     "ConsumerPause",
+    "ConsumerWarning",
     "CounterError",
     "DeliverPolicy",
     "Difference",
     "Discard",
     "DuplicateInProgressError",
+    "DurationLike",
     "ErrorCode",
     "ExternalStream",
     "FastIngestError",
     "FeatureDroppedError",
+    "FetchReason",
     "InfoError",
     "InsufficientResourcesError",
     "InvalidNameError",
@@ -162,9 +171,11 @@ __all__ = [
     "MessageNotFoundError",
     "MessageScheduleError",
     "MessageTTLError",
+    "Metadata",
     "NoHeartbeatError",
     "NoStreamResponseError",
     "NotJetStreamMessageError",
+    "OnMissing",
     "PeerInfo",
     "PersistMode",
     "Placement",
@@ -172,7 +183,9 @@ __all__ = [
     "PriorityGroupState",
     "PriorityPolicy",
     "PubAck",
+    "PublishOptions",
     "PublishWindowFullError",
+    "PublishesFailedError",
     "PullLimitError",
     "PullRefusedError",
     "ReplayPolicy",
@@ -200,6 +213,7 @@ __all__ = [
     "SubjectsOverlapError",
     "Timestamp",
     "TooManyRequestsError",
+    "WarningKind",
     "WireValue",
     "WrongLastMsgIdError",
     "WrongLastSequenceError",
