@@ -54,6 +54,22 @@ NOT_BEFORE_A_CONNECTION = {
     ),
 }
 
+OF_JETSTREAM = (
+    *("nats_proto.jetstream", "nats_proto._jetstream", "nats_proto._publishing", "nats_proto._consuming"),
+    *("nats_sync.jetstream", "nats_sync._jetstream"),
+)
+"""How the names of its modules begin: loaded by the first `Client.jetstream`, or by whoever imports them."""
+
+USE_JETSTREAM = """
+with nats_sync.connect(URL, name="lean") as nc:
+    js = nc.jetstream()
+    js.create_stream("ORDERS", subjects=["orders.>"], storage="memory")
+    assert js.publish("orders.new", b"a book", msg_id="1").sequence == 1
+    message = js.stream("ORDERS").create_consumer("billing").next(timeout=10)
+    assert message is not None
+    message.ack_sync(timeout=10)
+"""
+
 
 def loaded_by(code: str) -> set[str]:
     """The modules of a fresh interpreter after ``code``."""
@@ -64,10 +80,15 @@ def loaded_by(code: str) -> set[str]:
     return set(ran.stdout.split())
 
 
+def of_jetstream(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.startswith(OF_JETSTREAM)}
+
+
 def test_an_import_loads_what_every_program_needs() -> None:
     modules = loaded_by("import nats_sync")
     assert "nats_sync" in modules
     assert modules & (NEVER | NOT_BEFORE_A_CONNECTION) == loaded_by("import msgspec") & NEVER == set()
+    assert of_jetstream(modules) == set()
 
 
 def test_a_plain_connection_loads_what_it_needs() -> None:
@@ -75,6 +96,16 @@ def test_a_plain_connection_loads_what_it_needs() -> None:
         modules = loaded_by("import nats_sync" + USE.replace("URL", repr(server.url)))
     assert modules & NEVER == set()
     assert modules >= NOT_BEFORE_A_CONNECTION
+    assert of_jetstream(modules) == set()
+
+
+def test_jetstream_loads_no_more_than_itself() -> None:
+    """The table of error codes neither, since an enumeration of its size takes long."""
+    with LocalServer(jetstream=True) as server:
+        modules = loaded_by("import nats_sync" + USE_JETSTREAM.replace("URL", repr(server.url)))
+    assert modules & NEVER == set()
+    assert of_jetstream(modules)
+    assert "nats_proto._jetstream.error_codes" not in modules
 
 
 def test_every_public_name_is_there_at_once() -> None:
