@@ -14,7 +14,7 @@ from nats_sync.testing import LocalServer
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-THREADS, TASKS, PARSER = BLOCKS
+THREADS, TASKS, JETSTREAM, PARSER = BLOCKS
 
 ORDERS = """\
 orders.new b'a book' Headers([('Trace', '1')])
@@ -40,6 +40,13 @@ def test_tasks(server: LocalServer, last: str) -> None:
     body, called, _ = TASKS.partition("anyio.run(main)")
     assert called
     assert run(body + last, server) == ORDERS
+
+
+def test_jetstream() -> None:
+    with LocalServer(jetstream=True) as server:
+        first, second = run(JETSTREAM, server).splitlines()
+    assert first.startswith("PubAck(stream='ORDERS', sequence=1, duplicate=False")
+    assert second == "orders.new b'a book' 1"
 
 
 def test_parser(server: LocalServer) -> None:

@@ -1,0 +1,1 @@
+"""Programs that use JetStream, each complete. The tests run them against real servers."""
