@@ -74,7 +74,6 @@ async def test_row_67_from_another_loop_it_is_a_clear_error(leg: Leg, url: str) 
         assert (await js.account_info()).streams == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the clients re-export their own classes alone")
 def test_row_67_every_public_name_is_exported_by_both_clients() -> None:
     for name in nats_proto.jetstream.__all__:
         assert getattr(nats_sync.jetstream, name) is getattr(nats_anyio.jetstream, name)
