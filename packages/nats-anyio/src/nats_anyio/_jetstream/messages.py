@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio.lowlevel
 
 from nats_proto import check_timeout
+from nats_proto._consuming.warning import MAX_WARNINGS
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
     from .._engine.driver import Host
     from .._message import ReceivedMessage
 
-__all__ = ["MAX_WARNINGS", "Messages", "OnWarning"]
+__all__ = ["Messages", "OnWarning"]
 
 logger = logging.getLogger("nats_anyio.jetstream")
-
-MAX_WARNINGS: Final = 100
-"""Warnings that are kept, the newest."""
 
 OnWarning = Callable[["ConsumerWarning"], object]
 

@@ -14,7 +14,7 @@ them. They are given in by the next publish that finds the window full or a mome
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
 
@@ -22,7 +22,7 @@ from nats_proto import HeadersLike, Payload, check_timeout
 from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
-from nats_proto._publishing.window import PublishWindow
+from nats_proto._publishing.window import LOOK, SOME_ROOM, PublishWindow
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError
 
 from .._engine.driver import Driver
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from .message import Acknowledger
 
 __all__ = ["PendingAck", "Publisher"]
-
-LOOK: Final = 0.05
-"""Seconds after which a publish looks what has come, and whose time is up, although there is room."""
-SOME_ROOM: Final = 0.005
-"""Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
-at the first free place would be a wake-up for each publish."""
 
 
 class PendingAck(Pending, eq=False):

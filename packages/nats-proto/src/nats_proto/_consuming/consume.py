@@ -66,13 +66,12 @@ from .pulls import GRACE, PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
 from .sizes import size_on_wire
 from .statuses import Meaning, PullStatus, read_status
-from .warning import ConsumerWarning, WarningKind
+from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
 __all__ = ["Consume"]
 
 ItemT = TypeVar("ItemT")
 
-MAX_WARNINGS: Final = 100
 INFO_TIMEOUT: Final = 5.0
 CREATE_TIMEOUT: Final = 5.0
 

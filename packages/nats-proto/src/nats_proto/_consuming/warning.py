@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from .._value import Value
 from ..errors import NATSError
 
-__all__ = ["ConsumerWarning", "WarningKind"]
+__all__ = ["MAX_WARNINGS", "ConsumerWarning", "WarningKind"]
+
+MAX_WARNINGS: Final = 100
+"""Warnings that are kept, the newest."""
 
 WarningKind = Literal[
     "no_heartbeat",

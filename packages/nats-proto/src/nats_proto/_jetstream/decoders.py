@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .._calls.operation import Operation
 from .._limits import shown
@@ -39,9 +39,9 @@ __all__ = [
 
 W = TypeVar("W", bound=WireValue)
 
-LAST_SEQUENCE = 2**64 - 1
+LAST_SEQUENCE: Final = 2**64 - 1
 
-NO_MESSAGE = 404
+NO_MESSAGE: Final = 404
 """The status of a direct get that found nothing (ADR-31)."""
 
 

@@ -67,7 +67,7 @@ from .pending import Pending, PublishesFailedError
 from .publish import SHOWN_OF_FOREIGN, steady
 from .retries import DUPLICATE_WINDOW, RETRY_FOR, final_error, may_be_stored, pause_before_retry
 
-__all__ = ["MAX_PENDING", "PublishWindow"]
+__all__ = ["LOOK", "MAX_PENDING", "SOME_ROOM", "PublishWindow"]
 
 PendingT = TypeVar("PendingT", bound=Pending)
 
@@ -79,6 +79,11 @@ LATE: Final = 0.1
 """Seconds after which a time-out was not found in time, as it is by somebody who waits."""
 EXCUSE: Final = 1.0
 """Seconds more for what was found late."""
+LOOK: Final = 0.05
+"""Seconds after which a publish looks what has come, and whose time is up, although there is room."""
+SOME_ROOM: Final = 0.005
+"""Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
+at the first free place would be a wake-up for each publish."""
 MAX_ERRORS: Final = 100
 """Failures that are remembered one by one."""
 _NEVER: Final = float("inf")

@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from threading import Condition, RLock
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from nats_proto import HeadersLike, Payload, check_timeout
 from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
-from nats_proto._publishing.window import PublishWindow
+from nats_proto._publishing.window import LOOK, SOME_ROOM, PublishWindow
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError
 
 from .._engine.driver import Driver
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
     from .message import Acknowledger
 
 __all__ = ["PendingAck", "Publisher"]
-
-LOOK: Final = 0.05
-"""Seconds after which a publish looks what has come, and whose time is up, although there is room."""
-SOME_ROOM: Final = 0.005
-"""Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
-at the first free place would be a wake-up for each publish."""
 
 
 class PendingAck(Pending, eq=False):
@@ -170,7 +164,7 @@ class Publisher:
         if pending.pub_ack is None:
             assert timeout is not None  # else it was waited for until it had ended
             raise NATSTimeoutError(
-                f"publish to {pending.subject!r}: not acknowledged within {timeout} s, and not given up"
+                f"publish to {pending.subject!r}: not acknowledged within {timeout:g} s; it is not given up"
             )
         return pending.pub_ack
 
