@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nats_proto.jetstream import SubjectTransform
+from nats_proto._jetstream.levels import level_of_consumer, level_of_stream
+from nats_proto.jetstream import ConsumerConfig, StreamConfig, SubjectTransform
 from tests.adapters.legs import Leg
 from tests.jetstream.legs import jetstream
 from tests.jetstream.versions import since
@@ -36,6 +37,9 @@ async def test_features_of_streams(leg: Leg, url: str, version: tuple[int, ...],
             stream = await jetstream(client).create_stream("S", subjects=["s.>"], **fields)
             there = (await stream.refresh()).config
             assert all(getattr(there, name) for name in fields)
+            # Servers from 2.11 on write what they think a configuration needs.
+            needs = (there.metadata or {}).get("_nats.req.level", str(level_of_stream(there)))
+            assert needs == str(level_of_stream(StreamConfig(name="S", **fields)))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,8 @@ async def test_features_of_consumers(leg: Leg, url: str, version: tuple[int, ...
             consumer = await stream.create_consumer("c", **fields)
             there = (await consumer.refresh()).config
             assert all(getattr(there, name) for name in fields)
+            needs = (there.metadata or {}).get("_nats.req.level", str(level_of_consumer(there)))
+            assert needs == str(level_of_consumer(ConsumerConfig(name="c", **fields)))
 
 
 async def test_a_consumer_is_paused_and_resumed(leg: Leg, url: str) -> None:
