@@ -280,6 +280,7 @@ def test_what_a_server_has_left_out_is_told() -> None:
     [
         failure(412, 10185, "JetStream minimum api level required"),
         failure(400, 10025, 'invalid JSON: json: unknown field "allow_batched"'),
+        failure(400, 10025, 'invalid JSON: unknown priority policy: "prioritized"'),
     ],
 )
 def test_a_server_that_is_too_old_is_named(answer: Any) -> None:

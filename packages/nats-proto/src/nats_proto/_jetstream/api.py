@@ -47,7 +47,7 @@ GRACE: Final = 5.0
 MAX_CREATED: Final = 1024
 """Own creations that are remembered. With more of them in `GRACE` seconds, the oldest are expected to be known."""
 INVALID_JSON: Final = 10025
-"""What a strict server that is too old says of a field that it does not know."""
+"""What a server that is too old says of a field that it does not know, if it is strict, and of a choice in any case."""
 ANONYMOUS: Final = "anon-"
 """The names of consumers begin so that a program has given none: they are ours to delete."""
 FIRST_PAUSE: Final = 0.02
@@ -162,8 +162,8 @@ class JetStreamApi:
 
     def _too_old(self, error: ApiError) -> ApiError:
         """The same error; with the server's version, when that is what is wrong."""
-        unknown_field = error.err_code == INVALID_JSON and "unknown field" in error.description
-        if not unknown_field and not isinstance(error, ApiLevelError):
+        unknown = error.err_code == INVALID_JSON and "unknown" in error.description
+        if not unknown and not isinstance(error, ApiLevelError):
             return error
         version = self.server_version() or "unknown"
         return ApiLevelError(
