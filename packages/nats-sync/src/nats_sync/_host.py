@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from nats_proto import SubscriptionStatus
 from nats_proto.errors import ConnectionClosedError
 
+from ._engine.crew import Crew
+from ._engine.waiter import complete_all
 from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
@@ -60,11 +62,19 @@ class Asking(Owner, Protocol[ReceivedOut]):
         """As `Client.unsent`."""
         ...
 
+    def flush(self, timeout: float = ...) -> None:
+        """As `Client.flush`."""
+        ...
+
+
+class _Poked(Exception):
+    """Out of a wait: see `MachineInbox.poke`."""
+
 
 class MachineInbox(SubscriptionBase[ReceivedT]):
     """The subscription of a machine: its queue has marks and answers to calls as well."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_host", "_poked")
 
     def __init__(
         self,
@@ -75,6 +85,7 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
     ) -> None:
         super().__init__(client, hub, state)
         self._host = host
+        self._poked = False
 
     def take(self) -> ReceivedT | None:
         """The next message, if there is one: what is there costs no look at the time that is left."""
@@ -87,6 +98,32 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         except IndexError:
             pass  # none left
         return None
+
+    def next_until(self, deadline: float | None) -> ReceivedT | None:
+        """The next message, or None at ``deadline`` (absolute), and after `poke`. Raises as of `Subscription.next`."""
+        try:
+            return super().next_until(deadline)
+        except _Poked:
+            return None
+
+    def poke(self) -> None:
+        """From any thread: who waits in `next_until` gets None at once, or else who waits next does."""
+        with self._hub.lock:
+            self._poked = True
+            complete_all(self._waiters)
+
+    def _check_more_to_come(self, iterating: bool) -> None:
+        if self._poked:
+            self._poked = False
+            raise _Poked
+        super()._check_more_to_come(iterating)
+
+    def release(self) -> None:
+        """A drain need not wait for this any more. Once, after `MachineHost.open_held_inbox`."""
+        with self._hub.lock:
+            self._state.handler_finished()
+            self._progress()
+        self._hub.leave()
 
     def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
         """Send the request of a call whose answer comes into the queue: its token; None when there was no room."""
@@ -112,9 +149,18 @@ class MachineHost(Generic[ReceivedT]):
         self.publish_now = client.publish_now
         self.request = client.request_accepted
         self.unsent = client.unsent
+        self.flush = client.flush
+        self.drain_timeout = client.drain_timeout
 
     def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
+        return self._open(subscribe, hold=False)
+
+    def open_held_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
+        """The same; a drain of the client waits until `MachineInbox.release`."""
+        return self._open(subscribe, hold=True)
+
+    def _open(self, subscribe: Subscribe, *, hold: bool) -> MachineInbox[ReceivedT]:
         hub = self._hub
         with hub.lock:
             state = hub.session.subscribe(
@@ -126,6 +172,8 @@ class MachineHost(Generic[ReceivedT]):
                 hand_back=subscribe.hand_back,
             )
             inbox = MachineInbox(self._client, hub, state, self)
+            if hold:
+                state.handler_started()
             hub.add_subscription(state.sid, inbox, hold=False)
             hub.settle()
             hub.see_to_writing()
@@ -151,6 +199,14 @@ class MachineHost(Generic[ReceivedT]):
         """Nobody waits for the answer to this request any more."""
         with self._hub.lock:
             self._hub.session.cancel_request(token)
+
+    def crew(self, size: int, step: Callable[[int], bool], waiting: Callable[[], object]) -> Crew:
+        """Threads of the client that call ``step``, see `Crew`."""
+        return Crew(self._hub, size, step, waiting)
+
+    def log_failure(self, text: str, error: BaseException) -> None:
+        """Log what user code raised."""
+        self._hub.dispatcher.log_failure(text, error)
 
     def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""

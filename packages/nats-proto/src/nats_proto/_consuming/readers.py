@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from .._callables import unusable_callback
 from .._calls.operation import ApiCall
-from .._jetstream.acknowledge import Delivery
+from .._jetstream.acknowledge import Acknowledgeable, Delivery
 from .._jetstream.consumer_calls import info_call
 from .._jetstream.consumer_info import ConsumerInfo
 from .._session.subscription import MessageT
+from ..errors import ConnectionClosedError, ConnectionDrainingError, NATSError, PermissionsError
 from .condition import condition_of
 from .consume import Consume
 from .fetch import Fetch
 from .options import EXPIRES, ConsumeOptions, OnMissing, Priority
+from .refusals import is_gone
+from .work import Work
+from .work_options import WorkOptions
 
 if TYPE_CHECKING:
     from .._jetstream.api import JetStreamApi
     from .._wire.frames import Message
 
-__all__ = ["Source", "priority_of"]
+__all__ = ["Employment", "Source", "check_handler", "ends_reading", "priority_of"]
 
 ItemT = TypeVar("ItemT")
+WorkedT = TypeVar("WorkedT", bound=Acknowledgeable)
 
 
 class Source:
@@ -55,7 +61,8 @@ class Source:
     def _subject(self) -> str:
         return f"{self._api.prefix}CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
 
-    def _what(self, verb: str) -> str:
+    def what(self, verb: str) -> str:
+        """For the texts of errors and of the log."""
         return f"{verb} consumer {self._name!r} of stream {self._stream!r}"
 
     @property
@@ -83,7 +90,7 @@ class Source:
         """The machine of one fetch."""
         return Fetch(
             self._subject,
-            what=self._what("fetch from"),
+            what=self.what("fetch from"),
             new_inbox=self._api.new_inbox,
             make=make,
             batch=max_messages,
@@ -105,12 +112,40 @@ class Source:
         return Consume(
             self._subject,
             options,
-            what=self._what("messages of"),
+            what=self.what("messages of"),
             new_inbox=self._api.new_inbox,
             make=make,
             info=self._condition,
             now=now,
         )
+
+    def employ(
+        self,
+        make: Callable[[MessageT, float], WorkedT],
+        options: ConsumeOptions,
+        policy: WorkOptions,
+        *,
+        prefetch: int | None,
+    ) -> Employment[MessageT, WorkedT]:
+        """What `work` needs to know of the consumer, and its machine."""
+        config = None if self._info is None else self._info.config
+
+        def machine(now: float) -> Work[MessageT, WorkedT]:
+            return Work(
+                self._subject,
+                options,
+                concurrency=policy.concurrency,
+                keep_alive=policy.keep_alive_for,
+                prefetch=prefetch,
+                max_ack_pending=0 if config is None else config.max_ack_pending or 0,
+                what=self.what("work on"),
+                new_inbox=self._api.new_inbox,
+                make=make,
+                info=self._condition,
+                now=now,
+            )
+
+        return Employment(machine, 0 if config is None else config.max_deliver or 0)
 
     def options(
         self,
@@ -138,6 +173,30 @@ class Source:
             priority=priority,
             priority_timeout=None if config is None else config.priority_timeout,
         )
+
+
+class Employment(Generic[MessageT, WorkedT]):
+    """What there is to be done, and how often a message is delivered (0 and less: without end)."""
+
+    __slots__ = ("machine", "max_deliver")
+
+    def __init__(self, machine: Callable[[float], Work[MessageT, WorkedT]], max_deliver: int) -> None:
+        self.machine = machine
+        self.max_deliver = max_deliver
+
+
+def check_handler(method: str, handler: object, *, awaits: bool) -> None:
+    """Raises `TypeError` for what cannot be called, or does nothing when it is. ``awaits``: the client awaits."""
+    wrong = unusable_callback(handler, awaits=awaits)
+    if wrong is not None:
+        raise TypeError(f"{method}: the handler cannot be used, {wrong}")
+
+
+def ends_reading(error: NATSError, on_missing: OnMissing) -> bool:
+    """Whether there is no point in reading when the question for the consumer's info has failed so."""
+    if is_gone(error):
+        return on_missing == "raise"
+    return isinstance(error, (PermissionsError, ConnectionClosedError, ConnectionDrainingError))
 
 
 def priority_of(

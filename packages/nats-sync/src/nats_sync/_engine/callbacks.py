@@ -143,6 +143,14 @@ class Callbacks:
         self._reserved -= handling.reserved
         handling.reserved = 0
 
+    def reserve_threads(self, count: int) -> None:
+        """Under the lock: there may be so many workers more, for a `Crew`."""
+        self._reserved += count
+
+    def release_threads(self, count: int) -> None:
+        """Under the lock: a crew is over."""
+        self._reserved -= count
+
     def start_threads(self, owner: Owner) -> None:
         """Not under the lock: starting a thread waits for it."""
         while True:

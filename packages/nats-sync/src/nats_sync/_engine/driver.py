@@ -63,6 +63,10 @@ class Inbox(Protocol[MessageOut]):
         """End it."""
         ...
 
+    def poke(self) -> None:
+        """From any thread: who waits in `next_until` gets None at once, or else who waits next does."""
+        ...
+
 
 class Host(Protocol[MessageOut]):
     """The client, as far as a driver needs it."""
@@ -192,6 +196,15 @@ class Driver(Generic[MessageT, ItemT]):
         inbox = self._inbox
         if inbox is not None:
             inbox.unsubscribe()
+
+    def poke(self) -> None:
+        """From any thread, also while another one waits: the machine looks what is due, as at a time-out.
+
+        What is due must show in its ``next_timeout`` before this is called.
+        """
+        inbox = self._inbox
+        if inbox is not None:
+            inbox.poke()
 
     def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
