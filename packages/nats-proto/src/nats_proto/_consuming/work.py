@@ -17,7 +17,7 @@ Threads
 -------
 The machine belongs to the coordinator. Others have these, each of which is atomic by itself:
 
-    begun     the handler's thread puts a message in with the time, and takes it out when the handler has returned
+    begun     the handler's thread puts a message's ``id`` in with the time, and takes it out when the handler has returned
     ended     it appends the message when all is done that is to be done for it
     late      before that, when the message was not begun, since somebody else has it
     call_at   how many of those the coordinator wants to learn of at once: then it is called, by `Driver.poke`, once
@@ -116,14 +116,15 @@ class Work(Consume[MessageT, ItemT]):
             self._most = min(self._most, max_ack_pending)  # more are not delivered anyway
         self.prefetch = min(self._most, prefetch or 2 * concurrency)
         """Messages that are asked for or held, at most."""
-        self._held: dict[ItemT, float] = {}
-        """Those that were given and have not ended, and when the server is to be told next that they are alive."""
+        self._held: dict[int, tuple[ItemT, float]] = {}
+        """Those that were given and have not ended, and when the server is to be told next that they are alive. By
+        ``id``, here and below: a message that changes has no hash."""
         self._look_at = NEVER
         """When the first of them is due, at the earliest."""
         self._since = now
         self._since_ended = 0
         """How many have ended since then: how quick the handlers are."""
-        self.begun: dict[ItemT, float] = {}
+        self.begun: dict[int, float] = {}
         self.ended: deque[ItemT] = deque()
         self.late: deque[ItemT] = deque()
         self.call_at = 1
@@ -156,7 +157,7 @@ class Work(Consume[MessageT, ItemT]):
             return
         item = items[-1]
         due = now + self._part(item) if self._keep_alive else NEVER
-        self._held[item] = due
+        self._held[id(item)] = item, due
         if due < self._look_at:
             self._look_at = due
 
@@ -194,7 +195,9 @@ class Work(Consume[MessageT, ItemT]):
         part = self._part(item)
         if now < item.received + part:
             return True
-        due = self._held.get(item, NEVER) if self._keep_alive else item.received + part
+        due = item.received + part
+        if self._keep_alive:
+            _, due = self._held.get(id(item), (item, NEVER))
         return now < due + (PARTS - 1) * part
 
     def overdue(self, now: float) -> Iterator[ItemT]:
@@ -203,18 +206,18 @@ class Work(Consume[MessageT, ItemT]):
             return
         held, begun = self._held, self.begun
         first = NEVER
-        for item, due in held.items():
+        for place, (item, due) in held.items():
             if due <= now:
                 part = self._part(item)
-                since = begun.get(item, item.received)
+                since = begun.get(place, item.received)
                 if item.settled or now - since >= self._keep_alive:
                     due = NEVER
-                elif now >= due + (PARTS - 1) * part and item not in begun:
+                elif now >= due + (PARTS - 1) * part and place not in begun:
                     continue  # too late; it stays due, so that it is not begun
                 else:
                     due = now + part
                     yield item
-                held[item] = due
+                held[place] = item, due
             if due < first:
                 first = due
         self._look_at = first if first == NEVER else max(first, now + SHORTEST_LOOK)
@@ -222,7 +225,7 @@ class Work(Consume[MessageT, ItemT]):
     def look(self, now: float) -> None:
         """Learn what has ended, when nobody drives the machine any more."""
         while self.ended:
-            self._held.pop(self.ended.popleft(), None)
+            self._held.pop(id(self.ended.popleft()), None)
 
     def _part(self, item: ItemT) -> float:
         delivery = item.delivery
@@ -249,7 +252,7 @@ class Work(Consume[MessageT, ItemT]):
             self._too_old()
         count = len(ended)
         for _ in range(count):
-            held.pop(ended.popleft(), None)
+            held.pop(id(ended.popleft()), None)
         self._max_messages += count
         self._since_ended += count
         self.call_at = 1

@@ -75,8 +75,8 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
         self._ready: deque[JetStreamMessage] = deque()
         """Those that may begin, in order."""
         self._lanes: Lanes[JetStreamMessage] = Lanes()
-        self._keys: dict[JetStreamMessage, Hashable] = {}
-        """Of those that have one and have not ended."""
+        self._keys: dict[int, Hashable] = {}
+        """Of those that have one and have not ended, by the messages' ``id``."""
         self._lock = threading.Lock()
         """Around these two, which the reader and the handlers' threads change."""
         self._crew = host.crew(options.concurrency, self._handle, lambda: self._ready and not self._stopping)
@@ -132,7 +132,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             now = monotonic()
             machine.look(now)
             for message in list(machine.overdue(now)):
-                if message in machine.begun:
+                if id(message) in machine.begun:
                     self._attempt(message, message.in_progress)
             if self._crew.wait_idle(None if machine.due == float("inf") else machine.due - now):
                 return
@@ -158,7 +158,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             key = self._key(message)
             with self._lock:
                 begins = self._lanes.enter(key, message)
-                self._keys[message] = key
+                self._keys[id(message)] = key
         except BaseException as error:
             self._failed(message, error)
             self._end(message)
@@ -168,9 +168,9 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
     def _leave_lane(self, message: JetStreamMessage) -> None:
         """By a handler's thread: the next with the same key may begin."""
         with self._lock:
-            if message not in self._keys:
+            if id(message) not in self._keys:
                 return
-            follower = self._lanes.leave(self._keys.pop(message))
+            follower = self._lanes.leave(self._keys.pop(id(message)))
         if follower is not None:
             self._ready.append(follower)
 
@@ -190,7 +190,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             except IndexError:
                 return False
             now = monotonic()
-            begun[message] = now
+            begun[id(message)] = now
             if now - message.received > LINGERED and not machine.is_fresh(message, now):
                 machine.late.append(message)
             else:
@@ -209,7 +209,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
                                 message.ack()
                             except NATSError as error:
                                 self._not_told(message, error)
-            del begun[message]
+            del begun[id(message)]
             if self._key is not None:
                 self._leave_lane(message)
             ended.append(message)
