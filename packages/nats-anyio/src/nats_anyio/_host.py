@@ -8,6 +8,7 @@ import anyio
 
 from nats_proto.errors import ConnectionClosedError
 
+from ._engine.crew import Crew
 from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
@@ -48,11 +49,19 @@ class Asking(Owner, Protocol[ReceivedOut]):
         """As `Client.unsent`."""
         ...
 
+    async def flush(self, timeout: float = ...) -> None:
+        """As `Client.flush`."""
+        ...
+
+
+class _Poked(Exception):
+    """Out of a wait: see `MachineInbox.poke`."""
+
 
 class MachineInbox(SubscriptionBase[ReceivedT]):
     """The subscription of a machine: its queue has marks and answers to calls as well."""
 
-    __slots__ = ("_host",)
+    __slots__ = ("_host", "_poked")
 
     def __init__(
         self,
@@ -63,6 +72,7 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
     ) -> None:
         super().__init__(client, hub, state)
         self._host = host
+        self._poked = False
 
     def take(self) -> ReceivedT | None:
         """The next message, if there is one and it is not the turn of others to run."""
@@ -74,6 +84,31 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         except IndexError:
             pass  # none left
         return None
+
+    async def next_until(self, deadline: float | None) -> ReceivedT | None:
+        """The next message, or None at ``deadline`` (absolute), and after `poke`. Raises as of `Subscription.next`."""
+        try:
+            return await super().next_until(deadline)
+        except _Poked:
+            return None
+
+    def poke(self) -> None:
+        """Who waits in `next_until` gets None at once, or else who waits next does."""
+        self._poked = True
+        self.wake()
+
+    async def _wait_for_arrival(self) -> None:
+        if not self._poked:
+            await super()._wait_for_arrival()
+        if self._poked:
+            self._poked = False
+            raise _Poked
+
+    def release(self) -> None:
+        """A drain need not wait for this any more. Once, after `MachineHost.open_held_inbox`."""
+        self._state.handler_finished()
+        if not self._hub.over:
+            self.progress()
 
     def leave(self) -> None:
         """`unsubscribe`, and let nobody run meanwhile."""
@@ -103,10 +138,19 @@ class MachineHost(Generic[ReceivedT]):
         self.new_inbox = client.new_inbox
         self.request = client.request_accepted
         self.unsent = client.unsent
+        self.flush = client.flush
+        self.drain_timeout = client.drain_timeout
         self.now = hub.now
 
     def open_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
         """A subscription whose reader finds marks in its queue. Raises what ``Client.subscribe`` raises."""
+        return self._open(subscribe, hold=False)
+
+    def open_held_inbox(self, subscribe: Subscribe) -> MachineInbox[ReceivedT]:
+        """The same; a drain of the client waits until `MachineInbox.release`."""
+        return self._open(subscribe, hold=True)
+
+    def _open(self, subscribe: Subscribe, *, hold: bool) -> MachineInbox[ReceivedT]:
         hub = self._hub
         hub.check_caller()
         state = hub.session.subscribe(
@@ -117,6 +161,8 @@ class MachineHost(Generic[ReceivedT]):
             marks=True,
             hand_back=subscribe.hand_back,
         )
+        if hold:
+            state.handler_started()
         inbox = MachineInbox(self._client, hub, state, self)
         hub.add_subscription(state.sid, inbox)
         hub.settle()
@@ -145,6 +191,14 @@ class MachineHost(Generic[ReceivedT]):
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""
         self._hub.session.cancel_request(token)
+
+    def crew(self) -> Crew:
+        """Tasks of the client that run user code, see `Crew`."""
+        return Crew(self._hub)
+
+    def log_failure(self, text: str, error: Exception) -> None:
+        """Log what user code raised."""
+        self._hub.log_failure(text, error)
 
     async def pause(self, seconds: float) -> None:
         """Wait for so many seconds; `ConnectionClosedError` as soon as the client is closed."""

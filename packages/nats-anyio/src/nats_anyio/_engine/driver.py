@@ -66,6 +66,10 @@ class Inbox(Protocol[MessageOut]):
         """End it, and wait for nothing."""
         ...
 
+    def poke(self) -> None:
+        """Who waits in `next_until` gets None at once, or else who waits next does."""
+        ...
+
 
 class Host(Protocol[MessageOut]):
     """The client, as far as a driver needs it."""
@@ -202,6 +206,11 @@ class Driver(Generic[MessageT, ItemT]):
         self._stopped = True
         if self._inbox is not None:
             self._inbox.leave()
+
+    def poke(self) -> None:
+        """Also while another task waits: the machine looks what is due, as at a time-out."""
+        if self._inbox is not None:
+            self._inbox.poke()
 
     async def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""

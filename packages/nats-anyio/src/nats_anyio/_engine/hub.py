@@ -93,7 +93,7 @@ class Hub(Generic[MessageT]):
         loop = self.loop = EventLoop()
         self.now = loop.now
         """The time, in seconds of the event loop."""
-        log = Log(inbox_prefix=inbox_prefix)
+        log = self._log = Log(inbox_prefix=inbox_prefix)
         self.dispatcher = Dispatcher(on_event, log)
         self.manager = Manager(
             session, loop, settle=self.settle, received=self.received, written=self._written, fail=self.fail
@@ -104,6 +104,8 @@ class Hub(Generic[MessageT]):
         self.tasks = Tasks(loop, self.fail)
         self.workers: Workers[MessageT] = Workers(loop, self.tasks, log)
 
+        self.user_tasks: set[int] = set()
+        """Those of crews, which run user code."""
         self.requests: dict[int, Answer] = {}
         self.flushes: dict[int, Answer] = {}
         """Who waits for an answer, by the session's tokens."""
@@ -149,10 +151,18 @@ class Hub(Generic[MessageT]):
         """Nothing of it is left, or nothing of it is in this process: there is nothing to be ended."""
         return self._forked or self.stopped.is_set()
 
-    def is_own_task(self) -> bool:
-        """Whether the calling task is one that runs callbacks or ``on_event``."""
+    def is_handler(self) -> bool:
+        """Whether the calling task is one that a drain waits for: it runs callbacks, or belongs to a crew."""
         task = anyio.get_current_task().id
-        return self.workers.is_worker(task) or task == self.dispatcher.task_id
+        return self.workers.is_worker(task) or task in self.user_tasks
+
+    def is_own_task(self) -> bool:
+        """Whether the calling task is one that runs callbacks or ``on_event``, or belongs to a crew."""
+        return self.is_handler() or anyio.get_current_task().id == self.dispatcher.task_id
+
+    def log_failure(self, text: str, error: Exception) -> None:
+        """Log what user code raised; ``text`` says where."""
+        self._log.failure(text, error)
 
     # --- after a change of the session -------------------------------------------------------------------------------
 

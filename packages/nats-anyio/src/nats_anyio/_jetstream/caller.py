@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nats_proto._jetstream.api import JetStreamApi
     from nats_proto._jetstream.pages import Pages
 
-    from .._engine.driver import Host
+    from .._engine.crew import Employer
     from .._message import ReceivedMessage
     from .message import Acknowledger
 
@@ -26,7 +26,7 @@ class Caller:
 
     __slots__ = ("api", "client", "host")
 
-    def __init__(self, client: Acknowledger, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
+    def __init__(self, client: Acknowledger, host: Employer[ReceivedMessage], api: JetStreamApi) -> None:
         self.client = client
         self.host = host
         self.api = api

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from nats_proto._consuming.readers import Source, priority_of
+from nats_proto._consuming.readers import Employment, Source, check_handler, ends_reading, priority_of
+from nats_proto._consuming.work_options import OnPoison, WorkOptions
 from nats_proto._jetstream import consumer_calls
 from nats_proto._jetstream.names import check_name
-from nats_proto.errors import LocalProtocolError
+from nats_proto.errors import LocalProtocolError, NATSError
 
 from .batch import Batch
 from .caller import Caller
+from .consuming import Consuming, MessageHandler
 from .message import JetStreamMessage
 from .messages import Messages, OnWarning
+from .working import KeyFunction, OnError, Work
 
 if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume
     from nats_proto._consuming.fetch import Fetch
-    from nats_proto._consuming.options import OnMissing
+    from nats_proto._consuming.options import ConsumeOptions, OnMissing
     from nats_proto._jetstream.consumer_info import ConsumerInfo
+    from nats_proto._jetstream.durations import DurationLike
 
     from .._message import ReceivedMessage
 
@@ -179,6 +183,134 @@ class Consumer:
             return source.consume(make, options, now=now)
 
         return Messages(self._caller.host, machine, on_warning)
+
+    def consume(
+        self,
+        handler: MessageHandler,
+        *,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        threshold: int | None = None,
+        limit: int | None = None,
+        expires: float | None = None,
+        heartbeat: float | None = None,
+        on_missing: OnMissing = "raise",
+        on_warning: OnWarning | None = None,
+        group: str | None = None,
+        min_pending: int | None = None,
+        min_ack_pending: int | None = None,
+        priority: int | None = None,
+    ) -> Consuming:
+        """Give each message to ``handler``, one after another, which acknowledges it; begins at once, beside the caller.
+
+        Options as of `messages`. What the handler raises is logged, and the next message follows. Raises `TypeError`
+        for a handler that cannot be called, and what `messages` raises; `ConnectionClosedError`.
+        """
+        check_handler("consume", handler, awaits=True)
+        source = Source(self._api, self._stream, self._name, self._info)
+        options = source.options(
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            threshold=threshold,
+            limit=limit,
+            expires=expires,
+            heartbeat=heartbeat,
+            on_missing=on_missing,
+            priority=priority_of(group, min_pending, min_ack_pending, priority),
+        )
+        make = self._maker(source)
+
+        def machine(now: float) -> Consume[ReceivedMessage, JetStreamMessage]:
+            return source.consume(make, options, now=now)
+
+        return Consuming(self._caller.host, machine, handler, source.what("consume from"), on_warning)
+
+    def work(
+        self,
+        handler: MessageHandler,
+        *,
+        concurrency: int = 1,
+        backoff: Sequence[DurationLike] | None = None,
+        max_attempts: int | None = None,
+        on_poison: OnPoison = "term",
+        dead_letter: str | None = None,
+        keep_alive: bool | DurationLike = True,
+        confirmed: bool = False,
+        key: KeyFunction | None = None,
+        on_error: OnError | None = None,
+        max_messages: int | None = None,
+        expires: float | None = None,
+        heartbeat: float | None = None,
+        on_missing: OnMissing = "raise",
+        on_warning: OnWarning | None = None,
+        group: str | None = None,
+        min_pending: int | None = None,
+        min_ack_pending: int | None = None,
+        priority: int | None = None,
+    ) -> Work:
+        """Give each message to ``handler``, ``concurrency`` at once, and acknowledge by what comes of it.
+
+        It returned: ack. It raised: delivered again after the pause of this attempt, ``backoff`` or the consumer's, else
+        1 to 60 s; `Retry` and `Reject` say it better. It settled the message by itself: nothing. After ``max_attempts``,
+        or the consumer's ``max_deliver``: never again (``on_poison``), or first to ``dead_letter``, a subject of a
+        stream. While it runs the server is told so, for ``keep_alive`` seconds at most (True: an hour).
+
+        ``confirmed``: wait for the server to confirm each acknowledgement. ``key`` of a message: those with the same one
+        one after another, in order. ``on_error(message, error)`` is told what a handler raised, and may raise `Retry` or
+        `Reject` in its place. ``max_messages``: taken or asked for, at most; by default twice the concurrency, and more
+        for quick handlers. The rest as of `messages`. Raises as `consume`.
+        """
+        check_handler("work", handler, awaits=True)
+        policy = WorkOptions(
+            concurrency=concurrency,
+            backoff=backoff,
+            max_attempts=max_attempts,
+            on_poison=on_poison,
+            dead_letter=dead_letter,
+            keep_alive=keep_alive,
+            confirmed=confirmed,
+        )
+        wanted = priority_of(group, min_pending, min_ack_pending, priority)
+        source = Source(self._api, self._stream, self._name, self._info)
+
+        def options(source: Source) -> ConsumeOptions:
+            return source.options(
+                max_messages=max_messages,
+                max_bytes=None,
+                threshold=None,
+                limit=None,
+                expires=expires,
+                heartbeat=heartbeat,
+                on_missing=on_missing,
+                priority=wanted,
+            )
+
+        options(source)  # raises for what makes no sense
+
+        async def employ() -> Employment[ReceivedMessage, JetStreamMessage]:
+            known = Source(self._api, self._stream, self._name, await self._looked_up(on_missing))
+            return known.employ(self._maker(known), options(known), policy, prefetch=max_messages)
+
+        return Work(
+            self._caller.host,
+            employ,
+            handler,
+            policy,
+            source.what("work on"),
+            key=key,
+            on_error=on_error,
+            on_warning=on_warning,
+        )
+
+    async def _looked_up(self, on_missing: OnMissing) -> ConsumerInfo | None:
+        """What is known of it, asked for if need be: how long it waits for acknowledgements, and how often it tries."""
+        if self._info is None:
+            try:
+                await self.refresh()
+            except NATSError as error:
+                if ends_reading(error, on_missing):
+                    raise
+        return self._info
 
     def _maker(self, source: Source) -> Callable[[ReceivedMessage, float], JetStreamMessage]:
         client, delivery = self._caller.client, source.delivery

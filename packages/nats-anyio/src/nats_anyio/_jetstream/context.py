@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nats_proto._jetstream.pub_ack import PubAck
     from nats_proto._jetstream.stream_info import StreamInfo
 
-    from .._engine.driver import Host
+    from .._engine.crew import Employer
     from .._message import ReceivedMessage
     from .message import Acknowledger
 
@@ -41,7 +41,7 @@ class JetStream:
     `NATSTimeoutError`, `JetStreamDecodeError` for an answer that cannot be read, and what `Client.request` raises.
     """
 
-    def __init__(self, client: Acknowledger, host: Host[ReceivedMessage], api: JetStreamApi) -> None:
+    def __init__(self, client: Acknowledger, host: Employer[ReceivedMessage], api: JetStreamApi) -> None:
         self._caller = Caller(client, host, api)
         self._api = api
         self._find_stored = stored_by(api)
