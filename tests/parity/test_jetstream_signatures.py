@@ -19,11 +19,13 @@ OWN = [name for name in nats_sync.jetstream.__all__ if name not in nats_proto.je
 CLASSES = sorted(name for name in OWN if inspect.isclass(getattr(nats_sync.jetstream, name)))
 
 AT_ONCE = {
-    "Consumer": {"fetch", "messages"},
+    "Consumer": {"consume", "fetch", "messages", "work"},
+    "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
     "Messages": {"stop"},
     "Publisher": {"look"},
     "JetStream": {"consumer", "publisher", "stream", "stream_names", "streams"},
+    "Work": {"stop"},
     "Stream": {"consumer", "consumer_names", "consumers"},
 }
 """Methods that ask nothing, and so take no ``await`` in nats-anyio. Properties take none anyway."""

@@ -89,6 +89,7 @@ class Work(Consume[MessageT, ItemT]):
         "call_at",
         "called",
         "ended",
+        "held",
         "late",
         "prefetch",
     )
@@ -119,6 +120,8 @@ class Work(Consume[MessageT, ItemT]):
         self._held: dict[int, tuple[ItemT, float]] = {}
         """Those that were given and have not ended, and when the server is to be told next that they are alive. By
         ``id``, here and below: a message that changes has no hash."""
+        self.held = 0
+        """How many they are, as far as the coordinator has looked."""
         self._look_at = NEVER
         """When the first of them is due, at the earliest."""
         self._since = now
@@ -150,10 +153,10 @@ class Work(Consume[MessageT, ItemT]):
             return
         items = self.items
         before = len(items)
-        self._max_messages -= 1  # it is held from now on
+        self.held += 1  # before it is counted off by what was asked for: the sum must not fall in between
         super().receive(message, now=now)
         if len(items) == before:
-            self._max_messages += 1
+            self.held -= 1
             return
         item = items[-1]
         due = now + self._part(item) if self._keep_alive else NEVER
@@ -179,11 +182,6 @@ class Work(Consume[MessageT, ItemT]):
         super().handle_timeout(now=now)
 
     # --- what is held ------------------------------------------------------------------------------------------------
-
-    @property
-    def held(self) -> int:
-        """Messages that were given and have not ended, as far as the coordinator has looked."""
-        return len(self._held)
 
     @property
     def due(self) -> float:
@@ -253,7 +251,7 @@ class Work(Consume[MessageT, ItemT]):
         count = len(ended)
         for _ in range(count):
             held.pop(id(ended.popleft()), None)
-        self._max_messages += count
+        self.held -= count
         self._since_ended += count
         self.call_at = 1
         if not self.done:
@@ -263,15 +261,15 @@ class Work(Consume[MessageT, ItemT]):
         """Ask for what is missing, once that is half of the reserve."""
         if self._pulls.messages <= 0:
             self._pulls.write_off()  # all that was asked for has come: there is nothing to hear of it any more
-        missing = self.prefetch - len(self._held) - self._pulls.messages
+        missing = self.prefetch - self.held - self._pulls.messages
         enough = (self._reserve + 1) // 2
-        if missing >= enough or not self._pulls.any_open:
+        if missing >= enough:
             if self._since_ended:
                 self._adapt(now)
-            self._max_messages = self.prefetch - len(self._held)
+            self._max_messages = self.prefetch - self.held
             self._threshold = max(0, self._max_messages)
             super()._refill(now)
-            missing = self.prefetch - len(self._held) - self._pulls.messages
+            missing = self.prefetch - self.held - self._pulls.messages
             enough = (self._reserve + 1) // 2
         self._low = min(self._low, 0)  # only handlers that end make more room
         self.call_at = max(1, enough - missing)

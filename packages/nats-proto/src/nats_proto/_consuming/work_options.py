@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final, Literal
 
 from .._jetstream.durations import DurationLike, take_duration
 from .._limits import MAX_SECONDS, check_concurrency, check_count, shown
 from .._value import Value, set_once
-from .._wire.subjects import encode_literal
+from .._wire.subjects import encode_subject
 
 __all__ = ["KEEP_ALIVE_LIMIT", "OnPoison", "WorkOptions"]
 
@@ -51,7 +50,7 @@ class WorkOptions(Value, frozen=True, kw_only=True):
         if self.on_poison not in ("term", "nak"):
             raise ValueError(f"on_poison must be 'term' or 'nak': {shown(self.on_poison)}")
         if self.dead_letter is not None:
-            encode_literal(self.dead_letter, "dead_letter")
+            encode_subject(self.dead_letter, "dead_letter")
             if self.on_poison != "term":
                 raise ValueError("on_poison must be 'term' with dead_letter: what is kept there is not to come again")
         if not isinstance(self.confirmed, bool):
@@ -61,13 +60,13 @@ class WorkOptions(Value, frozen=True, kw_only=True):
     @property
     def keep_alive_for(self) -> float:
         """Seconds; 0: never."""
-        assert not isinstance(self.keep_alive, timedelta)  # it was made a number
+        assert isinstance(self.keep_alive, (int, float))  # it was made one
         return float(self.keep_alive)
 
     @property
     def pauses(self) -> tuple[float, ...]:
         """The back-off in seconds; empty: none was given."""
-        return tuple(float(pause) for pause in self.backoff or () if not isinstance(pause, timedelta))
+        return tuple(float(pause) for pause in self.backoff or () if isinstance(pause, float))
 
 
 def _pauses(backoff: object) -> tuple[float, ...]:
