@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
@@ -145,10 +146,8 @@ class Background(ABC, Generic[MachineT]):
             return
         began = self._host.now()
         await self.wait(seconds)
-        try:
+        with contextlib.suppress(ConnectionClosedError, ConnectionDrainingError):  # then the client has seen to it
             await self._host.flush(max(0.0, began + seconds - self._host.now()))
-        except (ConnectionClosedError, ConnectionDrainingError):
-            pass  # then the client has seen to it
 
     # --- the task ----------------------------------------------------------------------------------------------------
 

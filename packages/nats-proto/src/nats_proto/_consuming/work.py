@@ -17,7 +17,7 @@ Threads
 -------
 The machine belongs to the coordinator. Others have these, each of which is atomic by itself:
 
-    begun     the handler's thread puts a message's ``id`` in with the time, and takes it out when the handler has returned
+    begun     the handler's thread puts a message's ``id`` in with the time, and takes it out when the handler is over
     ended     it appends the message when all is done that is to be done for it
     late      before that, when the message was not begun, since somebody else has it
     call_at   how many of those the coordinator wants to learn of at once: then it is called, by `Driver.poke`, once
@@ -132,9 +132,7 @@ class Work(Consume[MessageT, ItemT]):
         self.late: deque[ItemT] = deque()
         self.call_at = 1
         self.called = False
-        super().__init__(
-            subject, options, what=what, new_inbox=new_inbox, make=make, now=now, info=info, create=create
-        )
+        super().__init__(subject, options, what=what, new_inbox=new_inbox, make=make, now=now, info=info, create=create)
         if 0 < max_ack_pending < concurrency:
             text = (
                 f"{self.what}: concurrency={concurrency}, but the consumer delivers no more than "
@@ -229,10 +227,7 @@ class Work(Consume[MessageT, ItemT]):
         delivery = item.delivery
         if not delivery.acknowledged:
             return NEVER
-        if delivery.backoff:
-            wait = delivery.wait(item.metadata.num_delivered)
-        else:
-            wait = delivery.ack_wait
+        wait = delivery.wait(item.metadata.num_delivered) if delivery.backoff else delivery.ack_wait
         return (DEFAULT_ACK_WAIT if wait is None else wait) / PARTS
 
     # --- how many are asked for --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
@@ -138,10 +139,8 @@ class Background(ABC, Generic[MachineT]):
             return
         began = monotonic()
         self.wait(seconds)
-        try:
+        with contextlib.suppress(ConnectionClosedError, ConnectionDrainingError):  # then the client has seen to it
             self._host.flush(max(0.0, began + seconds - monotonic()))
-        except (ConnectionClosedError, ConnectionDrainingError):
-            pass  # then the client has seen to it
 
     # --- the thread --------------------------------------------------------------------------------------------------
 

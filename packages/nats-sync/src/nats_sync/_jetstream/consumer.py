@@ -201,10 +201,11 @@ class Consumer:
         min_ack_pending: int | None = None,
         priority: int | None = None,
     ) -> Consuming:
-        """Give each message to ``handler``, one after another, which acknowledges it; begins at once, beside the caller.
+        """Give each message to ``handler``, one after another, which acknowledges it; begins at once.
 
-        Options as of `messages`. What the handler raises is logged, and the next message follows. Raises `TypeError`
-        for a handler that cannot be called, and what `messages` raises; `ConnectionClosedError`.
+        It goes on beside the caller. Options as of `messages`. What the handler raises is logged, and the next message
+        follows. Raises `TypeError` for a handler that cannot be called, what `messages` raises for its options, and
+        `ConnectionClosedError`.
         """
         check_handler("consume", handler, awaits=False)
         source = Source(self._api, self._stream, self._name, self._info)
@@ -250,15 +251,15 @@ class Consumer:
     ) -> Work:
         """Give each message to ``handler``, ``concurrency`` at once, and acknowledge by what comes of it.
 
-        It returned: ack. It raised: delivered again after the pause of this attempt, ``backoff`` or the consumer's, else
-        1 to 60 s; `Retry` and `Reject` say it better. It settled the message by itself: nothing. After ``max_attempts``,
-        or the consumer's ``max_deliver``: never again (``on_poison``), or first to ``dead_letter``, a subject of a
-        stream. While it runs the server is told so, for ``keep_alive`` seconds at most (True: an hour).
+        It returned: ack. It raised: delivered again after the pause of this attempt, ``backoff`` or the consumer's,
+        else 1 to 60 s; `Retry` and `Reject` say it better. It settled the message by itself: nothing. After
+        ``max_attempts``, or the consumer's ``max_deliver``: never again (``on_poison``), or first to ``dead_letter``, a
+        subject of a stream. While it runs the server is told so, for ``keep_alive`` seconds at most (True: an hour).
 
-        ``confirmed``: wait for the server to confirm each acknowledgement. ``key`` of a message: those with the same one
-        one after another, in order. ``on_error(message, error)`` is told what a handler raised, and may raise `Retry` or
-        `Reject` in its place. ``max_messages``: taken or asked for, at most; by default twice the concurrency, and more
-        for quick handlers. The rest as of `messages`. Raises as `consume`.
+        ``confirmed``: wait for the server to confirm each acknowledgement. ``key`` of a message: those with the same
+        one after another, in order. ``on_error(message, error)`` is told what a handler raised, and may raise `Retry`
+        or `Reject` in its place. ``max_messages``: taken or asked for, at most; by default twice the concurrency, and
+        more for quick handlers. The rest as of `messages`. Raises as `consume`.
         """
         check_handler("work", handler, awaits=False)
         policy = WorkOptions(
