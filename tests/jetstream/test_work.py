@@ -280,7 +280,7 @@ async def test_row_22_drain_lets_handlers_finish_and_hands_the_rest_back(leg: Le
 
         async with anyio.create_task_group() as group:
             group.start_soon(drain)
-            taken = []
+            taken: list[int] = []
             while len(taken) < 35:
                 message = await consumer.next(PATIENCE)
                 taken.append(number_of(message))
@@ -360,7 +360,7 @@ async def test_row_37_each_outcome_has_its_frame_on_the_wire(leg: Leg, url: str)
                     await message.nak(20)
                     raise OSError("after it was settled")
 
-        await other.subscribe("$JS.ACK.>", callback=leg.handler(note))
+        _noting = await other.subscribe("$JS.ACK.>", callback=leg.handler(note))
         await other.flush()
         async with given.consumer.work(handle, backoff=[10]):
             await frames.wait_len(6)

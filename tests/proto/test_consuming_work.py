@@ -168,7 +168,7 @@ def test_never_more_than_the_bound_whatever_ends_when() -> None:
     ],
 )
 def test_who_bounds_it_further(options: dict[str, int], first: int) -> None:
-    machine = worker(8, **options)
+    machine = worker(8, prefetch=options.get("prefetch"), max_ack_pending=options.get("max_ack_pending", 0))
     assert batches(machine) == [first]
     assert [warning.kind for warning in machine.warnings] == (["ack_limit"] if first == 3 else [])
 

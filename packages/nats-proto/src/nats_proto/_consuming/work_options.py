@@ -53,8 +53,7 @@ class WorkOptions(Value, frozen=True, kw_only=True):
             encode_subject(self.dead_letter, "dead_letter")
             if self.on_poison != "term":
                 raise ValueError("on_poison must be 'term' with dead_letter: what is kept there is not to come again")
-        if not isinstance(self.confirmed, bool):
-            raise TypeError(f"confirmed must be bool, not {type(self.confirmed).__name__}")
+        _check_flag("confirmed", self.confirmed)
         set_once(self, "keep_alive", _limit(self.keep_alive))
 
     @property
@@ -69,12 +68,21 @@ class WorkOptions(Value, frozen=True, kw_only=True):
         return tuple(float(pause) for pause in self.backoff or () if isinstance(pause, float))
 
 
-def _pauses(backoff: object) -> tuple[float, ...]:
-    if isinstance(backoff, (str, bytes)) or not isinstance(backoff, Sequence):
-        raise TypeError(f"backoff must be a sequence of durations, not {type(backoff).__name__}")
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be bool, not {type(value).__name__}")
+
+
+def _pauses(backoff: Sequence[DurationLike]) -> tuple[float, ...]:
+    _check_sequence("backoff", backoff)
     if not backoff:
         raise ValueError("backoff must have one pause at least")
     return tuple(float(take_duration(f"backoff[{index}]", pause)) for index, pause in enumerate(backoff))
+
+
+def _check_sequence(name: str, value: object) -> None:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a sequence of durations, not {type(value).__name__}")
 
 
 def _limit(keep_alive: bool | DurationLike) -> float:
