@@ -19,6 +19,8 @@ WarningKind = Literal[
     "server_shutdown",
     "consumer_missing",
     "consumer_recreated",
+    "gap",
+    "not_created",
     "ack_limit",
     "max_waiting",
     "limit_lowered",

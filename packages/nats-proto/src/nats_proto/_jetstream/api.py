@@ -190,6 +190,10 @@ class JetStreamApi:
         """We have deleted it: "not found" is the truth."""
         self._created.pop(_key(stream, consumer), None)
 
+    def is_new(self, stream: str) -> bool:
+        """We have made this stream just now: that a server does not know it may mean that it does not know it yet."""
+        return self._may_be_new(stream, None)
+
     def _may_be_new(self, stream: str | None, consumer: str | None) -> bool:
         if stream is None:
             return False

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "consumer_info",
+    "delete_call",
     "delete_consumer",
     "info_call",
     "list_consumer_names",
     "list_consumers",
     "pause_consumer",
+    "put_call",
     "put_consumer",
     "read_consumer",
     "reset_consumer",
@@ -67,6 +69,24 @@ def put_consumer(
     """
     check_name("stream", stream)
     name = config.durable_name or config.name or api.new_name()
+    call = put_call(api, stream, name, config, action)
+    began, seconds = api.clock(), api.seconds(timeout)
+    try:
+        info = yield from api.call(call, seconds, stream=stream)
+    except ConsumerExistsError as error:
+        there = consumer_info(api, stream, name, timeout=max(began + seconds - api.clock(), 0.0))
+        yield from tell_differences(error, config, there)
+        raise
+    if action != "update":
+        api.created(stream, name)
+    check_nothing_dropped(call.what, config, info.config, api.server_version())
+    return info
+
+
+def put_call(
+    api: JetStreamApi, stream: str, name: str, config: ConsumerConfig, action: Action
+) -> ApiCall[ConsumerInfo]:
+    """The question alone, for machines that ask it. ``name``: of the consumer, in place of that in ``config``."""
     check_name("consumer", name)
     what = f"{_VERBS[action]} consumer {name!r} of stream {stream!r}"
     subject = f"CONSUMER.CREATE.{stream}.{name}"
@@ -78,18 +98,7 @@ def put_consumer(
     # other client.
     wanted = {"ack_policy": "explicit", **to_wire(config), "name": name}
     body = {"stream_name": stream, "config": wanted, "action": action}
-    call = api.request(what, subject, value_of(what, ConsumerInfo), body, level=level_of_consumer(config))
-    began, seconds = api.clock(), api.seconds(timeout)
-    try:
-        info = yield from api.call(call, seconds, stream=stream)
-    except ConsumerExistsError as error:
-        there = consumer_info(api, stream, name, timeout=max(began + seconds - api.clock(), 0.0))
-        yield from tell_differences(error, config, there)
-        raise
-    if action != "update":
-        api.created(stream, name)
-    check_nothing_dropped(what, config, info.config, api.server_version())
-    return info
+    return api.request(what, subject, value_of(what, ConsumerInfo), body, level=level_of_consumer(config))
 
 
 def consumer_info(api: JetStreamApi, stream: str, name: str, *, timeout: float | None) -> Operation[ConsumerInfo]:
@@ -99,11 +108,14 @@ def consumer_info(api: JetStreamApi, stream: str, name: str, *, timeout: float |
 
 def delete_consumer(api: JetStreamApi, stream: str, name: str, *, timeout: float | None) -> Operation[None]:
     """Delete a consumer. What it delivered and was not acknowledged stays in the stream."""
-    what, where = _named("delete", stream, name)
-    yield from api.call(
-        api.request(what, f"CONSUMER.DELETE.{where}", succeeded(what)), timeout, stream=stream, consumer=name
-    )
+    yield from api.call(delete_call(api, stream, name), timeout, stream=stream, consumer=name)
     api.deleted(stream, name)
+
+
+def delete_call(api: JetStreamApi, stream: str, name: str) -> ApiCall[None]:
+    """The question alone, for machines that ask it."""
+    what, where = _named("delete", stream, name)
+    return api.request(what, f"CONSUMER.DELETE.{where}", succeeded(what))
 
 
 def pause_consumer(
