@@ -65,12 +65,10 @@ from .options import ConsumeOptions
 from .ordered_calls import OrderedCalls
 from .warning import ConsumerWarning, WarningKind
 
-__all__ = ["MAX_MESSAGES", "Ordered"]
+__all__ = ["Ordered"]
 
 ItemT = TypeVar("ItemT")
 
-MAX_MESSAGES: Final = 500
-"""Messages outstanding, when nobody says otherwise. Nobody else waits for them, and none grows too old."""
 MAX_WARNINGS: Final = 100
 FIRST_PAUSE: Final = 0.1
 """Seconds, at most, before the first rebuild after a quiet time."""

@@ -20,17 +20,20 @@ from .._jetstream.consumer_config import ConsumerConfig, DeliverPolicy, ReplayPo
 from .._jetstream.durations import DurationLike, Time, take_duration
 from .._jetstream.errors import JetStreamNotEnabledError
 from .._jetstream.names import check_name
+from .options import EXPIRES, ConsumeOptions
 
 if TYPE_CHECKING:
     from .._jetstream.api import JetStreamApi
     from .._wire.frames import Message
 
-__all__ = ["INACTIVE_THRESHOLD", "OrderedCalls", "ordered_config"]
+__all__ = ["INACTIVE_THRESHOLD", "PREFIX", "OrderedCalls", "ordered_config", "ordered_options"]
 
 PREFIX: Final = "ordered"
 INACTIVE_THRESHOLD: Final = 60.0
 """Seconds. Long enough for a reader that is busy with what it has; whoever is longer has a new consumer made. Short
 enough that consumers of programs that were killed do not add up."""
+MAX_MESSAGES: Final = 500
+"""Messages outstanding, when nobody says otherwise. Nobody else waits for them, and none grows too old."""
 _MAX_PREFIX: Final = 200
 """Characters; the rest of a name of 255 is the random part and the number."""
 
@@ -81,13 +84,31 @@ def ordered_config(
     return config
 
 
+def ordered_options(
+    *,
+    max_messages: int | None,
+    max_bytes: int | None,
+    threshold: int | None,
+    expires: float | None,
+    heartbeat: float | None,
+) -> ConsumeOptions:
+    """How the consumer is read. Raises as `ConsumeOptions`."""
+    return ConsumeOptions(
+        max_messages=MAX_MESSAGES if max_messages is None and max_bytes is None else max_messages,
+        max_bytes=max_bytes,
+        threshold=threshold,
+        expires=EXPIRES if expires is None else expires,
+        heartbeat=heartbeat,
+    )
+
+
 class OrderedCalls:
     """The calls for one stream and one configuration. ``prefix``: how the names of the consumers begin.
 
     Raises `InvalidNameError` for what cannot be a name.
     """
 
-    __slots__ = ("_api", "_config", "_name", "rng", "stream", "what")
+    __slots__ = ("_api", "_config", "_name", "_prefix", "rng", "stream", "what")
 
     def __init__(self, api: JetStreamApi, stream: str, config: ConsumerConfig, *, prefix: str = PREFIX) -> None:
         self._api = api
@@ -95,10 +116,15 @@ class OrderedCalls:
         self.stream = check_name("stream", stream)
         if len(check_name("consumer", prefix)) > _MAX_PREFIX:
             raise ValueError(f"the prefix of a consumer's name may have {_MAX_PREFIX} characters")
+        self._prefix = prefix
         random = api.new_inbox().rpartition(".")[2]
         self._name = f"{prefix}-{random}"
         self.rng = Random(random)  # noqa: S311  # for pauses; it comes from the random numbers of the session
         self.what = f"ordered consumer of stream {stream!r}"
+
+    def renewed(self) -> OrderedCalls:
+        """The same, for a reader of its own, whose consumers have other names."""
+        return OrderedCalls(self._api, self.stream, self._config, prefix=self._prefix)
 
     @property
     def config(self) -> ConsumerConfig:
