@@ -288,7 +288,7 @@ class Stream:
         Where to begin and what to leave out is as of `ConsumerConfig`; a start needs no ``deliver_policy`` beside it.
         A consumer is made for it whose name begins with ``name_prefix``, again and again if need be, and which the
         server deletes when it was not asked for ``inactive_threshold`` seconds. ``max_attempts``: so many creations in
-        a row may fail (by default any number, after the first one). How it is read is as of `Consumer.messages`, with 500
+        a row may fail (by default any number, after the first one). It is read as by `Consumer.messages`, with 500
         messages asked for ahead. Raises `ValueError` and `TypeError` for what makes no sense.
         """
         config = ordered_config(
