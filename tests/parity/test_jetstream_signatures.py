@@ -23,11 +23,17 @@ AT_ONCE = {
     "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
     "Messages": {"stop"},
+    "OrderedConsumer": {"fetch", "messages", "stop"},
+    "OrderedMessages": {"stop"},
+    "PushConsumer": {"messages"},
+    "PushMessages": {"stop"},
     "Publisher": {"look"},
     "JetStream": {"consumer", "publisher", "stream", "stream_names", "streams"},
     "Work": {"stop"},
-    "Stream": {"consumer", "consumer_names", "consumers"},
-}
+    "Stream": {
+        "consumer", "consumer_names", "consumers", "get_last_msgs", "get_msgs", "ordered_consumer", "push_consumer",
+    },
+}  # fmt: skip
 """Methods that ask nothing, and so take no ``await`` in nats-anyio. Properties take none anyway."""
 
 

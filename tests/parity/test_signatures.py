@@ -50,7 +50,12 @@ AWAITED = {
 }
 """What takes an ``await`` in nats-anyio. The rest needs none: it does not wait."""
 
-RENAMED = {("Answers", "close"): "aclose", ("Batch", "close"): "aclose", ("Publisher", "close"): "aclose"}
+RENAMED = {
+    ("Answers", "close"): "aclose",
+    ("Batch", "close"): "aclose",
+    ("Publisher", "close"): "aclose",
+    ("StoredMessages", "close"): "aclose",
+}
 """What Python itself calls differently where it is awaited."""
 
 ONLY_IN_ANYIO = {"Connecting"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nats_proto._consuming.diagnose import Diagnosis, diagnose
 from nats_proto._consuming.readers import Employment, Source, check_handler, ends_reading, priority_of
 from nats_proto._consuming.work_options import OnPoison, WorkOptions
 from nats_proto._jetstream import consumer_calls
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume
     from nats_proto._consuming.fetch import Fetch
     from nats_proto._consuming.options import ConsumeOptions, OnMissing
+    from nats_proto._consuming.warning import ConsumerWarning
     from nats_proto._jetstream.consumer_info import ConsumerInfo
     from nats_proto._jetstream.durations import DurationLike
 
@@ -73,6 +75,16 @@ class Consumer:
             consumer_calls.consumer_info(self._api, self._stream, self._name, timeout=timeout)
         )
         return self._info
+
+    async def diagnose(self, warnings: Iterable[ConsumerWarning] = (), *, timeout: float | None = None) -> Diagnosis:
+        """Why nothing comes: the server is asked, and a sentence (``text``) with its ``cause`` is made of the answers.
+
+        ``warnings``: what a reader of it was told, such as `Messages.warnings`. Being unable to ask is an answer too;
+        it raises `ConnectionClosedError` and what else has nothing to do with the consumer.
+        """
+        found, info = await self._caller.run(diagnose(self._api, self._stream, self._name, warnings, timeout=timeout))
+        self._info = info or self._info
+        return found
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

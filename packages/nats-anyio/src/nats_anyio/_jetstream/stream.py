@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
+from nats_proto import check_count
+from nats_proto._consuming import batch_get
+from nats_proto._consuming.ordered_calls import (
+    INACTIVE_THRESHOLD,
+    PREFIX,
+    OrderedCalls,
+    ordered_config,
+    ordered_options,
+)
 from nats_proto._jetstream import consumer_calls, stream_calls
-from nats_proto._jetstream.consumer_config import ConsumerConfig, ConsumerFields
+from nats_proto._jetstream.consumer_config import ConsumerConfig, ConsumerFields, DeliverPolicy, ReplayPolicy
+from nats_proto._jetstream.durations import DurationLike
 from nats_proto._jetstream.names import check_name
 from nats_proto.errors import LocalProtocolError
 
 from .caller import Caller, Listing
 from .consumer import Consumer
+from .messages import OnWarning
+from .ordered import OrderedConsumer
+from .push import PushConsumer
+from .stored import StoredMessages
 
 if TYPE_CHECKING:
     from nats_proto._jetstream.consumer_info import ConsumerInfo, ConsumerPause
@@ -120,6 +134,70 @@ class Stream:
             stream_calls.get_last_msg(self._api, self._name, subject, direct=self._direct(direct), timeout=timeout)
         )
 
+    def get_msgs(
+        self,
+        *,
+        sequence: int | None = None,
+        start_time: datetime | None = None,
+        subject: str | None = None,
+        batch: int = batch_get.BATCH,
+        max_bytes: int | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> StoredMessages:
+        """The messages from this sequence on, or from this time on, by default all (server 2.11, ADR-31).
+
+        ``subject``: only those with it (wildcards too). They come in pages of ``batch`` messages and ``max_bytes``
+        bytes; the next page is asked for when the one before was read. ``limit``: so many at most in all. ``timeout``:
+        seconds between two messages. The stream must have ``allow_direct``. Raises `ValueError` and `TypeError` here,
+        and as `StoredMessages` while it is read.
+        """
+        return StoredMessages(
+            self._caller.host,
+            batch_get.get_msgs(
+                self._api,
+                self._name,
+                sequence=sequence,
+                start_time=start_time,
+                subject=subject,
+                batch=batch,
+                max_bytes=max_bytes,
+                limit=limit,
+                timeout=timeout,
+            ),
+        )
+
+    def get_last_msgs(
+        self,
+        subjects: str | Sequence[str],
+        *,
+        up_to_seq: int | None = None,
+        up_to_time: datetime | None = None,
+        batch: int = batch_get.BATCH,
+        max_bytes: int | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> StoredMessages:
+        """The last message of each subject that one of ``subjects`` matches, as they were at one moment (server 2.11).
+
+        The moment is that of ``up_to_seq`` or ``up_to_time``, by default that of the first page. At most 1024 subjects
+        may match. The rest is as of `get_msgs`.
+        """
+        return StoredMessages(
+            self._caller.host,
+            batch_get.get_last_msgs(
+                self._api,
+                self._name,
+                subjects,
+                up_to_seq=up_to_seq,
+                up_to_time=up_to_time,
+                batch=batch,
+                max_bytes=max_bytes,
+                limit=limit,
+                timeout=timeout,
+            ),
+        )
+
     async def delete_msg(self, sequence: int, *, secure: bool = False, timeout: float | None = None) -> None:
         """Delete one message; ``secure``: overwrite its bytes as well. Raises `MessageNotFoundError`."""
         await self._caller.run(stream_calls.delete_msg(self._api, self._name, sequence, secure=secure, timeout=timeout))
@@ -188,6 +266,55 @@ class Stream:
     def consumer(self, name: str) -> Consumer:
         """The handle of a consumer. It asks nothing: whether there is such a one, `Consumer.refresh` tells."""
         return Consumer(self._caller, self._name, name)
+
+    def ordered_consumer(
+        self,
+        *,
+        filter_subjects: str | Sequence[str] | None = None,
+        deliver_policy: DeliverPolicy | None = None,
+        opt_start_seq: int | None = None,
+        opt_start_time: datetime | None = None,
+        headers_only: bool = False,
+        replay_policy: ReplayPolicy | None = None,
+        inactive_threshold: DurationLike = INACTIVE_THRESHOLD,
+        metadata: Mapping[str, str] | None = None,
+        name_prefix: str = PREFIX,
+        max_messages: int | None = None,
+        max_bytes: int | None = None,
+        threshold: int | None = None,
+        expires: float | None = None,
+        heartbeat: float | None = None,
+        max_attempts: int | None = None,
+        on_warning: OnWarning | None = None,
+    ) -> OrderedConsumer:
+        """Read the stream in order, without a hole and without a double, whatever becomes of the servers (ADR-17).
+
+        Where to begin and what to leave out is as of `ConsumerConfig`; a start needs no ``deliver_policy`` beside it.
+        A consumer is made for it whose name begins with ``name_prefix``, again and again if need be, and which the
+        server deletes when it was not asked for ``inactive_threshold`` seconds. ``max_attempts``: so many creations in
+        a row may fail (by default any number, after the first one). It is read as by `Consumer.messages`, with 500
+        messages asked for ahead. Raises `ValueError` and `TypeError` for what makes no sense.
+        """
+        config = ordered_config(
+            filter_subjects=filter_subjects,
+            deliver_policy=deliver_policy,
+            opt_start_seq=opt_start_seq,
+            opt_start_time=opt_start_time,
+            headers_only=headers_only,
+            replay_policy=replay_policy,
+            inactive_threshold=inactive_threshold,
+            metadata=metadata,
+        )
+        options = ordered_options(
+            max_messages=max_messages, max_bytes=max_bytes, threshold=threshold, expires=expires, heartbeat=heartbeat
+        )
+        calls = OrderedCalls(self._api, self._name, config, prefix=name_prefix)
+        attempts = None if max_attempts is None else check_count("max_attempts", max_attempts)
+        return OrderedConsumer(self._caller, calls, options, attempts, on_warning)
+
+    def push_consumer(self, name: str) -> PushConsumer:
+        """The handle of a push consumer, one with a ``deliver_subject``. It asks nothing."""
+        return PushConsumer(self._caller, self._name, name)
 
     def consumer_names(self, *, timeout: float | None = None) -> AsyncIterator[str]:
         """The names of all consumers; each page has ``timeout``."""

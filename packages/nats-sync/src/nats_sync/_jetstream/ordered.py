@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, Self
@@ -29,8 +30,8 @@ __all__ = ["OrderedBatch", "OrderedConsumer", "OrderedMessages"]
 class OrderedMessages(Reading):
     """The messages of an ordered consumer, one after another, for as long as the program likes.
 
-    It ends with `stop`, with the ``with`` block, and when the client is closed by its user. What passes by itself does
-    not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
+    It ends with `stop`, with the ``with`` block, and when the client is closed by its user. What passes by itself
+    does not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
     iteration raises `StreamNotFoundError` and `ConsumerDeletedError` when the stream is gone, `PermissionsError`,
     `ApiError` for what the server refuses, `JetStreamNotEnabledError` when the first consumer cannot be made in the
     time of a call, `ConnectionClosedError`, and what ``on_warning`` raises. For one thread at a time, but for `stop`.
@@ -101,8 +102,8 @@ class OrderedConsumer:
     """Reads a stream in order, whatever becomes of the servers. Made by `Stream.ordered_consumer`; costs no request.
 
     All ways to read share one place in the stream, and one consumer of the server. It is made with the first message,
-    and deleted by `close`, by the end of the ``with`` block, and by `OrderedMessages.stop`. Reading again goes on
-    behind the last message, with another one. For one thread at a time, but for `close`.
+    and deleted by `stop`, by the end of the ``with`` block, and by `OrderedMessages.stop`. Reading again goes
+    on behind the last message, with another one. For one thread at a time, but for `stop`.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class OrderedConsumer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        self.stop()
 
     @property
     def stream_name(self) -> str:
@@ -173,9 +174,9 @@ class OrderedConsumer:
         `ValueError` and `TypeError`.
         """
         count = check_count("max_messages", max_messages)
-        return OrderedBatch(self.messages(), count, check_timeout("timeout", timeout))
+        return OrderedBatch(self.messages(), count, check_timeout("timeout", timeout), monotonic)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End it, from any thread: whoever waits for a message is told that there is none, and nothing is waited for.
 
         The consumer on the server is deleted. May be called again.
@@ -187,10 +188,11 @@ class OrderedConsumer:
 class OrderedBatch:
     """Some messages of an ordered consumer, each as it comes. Its time begins when the first is asked for."""
 
-    def __init__(self, messages: OrderedMessages, left: int, timeout: float) -> None:
+    def __init__(self, messages: OrderedMessages, left: int, timeout: float, now: Callable[[], float]) -> None:
         self._messages = messages
         self._left = left
         self._timeout = timeout
+        self._now = now
         self._deadline: float | None = None
         self._reason: Literal["limit", "expired"] | None = None
 
@@ -204,8 +206,8 @@ class OrderedBatch:
         if self._reason is not None:
             raise StopIteration
         if self._deadline is None:
-            self._deadline = monotonic() + self._timeout
-        message = self._messages.next_until(self._deadline)
+            self._deadline = self._now() + self._timeout
+        message = self._messages.next(self._deadline - self._now())
         if message is None:
             self._reason = "expired"
             raise StopIteration

@@ -28,8 +28,8 @@ __all__ = ["PushConsumer", "PushMessages"]
 class PushMessages(Reading):
     """What a push consumer delivers, one message after another, for as long as the program likes.
 
-    It ends with `stop`, with the ``with`` block, and when the client is closed by its user. What passes by itself does
-    not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
+    It ends with `stop`, with the ``with`` block, and when the client is closed by its user. What passes by itself
+    does not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
     iteration raises `ConsumerInUseError` when somebody reads the consumer already and it has no ``deliver_group``,
     `ConsumerNotFoundError` and `ConsumerDeletedError` (see ``on_missing``), `JetStreamError` for a pull consumer,
     `ConnectionClosedError`, `PermissionsError`, and what ``on_warning`` raises. For one thread at a time, but for

@@ -78,7 +78,7 @@ class Reading:
 
     def __next__(self) -> JetStreamMessage:
         """The next message; waits for it."""
-        message = self.next_until(None)
+        message = self._next_until(None)
         if message is None:
             raise StopIteration
         return message
@@ -88,9 +88,9 @@ class Reading:
 
         Raises as the iteration does.
         """
-        return self.next_until(None if timeout is None else monotonic() + check_timeout("timeout", timeout))
+        return self._next_until(None if timeout is None else monotonic() + check_timeout("timeout", timeout))
 
-    def next_until(self, deadline: float | None) -> JetStreamMessage | None:
+    def _next_until(self, deadline: float | None) -> JetStreamMessage | None:
         """The next message, or None at ``deadline`` (absolute) and at the end."""
         message = None
         try:

@@ -1,0 +1,131 @@
+"""What the readers have in common that tell what they survive: the reading itself, and the warnings."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self
+
+import anyio.lowlevel
+
+from nats_proto import Machine, check_timeout
+
+from .._engine.driver import Driver, Host
+from .._message import ReceivedMessage
+from .message import JetStreamMessage
+from .messages import MAX_WARNINGS, OnWarning
+
+if TYPE_CHECKING:
+    from nats_proto._consuming.warning import ConsumerWarning
+    from nats_proto._jetstream.acknowledge import Delivery
+
+    from .caller import Caller
+
+__all__ = ["Maker", "Reading", "Warned"]
+
+logger = logging.getLogger("nats_anyio.jetstream")
+
+
+class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
+    """A machine that tells what it has survived."""
+
+    warnings: deque[ConsumerWarning]
+    """The newest last. Whoever shows them takes them out."""
+
+
+class Maker:
+    """Makes the messages of a reader. ``delivery``: what they have in common, which may change while it reads."""
+
+    __slots__ = ("_client", "delivery")
+
+    def __init__(self, caller: Caller, delivery: Delivery) -> None:
+        self._client = caller.client
+        self.delivery = delivery
+
+    def __call__(self, message: ReceivedMessage, now: float) -> JetStreamMessage:
+        return JetStreamMessage(
+            message.subject,
+            message.sid,
+            message.reply,
+            message.data,
+            message.header_block,
+            message.parsed,
+            self._client,
+            self.delivery,
+            now,
+        )
+
+
+class Reading:
+    """The base of iterators over the messages of one machine."""
+
+    def __init__(
+        self, host: Host[ReceivedMessage], make: Callable[[float], Warned], on_warning: OnWarning | None
+    ) -> None:
+        self._now = host.now
+        self._machine = make(host.now())
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine)
+        self._on_warning = on_warning
+        self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.stop()
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> JetStreamMessage:
+        """The next message; waits for it."""
+        message = await self._next_until(None)
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def next(self, timeout: float | None = None) -> JetStreamMessage | None:
+        """The next message, or None: when there was none for ``timeout`` seconds (None: for ever), and at the end.
+
+        Raises as the iteration does.
+        """
+        return await self._next_until(None if timeout is None else self._now() + check_timeout("timeout", timeout))
+
+    async def _next_until(self, deadline: float | None) -> JetStreamMessage | None:
+        """The next message, or None at ``deadline`` (absolute) and at the end."""
+        message = None
+        try:
+            message = await self._driver.next_until(deadline)
+        finally:
+            if message is None or self._machine.warnings:
+                self._look_around(message)
+        return message
+
+    @property
+    def warnings(self) -> list[ConsumerWarning]:
+        """What it has survived, the newest last; the last hundred are kept."""
+        return list(self._warnings)
+
+    def stop(self) -> None:
+        """End it, by any task: whoever waits for a message is told that there is none, and nothing is waited for.
+
+        May be called again.
+        """
+        self._driver.stop()
+
+    def _look_around(self, message: JetStreamMessage | None) -> None:
+        """Tell what the machine has survived. When a user's function raises, the message is not lost."""
+        warnings = self._machine.warnings
+        try:
+            while warnings:
+                warning = warnings.popleft()
+                self._warnings.append(warning)
+                logger.warning("%s", warning.text)
+                if self._on_warning is not None:
+                    self._on_warning(warning)
+        except BaseException:
+            if message is not None:
+                self._machine.items.appendleft(message)
+            raise
