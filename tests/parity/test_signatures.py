@@ -50,12 +50,7 @@ AWAITED = {
 }
 """What takes an ``await`` in nats-anyio. The rest needs none: it does not wait."""
 
-RENAMED = {
-    ("Answers", "close"): "aclose",
-    ("Batch", "close"): "aclose",
-    ("Publisher", "close"): "aclose",
-    ("StoredMessages", "close"): "aclose",
-}
+RENAMED = {(name, "close"): "aclose" for name in ("Answers", "Batch", "Publisher", "StoredMessages")}
 """What Python itself calls differently where it is awaited."""
 
 ONLY_IN_ANYIO = {"Connecting"}
