@@ -32,9 +32,7 @@ class Reading:
 
     def __init__(self, *, after: int | None = None, max_attempts: int | None = None, **fields: Any) -> None:
         self.now = NOW
-        self.api = JetStreamApi(
-            timeout=5.0, now=lambda: self.now, new_inbox=Inboxes(), server_version=lambda: "2.15.1"
-        )
+        self.api = JetStreamApi(timeout=5.0, now=lambda: self.now, new_inbox=Inboxes(), server_version=lambda: "2.15.1")
         self.calls = OrderedCalls(self.api, "S", ordered_config(**fields))
         make: Callable[[Message, float], bytes] = lambda message, _: bytes(message.data)  # noqa: E731
         self.machine: Ordered[Message, bytes] = Ordered(
@@ -172,9 +170,7 @@ def test_the_first_creation_is_what_the_user_said_and_later_ones_a_sequence(  # 
     assert again == {**always, **kept, "name": name, "deliver_policy": "by_start_sequence", "opt_start_seq": 13}
 
 
-@pytest.mark.parametrize(
-    ("policy", "start"), [("new", 13), ("all", 13), ("last", 13), ("last_per_subject", None)]
-)
+@pytest.mark.parametrize(("policy", "start"), [("new", 13), ("all", 13), ("last", 13), ("last_per_subject", None)])
 def test_what_began_with_nothing_begins_there_again(policy: str, start: int | None) -> None:
     read = Reading(deliver_policy=policy)
     read.answer("CREATE", start=13)

@@ -1,0 +1,29 @@
+"""Servers and streams of the JetStream tests on three legs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nats_sync.testing import LocalServer
+from tests.jetstream.cluster import STRICT
+from tests.jetstream.legs import jetstream
+from tests.transports import Transport
+
+__all__ = ["fill", "jetstream", "js_server"]
+
+
+@pytest.fixture
+def js_server(transport: Transport) -> Iterator[LocalServer]:
+    """A fresh server with JetStream."""
+    with transport.server(jetstream=STRICT) as local:
+        yield local
+
+
+async def fill(client: Any, count: int, *, subject: str = "a", start: int = 1) -> None:
+    """Publish so many messages, each with its number."""
+    for number in range(start, start + count):
+        await client.publish(subject, b"%d" % number)
+    await client.flush()
