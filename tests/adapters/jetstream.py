@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nats_sync.testing import LocalServer
+from tests.adapters.legs import PATIENCE
 from tests.jetstream.cluster import STRICT
 from tests.jetstream.legs import jetstream
 from tests.transports import Transport
@@ -23,7 +24,7 @@ def js_server(transport: Transport) -> Iterator[LocalServer]:
 
 
 async def fill(client: Any, count: int, *, subject: str = "a", start: int = 1) -> None:
-    """Publish so many messages, each with its number."""
-    for number in range(start, start + count):
+    """Publish so many messages, each with its number, and wait until the last one is stored, and so all of them."""
+    for number in range(start, start + count - 1):
         await client.publish(subject, b"%d" % number)
-    await client.flush()
+    await client.request(subject, b"%d" % (start + count - 1), timeout=PATIENCE)

