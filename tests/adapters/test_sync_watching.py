@@ -205,3 +205,28 @@ def test_a_child_is_forked_while_a_worker_watches(server: LocalServer, within: b
             assert watched(client)
         asleep(client, other, callback)
     assert statuses == [0]
+
+
+def test_after_messages_alone_nothing_but_the_events_is_asked_for(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(server) as client:
+        sub = client.subscribe("alone")
+        client.flush()
+        hub, writer = client._hub, client._writer
+        settled: list[str] = []
+        settle = hub.settle
+
+        def remember() -> None:
+            settled.append("settle")
+            settle()
+
+        with hub.lock:  # so nobody else gives the session anything meanwhile
+            monkeypatch.setattr(hub, "settle", remember)
+            assert not writer.receive(b"MSG alone %d 1\r\nx\r\n" % sub.sid)
+            assert settled == []
+            claimed = writer.receive(b"MSG alone %d 1\r\ny\r\nPING\r\n" % sub.sid)
+            assert settled == ["settle"]
+        assert claimed  # for the PONG, which is written now
+        writer.write_now()
+        assert [sub.next(timeout=PATIENCE).data for _ in range(2)] == [b"x", b"y"]

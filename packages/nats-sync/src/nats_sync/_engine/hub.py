@@ -16,7 +16,8 @@ A change of the session is always followed by the same three steps, which `Hub.c
 3. `Hub.leave`, when the lock has been released: threads that have something to do now are woken or started.
 
 Publishing, requesting and flushing make nothing but bytes to send. They go without `Hub.settle`, since the writer
-settles when it reports what was written; and what made the bytes writes them, or calls the writer (`Writer.do`).
+settles when it reports what was written; and what made the bytes writes them, or calls the writer (`Writer.do`). After
+a chunk of messages alone there is nothing but events, and `Hub.pass_on_messages` stands for the first two steps.
 """
 
 from __future__ import annotations
@@ -166,16 +167,27 @@ class Hub:
                 agenda.urgent = True
             if self.publishers.waiting:
                 self.call_publishers()
-            for event in session.events_received():
-                self._route(event)
-            if self.callbacks.ready:
-                self.callbacks.see_to_workers()
+            self._pass_on_events()
             # After the events: who waits for the first connect looks at `closed`, which the event of its failure sets.
             if self._starters and not session.starting:
                 complete_all(self._starters)
         except Exception as defect:
             self.agenda.report(defect)
             raise
+
+    def pass_on_messages(self) -> None:
+        """Under the lock, in place of `settle` and `see_to_writing`: there are `only_messages`, as the session says."""
+        try:
+            self._pass_on_events()
+        except Exception as defect:
+            self.agenda.report(defect)
+            raise
+
+    def _pass_on_events(self) -> None:
+        for event in self.session.events_received():
+            self._route(event)
+        if self.callbacks.ready:
+            self.callbacks.see_to_workers()
 
     def see_to_writing(self) -> None:
         """Under the lock, after something was appended to the outgoing buffer: call the writer, unless somebody writes.

@@ -177,6 +177,10 @@ class Writer:
         hub = self._hub
         self.received = len(data)
         hub.session.receive_data(data, now=monotonic())
+        if hub.session.only_messages:
+            # Where messages come one at a time, what else could be asked for costs as much as the message.
+            hub.pass_on_messages()
+            return False
         claimed = self.claim()
         hub.settle()
         return claimed
