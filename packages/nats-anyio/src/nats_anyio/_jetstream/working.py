@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 import anyio
 
 from nats_proto._consuming.dead_letter import dead_letter_headers
 from nats_proto._consuming.lanes import Lanes
 from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, verdict_on
+from nats_proto._consuming.verdicts import Verdict, pause_after, verdict_on
 from nats_proto._publishing.publish import publish_operation
 from nats_proto.errors import ConnectionClosedError, NATSError
 
@@ -240,6 +240,8 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
                 await message.term(verdict.reason)
             case "dead_letter":
                 await self._bury(message, verdict.reason)
+            case _:
+                assert_never(verdict.kind)
 
     async def _bury(self, message: JetStreamMessage, reason: str) -> None:
         """Store it among the dead letters; only then it is never delivered again."""
@@ -250,7 +252,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             await run(self._host, publish_operation(subject, message.data, headers, now=self._host.now), timeout=5.0)
         except NATSError as error:
             self._host.log_failure(f"{self._what}: the dead letter for {subject!r} was not stored", error)
-            await message.nak()
+            await message.nak(pause_after(message, self._options))
             return
         await message.term(reason)
 

@@ -11,12 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from nats_proto._consuming.dead_letter import dead_letter_headers
 from nats_proto._consuming.lanes import Lanes
 from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, verdict_on
+from nats_proto._consuming.verdicts import Verdict, pause_after, verdict_on
 from nats_proto._publishing.publish import publish_operation
 from nats_proto.errors import ConnectionClosedError, NATSError
 
@@ -258,6 +258,8 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
                 message.term(verdict.reason)
             case "dead_letter":
                 self._bury(message, verdict.reason)
+            case _:
+                assert_never(verdict.kind)
 
     def _bury(self, message: JetStreamMessage, reason: str) -> None:
         """Store it among the dead letters; only then it is never delivered again."""
@@ -268,7 +270,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             run(self._host, publish_operation(subject, message.data, headers, now=monotonic), timeout=5.0)
         except NATSError as error:
             self._host.log_failure(f"{self._what}: the dead letter for {subject!r} was not stored", error)
-            message.nak()
+            message.nak(pause_after(message, self._options))
             return
         message.term(reason)
 
