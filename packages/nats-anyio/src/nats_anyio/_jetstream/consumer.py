@@ -175,7 +175,8 @@ class Consumer:
 
         More are asked for when fewer than ``threshold`` are outstanding (by default half). ``limit``: end after so
         many. ``expires``: seconds that one request waits at the server (30), ``heartbeat`` between its signs of life
-        (5). ``on_missing``: ``raise`` when the consumer is gone, or ``wait`` for one of this name. Raises `ValueError`
+        (5). ``on_missing``: ``raise`` when the consumer is gone, ``wait`` for one of this name, or
+        ``recreate`` it as `info` knows it. Raises `ValueError`
         and `TypeError` for what makes no sense.
         """
         source = Source(self._api, self._stream, self._name, self._info)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from .._callables import unusable_callback
 from .._calls.operation import ApiCall
 from .._jetstream.acknowledge import Acknowledgeable, Delivery
-from .._jetstream.consumer_calls import info_call
+from .._jetstream.consumer_calls import info_call, put_call
 from .._jetstream.consumer_info import ConsumerInfo
 from .._session.subscription import MessageT
 from ..errors import ConnectionClosedError, ConnectionDrainingError, NATSError, PermissionsError
@@ -116,8 +116,16 @@ class Source:
             new_inbox=self._api.new_inbox,
             make=make,
             info=self._condition,
+            create=self._creation(options),
             now=now,
         )
+
+    def _creation(self, options: ConsumeOptions) -> ApiCall[object] | None:
+        """How to make the consumer again as it is known."""
+        if options.on_missing != "recreate" or self._info is None:
+            return None
+        asked = put_call(self._api, self._stream, self._name, self._info.config, "")
+        return ApiCall[object](asked.what, asked.subject, asked.payload, asked.decode, asked.headers)
 
     def employ(
         self,
@@ -142,6 +150,7 @@ class Source:
                 new_inbox=self._api.new_inbox,
                 make=make,
                 info=self._condition,
+                create=self._creation(options),
                 now=now,
             )
 
@@ -159,7 +168,12 @@ class Source:
         on_missing: OnMissing,
         priority: Priority | None,
     ) -> ConsumeOptions:
-        """The options of reading without end, with what is known of the consumer."""
+        """The options of reading without end, with what is known of the consumer.
+
+        Raises `ValueError` for a consumer that is to be created again and of which nothing is known.
+        """
+        if on_missing == "recreate" and self._info is None:
+            raise ValueError("on_missing='recreate' needs the consumer's configuration: call refresh() before")
         config = None if self._info is None else self._info.config
         return ConsumeOptions(
             max_messages=max_messages,
