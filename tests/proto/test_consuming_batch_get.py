@@ -31,17 +31,17 @@ def api(version: str = "2.15.1") -> JetStreamApi:
     return JetStreamApi(now=lambda: NOW, new_inbox=Inboxes(), server_version=lambda: version)
 
 
-def get(version: str = "2.15.1", **given: Any) -> BatchGet[Message]:
-    made: BatchGet[Message] = get_msgs(api(version), "S", **{**ALL, **given})(NOW)
+def get(version: str = "2.15.1", **given: Any) -> BatchGet:
+    made: BatchGet = get_msgs(api(version), "S", **{**ALL, **given})(NOW)
     return made
 
 
-def get_last(**given: Any) -> BatchGet[Message]:
-    made: BatchGet[Message] = get_last_msgs(api(), "S", ["a.*"], **{**LAST, **given})(NOW)
+def get_last(**given: Any) -> BatchGet:
+    made: BatchGet = get_last_msgs(api(), "S", ["a.*"], **{**LAST, **given})(NOW)
     return made
 
 
-def asked(machine: BatchGet[Message]) -> dict[str, Any]:
+def asked(machine: BatchGet) -> dict[str, Any]:
     """The question that it wants to be sent, in an inbox of its own."""
     subscribe, publish = machine.wants
     assert isinstance(subscribe, Subscribe)
@@ -69,7 +69,7 @@ def end(left: object, **headers: object) -> Message:
     return said("204 EOB", Nats_Num_Pending=left, **headers)
 
 
-def taken(machine: BatchGet[Message]) -> list[int]:
+def taken(machine: BatchGet) -> list[int]:
     found = [message.sequence for message in machine.items]
     machine.items.clear()
     return found

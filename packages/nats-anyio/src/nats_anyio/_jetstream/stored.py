@@ -26,7 +26,7 @@ class StoredMessages:
     early (by ``break``, `aclose`, or the end of a ``async with`` block) costs nothing more. For one task at a time.
     """
 
-    def __init__(self, host: Host[ReceivedMessage], make: Callable[[float], BatchGet[ReceivedMessage]]) -> None:
+    def __init__(self, host: Host[ReceivedMessage], make: Callable[[float], BatchGet]) -> None:
         self._host = host
         self._make = make
         self._driver: Driver[ReceivedMessage, StoredMessage] | None = None

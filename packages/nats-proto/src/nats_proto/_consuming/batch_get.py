@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Generic
+from typing import TYPE_CHECKING, Final
 
 from .._calls.machine import Subscribe, Want
 from .._calls.operation import ApiCall, Publish
@@ -41,7 +41,7 @@ from .._jetstream.names import check_name
 from .._jetstream.stored_message import StoredMessage, stored_message_direct
 from .._jetstream.wire_value import encode_json
 from .._limits import check_count
-from .._session.subscription import MessageT
+from .._wire.frames import Message
 from .._wire.subjects import encode_subscription_subject
 from ..errors import NATSError, NATSTimeoutError
 
@@ -67,7 +67,7 @@ class _State(Enum):
     ENDED = auto()
 
 
-class BatchGet(Generic[MessageT]):
+class BatchGet:
     """A `Machine` that gives `StoredMessage`s. Made by `get_msgs` and `get_last_msgs`. Times are seconds.
 
     ``body``: the question; ``moment``: it is one about the last messages, see above. ``limit``: so many messages at
@@ -129,7 +129,7 @@ class BatchGet(Generic[MessageT]):
         self._deadline = now
         self._ask(now)
 
-    def receive(self, message: MessageT, *, now: float) -> None:
+    def receive(self, message: Message, *, now: float) -> None:
         """A message of the stream, or the end of the page."""
         if self._state is not _State.WAITING:
             return
@@ -181,7 +181,7 @@ class BatchGet(Generic[MessageT]):
         elif now >= self._deadline:
             self._end(NATSTimeoutError(f"{self.what}: no answer within {self._timeout:g} s"))
 
-    def _status(self, message: MessageT, code: int, description: str, now: float) -> None:
+    def _status(self, message: Message, code: int, description: str, now: float) -> None:
         if code == END:
             self._page_ended(message, now)
         elif code == NOT_FOUND:
@@ -200,7 +200,7 @@ class BatchGet(Generic[MessageT]):
             words = description[:200] if description.isprintable() else ascii(description[:200])
             self._end(ApiError(f"{self.what}: {words} ({code})", code=code, description=description[:200]))
 
-    def _page_ended(self, message: MessageT, now: float) -> None:
+    def _page_ended(self, message: Message, now: float) -> None:
         headers = message.headers
         left = None if headers is None else _number(headers.get("Nats-Num-Pending"))
         if left is None or headers is None:
@@ -267,7 +267,7 @@ def get_msgs(
     max_bytes: int | None,
     limit: int | None,
     timeout: float | None,
-) -> Callable[[float], BatchGet[MessageT]]:
+) -> Callable[[float], BatchGet]:
     """Messages from a sequence, or from a time on. Gives the machine when it is told the time.
 
     Raises `TypeError` and `ValueError` for what makes no sense.
@@ -301,7 +301,7 @@ def get_last_msgs(
     max_bytes: int | None,
     limit: int | None,
     timeout: float | None,
-) -> Callable[[float], BatchGet[MessageT]]:
+) -> Callable[[float], BatchGet]:
     """The last message of each subject that one of ``subjects`` matches. Gives the machine when it is told the time.
 
     Raises `TypeError` and `ValueError` for what makes no sense.
@@ -334,13 +334,13 @@ def _maker(
     batch: int,
     limit: int | None,
     timeout: float | None,
-) -> Callable[[float], BatchGet[MessageT]]:
+) -> Callable[[float], BatchGet]:
     size = check_count("batch", batch)
     most = None if limit is None else check_count("limit", limit)
     seconds = api.seconds(timeout)
     what = f"{verb} of stream {stream!r}"
 
-    def make(now: float) -> BatchGet[MessageT]:
+    def make(now: float) -> BatchGet:
         return BatchGet(
             api, stream, what=what, body=body, moment=moment, batch=size, limit=most, timeout=seconds, now=now
         )

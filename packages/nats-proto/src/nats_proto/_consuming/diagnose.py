@@ -108,7 +108,7 @@ def diagnosis(
     what = f"consumer {name!r} of stream {stream!r}"
     if isinstance(answer, NATSError):
         return _of_error(what, answer)
-    told = {warning.kind: warning.text for warning in warnings[-_RECENT:]}
+    told: dict[WarningKind, str] = {warning.kind: warning.text for warning in warnings[-_RECENT:]}
     return (
         _of_server(what, answer, told)
         or _of_limits(what, answer, told)
