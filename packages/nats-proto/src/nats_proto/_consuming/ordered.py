@@ -46,22 +46,18 @@ from .._calls.machine import Ask, Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.consumer_info import ConsumerInfo
 from .._jetstream.errors import (
-    ApiError,
-    ClusterUnavailableError,
     ConsumerDeletedError,
     ConsumerExistsError,
     ConsumerNotFoundError,
-    InsufficientResourcesError,
-    MaxConsumersError,
     NotJetStreamMessageError,
     StreamNotFoundError,
-    TooManyRequestsError,
 )
 from .._jetstream.metadata import parse_ack_subject
 from .._session.subscription import MessageT
-from ..errors import NATSError, NoRespondersError, PermissionsError
+from ..errors import NATSError, NoRespondersError
 from .consume import Consume
 from .options import ConsumeOptions
+from .ordered_backoff import Backoff, is_final, is_final_at_first
 from .ordered_calls import OrderedCalls
 from .warning import ConsumerWarning, WarningKind
 
@@ -70,12 +66,6 @@ __all__ = ["Ordered"]
 ItemT = TypeVar("ItemT")
 
 MAX_WARNINGS: Final = 100
-FIRST_PAUSE: Final = 0.1
-"""Seconds, at most, before the first rebuild after a quiet time."""
-SHORTEST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 30.0
-HEALTHY: Final = 60.0
-"""Seconds of reading after which a disturbance counts as the first one."""
 SETTLING: Final = 2.0
 """Seconds after its creation in which the servers of a cluster may not know yet where the consumer is."""
 DELETE_TIMEOUT: Final = 2.0
@@ -105,13 +95,13 @@ class Ordered(Generic[MessageT, ItemT]):
 
     __slots__ = (
         "_attempts",
+        "_backoff",
         "_began",
         "_calls",
         "_created_at",
         "_creating",
         "_delete_at",
         "_deleting",
-        "_disturbed",
         "_doubt_at",
         "_expected",
         "_inner",
@@ -169,8 +159,7 @@ class Ordered(Generic[MessageT, ItemT]):
         self._resume = NEVER
         self._doubt_at = NEVER
         """When the consumer is given up unless there is a sign of life."""
-        self._disturbed = 0
-        """Rebuilds and failed attempts since the last quiet time."""
+        self._backoff = Backoff(calls.rng)
         self._attempts = 0
         self._created_at = -NEVER
         self._inner: Consume[MessageT, ItemT] | None = None
@@ -387,8 +376,7 @@ class Ordered(Generic[MessageT, ItemT]):
         """Give the consumer up."""
         if not gone:
             self._retire(now)
-        if now - self._created_at >= HEALTHY:
-            self._disturbed = 0
+        self._backoff.was_read_for(now - self._created_at)
         self._serial += 1
         self._name = self._calls.name(self._serial)
         self._listen()
@@ -400,16 +388,9 @@ class Ordered(Generic[MessageT, ItemT]):
         self._retired[self._name] = now + float(threshold) + self._options.expires
 
     def _pause(self, now: float) -> None:
-        """Before the next attempt: hardly any the first time, then longer and longer."""
-        share = self._calls.rng.random()
-        if not self._disturbed:
-            seconds = FIRST_PAUSE * share
-        else:
-            doubled = SHORTEST_PAUSE * 2.0 ** min(self._disturbed - 1, 8)
-            seconds = min(doubled * (1.0 + share / 2), LONGEST_PAUSE * (1.0 - share / 4))
-        self._disturbed += 1
+        """Before the next attempt."""
         self._state = _State.PAUSED
-        self._resume = now + seconds
+        self._resume = now + self._backoff.pause()
 
     def _listen(self) -> None:
         """Another inbox, for the answers. What the old one has, nobody will read."""
@@ -483,16 +464,11 @@ class Ordered(Generic[MessageT, ItemT]):
     def _is_final(self, error: NATSError, now: float) -> bool:
         if self._max_attempts is not None and self._attempts >= self._max_attempts:
             return True
-        if isinstance(error, PermissionsError):
-            return True
-        first = self.initial_pending is None
-        if isinstance(error, StreamNotFoundError):
-            return not (first and self._calls.stream_is_new)
-        if first and now >= self._began + self._calls.timeout:
-            return True
-        if isinstance(error, (MaxConsumersError, InsufficientResourcesError)):
-            return first
-        return isinstance(error, ApiError) and not _passes(error)
+        if self.initial_pending is not None:
+            return is_final(error)
+        if isinstance(error, StreamNotFoundError) and self._calls.stream_is_new:
+            return False
+        return now >= self._began + self._calls.timeout or is_final_at_first(error)
 
     # --- consumers that are given up
 
@@ -535,12 +511,6 @@ class Ordered(Generic[MessageT, ItemT]):
         self.done = True
         self.error = error
         self.wants.clear()
-
-
-def _passes(error: ApiError) -> bool:
-    """Whether it may be another one later: the cluster has no leader, the server starts, it has too much to do."""
-    transient = (ClusterUnavailableError, ConsumerExistsError, TooManyRequestsError)
-    return isinstance(error, (*transient, MaxConsumersError, InsufficientResourcesError)) or error.code in (500, 503)
 
 
 def _prefix_of(reply: str, *, second_form: bool) -> str:
