@@ -1,0 +1,66 @@
+"""What clients ask of consumers and how they acknowledge, as another client of the same server hears it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import nats_sync
+from tests.adapters.legs import in_thread
+
+__all__ = ["Seen", "listening", "settled"]
+
+PATIENCE = 15.0
+
+
+@dataclass
+class Seen:
+    """Requests for messages, and acknowledgements, in the order in which the server got them.
+
+    While somebody listens there is interest in both, so nothing that depends on "no responders" can be seen with it.
+    """
+
+    nc: nats_sync.Client
+    requests: nats_sync.Subscription
+    answers: nats_sync.Subscription
+
+    async def pulls(self, client: Any) -> list[dict[str, Any]]:
+        """The requests for messages since the last call, up to all that ``client`` has sent until now."""
+        return [json.loads(message.data) for message in await self._taken(client, self.requests)]
+
+    async def acks(self, client: Any) -> list[bytes]:
+        """The same of acknowledgements."""
+        return [message.data for message in await self._taken(client, self.answers)]
+
+    async def _taken(self, client: Any, heard: nats_sync.Subscription) -> list[nats_sync.Message]:
+        await client.flush()
+        await in_thread(self.nc.flush)
+        count, _ = heard.pending
+        return heard.next_batch(count, timeout=PATIENCE) if count else []
+
+
+@contextlib.contextmanager
+def listening(url: str, **options: Any) -> Iterator[Seen]:
+    """Listen on a server, over a connection of its own."""
+    with (
+        nats_sync.connect(url, **options) as nc,
+        nc.subscribe("$JS.API.CONSUMER.MSG.NEXT.>") as requests,
+        nc.subscribe("$JS.ACK.>") as answers,
+    ):
+        nc.flush()
+        yield Seen(nc, requests, answers)
+
+
+
+async def settled(consumer: Any, *, unacknowledged: int = 0) -> Any:
+    """The consumer's info, once no request waits at it and only so many messages wait for their acknowledgement; or as
+    it is when that does not come."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        info = await consumer.refresh()
+        if (info.num_waiting, info.num_ack_pending) == (0, unacknowledged) or time.monotonic() > deadline:
+            return info

@@ -1,0 +1,172 @@
+"""Rows 9 to 14: one batch, what it costs, why it ends, and that nothing of it is left behind."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from nats_proto import Reconnected
+from nats_proto.jetstream import PullLimitError
+from tests.adapters.legs import QUICK, EventLog, Leg, in_thread
+from tests.jetstream.cluster import STRICT
+from tests.jetstream.legs import jetstream
+from tests.jetstream.seen import listening, settled
+from tests.transports import Transport
+
+pytestmark = pytest.mark.anyio
+
+
+async def _consumer(client: Any, **fields: Any) -> tuple[Any, Any]:
+    js = jetstream(client)
+    stream = await js.create_stream("S", subjects=["s"], storage="memory")
+    return js, await stream.create_consumer("c", **fields)
+
+
+async def test_row_9_nothing_is_an_empty_batch_every_time(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        js, consumer = await _consumer(client)
+
+        async def nothing() -> None:
+            began = time.monotonic()
+            batch = consumer.fetch(10, timeout=0.15)
+            assert [message async for message in batch] == []
+            assert batch.reason == "expired"
+            assert time.monotonic() - began > 0.07  # the server ends it a moment before the caller would
+            batch = consumer.fetch(10, timeout=0.15, no_wait=True)
+            assert [message async for message in batch] == []
+            assert batch.reason == "no_messages"
+            assert await consumer.next(timeout=0.1) is None
+
+        await nothing()
+        await nothing()
+        await js.publish("s", b"1")
+        batch = consumer.fetch(1, timeout=5)
+        assert [message.data async for message in batch] == [b"1"]
+        assert batch.reason == "limit"
+        await nothing()
+
+
+async def test_row_10_a_fetch_that_is_left_takes_nothing_with_it(leg: Leg, url: str) -> None:
+    """Left at random points, and a message that is on its way then comes to the next reader at once."""
+    moments = random.Random(10)
+    async with leg.connect(url) as publishing, leg.connect(url) as client:
+        _, consumer = await _consumer(client, ack_wait=60)
+        got: set[bytes] = set()
+
+        async def publish() -> None:
+            for number in range(60):
+                await publishing.publish("s", b"%d" % number)
+                await anyio.sleep(0.002)
+
+        async def take(most: int) -> None:
+            async with consumer.fetch(10, timeout=5) as batch:
+                for _ in range(most):
+                    message = await anext(batch, None)
+                    if message is None:
+                        return
+                    with anyio.CancelScope(shield=True):
+                        await message.ack()
+                    got.add(message.data)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(publish)
+            for _ in range(60):
+                if leg.name == "threads":
+                    await take(moments.randrange(1, 4))
+                    if len(got) == 60:
+                        break
+                else:
+                    with anyio.move_on_after(moments.random() * 0.01):
+                        await take(100)
+        while len(got) < 60:  # what was handed back comes at once, though ``ack_wait`` is a minute
+            message = await consumer.next(timeout=5)
+            assert message is not None
+            await message.ack()
+            got.add(message.data)
+        info = await settled(consumer)
+        assert (info.num_waiting, info.num_ack_pending, info.num_pending, info.num_redelivered) == (0, 0, 0, 0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(publishing.publish, "s", b"last")
+            message = await consumer.next(timeout=5)
+        assert message is not None and message.data == b"last"
+        assert message.metadata.num_delivered == 1
+
+
+async def test_row_11_what_is_there_comes_at_once_and_a_moment_later_it_is_over(
+    leg: Leg, url: str, transport: Transport
+) -> None:
+    async with leg.connect(url) as client:
+        js, consumer = await _consumer(client)
+        with listening(url, **transport.options) as seen:
+            for number in range(3):
+                await js.publish("s", b"%d" % number)
+            batch = consumer.fetch(100, timeout=30, linger=0.05)
+            assert [message.data async for message in batch] == [b"0", b"1", b"2"]
+            assert batch.reason == "linger"
+            (pull,) = await seen.pulls(client)
+            assert pull["batch"] == 100
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_row_12_the_limit_of_acknowledgements_is_named(leg: Leg, url: str, known: bool) -> None:
+    """A server leaves such a request without an answer."""
+    async with leg.connect(url) as client:
+        js, consumer = await _consumer(client, max_ack_pending=1)
+        if not known:
+            consumer = js.consumer("S", "c")
+        for _ in range(2):
+            await js.publish("s")
+        held = await consumer.next(timeout=5)
+        batch = consumer.fetch(10, timeout=5, no_wait=True)
+        assert [message async for message in batch] == []
+        assert batch.reason == "ack_limit"
+        assert (await settled(consumer, unacknowledged=1)).num_waiting == 0
+        await held.ack_sync()
+        batch = consumer.fetch(10, timeout=5, no_wait=True)
+        assert len([message async for message in batch]) == 1
+
+
+async def test_row_13_a_limit_of_the_consumer_is_an_error_that_names_it(
+    leg: Leg, url: str, transport: Transport
+) -> None:
+    async with leg.connect(url) as client:
+        js, consumer = await _consumer(client, max_batch=10)
+        for number in range(50):
+            await client.publish("s", b"%d" % number)
+        with pytest.raises(PullLimitError, match=r"asked for 50 messages at once, the consumer allows 10 \(") as error:
+            [message async for message in consumer.fetch(50, timeout=5)]
+        assert error.value.limit == 10
+        with listening(url, **transport.options) as seen:
+            async with consumer.messages(max_messages=500, limit=50) as messages:
+                assert [message.data async for message in messages] == [b"%d" % number for number in range(50)]
+            first, *rest = [pull["batch"] for pull in await seen.pulls(client)]
+            assert first == 50  # of no more than that its reader wants
+            assert rest and all(batch <= 10 for batch in rest)
+        assert [warning.kind for warning in messages.warnings] == ["limit_lowered"]
+
+
+async def test_row_14_a_fetch_goes_on_behind_a_restart(leg: Leg, transport: Transport) -> None:
+    with transport.server(jetstream=STRICT) as server:
+        events = EventLog()
+        async with leg.connect(server.url, on_event=events, **QUICK) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"])
+            consumer = await stream.create_consumer("c", durable_name="c")
+            for number in range(3):
+                await js.publish("s", b"%d" % number)
+            got = []
+            async with consumer.fetch(10, timeout=30) as batch:
+                async for message in batch:
+                    await message.ack_sync()
+                    got.append(message.data)
+                    if len(got) == 3:
+                        await in_thread(server.restart)
+                        await events.wait(Reconnected)
+                        for number in range(3, 10):
+                            await js.publish("s", b"%d" % number)
+            assert batch.reason == "limit"
+            assert got == [b"%d" % number for number in range(10)]

@@ -1,0 +1,228 @@
+"""Rows 1, 2 and 4 to 8: what becomes of publishes whose acknowledgements are late, lost, doubled, or somebody else's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from nats_proto.errors import ConnectionLostError, NATSTimeoutError
+from nats_proto.jetstream import PublishWindowFullError, WrongLastSequenceError
+from tests.adapters.legs import QUICK, Leg, eventually
+from tests.faults.proxy import Proxy
+from tests.jetstream.cluster import Replicas
+from tests.jetstream.legs import jetstream
+
+pytestmark = pytest.mark.anyio
+
+
+async def _stored(stream: Any) -> dict[int, bytes]:
+    """All messages of a stream, by their sequences."""
+    count = (await stream.refresh()).state.messages
+    consumer = await stream.create_consumer("reader", ack_policy="none")
+    found = {}
+    async with consumer.fetch(count or 1, timeout=5) as batch:
+        async for message in batch:
+            found[message.metadata.stream_sequence] = message.data
+    assert len(found) == count
+    return found
+
+
+async def test_row_1_a_window_keeps_the_order_of_the_calls(leg: Leg, url: str) -> None:
+    with Proxy(url) as proxy:
+        proxy.up.latency = proxy.down.latency = 0.02
+        async with leg.connect(proxy.url) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"], storage="memory")
+            pending, most = [], 0
+            async with js.publisher(max_pending=200) as publisher:
+                for number in range(1000):  # one after another, each with its acknowledgement, this would take 40 s
+                    pending.append(await publisher.publish("s", b"%d" % number))
+                    most = max(most, publisher.pending)
+            assert publisher.pending == 0
+            assert 100 < most <= 200
+            acks = [await one.ack() for one in pending]
+            assert [ack.sequence for ack in acks] == list(range(1, 1001))
+            assert await _stored(stream) == {n + 1: b"%d" % n for n in range(1000)}
+
+
+async def test_row_1_a_full_window_is_waited_for_until_the_time_is_up(leg: Leg, url: str) -> None:
+    with Proxy(url) as proxy:
+        async with leg.connect(proxy.url) as client:
+            js = jetstream(client)
+            await js.create_stream("S", subjects=["s"], storage="memory")
+            async with js.publisher(max_pending=3) as publisher:
+                proxy.down.held = True
+                first = [await publisher.publish("s", b"1") for _ in range(3)]
+                with pytest.raises(PublishWindowFullError) as full:
+                    await publisher.publish("s", b"2", timeout=0.1)
+                assert (full.value.max_pending, full.value.outcome) == (3, "failed")
+                assert full.value.oldest >= 0.1
+                proxy.down.held = False
+                assert [(await one.ack()).sequence for one in first] == [1, 2, 3]
+                assert (await (await publisher.publish("s", b"3")).ack()).sequence == 4
+
+
+async def test_row_2_lost_acknowledgements_free_their_places(leg: Leg, url: str) -> None:
+    """500 in flight, the acknowledgements vanish, the connection is cut: each publish ends, and the next ones go on."""
+    with Proxy(url) as proxy:
+        async with leg.connect(proxy.url, **QUICK) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"], storage="memory")
+            async with js.publisher(max_pending=500, timeout=0.5) as publisher:
+                await (await publisher.publish("s", b"before")).ack()
+                proxy.down.black_hole = True
+                with_id = [await publisher.publish("s", b"", msg_id=str(number)) for number in range(250)]
+                without = [await publisher.publish("s", b"") for _ in range(250)]
+                assert publisher.pending == 500
+                proxy.cut()
+                proxy.down.black_hole = False
+                for number, one in enumerate(with_id):
+                    assert (await one.ack()).stream == "S", number
+                for one in without:
+                    # What the client had not handed over when the connection ended is acknowledged.
+                    try:
+                        await one.ack()
+                    except (NATSTimeoutError, ConnectionLostError) as error:
+                        assert error.outcome == "unknown"
+                assert publisher.pending == 0
+                after = [await publisher.publish("s", b"after") for _ in range(1000)]
+                assert len({(await one.ack()).sequence for one in after}) == 1000
+            stored = list((await _stored(stream)).values())
+            assert stored.count(b"after") == 1000
+            assert len(stored) <= 1501  # nothing is there twice
+
+
+async def test_row_4_a_silence_is_tried_again_only_with_an_identity(leg: Leg, url: str) -> None:
+    with Proxy(url) as proxy:
+        async with leg.connect(proxy.url) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"], storage="memory")
+
+            proxy.down.held = True
+            with pytest.raises(NATSTimeoutError) as unknown:
+                await js.publish("s", b"1", timeout=0.2)
+            assert unknown.value.outcome == "unknown"
+            proxy.down.held = False
+            assert (await stream.refresh()).state.messages == 1  # it was sent once
+
+            proxy.down.held = True
+            before = proxy.up.passed
+            async with anyio.create_task_group() as group:
+
+                async def publish() -> None:
+                    ack = await js.publish("s", b"2", msg_id="2", timeout=0.2)
+                    assert (ack.sequence, ack.duplicate) == (2, True)
+
+                group.start_soon(publish)
+                await eventually(lambda: proxy.up.passed > before)
+                first = proxy.up.passed
+                await eventually(lambda: proxy.up.passed > first, "the second try")
+                proxy.down.held = False
+            assert (await stream.refresh()).state.messages == 2
+
+
+@pytest.mark.parametrize("windowed", [False, True], ids=["publish", "publisher"])
+async def test_row_5_somebody_else_answers_first(leg: Leg, url: str, windowed: bool) -> None:
+    async with leg.connect(url) as other, leg.connect(url) as client:
+        js = jetstream(client)
+
+        async def answer(message: Any) -> None:
+            await message.respond(b"hi")
+
+        async with other.subscribe("s", callback=leg.handler(answer)):
+            await other.flush()
+            # There is no stream yet.
+            with pytest.raises(NATSTimeoutError, match="somebody other than a stream has answered: b'hi'") as nobody:
+                if windowed:
+                    async with js.publisher(timeout=0.2) as publisher:
+                        await (await publisher.publish("s")).ack()
+                else:
+                    await js.publish("s", timeout=0.2)
+            assert nobody.value.outcome == "unknown"
+            await js.create_stream("S", subjects=["s"], storage="memory")
+            for sequence in range(1, 6):
+                if windowed:
+                    async with js.publisher() as publisher:
+                        ack = await (await publisher.publish("s")).ack()
+                else:
+                    ack = await js.publish("s")
+                assert ack.sequence == sequence
+
+
+async def test_row_6_a_late_acknowledgement_completes_no_other_publish(leg: Leg, url: str) -> None:
+    headers = {"A": "1"}
+    with Proxy(url) as proxy:
+        async with leg.connect(proxy.url) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"], storage="memory")
+            sequences, late = {}, 0
+            async with js.publisher(max_pending=300, timeout=0.15) as publisher:
+                for begin in range(0, 2000, 500):
+                    pending = []
+                    for number in range(begin, begin + 500):
+                        if number == begin + 450:
+                            proxy.down.held = True
+                        pending.append(await publisher.publish("s", b"%d" % number, headers=headers, timeout=5))
+                    with pytest.raises(NATSTimeoutError) as error:
+                        await pending[-1].ack()
+                    assert error.value.outcome == "unknown"
+                    proxy.down.held = False
+                    for number, one in enumerate(pending, begin):
+                        try:
+                            sequences[(await one.ack()).sequence] = b"%d" % number
+                        except NATSTimeoutError:
+                            late += 1
+                assert publisher.pending == 0
+            assert 200 <= late < 2000
+            stored = await _stored(stream)
+            assert len(stored) == 2000
+            assert {sequence: stored[sequence] for sequence in sequences} == sequences
+            assert headers == {"A": "1"}
+
+
+async def test_row_7_one_identity_is_stored_once(leg: Leg, calm_replicas: Replicas) -> None:
+    calm_replicas.create_stream("S", "s")
+    async with leg.connect(calm_replicas.urls) as client:
+        js = jetstream(client)
+        for round_number in range(10):
+            acks: list[Any] = []
+
+            async def publish(identity: str, acks: list[Any] = acks) -> None:
+                acks.append(await js.publish("s", identity.encode(), msg_id=identity))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(16):
+                    group.start_soon(publish, str(round_number))
+            assert [ack.duplicate for ack in acks].count(False) == 1
+            assert len({ack.sequence for ack in acks}) == 1
+        assert (await js.stream("S").refresh()).state.messages == 10
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_row_8_a_conflict_with_itself_is_none(leg: Leg, calm_replicas: Replicas, replicas: int) -> None:
+    """The acknowledgement of the first try is lost: the second one finds what the first has stored."""
+    calm_replicas.create_stream("S", "s.*", replicas=replicas)
+    with Proxy(calm_replicas.urls[0]) as proxy:
+        async with leg.connect(proxy.url, ignore_discovered_servers=True) as client:
+            js = jetstream(client)
+            proxy.down.held = True
+            async with anyio.create_task_group() as group:
+
+                async def publish() -> None:
+                    ack = await js.publish(
+                        "s.a", b"1", msg_id="1", expected_last_subject_sequence=0, timeout=0.3, retry_for=5
+                    )
+                    assert (ack.sequence, ack.duplicate) == (1, True)
+
+                before = proxy.up.passed
+                group.start_soon(publish)
+                await eventually(lambda: proxy.up.passed > before)
+                first = proxy.up.passed
+                await eventually(lambda: proxy.up.passed > first, "the second try")
+                proxy.down.held = False
+            with pytest.raises(WrongLastSequenceError) as conflict:
+                await js.publish("s.a", b"2", msg_id="2", expected_last_subject_sequence=0)
+            assert conflict.value.outcome == "failed"
+            assert (await js.stream("S").refresh()).state.messages == 1
