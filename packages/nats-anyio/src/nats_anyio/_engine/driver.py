@@ -120,11 +120,19 @@ class Driver(Generic[MessageT, ItemT]):
 
     A cancelled call loses no item, and does nothing twice: what a machine wants is taken from it without an await in
     between when it is done.
+
+    ``before_wait`` is called by whoever waits, each time before there is nothing left to do but to wait.
     """
 
-    def __init__(self, host: Host[MessageT], machine: Machine[MessageT, ItemT]) -> None:
+    def __init__(
+        self,
+        host: Host[MessageT],
+        machine: Machine[MessageT, ItemT],
+        before_wait: Callable[[], None] | None = None,
+    ) -> None:
         self._host = host
         self._machine = machine
+        self._before_wait = before_wait
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
         self._closed = False
@@ -153,6 +161,8 @@ class Driver(Generic[MessageT, ItemT]):
                 return None  # it was closed: the first that a machine wants is a subscription
             message = inbox.take()
             if message is None:
+                if self._before_wait is not None:
+                    self._before_wait()
                 try:
                     message = await inbox.next_until(self._conductor.next_timeout(deadline))
                 except SubscriptionClosedError:

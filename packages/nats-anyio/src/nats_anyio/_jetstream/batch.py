@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import anyio.lowlevel
 
+from nats_proto.errors import SubscriptionClosedError
+
 from .._engine.driver import Driver
 from .message import JetStreamMessage
 
@@ -63,6 +65,9 @@ class Batch:
             driver = self._begin()
         try:
             message = await driver.next_until(None)
+        except SubscriptionClosedError:
+            await self._close()  # the client is drained, so there will be no more
+            raise StopAsyncIteration from None
         except BaseException:
             await self._close()
             raise

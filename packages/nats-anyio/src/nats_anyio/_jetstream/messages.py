@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from nats_proto import check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
+from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
@@ -32,7 +33,7 @@ OnWarning = Callable[["ConsumerWarning"], object]
 class Messages:
     """The messages of a consumer, one after another, for as long as the program likes.
 
-    It ends with `stop`, with the ``async with`` block, at its ``limit``, and when the client is closed by its user.
+    It ends with `stop`, with the ``async with`` block, at its ``limit``, and when the client is drained or closed.
     What passes by itself (a leader that changes, a server that restarts, a lost connection) does not end it: it is told
     in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. Messages that were asked for
     ahead and not read are handed back to the server, which gives them to another reader at once. For one task at a
@@ -47,7 +48,7 @@ class Messages:
     ) -> None:
         self._now = host.now
         self._machine = make(host.now())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine)
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._warn)
         self._on_warning = on_warning
         self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
 
@@ -68,7 +69,11 @@ class Messages:
         `PullRefusedError` when the server refuses to serve this reader at all, `ConnectionClosedError`,
         `PermissionsError`, and what ``on_warning`` raises.
         """
-        message = await self._driver.next_until(None)
+        try:
+            message = await self._driver.next_until(None)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
+            message = None
         if self._machine.warnings:
             self._warn()
         if message is None:
@@ -81,7 +86,11 @@ class Messages:
         Raises as the iteration does.
         """
         deadline = None if timeout is None else self._now() + check_timeout("timeout", timeout)
-        message = await self._driver.next_until(deadline)
+        try:
+            message = await self._driver.next_until(deadline)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
+            message = None
         if self._machine.warnings:
             self._warn()
         return message
@@ -104,6 +113,7 @@ class Messages:
         self._driver.stop()
 
     def _warn(self) -> None:
+        """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
         warnings = self._machine.warnings
         while warnings:
             warning = warnings.popleft()

@@ -113,11 +113,20 @@ class Host(Protocol[MessageOut]):
 
 
 class Driver(Generic[MessageT, ItemT]):
-    """Runs one machine while somebody waits for its items. For one thread at a time, but for `stop`."""
+    """Runs one machine while somebody waits for its items. For one thread at a time, but for `stop`.
 
-    def __init__(self, host: Host[MessageT], machine: Machine[MessageT, ItemT]) -> None:
+    ``before_wait`` is called by whoever waits, each time before there is nothing left to do but to wait.
+    """
+
+    def __init__(
+        self,
+        host: Host[MessageT],
+        machine: Machine[MessageT, ItemT],
+        before_wait: Callable[[], None] | None = None,
+    ) -> None:
         self._host = host
         self._machine = machine
+        self._before_wait = before_wait
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
         self._closed = False
@@ -145,6 +154,8 @@ class Driver(Generic[MessageT, ItemT]):
                 return None  # it was closed: the first that a machine wants is a subscription
             message = inbox.take()
             if message is None:
+                if self._before_wait is not None:
+                    self._before_wait()
                 try:
                     message = inbox.next_until(self._conductor.next_timeout(deadline))
                 except SubscriptionClosedError:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from nats_proto.errors import SubscriptionClosedError
+
 from .._engine.driver import Driver
 from .message import JetStreamMessage
 
@@ -62,6 +64,9 @@ class Batch:
             driver = self._begin()
         try:
             message = driver.next_until(None)
+        except SubscriptionClosedError:
+            self.close()  # the client is drained, so there will be no more
+            raise StopIteration from None
         except Exception:
             self.close()
             raise

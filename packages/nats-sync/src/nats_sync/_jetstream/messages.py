@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from nats_proto import check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
+from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
@@ -31,7 +32,7 @@ OnWarning = Callable[["ConsumerWarning"], object]
 class Messages:
     """The messages of a consumer, one after another, for as long as the program likes.
 
-    It ends with `stop`, with the ``with`` block, at its ``limit``, and when the client is closed by its user. What
+    It ends with `stop`, with the ``with`` block, at its ``limit``, and when the client is drained or closed. What
     passes by itself (a leader that changes, a server that restarts, a lost connection) does not end it: it is told in
     `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. Messages that were asked for ahead
     and not read are handed back to the server, which gives them to another reader at once. For one thread at a time,
@@ -45,7 +46,7 @@ class Messages:
         on_warning: OnWarning | None,
     ) -> None:
         self._machine = make(monotonic())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine)
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._warn)
         self._on_warning = on_warning
         self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
 
@@ -65,7 +66,11 @@ class Messages:
         `PullRefusedError` when the server refuses to serve this reader at all, `ConnectionClosedError`,
         `PermissionsError`, and what ``on_warning`` raises.
         """
-        message = self._driver.next_until(None)
+        try:
+            message = self._driver.next_until(None)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
+            message = None
         if self._machine.warnings:
             self._warn()
         if message is None:
@@ -78,7 +83,11 @@ class Messages:
         Raises as the iteration does.
         """
         deadline = None if timeout is None else monotonic() + check_timeout("timeout", timeout)
-        message = self._driver.next_until(deadline)
+        try:
+            message = self._driver.next_until(deadline)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
+            message = None
         if self._machine.warnings:
             self._warn()
         return message
@@ -101,6 +110,7 @@ class Messages:
         self._driver.stop()
 
     def _warn(self) -> None:
+        """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
         warnings = self._machine.warnings
         while warnings:
             warning = warnings.popleft()
