@@ -12,7 +12,7 @@ from typing import Any
 import nats_sync
 from tests.adapters.legs import in_thread
 
-__all__ = ["Seen", "listening", "settled"]
+__all__ = ["Seen", "idle", "listening", "settled"]
 
 PATIENCE = 15.0
 
@@ -55,7 +55,6 @@ def listening(url: str, **options: Any) -> Iterator[Seen]:
         yield Seen(nc, requests, answers)
 
 
-
 async def settled(consumer: Any, *, unacknowledged: int = 0) -> Any:
     """The consumer's info, once no request waits at it and only so many messages wait for their acknowledgement; or as
     it is when that does not come."""
@@ -64,3 +63,11 @@ async def settled(consumer: Any, *, unacknowledged: int = 0) -> Any:
         info = await consumer.refresh()
         if (info.num_waiting, info.num_ack_pending) == (0, unacknowledged) or time.monotonic() > deadline:
             return info
+
+
+async def idle(consumer: Any) -> Any:
+    """The same, however many messages wait."""
+    deadline = time.monotonic() + PATIENCE
+    while (info := await consumer.refresh()).num_waiting and time.monotonic() < deadline:
+        pass
+    return info

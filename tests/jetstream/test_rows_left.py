@@ -1,0 +1,231 @@
+"""Row 68, and whoever waits for JetStream and is stopped: nothing is lost, nothing is left behind, nobody waits on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+import nats_sync
+from nats_proto.errors import ConnectionClosedError, NATSError
+from tests.adapters.legs import Leg, eventually, hub_of
+from tests.jetstream.cluster import api
+from tests.jetstream.legs import jetstream
+from tests.jetstream.seen import idle, settled
+
+CALLS = 60
+
+
+async def _filled(client: Any, count: int, **fields: Any) -> Any:
+    stream = await jetstream(client).create_stream("S", subjects=["s"], storage="memory")
+    consumer = await stream.create_consumer("c", **fields)
+    for number in range(count):
+        await client.publish("s", b"%d" % number)
+    await client.flush()
+    return consumer
+
+
+@pytest.mark.anyio
+async def test_row_68_nothing_grows_with_the_number_of_calls(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        consumer = await _filled(client, 3 * CALLS)
+        js = jetstream(client)
+
+        async def once() -> None:
+            await js.publish("s")
+            async with js.publisher() as publisher:
+                await publisher.publish("s")
+            async with consumer.fetch(2, timeout=5) as batch:
+                async for message in batch:
+                    await message.ack()
+            async with consumer.fetch(5, timeout=5) as batch:
+                async for message in batch:
+                    await message.ack()
+                    break
+            async with consumer.messages() as messages:
+                await (await anext(messages)).ack_sync()
+
+        def held() -> tuple[list[str], int]:
+            return sorted(leg.running()), len(list(hub_of(client).session._traffic.subs))
+
+        await once()
+        await client.flush()
+        before = held()
+        for _ in range(CALLS):
+            await once()
+        await client.flush()
+        await eventually(lambda: held() == before)
+        # What was handed back counts as unacknowledged until somebody takes it.
+        assert (await idle(consumer)).num_waiting == 0
+        assert len([name async for name in js.stream("S").consumer_names()]) == 1
+
+
+@pytest.mark.anyio
+async def test_cancelled_at_random_points_no_message_is_lost(leg: Leg, url: str) -> None:
+    """Whoever waits is cancelled over and over, in `next`, `messages` and `ack_sync`: each message still comes."""
+    if leg.name == "threads":
+        pytest.skip("threads cannot be cancelled")
+    moments = random.Random(68)
+    total = 60
+    async with leg.connect(url) as client:
+        consumer = await _filled(client, total, ack_wait=60)
+        got: list[int] = []
+
+        async def settle(message: Any) -> None:
+            with anyio.CancelScope(shield=True):
+                await message.ack()
+            got.append(int(message.data))
+
+        messages = consumer.messages(max_messages=20)
+        while len(got) < total // 2:
+            with anyio.move_on_after(moments.random() * 0.003):
+                while len(got) < total // 2:
+                    message = await anext(messages)
+                    # Only this is cancelled: who loses a message between two waits has lost it himself.
+                    with anyio.CancelScope(deadline=anyio.current_time() + moments.random() * 0.001, shield=True):
+                        await message.ack_sync()
+                    if not message.settled:
+                        await settle(message)
+                    else:
+                        got.append(int(message.data))
+        messages.stop()
+        while len(got) < total:
+            with anyio.move_on_after(moments.random() * 0.02):
+                while len(got) < total:
+                    if moments.random() < 0.5:
+                        message = await consumer.next(timeout=5)
+                    else:
+                        async with consumer.fetch(5, timeout=5) as batch:
+                            message = await anext(batch)
+                    if message is not None:
+                        await settle(message)
+        assert sorted(got) == list(range(total))
+        info = await settled(consumer)
+        assert (info.num_waiting, info.num_ack_pending, info.num_pending) == (0, 0, 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["messages", "messages.next", "fetch", "next", "ack_sync", "publisher"])
+@pytest.mark.parametrize("how", ["close", "drain"])
+async def test_a_client_that_is_closed_lets_nobody_wait(leg: Leg, url: str, what: str, how: str) -> None:
+    async with leg.connect(url) as client, leg.connect(url) as other:
+        consumer = await _filled(client, 0)
+        js = jetstream(client)
+        waits = anyio.Event()
+        ended: list[Any] = []
+
+        async def wait() -> Any:
+            match what:
+                case "messages":
+                    waits.set()
+                    return await anext(consumer.messages(), None)
+                case "messages.next":
+                    waits.set()
+                    return await consumer.messages().next(timeout=60)
+                case "fetch":
+                    waits.set()
+                    return [message async for message in consumer.fetch(5, timeout=60)]
+                case "next":
+                    waits.set()
+                    return await consumer.next(timeout=60)
+                case "ack_sync":
+                    await js.publish("s")
+                    message = await consumer.next(timeout=5)
+                    await js.stream("S").delete_consumer("c")  # so nobody will confirm it
+                    async with other.subscribe(message.reply):
+                        await other.flush()
+                        waits.set()
+                        return await message.ack_sync(timeout=60)
+                case _:
+                    async with other.subscribe("nowhere"):
+                        await other.flush()
+                        async with js.publisher(timeout=60) as publisher:
+                            pending = await publisher.publish("nowhere")
+                            waits.set()
+                            return await pending.ack()
+
+        async def run() -> None:
+            try:
+                ended.append(await wait())
+            except NATSError as error:
+                ended.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await waits.wait()
+            await anyio.sleep(0.02)  # so that it waits; if it does not yet, it is refused, which is the same here
+            await getattr(client, how)()
+        (end,) = ended
+        if what in ("messages", "messages.next", "next", "fetch"):
+            assert end in (None, []) or isinstance(end, ConnectionClosedError)
+        else:
+            assert isinstance(end, ConnectionClosedError)
+            assert end.outcome == "unknown"
+
+
+@pytest.mark.anyio
+async def test_two_at_one_batch_do_no_harm(leg: Leg, url: str) -> None:
+    """It is for one at a time. Two tasks get an error at most: no message twice, none lost for longer than a moment."""
+    if leg.name == "threads":
+        pytest.skip("threads that share a batch need a lock of their own")
+    async with leg.connect(url) as client:
+        consumer = await _filled(client, 40, ack_wait=60)
+        got: list[int] = []
+
+        async def read(batch: Any) -> None:
+            with contextlib.suppress(NATSError):
+                async for message in batch:
+                    await message.ack()
+                    got.append(int(message.data))
+
+        async with consumer.fetch(20, timeout=5) as batch, anyio.create_task_group() as group:
+            group.start_soon(read, batch)
+            group.start_soon(read, batch)
+        while len(got) < 40:
+            message = await consumer.next(timeout=5)
+            await message.ack()
+            got.append(int(message.data))
+        assert sorted(got) == list(range(40))
+        assert (await settled(consumer)).num_ack_pending == 0
+
+
+# --- threads alone ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_wait_loses_nothing(url: str) -> None:
+    """`KeyboardInterrupt` in a wait: the same reader goes on with the next message."""
+    with nats_sync.connect(url) as nc:
+        js = nc.jetstream()
+        consumer = js.create_stream("S", subjects=["s"], storage="memory").create_consumer("c", ack_wait=60)
+        batch = consumer.fetch(3, timeout=60)
+        with consumer.messages() as messages:
+            for number, read in enumerate((lambda: next(messages), lambda: messages.next(60), lambda: next(batch))):
+                if number == 2:
+                    messages.stop()
+                helper = threading.Thread(target=_interrupt_when_waiting, args=(url, 1))
+                helper.start()
+                with pytest.raises(KeyboardInterrupt):
+                    read()
+                helper.join()
+                js.publish("s", b"%d" % number)
+                message = read()
+                assert message is not None
+                assert message.data == b"%d" % number
+                message.ack_sync()
+        batch.close()
+        assert consumer.refresh().num_ack_pending == 0
+
+
+def _interrupt_when_waiting(url: str, count: int) -> None:
+    deadline = time.monotonic() + 15
+    while api(url, "CONSUMER.INFO.S.c")["num_waiting"] != count and time.monotonic() < deadline:
+        pass
+    time.sleep(0.02)  # the server has the request before the reader waits; an interrupt in between is as good
+    os.kill(os.getpid(), signal.SIGINT)
