@@ -5,9 +5,11 @@ Both clients re-export these names, so that there is one of each. ``import nats_
 
 from typing import TYPE_CHECKING
 
+from ._consuming.diagnose import Diagnosis
 from ._consuming.fetch import FetchReason
 from ._consuming.options import OnMissing
 from ._consuming.warning import ConsumerWarning, WarningKind
+from ._consuming.work_options import OnPoison
 from ._jetstream.account_info import AccountInfo, AccountLimits, AccountTier, ApiStats
 from ._jetstream.api_answer import Difference
 from ._jetstream.consumer_config import (
@@ -147,6 +149,7 @@ __all__ = [
     "ConsumerWarning",
     "CounterError",
     "DeliverPolicy",
+    "Diagnosis",
     "Difference",
     "Discard",
     "DuplicateInProgressError",
@@ -176,6 +179,7 @@ __all__ = [
     "NoStreamResponseError",
     "NotJetStreamMessageError",
     "OnMissing",
+    "OnPoison",
     "PeerInfo",
     "PersistMode",
     "Placement",
