@@ -54,6 +54,7 @@ class ModelConsumer:
         if self.silent or not self.leader:
             return
         self.forget_who_left()
+        self.end_those_in_vain(now)
         while self.pending and self.waiting:
             request = self.waiting.popleft()
             self.pending -= 1
@@ -67,16 +68,21 @@ class ModelConsumer:
     def forget_who_left(self) -> None:
         self.waiting = deque(request for request in self.waiting if request.inbox in self.inboxes)
 
+    def end_those_in_vain(self, now: float) -> None:
+        """Their time is up. A server that was silent meanwhile serves them no more either."""
+        for request in list(self.waiting):
+            if now >= request.until:
+                self.waiting.remove(request)
+                self.end(request, "408 Request Timeout")
+
     def tick(self, now: float) -> None:
         """Heart-beats and ends of requests."""
         if self.silent or not self.leader:
             return
         self.forget_who_left()
-        for request in list(self.waiting):
-            if now >= request.until:
-                self.waiting.remove(request)
-                self.end(request, "408 Request Timeout")
-            elif now >= request.beat_at:
+        self.end_those_in_vain(now)
+        for request in self.waiting:
+            if now >= request.beat_at:
                 request.beat_at = now + request.heartbeat
                 self.sent.append(status(request.reply, "100 Idle Heartbeat"))
 

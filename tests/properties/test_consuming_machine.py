@@ -255,7 +255,9 @@ class Reading(RuleBasedStateMachine):
         if not self.inbox or self.hostile:
             return
         unread = sum(1 for message in self.queue if message.reply is not None)
-        waiting = sum(request.left for request in self.server.waiting if request.inbox == self.inbox)
+        # What a silent server has let go by is served by nobody, and the reader counts it no more.
+        alive = [request for request in self.server.waiting if self.now < request.until]
+        waiting = sum(request.left for request in alive if request.inbox == self.inbox)
         assert unread + waiting <= self.most
         assert unread + waiting <= self.machine.outstanding
 
