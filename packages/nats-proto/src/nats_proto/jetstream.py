@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ._consuming.diagnose import Diagnosis
 from ._consuming.fetch import FetchReason
 from ._consuming.options import OnMissing
+from ._consuming.signals import Reject, Retry
 from ._consuming.warning import ConsumerWarning, WarningKind
 from ._consuming.work_options import OnPoison
 from ._jetstream.account_info import AccountInfo, AccountLimits, AccountTier, ApiStats
@@ -192,9 +193,11 @@ __all__ = [
     "PublishesFailedError",
     "PullLimitError",
     "PullRefusedError",
+    "Reject",
     "ReplayPolicy",
     "Republish",
     "Retention",
+    "Retry",
     "Seconds",
     "SequenceInfo",
     "SourceConsumer",

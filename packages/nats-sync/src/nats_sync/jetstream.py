@@ -29,6 +29,7 @@ from nats_proto.jetstream import (
     ConsumerWarning,
     CounterError,
     DeliverPolicy,
+    Diagnosis,
     Difference,
     Discard,
     DuplicateInProgressError,
@@ -57,6 +58,7 @@ from nats_proto.jetstream import (
     NoStreamResponseError,
     NotJetStreamMessageError,
     OnMissing,
+    OnPoison,
     PeerInfo,
     PersistMode,
     Placement,
@@ -69,9 +71,11 @@ from nats_proto.jetstream import (
     PublishWindowFullError,
     PullLimitError,
     PullRefusedError,
+    Reject,
     ReplayPolicy,
     Republish,
     Retention,
+    Retry,
     Seconds,
     SequenceInfo,
     SourceConsumer,
@@ -105,11 +109,16 @@ from nats_proto.jetstream import (
 
 from ._jetstream.batch import Batch
 from ._jetstream.consumer import Consumer
+from ._jetstream.consuming import Consuming
 from ._jetstream.context import JetStream
 from ._jetstream.message import JetStreamMessage
 from ._jetstream.messages import Messages
+from ._jetstream.ordered import OrderedBatch, OrderedConsumer, OrderedMessages
 from ._jetstream.publisher import PendingAck, Publisher
+from ._jetstream.push import PushConsumer, PushMessages
+from ._jetstream.stored import StoredMessages
 from ._jetstream.stream import Stream
+from ._jetstream.working import Work
 
 if TYPE_CHECKING:
     from nats_proto.jetstream import ErrorCode
@@ -155,8 +164,10 @@ __all__ = [
     "ConsumerOfflineError",
     "ConsumerPause",
     "ConsumerWarning",
+    "Consuming",
     "CounterError",
     "DeliverPolicy",
+    "Diagnosis",
     "Difference",
     "Discard",
     "DuplicateInProgressError",
@@ -189,6 +200,10 @@ __all__ = [
     "NoStreamResponseError",
     "NotJetStreamMessageError",
     "OnMissing",
+    "OnPoison",
+    "OrderedBatch",
+    "OrderedConsumer",
+    "OrderedMessages",
     "PeerInfo",
     "PendingAck",
     "PersistMode",
@@ -203,9 +218,13 @@ __all__ = [
     "PublishesFailedError",
     "PullLimitError",
     "PullRefusedError",
+    "PushConsumer",
+    "PushMessages",
+    "Reject",
     "ReplayPolicy",
     "Republish",
     "Retention",
+    "Retry",
     "Seconds",
     "SequenceInfo",
     "SourceConsumer",
@@ -213,6 +232,7 @@ __all__ = [
     "Storage",
     "StoreFailedError",
     "StoredMessage",
+    "StoredMessages",
     "Stream",
     "StreamAlternate",
     "StreamConfig",
@@ -231,6 +251,7 @@ __all__ = [
     "TooManyRequestsError",
     "WarningKind",
     "WireValue",
+    "Work",
     "WrongLastMsgIdError",
     "WrongLastSequenceError",
     "WrongStreamError",
