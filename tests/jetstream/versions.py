@@ -16,7 +16,7 @@ __all__ = ["since"]
 
 @contextlib.contextmanager
 def since(*version: int) -> Iterator[None]:
-    """The block works on a server of this version or newer. On an older one it raises an error that names its version."""
+    """The block works on a server of this version or newer; on an older one it raises an error that names its own."""
     if server_version() >= version:
         yield
         return
