@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from nats_proto import Subscribe, check_timeout
+from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -23,7 +24,6 @@ from nats_proto.errors import (
 )
 
 from .._engine.driver import Driver
-from .messages import MAX_WARNINGS
 
 if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
+from nats_proto._consuming.warning import MAX_WARNINGS
 
 from .._engine.driver import Driver, Host
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
-from .messages import MAX_WARNINGS, OnWarning
+from .messages import OnWarning
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning

@@ -59,13 +59,12 @@ from .consume import Consume
 from .options import ConsumeOptions
 from .ordered_backoff import Backoff, is_final, is_final_at_first
 from .ordered_calls import OrderedCalls
-from .warning import ConsumerWarning, WarningKind
+from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
 __all__ = ["Ordered"]
 
 ItemT = TypeVar("ItemT")
 
-MAX_WARNINGS: Final = 100
 SETTLING: Final = 2.0
 """Seconds after its creation in which the servers of a cluster may not know yet where the consumer is."""
 DELETE_TIMEOUT: Final = 2.0

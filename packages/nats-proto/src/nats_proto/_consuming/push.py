@@ -44,13 +44,12 @@ from .options import OnMissing
 from .pacing import Pacing
 from .pulls import HAND_BACK, LATE
 from .refusals import is_gone, missing
-from .warning import ConsumerWarning, WarningKind
+from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
 __all__ = ["Push"]
 
 ItemT = TypeVar("ItemT")
 
-MAX_WARNINGS: Final = 100
 NEVER: Final = float("inf")
 STALLED: Final = "Nats-Consumer-Stalled"
 FLOW_CONTROL_PREFIX: Final = "$JS.FC."

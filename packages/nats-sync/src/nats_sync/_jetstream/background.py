@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from nats_proto import Subscribe, check_timeout
+from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -20,7 +21,6 @@ from nats_proto.errors import (
 )
 
 from .._engine.driver import Driver
-from .messages import MAX_WARNINGS
 
 if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume

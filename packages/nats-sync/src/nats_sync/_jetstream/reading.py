@@ -9,11 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, Self
 
 from nats_proto import Machine, check_timeout
+from nats_proto._consuming.warning import MAX_WARNINGS
 
 from .._engine.driver import Driver, Host
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
-from .messages import MAX_WARNINGS, OnWarning
+from .messages import OnWarning
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
