@@ -155,7 +155,7 @@ def test_what_we_have_made_may_not_be_known_yet(call: str, answer: Any) -> None:
     began = servers.time
     with pytest.raises(ConsumerNotFoundError):
         servers.run(CALLS[call](servers.api))
-    assert len(servers.asked) > 3
+    assert len(servers.asked) == 3  # a server that knows the stream, but no such consumer, is believed
     assert servers.time - began <= servers.api.timeout
 
 
@@ -176,6 +176,36 @@ def test_after_a_deletion_of_our_own_not_found_is_the_truth() -> None:
     servers.asked.clear()
     with pytest.raises(StreamNotFoundError):
         servers.run(CALLS["purge"](servers.api))
+    assert len(servers.asked) == 1
+
+
+def test_a_consumer_that_we_have_made_may_not_be_known_yet() -> None:
+    servers = Servers(CONSUMER, NO_CONSUMER)
+    servers.run(consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c"), "create", timeout=None))
+    servers.asked.clear()
+    with pytest.raises(ConsumerNotFoundError):
+        servers.run(CALLS["consumer info"](servers.api))
+    assert len(servers.asked) > 3
+
+
+def test_a_consumer_that_we_have_deleted_is_gone_in_a_new_stream_too() -> None:
+    servers = Servers(STREAM, CONSUMER, {"success": True}, NO_CONSUMER)
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["s"]), timeout=None))
+    servers.run(consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c"), "create", timeout=None))
+    servers.run(CALLS["delete consumer"](servers.api))
+    servers.asked.clear()
+    with pytest.raises(ConsumerNotFoundError):
+        servers.run(CALLS["consumer info"](servers.api))
+    assert len(servers.asked) == 1
+
+
+def test_a_consumer_goes_with_its_stream() -> None:
+    servers = Servers(CONSUMER, {"success": True}, NO_STREAM)
+    servers.run(consumer_calls.put_consumer(servers.api, "S", ConsumerConfig(name="c"), "create", timeout=None))
+    servers.run(stream_calls.delete_stream(servers.api, "S", timeout=None))
+    servers.asked.clear()
+    with pytest.raises(StreamNotFoundError):
+        servers.run(CALLS["consumer info"](servers.api))
     assert len(servers.asked) == 1
 
 

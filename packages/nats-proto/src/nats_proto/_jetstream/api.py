@@ -141,7 +141,7 @@ class JetStreamApi:
                 raise _late(api.what, seconds, error) from error
             except ApiError as error:
                 raise self._too_old(error) from error.__cause__
-            if not self._may_be_new(stream, consumer) or self.clock() + pause >= began + seconds:
+            if not self._may_be_new(stream, consumer, failure) or self.clock() + pause >= began + seconds:
                 raise failure
             yield Pause(pause)
             pause = min(2 * pause, LAST_PAUSE)
@@ -187,18 +187,26 @@ class JetStreamApi:
             del self._created[next(iter(self._created))]
 
     def deleted(self, stream: str, consumer: str | None = None) -> None:
-        """We have deleted it: "not found" is the truth."""
+        """We have deleted it: "not found" is the truth, for the consumers of a stream as well."""
         self._created.pop(_key(stream, consumer), None)
+        if consumer is None:
+            for key in [key for key in self._created if key.startswith(f"{stream}/")]:
+                del self._created[key]
 
     def is_new(self, stream: str) -> bool:
         """We have made this stream just now: that a server does not know it may mean that it does not know it yet."""
-        return self._may_be_new(stream, None)
+        return self._made_just_now(stream)
 
-    def _may_be_new(self, stream: str | None, consumer: str | None) -> bool:
+    def _may_be_new(self, stream: str | None, consumer: str | None, failure: NATSError) -> bool:
         if stream is None:
             return False
-        keys = (stream,) if consumer is None else (stream, _key(stream, consumer))
-        return any(self._created.get(key, 0.0) > self.clock() for key in keys)
+        if consumer is not None and self._made_just_now(_key(stream, consumer)):
+            return True
+        # Who knows the stream and says that there is no such consumer is right, however new the stream is.
+        return not isinstance(failure, ConsumerNotFoundError) and self._made_just_now(stream)
+
+    def _made_just_now(self, key: str) -> bool:
+        return self._created.get(key, 0.0) > self.clock()
 
 
 def _key(stream: str, consumer: str | None) -> str:
