@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,9 +12,10 @@ from nats_proto import Message, Publish, Subscribe
 from nats_proto._consuming.batch_get import BatchGet, get_last_msgs, get_msgs
 from nats_proto._jetstream.api import JetStreamApi
 from nats_proto._jetstream.errors import ApiError, FeatureDroppedError, JetStreamDecodeError, JetStreamError
-from nats_proto.errors import NATSError, NATSTimeoutError
+from nats_proto.errors import InvalidSubjectError, NATSError, NATSTimeoutError
 from tests.proto.consuming import NOW, Inboxes
 
+TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALL: dict[str, Any] = {
     "sequence": None, "start_time": None, "subject": None, "batch": 3, "max_bytes": None, "limit": None, "timeout": 5.0,
 }  # fmt: skip
@@ -186,3 +188,84 @@ def test_the_end_of_a_page_must_tell_its_moment() -> None:
     machine.receive(stored(5, 3), now=NOW)
     machine.receive(end(3), now=NOW)
     assert isinstance(machine.error, JetStreamDecodeError)
+
+
+def test_after_its_end_nothing_counts() -> None:
+    machine = get()
+    machine.receive(end(0), now=NOW)
+    machine.wants.clear()
+    machine.receive(stored(9), now=NOW)
+    machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW + 60.0)
+    assert machine.next_timeout() is None
+    assert (list(machine.items), list(machine.wants), machine.error) == ([], [], None)
+
+
+def test_too_early_is_not_too_late() -> None:
+    machine = get()
+    machine.handle_timeout(now=NOW + 4.9)
+    assert not machine.done
+
+
+def test_the_last_page_needs_no_moment() -> None:
+    machine = get_last()
+    machine.receive(stored(5), now=NOW)
+    machine.receive(end(0), now=NOW)
+    assert (machine.done, machine.error) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        ({"start_time": TIME}, {"start_time": "2026-01-02T03:04:05Z", "next_by_subj": ">"}),
+        ({"sequence": 7, "subject": "a.*"}, {"seq": 7, "next_by_subj": "a.*"}),
+        ({"max_bytes": 100}, {"seq": 1, "next_by_subj": ">", "max_bytes": 100}),
+    ],
+)
+def test_what_is_asked_for(given: dict[str, Any], body: dict[str, Any]) -> None:
+    assert asked(get(**given)) == {**body, "batch": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        ({"up_to_seq": 7}, {"up_to_seq": 7}),
+        ({"up_to_time": TIME}, {"up_to_time": "2026-01-02T03:04:05Z"}),
+        ({"max_bytes": 100}, {"max_bytes": 100}),
+    ],
+)
+def test_what_last_messages_are_asked_for(given: dict[str, Any], body: dict[str, Any]) -> None:
+    assert asked(get_last(**given)) == {"multi_last": ["a.*"], **body, "batch": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"sequence": 1, "start_time": TIME}, ValueError),
+        ({"sequence": 0}, ValueError),
+        ({"sequence": "1"}, TypeError),
+        ({"start_time": TIME.replace(tzinfo=None)}, ValueError),
+        ({"subject": "a b"}, InvalidSubjectError),
+        ({"batch": 0}, ValueError),
+        ({"max_bytes": 0}, ValueError),
+        ({"limit": 0}, ValueError),
+    ],
+)
+def test_what_cannot_be_asked_for(given: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        get(**given)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "given", "error"),
+    [
+        ([], {}, ValueError),
+        (["a"] * 1025, {}, ValueError),
+        ("a b", {}, InvalidSubjectError),
+        ("a", {"up_to_seq": 1, "up_to_time": TIME}, ValueError),
+        ("a", {"up_to_seq": 0}, ValueError),
+    ],
+)
+def test_what_last_messages_cannot_be_asked_for(subjects: Any, given: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        get_last_msgs(api(), "S", subjects, **{**LAST, **given})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from nats_proto._consuming.diagnose import diagnosis
+from nats_proto import Message, Request
+from nats_proto._consuming.diagnose import Diagnosis, diagnose, diagnosis
 from nats_proto._consuming.warning import ConsumerWarning
+from nats_proto._jetstream.api import JetStreamApi
 from nats_proto._jetstream.consumer_info import ConsumerInfo
 from nats_proto._jetstream.errors import JetStreamNotEnabledError, api_error
 from nats_proto._jetstream.wire_value import from_wire
@@ -17,6 +20,61 @@ from nats_proto.errors import NATSError, NATSTimeoutError, PermissionsError
 def info(**given: Any) -> ConsumerInfo:
     config = given.pop("config", {})
     return from_wire(ConsumerInfo, {"stream_name": "S", "name": "C", "config": config, "num_pending": 5, **given})
+
+
+def ask(*answers: dict[str, Any]) -> tuple[list[str], Diagnosis, ConsumerInfo | None]:
+    """What the operation asks when it is answered so, and what it makes of it."""
+    api = JetStreamApi(now=lambda: 1.0, new_inbox=lambda: "_INBOX.a", server_version=lambda: "2.15.1")
+    operation = diagnose(api, "S", "C", (), timeout=None)
+    left = iter(answers)
+    asked: list[str] = []
+    answer: Message | None = None
+    while True:
+        try:
+            effect = operation.send(answer)
+        except StopIteration as end:
+            return asked, *end.value
+        assert isinstance(effect, Request)
+        asked.append(f"{effect.subject.removeprefix('$JS.API.')} {effect.data.decode()}".strip())
+        answer = Message("_INBOX.a", 1, None, msgspec.json.encode(next(left)))
+
+
+def consumer(**given: Any) -> dict[str, Any]:
+    return {"stream_name": "S", "name": "C", "config": given.pop("config", {}), "num_pending": 0, **given}
+
+
+def stream(messages: int, **subjects: int) -> dict[str, Any]:
+    return {"config": {"name": "S"}, "state": {"messages": messages, "subjects": subjects}}
+
+
+REFUSED = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "cause"),
+    [
+        ([consumer(num_pending=3)], [], "nobody_asks"),
+        ([consumer(), stream(0)], ["STREAM.INFO.S"], "stream_empty"),
+        ([consumer(), stream(4)], ["STREAM.INFO.S"], "nothing_pending"),
+        (
+            [consumer(config={"filter_subjects": ["b", "c"]}), stream(4), stream(4)],
+            ['STREAM.INFO.S {"subjects_filter":"b"}', 'STREAM.INFO.S {"subjects_filter":"c"}'],
+            "filter_matches_nothing",
+        ),
+        (
+            [consumer(config={"filter_subject": "b"}), stream(4, b=2)],
+            ['STREAM.INFO.S {"subjects_filter":"b"}'],
+            "nothing_pending",
+        ),
+        ([consumer(paused=True), REFUSED], ["STREAM.INFO.S"], "paused"),  # what is known of the consumer counts
+        ([REFUSED], [], "stream_missing"),
+    ],
+)
+def test_what_is_asked(answers: list[Any], asked: list[str], cause: str) -> None:
+    questions, found, seen = ask(*answers)
+    assert questions == ["CONSUMER.INFO.S.C", *asked]
+    assert found.cause == cause
+    assert (seen is None) == (answers[0] is REFUSED)
 
 
 def error(err_code: int, code: int = 404) -> NATSError:

@@ -257,3 +257,69 @@ def test_whatever_comes_nothing_is_raised(block: bytes) -> None:
     for reply in (None, "x", "$JS.ACK."):
         read.machine.receive(Message("to.p", 1, reply, b"", block), now=NOW)
     assert not read.machine.done
+
+
+def test_after_its_end_nothing_counts() -> None:
+    read = reading(**BEAT)
+    read.wait()
+    ask = read.asked[-1].api
+    read.answer(GONE)
+    error = read.machine.error
+    read.give(1)
+    read.machine.answered(ask, GONE, now=NOW)
+    read.machine.connection_replaced(now=NOW)
+    read.machine.handle_timeout(now=NOW + 60.0)
+    assert read.machine.next_timeout() is None
+    assert (list(read.machine.items), list(read.machine.wants), read.machine.error) == ([], [], error)
+
+
+def test_what_comes_before_it_is_known_is_not_the_consumers() -> None:
+    read = Reading()
+    read.give(1)
+    assert not read.machine.items
+
+
+def test_only_the_last_question_counts() -> None:
+    read = Reading()
+    first = read.asked[0].api
+    read.answer(**BEAT)
+    read.machine.answered(first, GONE, now=NOW)
+    read.wait()
+    read.machine.answered(read.asked[-1].api, None, now=NOW)
+    assert not read.machine.done
+
+
+def test_a_new_connection_while_it_is_missing_asks_at_once() -> None:
+    read = reading("wait", **BEAT)
+    read.wait()
+    read.answer(GONE)
+    asked = len(read.asked)
+    read.machine.connection_replaced(now=read.now)
+    read.look()
+    assert len(read.asked) == asked + 1
+    read.answer(**BEAT)
+    assert read.warned == ["no_heartbeat", "consumer_missing", "consumer_recreated"]
+
+
+def test_nothing_is_overdue_yet() -> None:
+    read = reading(**BEAT)
+    read.machine.handle_timeout(now=NOW + 1.9)
+    assert read.warned == []
+
+
+def test_a_first_question_that_nobody_answers() -> None:
+    read = Reading()
+    late = NATSTimeoutError("late")
+    read.answer(late)
+    assert read.machine.error is late
+    read = Reading("wait")
+    read.answer(late)
+    read.wait()
+    read.answer()
+    assert read.subscribed[-1].subject == "to.p"
+
+
+@pytest.mark.parametrize("on_missing", ["", "create", None])
+def test_what_is_no_choice(on_missing: Any) -> None:
+    with pytest.raises(ValueError, match="on_missing must be"):
+        Reading(on_missing)

@@ -11,11 +11,15 @@ from nats_proto import Message, Subscribe
 from nats_proto._calls.operation import Publish
 from nats_proto._consuming.condition import ConsumerCondition
 from nats_proto._consuming.options import Priority
-from nats_proto._consuming.readers import Source, priority_of
+from nats_proto._consuming.readers import Source, check_handler, ends_reading, priority_of
 from nats_proto._jetstream.acknowledge import Delivery
 from nats_proto._jetstream.api import JetStreamApi
 from nats_proto._jetstream.consumer_config import ConsumerConfig
 from nats_proto._jetstream.consumer_info import ConsumerInfo
+from nats_proto._jetstream.errors import api_error
+from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError, PermissionsError
+
+GONE = api_error("info", {"code": 404, "err_code": 10014, "description": "consumer not found"})
 
 
 def source(**config: Any) -> Source:
@@ -95,3 +99,38 @@ def test_priority() -> None:
     for wrong in ((1, None, None), (None, 1, None), (None, None, 1)):
         with pytest.raises(ValueError, match="need the group"):
             priority_of(None, *wrong)
+
+
+GIVEN: dict[str, Any] = {
+    "max_messages": 10, "max_bytes": None, "threshold": None, "limit": None, "expires": None, "heartbeat": None,
+    "priority": None,
+}  # fmt: skip
+
+
+def test_what_is_to_be_created_again_must_be_known() -> None:
+    with pytest.raises(ValueError, match="refresh"):
+        source().options(**GIVEN, on_missing="recreate")
+    known = source(ack_wait=7.0)
+    assert known.consume(taken, known.options(**GIVEN, on_missing="recreate"), now=10.0)._create is not None
+    assert known.consume(taken, known.options(**GIVEN, on_missing="wait"), now=10.0)._create is None
+
+
+def test_a_handler_must_be_one() -> None:
+    check_handler("work", print, awaits=False)
+    with pytest.raises(TypeError, match="work: the handler cannot be used"):
+        check_handler("work", 5, awaits=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "on_missing", "ends"),
+    [
+        (GONE, "raise", True),
+        (GONE, "wait", False),
+        (GONE, "recreate", False),
+        (NATSTimeoutError("late"), "raise", False),
+        (PermissionsError("may not"), "wait", True),
+        (ConnectionClosedError("closed"), "wait", True),
+    ],
+)
+def test_which_errors_leave_no_point_in_reading(error: NATSError, on_missing: Any, ends: bool) -> None:
+    assert ends_reading(error, on_missing) is ends
