@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import ApiCall, Message, Subscribe
+from nats_proto import ApiCall, Ask, Message, Subscribe
 from nats_proto._consuming.condition import ConsumerCondition
 from nats_proto._consuming.consume import Consume
 from nats_proto._consuming.options import ConsumeOptions, Priority
@@ -603,12 +603,81 @@ def test_the_pin_is_kept_sent_and_given_up() -> None:
 
 
 def test_without_a_pin_there_is_one_request_at_a_time() -> None:
-    machine = reader(max_messages=4, priority=Priority(group="g"))
+    machine = reader(max_messages=4, priority=Priority(group="g"), priority_timeout=60.0)
     assert len(take(machine)) == 1
     feed(machine, 3)
     assert take(machine) == []
     feed(machine, 1)
     assert batches(machine) == [4]
+
+
+def test_a_consumer_that_pins_nobody_is_asked_ahead() -> None:
+    machine = reader(max_messages=4, priority=Priority(group="g"), priority_timeout=float("inf"))
+    [(_, body)] = take(machine)
+    assert body["expires"] == 30_000_000_000
+    feed(machine, 3)
+    assert batches(machine) == [3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expires", "asked_ahead"),
+    [
+        (ConsumerCondition(priority_timeout=4.0), 2_000_000_000, []),
+        (ConsumerCondition(priority_timeout=1e-9), 50_000_000, []),
+        (ConsumerCondition(ack_pending=5, max_ack_pending=5), 30_000_000_000, [3]),
+        (NATSTimeoutError("late"), 30_000_000_000, []),
+        (PermissionsError("no"), 30_000_000_000, []),
+    ],
+    ids=["pins", "pins for no time", "pins nobody", "no answer", "forbidden"],
+)
+def test_how_soon_a_pinned_client_has_to_ask_again_is_asked_first(
+    answer: object, expires: int, asked_ahead: list[int]
+) -> None:
+    machine = reader(max_messages=4, priority=Priority(group="g"))
+    assert kinds(machine.wants) == ["subscribe", "ask"]
+    machine.wants.clear()
+    assert machine.next_timeout() is None
+    machine.connection_replaced(now=NOW)  # the answer would go to the inbox that is left
+    assert kinds(machine.wants) == ["subscribe", "ask"]
+    machine.wants.clear()
+    machine.answered(INFO, answer, now=NOW)
+    [(_, body)] = take(machine)
+    assert (body["expires"], body["idle_heartbeat"]) == (expires, min(expires // 2, 5_000_000_000))
+    feed(machine, 3)
+    assert batches(machine) == asked_ahead
+    assert warned(machine) == []
+    machine.connection_replaced(now=NOW)
+    assert kinds(machine.wants) == ["subscribe", "pull"]
+
+
+def test_short_requests_that_run_out_one_after_another_are_no_failures() -> None:
+    machine = reader(max_messages=4, priority=Priority(group="g"), priority_timeout=0.4)
+    [(first, _)] = take(machine)
+    machine.receive(pinned(1, "abc"), now=NOW)
+    feed(machine, 2)
+    [(second, _)] = take(machine)
+    machine.receive(status(first, "408 Request Timeout", (1, 0)), now=NOW + 0.2)
+    machine.receive(status(second, "408 Request Timeout", (3, 0)), now=NOW + 0.2)
+    for number in range(2, 5):  # and no sign of life is between them
+        [(to, body)] = take(machine)
+        assert body["id"] == "abc"
+        machine.receive(status(to, "408 Request Timeout", (4, 0)), now=NOW + number * 0.2)
+    assert len(take(machine)) == 1
+
+
+def test_a_group_of_a_consumer_that_is_gone() -> None:
+    machine = reader(priority=Priority(group="g"))
+    machine.answered(INFO, NOT_FOUND, now=NOW)
+    assert isinstance(machine.error, ConsumerNotFoundError)
+    machine = reader(priority=Priority(group="g"), on_missing="recreate")
+    machine.wants.clear()
+    machine.answered(INFO, NOT_FOUND, now=NOW)
+    assert [want.api for want in machine.wants if isinstance(want, Ask)] == [CREATE]
+    machine.wants.clear()
+    machine.answered(CREATE, object(), now=NOW)
+    assert [want.api for want in machine.wants if isinstance(want, Ask)] == [INFO]
+    machine.answered(INFO, ConsumerCondition(priority_timeout=4.0), now=NOW)
+    assert take(machine)[0][1]["expires"] == 2_000_000_000
 
 
 # --- and bounds

@@ -349,6 +349,18 @@ def test_the_pin_is_kept_and_given_up() -> None:
     assert machine.pin == "new"
 
 
+def test_a_long_fetch_of_a_pinned_client_asks_again_in_time() -> None:
+    machine = fetch(priority=Priority(group="g"), pin="old", priority_timeout=4.0, timeout=60.0)
+    now = NOW
+    for _ in range(4):
+        [(to, body)] = requests(machine.wants)
+        assert (body["id"], body["expires"]) == ("old", 2_000_000_000)
+        machine.wants.clear()
+        now += 2.0
+        machine.receive(status(to, "408 Request Timeout", (3, 0)), now=now)
+    assert not machine.done
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -75,6 +75,8 @@ def test_reading_without_end_knows_the_consumer() -> None:
     reader = source(ack_wait=7.0, priority_timeout=8.0)
     options = reader.options(**given)  # type: ignore[arg-type]  # as many types as values
     assert (options.ack_wait, options.expires, options.max_messages) == (7.0, 4.0, 10)
+    assert source(ack_wait=7.0).options(**given).priority_timeout == float("inf")  # type: ignore[arg-type]  # the same
+    assert source().options(**given).priority_timeout is None  # type: ignore[arg-type]  # the same
     machine = reader.consume(taken, options, now=10.0)
     assert machine.what == "messages of consumer 'c' of stream 'S'"
     for unacknowledged in (source(), source(ack_policy="none")):

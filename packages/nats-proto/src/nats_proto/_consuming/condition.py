@@ -24,6 +24,8 @@ class ConsumerCondition(Value, frozen=True, kw_only=True):
     pending: int = 0
     """Messages that were not delivered yet."""
     paused: bool = False
+    priority_timeout: float | None = None
+    """Of a consumer that pins clients: seconds without a request, after which a client is not pinned any more."""
 
     @property
     def at_ack_limit(self) -> bool:
@@ -45,4 +47,5 @@ def condition_of(info: ConsumerInfo) -> ConsumerCondition:
         max_ack_pending=info.config.max_ack_pending or 0,
         pending=info.num_pending,
         paused=info.paused,
+        priority_timeout=info.config.priority_timeout or None,
     )

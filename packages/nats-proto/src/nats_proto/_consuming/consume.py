@@ -44,7 +44,9 @@ Pinned clients (ADR-42)
 -----------------------
 The server gives all messages of a group to one client, whose messages then have its identity. Each request with that
 identity keeps it. So until the identity is known there is one request at a time (a second one would have none and wait
-for nothing), and a request waits for half of ``priority_timeout`` at most. Status 423 says that the identity is void.
+for nothing), and a request waits for half of ``priority_timeout`` at most. A reader that does not know this
+time asks for the consumer's info before its first request, and goes on without when it may not know. Status 423 says
+that the identity is void.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ from .._jetstream.errors import ApiError, ClusterUnavailableError
 from .._session.subscription import MessageT
 from ..errors import NATSError, PermissionsError
 from .condition import ConsumerCondition
-from .options import ConsumeOptions, half
+from .options import ConsumeOptions, half, renewing
 from .pacing import Pacing
 from .pulls import GRACE, PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
@@ -103,6 +105,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_make",
         "_max_bytes",
         "_max_messages",
+        "_may_be_pinned",
         "_new_inbox",
         "_options",
         "_pacing",
@@ -112,6 +115,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_state",
         "_threshold",
         "_told",
+        "_unsure",
         "_wanted",
         "done",
         "error",
@@ -165,6 +169,9 @@ class Consume(Generic[MessageT, ItemT]):
         self._fresh_until = float("inf")
         """A message that is taken later has certainly outlived ``ack_wait``."""
         self._resume = float("inf")
+        self._unsure = options.priority is not None and options.priority_timeout is None and info is not None
+        """How soon a pinned client has to ask again is not known yet."""
+        self._may_be_pinned = options.priority is not None and options.priority_timeout != float("inf")
         self._state = _State.ASKING
         self._told: dict[WarningKind, float] = {}
         """The last sign of life when each kind of warning was told last."""
@@ -219,6 +226,13 @@ class Consume(Generic[MessageT, ItemT]):
             return
         if is_gone(answer) and isinstance(answer, NATSError):
             self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
+        elif self._unsure:
+            self._unsure = False
+            if isinstance(answer, ConsumerCondition):
+                self._may_be_pinned = answer.priority_timeout is not None
+                self._expires = renewing(self._expires, answer.priority_timeout)
+                self._heartbeat = min(self._heartbeat, self._expires / 2)
+            self._refill(now)
         elif isinstance(answer, ConsumerCondition):
             self._explain(answer)
         # The consumer was seen to be gone while this question was on its way, and one is asked at a time.
@@ -342,7 +356,10 @@ class Consume(Generic[MessageT, ItemT]):
         unused = request.batch if status.refused else status.unused_messages
         unused_bytes = request.max_bytes if status.refused else status.unused_bytes
         self._pulls.end(request, unused, unused_bytes)
-        self._again(request, now, pause=pause)
+        if status.meaning is Meaning.EXPIRED and now - request.sent >= self._expires * 0.9:
+            self._refill(now)  # it has waited as long as it was to: nothing has failed, however short that is
+        else:
+            self._again(request, now, pause=pause)
 
     def _unanswered(self, request: PullRequest, now: float) -> None:
         self._warn("no_responders", "nobody answers: the consumer does not exist, or has no leader at the moment")
@@ -396,6 +413,9 @@ class Consume(Generic[MessageT, ItemT]):
         """Ask for what is missing, when less than the threshold is outstanding, or too few bytes."""
         if self._state is not _State.ASKING:
             return
+        if self._unsure:
+            self._look()
+            return
         pulls = self._pulls
         self._low = self._threshold - 1
         if pulls.messages <= 0:
@@ -424,7 +444,7 @@ class Consume(Generic[MessageT, ItemT]):
 
     def _waits_for_pin(self) -> bool:
         """A second request without the identity of the pinned client would wait for nothing."""
-        return self._options.priority is not None and self._pulls.pin is None
+        return self._may_be_pinned and self._pulls.pin is None
 
     def _look(self) -> None:
         """Ask what the consumer says of itself."""

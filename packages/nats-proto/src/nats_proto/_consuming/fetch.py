@@ -35,7 +35,7 @@ from .._limits import check_count, check_seconds, shown
 from .._session.subscription import MessageT
 from ..errors import NATSError
 from .condition import ConsumerCondition
-from .options import HEARTBEAT, Priority
+from .options import HEARTBEAT, Priority, renewing
 from .pacing import Pacing
 from .pulls import LATE, MIN_SPARE, PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
@@ -82,6 +82,7 @@ class Fetch(Generic[MessageT, ItemT]):
     ``timeout``: how long it takes at most. ``no_wait``: only what is there at this moment. ``linger``: it ends so long
     after its first message. ``max_bytes``: bounds the bytes of all messages together, with subjects and headers;
     without ``batch`` the messages are not counted. ``pin``: the identity that the server gave this client before.
+    ``priority_timeout``: of a consumer that pins clients; None: it is none, or not known.
 
     Raises `TypeError` and `ValueError` for numbers that cannot be used.
     """
@@ -98,6 +99,7 @@ class Fetch(Generic[MessageT, ItemT]):
         "_left",
         "_linger",
         "_linger_until",
+        "_longest",
         "_look_at",
         "_make",
         "_max_bytes",
@@ -136,6 +138,7 @@ class Fetch(Generic[MessageT, ItemT]):
         linger: float | None = None,
         priority: Priority | None = None,
         pin: str | None = None,
+        priority_timeout: float | None = None,
         info: ApiCall[object] | None = None,
     ) -> None:
         if batch is None and max_bytes is None:
@@ -155,6 +158,8 @@ class Fetch(Generic[MessageT, ItemT]):
         """The consumer's info has come."""
         self._priority = priority
         self._pulls = Pulls(subject, priority=priority, pin=pin)
+        self._longest = renewing(MAX_EXPIRES, priority_timeout)
+        """Seconds that one request waits at most."""
         self._pacing = Pacing()
         self._left = self._batch
         self._bytes = self._max_bytes
@@ -347,7 +352,7 @@ class Fetch(Generic[MessageT, ItemT]):
             self._sent = now
             return
         rest = self._deadline - now
-        expires = min(rest - _margin(rest), MAX_EXPIRES)
+        expires = min(rest - _margin(rest), self._longest)
         if expires < MIN_EXPIRES:
             return
         heartbeat = min(self._heartbeat, expires / 2) if expires >= MIN_WAIT_FOR_HEARTBEAT / 2 else 0.0

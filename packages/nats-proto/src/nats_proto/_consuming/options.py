@@ -7,7 +7,7 @@ from typing import Final, Literal
 from .._limits import check_count, check_seconds, shown
 from .._value import Value, set_once
 
-__all__ = ["ConsumeOptions", "OnMissing", "Priority"]
+__all__ = ["ConsumeOptions", "OnMissing", "Priority", "renewing"]
 
 OnMissing = Literal["raise", "wait", "recreate"]
 """What a reader does when its consumer is gone: end with the error, wait for one of the same name, or create it."""
@@ -22,6 +22,8 @@ MIN_EXPIRES: Final = 1.0
 HEARTBEAT: Final = 5.0
 """Seconds between the server's signs of life, when nobody says otherwise; never more than half of ``expires``."""
 MIN_HEARTBEAT: Final = 0.5
+MIN_RENEWAL: Final = 0.05
+"""Seconds between two requests that keep a client pinned, whatever a consumer's configuration says."""
 
 
 class Priority(Value, frozen=True, kw_only=True):
@@ -56,7 +58,8 @@ class ConsumeOptions(Value, frozen=True, kw_only=True):
     the server, 1 s at least. ``heartbeat``: 0.5 s at least, half of ``expires`` at most.
 
     ``ack_wait``: a message that was certainly given to another reader by now is not handed out; None for a consumer
-    whose messages are not acknowledged. ``priority_timeout``: of a consumer that pins clients.
+    whose messages are not acknowledged. ``priority_timeout``: of a consumer that pins clients, infinite for one that
+    does not, None when it is not known.
 
     Raises `TypeError` and `ValueError` for what cannot be used. Afterwards every field has its value.
     """
@@ -101,10 +104,17 @@ class ConsumeOptions(Value, frozen=True, kw_only=True):
                 f"heartbeat must be from {MIN_HEARTBEAT:g} seconds to half of expires={seconds:g}: {shown(wanted)}"
             )
         if self.priority_timeout is not None:
-            # A pin is renewed by each request, and lost when none comes for that time (ADR-42).
-            seconds = min(seconds, check_seconds("priority_timeout", self.priority_timeout) / 2)
+            seconds = renewing(seconds, check_seconds("priority_timeout", self.priority_timeout))
         set_once(self, "expires", seconds)
         set_once(self, "heartbeat", min(wanted, seconds / 2))
+
+
+def renewing(expires: float, priority_timeout: float | None) -> float:
+    """How long a request waits at most (seconds), so that the next one comes in time to keep the client pinned.
+
+    A pin is renewed by each request, and lost when none comes for ``priority_timeout`` (ADR-42).
+    """
+    return expires if priority_timeout is None else min(expires, max(priority_timeout / 2, MIN_RENEWAL))
 
 
 def half(count: int) -> int:

@@ -101,6 +101,7 @@ class Source:
             heartbeat=heartbeat,
             priority=priority,
             pin=self.pin,
+            priority_timeout=None if self._info is None else self._info.config.priority_timeout or None,
             info=self._condition,
             now=now,
         )
@@ -185,7 +186,7 @@ class Source:
             on_missing=on_missing,
             ack_wait=None if config is None or config.ack_policy == "none" else self.delivery.wait(1),
             priority=priority,
-            priority_timeout=None if config is None else config.priority_timeout,
+            priority_timeout=None if config is None else config.priority_timeout or float("inf"),
         )
 
 
