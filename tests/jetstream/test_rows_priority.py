@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from nats_proto.jetstream import PullRefusedError
-from tests.adapters.legs import PATIENCE, Collected, Leg, eventually
+from tests.adapters.legs import PATIENCE, Leg, eventually
 from tests.jetstream.cluster import Replicas
 from tests.jetstream.legs import jetstream
+from tests.jetstream.readings import WAYS, reading
 from tests.jetstream.seen import listening
 from tests.server_version import server_version
 from tests.transports import Transport
@@ -24,70 +24,9 @@ pytestmark = [
 ]
 prioritized = pytest.mark.skipif(server_version() < (2, 12), reason="prioritized is there since nats-server 2.12")
 
-WAYS = ["next", "fetch", "messages", "consume", "work"]
 BEAT = 0.5
 QUIET = 0.05
 """Seconds in which a message that may be delivered would have come."""
-TURN = 0.3
-"""Seconds that one fetch waits."""
-
-
-class Readings(Collected[int]):
-    """The numbers that a reader has got, and what it has survived."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pins: set[str] = set()
-        self.redelivered = 0
-        self.reader: Any = None
-
-    @property
-    def kinds(self) -> list[str]:
-        return [warning.kind for warning in self.reader.warnings]
-
-    async def take(self, message: Any, *, acknowledged: bool = True) -> None:
-        if acknowledged:
-            await message.ack()
-        self.redelivered += message.metadata.num_delivered > 1
-        if message.headers is not None and "Nats-Pin-Id" in message.headers:
-            self.pins.add(message.headers["Nats-Pin-Id"])
-        self.add(int(message.data))
-
-
-@asynccontextmanager
-async def reading(consumer: Any, way: str, **options: Any) -> AsyncIterator[Readings]:
-    """Meanwhile messages are read and acknowledged, in one of the `WAYS`."""
-    got = Readings()
-    if way in ("consume", "work"):
-        async with getattr(consumer, way)(got.take, **options) as got.reader:
-            yield got
-        return
-    over = False
-
-    async def read() -> None:
-        while not over:
-            if way == "next":
-                if (message := await consumer.next(TURN, **options)) is not None:
-                    await got.take(message)
-            else:
-                async with consumer.fetch(7, timeout=TURN, **options) as batch:
-                    async for message in batch:
-                        await got.take(message)
-
-    async def read_on() -> None:
-        async for message in got.reader:
-            await got.take(message)
-
-    async with anyio.create_task_group() as group:
-        if way == "messages":
-            got.reader = consumer.messages(**options)
-            group.start_soon(read_on)
-        else:
-            group.start_soon(read)
-        yield got
-        over = True
-        if got.reader is not None:
-            got.reader.stop()
 
 
 async def _consumer(client: Any, policy: str, **fields: Any) -> tuple[Any, Any]:

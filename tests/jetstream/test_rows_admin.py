@@ -1,0 +1,125 @@
+"""Consumers that are paused, resumed and reset under those who read them, by each way to read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.adapters.legs import PATIENCE, Leg
+from tests.jetstream.legs import jetstream
+from tests.jetstream.readings import WAYS, reading
+from tests.jetstream.seen import listening
+from tests.server_version import server_version
+from tests.transports import Transport
+
+pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
+pausing = pytest.mark.skipif(server_version() < (2, 11), reason="consumers are paused since nats-server 2.11")
+resetting = pytest.mark.skipif(server_version() < (2, 14), reason="consumers are reset since nats-server 2.14")
+
+BEAT = 0.5
+TOMORROW = timedelta(days=1)
+
+
+async def _consumer(client: Any, **fields: Any) -> tuple[Any, Any]:
+    stream = await jetstream(client).create_stream("S", subjects=["s"], storage="memory")
+    return stream, await stream.create_consumer("c", **fields)
+
+
+async def _publish(client: Any, *numbers: int) -> None:
+    await client.publish_many("s", [b"%d" % number for number in numbers])
+    await client.flush()
+
+
+def beats(way: str) -> dict[str, Any]:
+    return {} if way in ("next", "fetch") else {"heartbeat": BEAT}
+
+
+@pausing
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_paused_consumer_is_silent_and_goes_on(leg: Leg, url: str, way: str, transport: Transport) -> None:
+    """Its readers wait for it, are told nothing, ask for no more than before, and need nothing to go on."""
+    async with leg.connect(url) as client, leg.connect(url) as other:
+        _, consumer = await _consumer(client)
+        async with reading(consumer, way, **beats(way)) as got:
+            await _publish(other, 0)
+            await got.wait_len(1)
+            paused = await jetstream(other).stream("S").pause_consumer("c", datetime.now(UTC) + TOMORROW)
+            assert paused.paused
+            with listening(url, **transport.options) as seen:
+                await _publish(other, *range(1, 20))
+                await anyio.sleep(2 * BEAT + 0.2 if beats(way) else 0.05)
+                assert list(got) == [0]
+                if beats(way):
+                    assert len(await seen.pulls(client)) <= 2
+                    assert got.kinds == []
+            assert not (await jetstream(other).stream("S").resume_consumer("c")).paused
+            assert sorted(await got.wait_len(20)) == list(range(20))
+        assert got.redelivered == 0
+
+
+@pausing
+@pytest.mark.parametrize("way", ["messages", "fetch"])
+async def test_a_pause_ends_by_itself(leg: Leg, url: str, way: str) -> None:
+    async with leg.connect(url) as client:
+        _, consumer = await _consumer(client, pause_until=datetime.now(UTC) + timedelta(seconds=0.3))
+        await _publish(client, 0)
+        async with reading(consumer, way) as got:
+            assert await got.wait_len(1) == [0]
+
+
+@pausing
+async def test_fetches_from_a_paused_consumer_are_empty_and_diagnosed(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        _, consumer = await _consumer(client, pause_until=datetime.now(UTC) + TOMORROW)
+        await _publish(client, 0)
+        async with consumer.fetch(3, timeout=0.2) as batch:
+            assert [message async for message in batch] == []
+        assert batch.reason == "expired"
+        async with consumer.fetch(3, timeout=5, no_wait=True) as batch:
+            assert [message async for message in batch] == []
+        assert batch.reason in ("no_messages", "no_answer")
+        assert (await consumer.diagnose()).cause == "paused"
+
+
+@resetting
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_consumer_that_is_reset_begins_anew(leg: Leg, url: str, way: str) -> None:
+    async with leg.connect(url) as client, leg.connect(url) as other:
+        _, consumer = await _consumer(client)
+        async with reading(consumer, way, **beats(way)) as got:
+            await _publish(other, *range(10))
+            await got.wait_len(10)
+            await _until_acknowledged(consumer)
+            assert (await jetstream(other).stream("S").reset_consumer("c", sequence=4)).name == "c"
+            assert list(await got.wait_len(17))[10:] == list(range(3, 10))
+            await _publish(other, 10)
+            await got.wait_len(18)
+        assert got[17] == 10
+        await _until_acknowledged(consumer)
+
+
+@resetting
+async def test_a_reset_gives_what_was_not_acknowledged_again(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        stream, consumer = await _consumer(client, ack_wait=60)
+        await _publish(client, *range(6))
+        async with consumer.fetch(6, timeout=PATIENCE) as batch:
+            held = [message async for message in batch]
+        for message in held[:2]:
+            await message.ack_sync()
+        await stream.reset_consumer("c")
+        async with reading(consumer, "messages") as got:
+            assert list(await got.wait_len(4)) == [2, 3, 4, 5]
+        await _until_acknowledged(consumer)
+
+
+async def _until_acknowledged(consumer: Any) -> None:
+    async def look() -> bool:
+        return (await consumer.refresh()).num_ack_pending == 0
+
+    with anyio.fail_after(PATIENCE):
+        while not await look():
+            await anyio.sleep(0.005)
