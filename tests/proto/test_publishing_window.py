@@ -15,14 +15,19 @@ from nats_proto._jetstream.errors import (
     TooManyRequestsError,
     WrongLastSequenceError,
 )
-from nats_proto._publishing.pending import Pending, PublishesFailedError
+from nats_proto._publishing.failures import PublishesFailedError
+from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import EXCUSE, LATE, PublishWindow
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConnectionClosedError,
+    ConnectionDrainingError,
     ConnectionLostError,
+    MaxPayloadError,
     NATSError,
     NATSTimeoutError,
+    OutboundBufferLimitError,
+    SubscriptionClosedError,
 )
 
 NOW = 100.0
@@ -568,3 +573,194 @@ def test_the_payload_is_the_one_of_the_call() -> None:
     window.answer(pending, NOBODY)
     window.wait(1.0)
     assert window.sent() == [b"first"]
+
+
+# --- in order, with many that wait for one another -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["refused", "silent"])
+@pytest.mark.parametrize("identity", [None, "1"])
+def test_in_order_many_that_wait_for_one_another_end_as_soon_as_one(answers: bool, identity: str | None) -> None:
+    window = Window(max_pending=50, retry_for=3.0, in_order=True)
+    pendings = [window.publish(b"%d" % n, identity and f"{n}") for n in range(50)]
+    ended: list[Pending] = []
+    for pending in pendings:
+        ended += window.answer(pending, NOBODY)
+    window.sent()
+    while window.window.pending:
+        ended += window.wait(0.5)
+        assert window.now <= NOW + 3.0 + 5.0 + EXCUSE
+        for _, reply in window.wire if answers else ():
+            ended += window.answer(reply, NOBODY)
+        window.wire.clear()
+    assert sorted(ended, key=lambda pending: pending.number) == pendings
+    tried = [outcome(pending) for pending in pendings if pending.tries > 1]
+    assert set(tried) == {"failed" if answers else "unknown"}
+    assert {outcome(pending) for pending in pendings if pending.tries == 1} <= {"failed"}
+    assert all(isinstance(pending.error, NoStreamResponseError) for pending in pendings if pending.tries == 1)
+
+
+def test_in_order_what_waits_for_its_turn_is_excused_when_nobody_has_looked() -> None:
+    window = Window(in_order=True)
+    first, second = window.publish(b"0"), window.publish(b"1")
+    window.answer(first, NOBODY)
+    window.answer(second, NOBODY)
+    assert window.sleep(60.0) == []
+    assert window.sent() == [b"0", b"1", b"0"]
+    assert window.answer(first) == [first]
+    assert window.sent() == [b"1"]
+    assert window.wait(EXCUSE - LATE) == []
+    assert window.answer(second) == [second]
+
+
+# --- what the client does not take -----------------------------------------------------------------------------------
+
+
+def unsent(window: Window, identity: str | None = None, *, answer: bytes | None = NOBODY) -> Pending:
+    """A publish whose second try is wanted, and was not taken by the client yet."""
+    pending = window.publish(b"x", identity)
+    if answer is not None:
+        window.answer(pending, answer)
+    window.sent()
+    window.now = max(window.now, window.window.next_timeout() or 0.0)
+    window.window.handle_timeout(now=window.now)
+    assert [want.reply for want in window.window.wants if isinstance(want, Publish)] == [pending.reply]
+    return pending
+
+
+TOO_LARGE = MaxPayloadError("too large for this server")
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_another_try_that_the_client_refuses_fails_that_publish_alone(in_order: bool) -> None:
+    window = Window(in_order=in_order)
+    other = window.publish(b"other") if not in_order else None
+    pending = unsent(window)
+    assert window.window.refused(TOO_LARGE, now=window.now)
+    assert window.drain() == [pending]
+    assert pending.error is TOO_LARGE
+    assert outcome(pending) == "failed"
+    assert window.sent() == []
+    assert window.window.room == (10 if other is None else 9)
+
+
+def test_a_try_that_is_refused_says_nothing_of_the_one_before_it() -> None:
+    window = Window()
+    pending = unsent(window, "7", answer=None)
+    assert window.window.refused(MaxPayloadError("too large for this server"), now=window.now)
+    assert window.drain() == [pending]
+    assert outcome(pending) == "unknown"
+
+
+def test_a_try_for_which_there_is_no_room_without_a_connection_is_tried_later() -> None:
+    window = Window()
+    pending = unsent(window)
+    assert window.window.refused(OutboundBufferLimitError("full"), now=window.now)
+    assert window.drain() == []
+    window.wait(1.0)
+    assert window.sent() == [b"x"]
+    assert window.answer(pending) == [pending]
+    pending = unsent(window)
+    while not pending.done:
+        assert window.window.refused(OutboundBufferLimitError("full"), now=window.now)
+        window.now = max(window.now, window.window.next_timeout() or 0.0)
+        window.window.handle_timeout(now=window.now)
+    assert window.now <= NOW + 30.0
+    assert isinstance(pending.error, OutboundBufferLimitError)
+    assert outcome(pending) == "failed"
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionClosedError("c"), ConnectionDrainingError("d"), SubscriptionClosedError("s")]
+)
+def test_what_concerns_all_is_not_the_refusal_of_one(error: NATSError) -> None:
+    window = Window()
+    unsent(window)
+    assert not window.window.refused(error, now=window.now)
+    assert len(window.window.wants) == 1
+
+
+def test_a_refusal_of_the_subscription_is_none_of_a_publish() -> None:
+    window: PublishWindow[Pending] = PublishWindow("inbox", Pending)
+    assert not window.refused(TOO_LARGE, now=NOW)
+    window.wants.clear()
+    assert not window.refused(TOO_LARGE, now=NOW)
+
+
+def test_a_try_that_found_no_room_in_time_is_certainly_not_stored() -> None:
+    window = Window(retry_for=7.0)
+    plain = unsent(window)
+    again = 0
+    while not plain.done:
+        window.now = max(window.now, window.window.next_timeout() or 0.0)
+        window.window.handle_timeout(now=window.now)
+        again = max(again, len(window.window.wants))
+    assert again == 1
+    assert not window.window.wants
+    assert (type(plain.error), outcome(plain)) == (NATSTimeoutError, "failed")
+    assert window.now <= NOW + 7.0 + 5.0
+    named = unsent(window, "7", answer=None)  # its first try may be stored
+    while not named.done:
+        window.now = max(window.now, window.window.next_timeout() or 0.0)
+        window.window.handle_timeout(now=window.now)
+    assert outcome(named) == "unknown"
+    assert not window.window.wants
+
+
+def test_what_waits_for_room_is_not_asked_for_twice() -> None:
+    window = Window()
+    named = unsent(window, "7", answer=None)
+    window.window.connection_replaced(now=window.now)
+    assert window.drain() == []
+    assert window.sent() == [b"x"]
+    assert window.answer(named) == [named]
+    # A late answer to the first try makes another one necessary, and takes back the one that was not sent.
+    other = unsent(window, "8", answer=None)
+    window.window.receive(Message(other.reply, 1, None, b"", encode_status_block(503)), now=window.now)
+    assert window.sent() == []
+    window.wait(1.0)
+    assert window.sent() == [b"x"]
+    assert not other.done
+
+
+def test_given_up_with_a_try_that_was_not_sent() -> None:
+    window = Window()
+    first = window.publish(b"y")
+    plain = unsent(window)
+    window.window.abandon(ConnectionClosedError("closed"))
+    assert [outcome(pending) for pending in (first, plain)] == ["unknown", "failed"]
+
+
+def test_the_first_try_waits_for_room_until_it_has_ended() -> None:
+    """Tasks: others drive the window meanwhile."""
+    window = Window()
+    plain = window.publish()
+    assert window.wait(5.0) == [plain]
+    assert outcome(plain) == "unknown"
+    error = OutboundBufferLimitError("full")
+    window.window.failed(plain, error)
+    assert (plain.error, outcome(plain), plain.observed) == (error, "failed", True)
+    assert window.window.failure() is None
+    window.window.failed(plain, error)  # changes nothing
+    assert window.window.failure() is None
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_the_first_try_waits_for_room_while_another_one_is_begun(taken: bool) -> None:
+    window = Window()
+    named = unsent(window, "7", answer=None)
+    if taken:
+        window.drain()
+    window.window.failed(named, OutboundBufferLimitError("full"))
+    assert outcome(named) == ("unknown" if taken else "failed")
+    assert not window.window.wants
+    assert window.window.pending == 0
+    assert window.window.failure() is None
+
+
+def test_what_was_acknowledged_has_not_failed() -> None:
+    window = Window()
+    pending = window.publish()
+    window.answer(pending)
+    window.window.failed(pending, KeyboardInterrupt())
+    assert pending.error is None

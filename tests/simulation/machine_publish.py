@@ -106,8 +106,6 @@ class PublishUser(MachineUser):
             asleep = self.sim.asleep_between(pending.begun, now)
             # What has no room in the session waits there, before it is the window's to end.
             limit = self.retry_for + 2 * self.timeout + 3.0 + asleep
-            if self.in_order:  # one after the other is tried again
-                limit += self.most * self.timeout
             require(now - pending.begun < limit, f"publish {number} was begun {now - pending.begun:g} s ago")
             break  # the oldest
 
@@ -115,7 +113,7 @@ class PublishUser(MachineUser):
         return not self.window.pending and len(self.done) == len(self.begun)
 
     def patience(self) -> float:
-        return self.retry_for + 2 * self.timeout + 5.0 + (self.most * self.timeout if self.in_order else 0.0)
+        return self.retry_for + 2 * self.timeout + 5.0
 
     def finish(self) -> None:
         """At the end, when nothing is in flight."""

@@ -103,8 +103,8 @@ from ._jetstream.stream_info import (
     StreamState,
 )
 from ._jetstream.wire_value import WireValue
+from ._publishing.failures import PublishesFailedError
 from ._publishing.headers import PublishOptions
-from ._publishing.pending import PublishesFailedError
 
 if TYPE_CHECKING:
     from ._jetstream.error_codes import ErrorCode

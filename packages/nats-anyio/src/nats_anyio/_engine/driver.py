@@ -25,7 +25,7 @@ from nats_proto import (
     Request,
     Subscribe,
 )
-from nats_proto.errors import NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import NATSError, NATSTimeoutError, SubscriptionClosedError
 
 __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
@@ -259,7 +259,11 @@ class Driver(Generic[MessageT, ItemT]):
             want = wants.popleft()
             match want:
                 case Publish(subject=subject, data=data, reply=reply, headers=headers):
-                    host.publish_at_once(subject, data, reply=reply, headers=headers)
+                    try:
+                        host.publish_at_once(subject, data, reply=reply, headers=headers)
+                    except NATSError:
+                        wants.appendleft(want)  # it was not done: whose it is may want to know which one it was
+                        raise
                 case Subscribe():
                     before, self._inbox = self._inbox, host.open_inbox(want)
                     if self._stopped:  # while there was no room for this

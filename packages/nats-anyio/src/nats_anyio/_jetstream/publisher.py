@@ -199,12 +199,21 @@ class Publisher:
             self._driver.look()
             some = bool(ended)
             ended.clear()  # each was told to whoever holds it
-            while await self._driver.next_until(0.0) is not None:
+            while await self._next():
                 some = True
         except NATSError as error:  # the client is closed, or the subscription was refused
             self._abandon_all(error)
             return True
         return some
+
+    async def _next(self) -> bool:
+        """Do what is wanted and due: whether there may be more to do."""
+        try:
+            return await self._driver.next_until(0.0) is not None
+        except NATSError as error:  # it may concern one publish alone, which the client does not take
+            if not self._window.refused(error, now=self._now()):
+                raise
+            return True
 
     async def _until(self, satisfied: Callable[[], bool], deadline: float | None) -> bool:
         """Wait, as the leader or for the leader. False when the time (absolute) was up before."""

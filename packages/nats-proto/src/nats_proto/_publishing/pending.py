@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from .._jetstream.errors import JetStreamError
 from .._jetstream.pub_ack import PubAck
 from .._wire.frames import Payload
 from .._wire.headers import Headers
 from ..errors import NATSError
 
-__all__ = ["Pending", "PublishesFailedError"]
+__all__ = ["Pending"]
 
 
 class Pending(msgspec.Struct, eq=False):
@@ -46,6 +45,8 @@ class Pending(msgspec.Struct, eq=False):
     """An earlier try may be stored."""
     excused: bool = False
     """The present try was given some more time, since nobody had looked when its time was up."""
+    last: NATSError | None = None
+    """Why its last try has failed, while it waits in order for the next."""
     foreign: bytes | None = None
     """How an answer began that was no acknowledgement."""
 
@@ -53,18 +54,3 @@ class Pending(msgspec.Struct, eq=False):
     def done(self) -> bool:
         """It has ended."""
         return self.pub_ack is not None or self.error is not None
-
-
-class PublishesFailedError(JetStreamError):
-    """Publishes of a window have failed, and nobody has asked about them. The text names the first.
-
-    ``count`` says how many, ``errors`` are those of the first hundred. ``outcome`` is ``"failed"`` if none of them can
-    be stored.
-    """
-
-    def __init__(self, message: str, *, count: int = 0, errors: tuple[NATSError, ...] = ()) -> None:
-        super().__init__(message)
-        self.count = count
-        self.errors = errors
-        if any(error.outcome == "unknown" for error in errors) or count > len(errors):
-            self.outcome = "unknown"

@@ -38,7 +38,16 @@ from .._jetstream.errors import (
 from .._limits import shown
 from ..errors import ConnectionLostError, NATSError, NATSTimeoutError, NoRespondersError
 
-__all__ = ["DUPLICATE_WINDOW", "RETRY_FOR", "conflicts", "final_error", "may_be_stored", "pause_before_retry"]
+__all__ = [
+    "DUPLICATE_WINDOW",
+    "LONGEST_PAUSE",
+    "RETRY_FOR",
+    "conflicts",
+    "final_error",
+    "mark_unknown",
+    "may_be_stored",
+    "pause_before_retry",
+]
 
 RETRY_FOR: Final = 10.0
 """Seconds in which a publish is tried again. A leader that was killed is replaced after 5 s."""
@@ -106,7 +115,12 @@ def final_error(
         error = NATSTimeoutError(
             f"publish to {subject!r}: no acknowledgement within {seconds:.3g} s{again}; it may be stored{answered}"
         )
-    if unknown and error.outcome == "failed":
+    return mark_unknown(error) if unknown else error
+
+
+def mark_unknown(error: NATSError) -> NATSError:
+    """The error of the last try, where an earlier one may be stored."""
+    if error.outcome == "failed":
         error.outcome = "unknown"
         error.add_note("An earlier try of this publish had no answer, so the message may be stored all the same.")
     return error

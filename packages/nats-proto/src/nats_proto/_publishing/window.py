@@ -13,8 +13,10 @@ nobody. At most ``max_pending`` publishes are in flight; whoever wants to publis
 value made, queued, taken and matched for each message, which would cost as much as the publish itself. Here it is not
 needed: who calls `begin` is at that moment in the client, and publishes with its quickest means what `begin` has
 returned. When that raises, the message was not taken, and `failed` takes the publish out again. Only what is sent
-another time goes through `wants`. Everything else is as for all machines: the first want is the subscription, completed
-publishes are the items, in the order in which their acknowledgements came, and time passes while somebody waits.
+another time goes through `wants`. What of that the client refuses is told by `refused`, and what it has no room for is
+still among the wants: of both it is certain that they are not stored. Everything else is as for all machines: the first
+want is the subscription, completed publishes are the items, in the order in which their acknowledgements came, and time
+passes while somebody waits.
 With several threads, `begin` and the publish belong under one lock, where the order of the calls shall be that of the
 wire.
 
@@ -43,8 +45,9 @@ In order
 New messages are sent in the order of the calls. What is sent again comes behind those that were sent meanwhile. With
 ``in_order`` the window stalls instead: nothing new is begun until nothing rests. What rests is sent again when all that
 was in flight has its answer, in the order of the calls, the oldest alone at first, to see whether the stream takes
-messages again. Messages that were stored in between, after the refused one, stay before it: only a window of one, or
-an expected last sequence, excludes that.
+messages again. Whoever waits for its turn until no try that was begun in time would still have time ends where it
+rests, so that many that wait for one another wait no longer than one. Messages that were stored in between, after the
+refused one, stay before it: only a window of one, or an expected last sequence, excludes that.
 """
 
 from __future__ import annotations
@@ -61,11 +64,29 @@ from .._limits import check_count, check_seconds, check_timeout
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
-from ..errors import ConnectionClosedError, ConnectionLostError, NATSError, NATSTimeoutError
+from ..errors import (
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    ConnectionLostError,
+    NATSError,
+    NATSTimeoutError,
+    OutboundBufferLimitError,
+    SubscriptionClosedError,
+)
+from .failures import Failures, PublishesFailedError
 from .headers import message_id
-from .pending import Pending, PublishesFailedError
+from .pending import Pending
 from .publish import SHOWN_OF_FOREIGN, steady
-from .retries import DUPLICATE_WINDOW, RETRY_FOR, final_error, may_be_stored, pause_before_retry
+from .retries import (
+    DUPLICATE_WINDOW,
+    LONGEST_PAUSE,
+    RETRY_FOR,
+    final_error,
+    mark_unknown,
+    may_be_stored,
+    pause_before_retry,
+)
+from .unsent import take_back, unsent_replies
 
 __all__ = ["LOOK", "MAX_PENDING", "SOME_ROOM", "PublishWindow"]
 
@@ -84,9 +105,9 @@ LOOK: Final = 0.05
 SOME_ROOM: Final = 0.005
 """Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
 at the first free place would be a wake-up for each publish."""
-MAX_ERRORS: Final = 100
-"""Failures that are remembered one by one."""
 _NEVER: Final = float("inf")
+_OF_ALL: Final = (ConnectionClosedError, ConnectionDrainingError, SubscriptionClosedError)
+"""What a client says when it publishes nothing any more."""
 
 
 class PublishWindow(Generic[PendingT]):
@@ -128,8 +149,7 @@ class PublishWindow(Generic[PendingT]):
         self._replaced = -_NEVER
         """When the connection was replaced last."""
         self._ending = False
-        self._failures: list[PendingT] = []
-        self._unobserved = 0
+        self._failures = Failures()
         self.late = 0
         """Answers for which nobody waited: too late, or doubled."""
         self.items: deque[PendingT] = deque()
@@ -184,10 +204,31 @@ class PublishWindow(Generic[PendingT]):
         return pending
 
     def failed(self, pending: PendingT, error: BaseException) -> None:
-        """It could not be published: the caller has the error, which counts as observed."""
-        if self._waiting.pop(pending.reply, None) is not None:
-            pending.error = error if isinstance(error, NATSError) else NATSError(f"it could not be published: {error}")
-            pending.observed = True
+        """Its first try could not be published: the caller has the error, which counts as observed."""
+        if pending.pub_ack is not None:
+            return
+        # While the client waited for room, its time may have passed: it has ended as not acknowledged, or was tried
+        # again. A try that was not handed over is taken back; one that was makes the outcome unknown.
+        handed_over = pending.tries > 1 and not take_back(self.wants, pending.reply)
+        if self._waiting.pop(pending.reply, None) is None:
+            self._failures.observe(pending)
+        self._rest_no_more(pending)
+        pending.observed = True
+        pending.error = error if isinstance(error, NATSError) else NATSError(f"it could not be published: {error}")
+        if handed_over:
+            pending.error.outcome = "unknown"
+
+    def refused(self, error: NATSError, *, now: float) -> bool:
+        """The client has raised this for what the window wants first. Whether that was another try of one publish,
+        and concerns no other one; else nothing is changed."""
+        want = self.wants[0] if self.wants else None
+        if not isinstance(want, Publish) or want.reply is None or isinstance(error, _OF_ALL):
+            return False
+        self.wants.popleft()
+        pending = self._waiting.get(want.reply)
+        if pending is not None:
+            self._try_failed(pending, error, now)
+        return True
 
     def full_error(self, subject: str, *, now: float) -> PublishWindowFullError:
         """For who has waited for room as long as he may."""
@@ -207,28 +248,21 @@ class PublishWindow(Generic[PendingT]):
     def abandon(self, cause: NATSError) -> None:
         """Nobody will wait any more: all that has not ended fails now, with an error that says why."""
         self._ending = True
+        unsent = unsent_replies(self.wants)
         self.wants.clear()
         for pending in sorted(self._waiting.values(), key=_number):
             error = ConnectionClosedError(f"publish to {pending.subject!r}: given up, {cause}")
-            if pending.unknown or not pending.resting:
+            if pending.unknown or not (pending.resting or pending.reply in unsent):
                 error.outcome = "unknown"
             self._end(pending, error)
 
     def observe(self, pending: PendingT) -> None:
         """Its error, if it has one, was told to somebody: `failure` says nothing of it any more."""
-        if pending.error is not None and not pending.observed:
-            pending.observed = True
-            self._unobserved -= 1
+        self._failures.observe(pending)
 
     def failure(self) -> PublishesFailedError | None:
         """What to raise at the end, for those that have failed without that anybody was told of it."""
-        if not self._unobserved:
-            return None
-        errors = tuple(one.error for one in self._failures if one.error is not None and not one.observed)
-        first = f"; the first: {errors[0]}" if errors else ""
-        return PublishesFailedError(
-            f"{self._unobserved} of {self._number} publishes failed{first}", count=self._unobserved, errors=errors
-        )
+        return self._failures.error(self._number)
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -261,8 +295,11 @@ class PublishWindow(Generic[PendingT]):
     def connection_replaced(self, *, now: float) -> None:
         """Acknowledgements may be lost: what can be sent a second time is."""
         self._replaced = now
+        unsent = unsent_replies(self.wants)
         for pending in sorted(self._waiting.values(), key=_number):
-            if not pending.resting and self._has_id(pending, now) and now - pending.begun < self._retry_for:
+            if pending.resting or pending.reply in unsent:
+                continue  # its next try is for the new connection anyway
+            if self._has_id(pending, now) and now - pending.begun < self._retry_for:
                 pending.unknown = True
                 self._send(pending, now)
 
@@ -279,14 +316,17 @@ class PublishWindow(Generic[PendingT]):
     def handle_timeout(self, *, now: float) -> None:
         """End tries whose time is up, and begin those for which it has come."""
         if self._waiting and now >= self._look:
+            unsent = unsent_replies(self.wants)
             for pending in sorted((one for one in self._waiting.values() if one.deadline <= now), key=_number):
-                if pending.resting:
+                if pending.reply in unsent:
+                    self._not_sent(pending, now)
+                elif pending.resting and not self._in_order:
                     self._send(pending, now)
                 elif now > pending.deadline + LATE and not pending.excused:
                     pending.excused = True
                     pending.deadline = now + min(EXCUSE, self._timeout)
                 else:
-                    self._try_failed(pending, self._silence(pending), now)
+                    self._try_failed(pending, pending.last or self._silence(pending), now)
             self._look = min((one.deadline for one in self._waiting.values()), default=_NEVER)
         if self._stalled_idly and now >= self._stalled_until:
             self._send(min(self._waiting.values(), key=_number), now)
@@ -304,12 +344,16 @@ class PublishWindow(Generic[PendingT]):
             error = no_responders(pending.subject)
         # The next try of what rests will tell more. This is the answer to an earlier one.
         if not pending.resting:
+            take_back(self.wants, pending.reply)
             pending.refused = True
             self._try_failed(pending, error, now)
 
     def _try_failed(self, pending: PendingT, error: NATSError, now: float) -> None:
         spent = now - pending.begun
-        pause = pause_before_retry(error, pending.tries, has_id=self._has_id(pending, now))
+        if isinstance(error, OutboundBufferLimitError):
+            pause: float | None = LONGEST_PAUSE  # of this client, which has no connection
+        else:
+            pause = pause_before_retry(error, pending.tries, has_id=self._has_id(pending, now))
         pending.unknown = pending.unknown or may_be_stored(error)
         if pause is None or spent >= self._retry_for:
             error = final_error(
@@ -325,7 +369,8 @@ class PublishWindow(Generic[PendingT]):
         # The last try is at the very end, so that a leader who comes just then is met.
         pause = min(pause, self._retry_for - spent)
         if self._in_order:
-            pending.resting, pending.deadline = True, _NEVER
+            pending.resting, pending.deadline, pending.last = True, self._end_of(pending), error
+            self._look = min(self._look, pending.deadline)
             self._resting += 1
             self._stalled_until = max(self._stalled_until, now + pause)
         elif pause:
@@ -337,28 +382,47 @@ class PublishWindow(Generic[PendingT]):
 
     def _send(self, pending: PendingT, now: float) -> None:
         """Another try."""
-        if pending.resting:
-            pending.resting = False
-            self._resting -= 1
+        self._rest_no_more(pending)
         pending.tries += 1
         if pending.refused:
             pending.refused = False
             del self._waiting[pending.reply]
             pending.reply = f"{self._prefix}{pending.number}-{pending.tries}"
             self._waiting[pending.reply] = pending
-        pending.sent, pending.deadline, pending.excused = now, now + self._timeout, False
+        pending.last = None
+        pending.sent, pending.excused = now, False
+        # In order it may have waited for others beyond the time in which tries are begun. A little it always has.
+        pending.deadline = min(now + self._timeout, max(self._end_of(pending), now + EXCUSE))
         self._look = min(self._look, pending.deadline)
         self.wants.append(Publish(pending.subject, pending.data, pending.reply, pending.headers))
 
-    def _end(self, pending: PendingT, error: NATSError) -> None:
-        self._waiting.pop(pending.reply, None)
+    def _end_of(self, pending: PendingT) -> float:
+        """When a try ends at the latest."""
+        return pending.begun + self._retry_for + self._timeout
+
+    def _not_sent(self, pending: PendingT, now: float) -> None:
+        """The time of a try is up that the client had no room for: it is certain that this one is not stored."""
+        spent = now - pending.begun
+        if spent < self._retry_for:
+            pending.deadline = now + self._timeout
+            return
+        take_back(self.wants, pending.reply)
+        error = NATSTimeoutError(
+            f"publish to {pending.subject!r}: the outgoing buffer had no room for another try within {spent:.3g} s"
+        )
+        error.outcome = "failed"
+        self._end(pending, mark_unknown(error) if pending.unknown else error)
+
+    def _rest_no_more(self, pending: PendingT) -> None:
         if pending.resting:
             pending.resting = False
             self._resting -= 1
+
+    def _end(self, pending: PendingT, error: NATSError) -> None:
+        self._waiting.pop(pending.reply, None)
+        self._rest_no_more(pending)
         pending.error = error
-        self._unobserved += 1
-        if len(self._failures) < MAX_ERRORS:
-            self._failures.append(pending)
+        self._failures.add(pending)
         self.items.append(pending)
 
     def _silence(self, pending: PendingT) -> NATSError:
@@ -381,9 +445,7 @@ class PublishWindow(Generic[PendingT]):
 
     def _taken(self, pending: PendingT, now: float) -> None:
         """It was acknowledged while some rest: streams take messages again."""
-        if pending.resting:
-            pending.resting = False
-            self._resting -= 1
+        self._rest_no_more(pending)
         if self._stalled_idly:
             for one in sorted(self._waiting.values(), key=_number):
                 self._send(one, now)
