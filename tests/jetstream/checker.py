@@ -61,9 +61,9 @@ class Final:
     duplicate_window: float = 120.0
     """Seconds, as `Stored.time`."""
     pending: int = 0
-    """Messages that the consumer has not delivered yet."""
+    """Messages that each consumer has not delivered yet."""
     consumer: bool = False
-    """Whether a consumer delivered into the history: then nothing of the stream may be missing there."""
+    """Whether consumers delivered into the history, each as a process: then none may lack anything of the stream."""
     deletes: frozenset[str] = field(default_factory=frozenset)
     """Payloads of markers that stand for a deleted key."""
 
@@ -176,18 +176,20 @@ def _expectations(history: History, final: Final) -> Iterator[Violation]:
 
 
 def _deliveries(history: History, final: Final) -> Iterator[Violation]:
-    delivered = history.of("deliver")
     if not final.consumer:
         return
     at = {stored.sequence: stored for stored in final.stream}
-    for entry in delivered:
+    consumers: dict[str, set[int]] = defaultdict(set)
+    for entry in history.of("deliver"):
         stored = at.get(entry.sequence)
         if stored is None or stored.payload != entry.payload:
             yield Violation("delivered by nobody", f"{entry}; the stream has {stored}")
-    missing = sorted(set(at) - {entry.sequence for entry in delivered})
-    if len(missing) != final.pending:
-        told = f"{len(missing)} of {len(at)} sequences, with {final.pending} pending: {missing[:20]}"
-        yield Violation("never delivered", told)
+        consumers[entry.process].add(entry.sequence)
+    for name, delivered in consumers.items() or [("any consumer", set[int]())]:
+        missing = sorted(set(at) - delivered)
+        if len(missing) != final.pending:
+            told = f"{len(missing)} of {len(at)} sequences, with {final.pending} pending: {missing[:20]}"
+            yield Violation("never delivered", f"{name}: {told}")
 
 
 def _ordered_reads(history: History, final: Final) -> Iterator[Violation]:

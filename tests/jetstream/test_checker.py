@@ -177,6 +177,11 @@ def not_delivered(world: World) -> None:
     ]
 
 
+def not_delivered_by_one_of_two(world: World) -> None:
+    for stored in world.final.stream[1:]:
+        world.history.delivered("another worker", stored.sequence, stored.payload)
+
+
 def delivered_too_much(world: World) -> None:
     world.history.delivered("worker", 77, "invented")
 
@@ -225,6 +230,7 @@ UNREAD: set[Check] = {"never delivered"}
         (blindly_retried_on_its_subject, {"blind retry", *UNREAD}),
         (blindly_retried_with_unknown_end, {"blind retry", *UNREAD}),
         (not_delivered, {"never delivered"}),
+        (not_delivered_by_one_of_two, {"never delivered"}),
         (delivered_too_much, {"delivered by nobody"}),
         (delivered_with_other_bytes, {"delivered by nobody"}),
         (hole_in_an_ordered_read, {"hole"}),
