@@ -159,7 +159,7 @@ def measured(work: Work, cases: Sequence[Case], present: Sequence[Present], sett
     print(f"\n{work.title}", flush=True)
     for case in cases:
         if able[case]:
-            with place({case.transport}, case.size) as there:
+            with place({case.transport}, case.size, streams=work.streams) as there:
                 new = measure(work, case, able[case], there, settings, tell)
             tell("")
             print(f" {case.label}")

@@ -160,7 +160,31 @@ def _collapse() -> Iterable[Bar]:
         yield Bar("subscribe 64 MiB, resident MB", resident, round(HUGE / 1e6 + 40), at_most=True)
 
 
-BARS: Sequence[Bar] = (*_bars(), *_collapse(), *_growth())
+def _jetstream() -> Iterable[Bar]:
+    """Streams are why people choose NATS: ours are quick beside those of other languages, and memory is flat."""
+
+    def figure(work: str, client: str, metric: str = "rate") -> Figure:
+        return Figure(work, "128 B", client, metric)
+
+    for client in COMPILED:
+        for other, limit in (("nats.go", 1.1), ("nats.c", 0.9)):
+            yield Bar(
+                "publish to a stream, 1,000 under way", figure("js-window", client), limit, figure("js-window", other)
+            )
+        ours, theirs = (figure("js-publish", name, "p50") for name in (client, "nats.go"))
+        yield Bar("publish to a stream, p50", ours, 1.1, theirs, at_most=True)
+        yield Bar("fetch 500 and ack", figure("js-fetch", client), 1.1, figure("js-fetch", "nats.go"))
+        yield Bar("messages and ack", figure("js-messages", client), 1.3, figure("js-messages", "nats.go"))
+        yield Bar("work, 8 handlers", figure("js-work", client), 0.5, figure("js-messages", client))
+        yield Bar("ordered consumer", figure("js-ordered", client), 1.5, figure("js-fetch", client))
+    for client in ("threads", "asyncio"):
+        yield Bar("first jetstream(), ms", Figure("js-first", "first", client, "first"), 25, at_most=True)
+        for way in ("fetch", "messages", "work"):
+            grown = Figure("js-memory", way, client, "grown")
+            yield Bar(f"1,000,000 by {way}, MB grown", grown, 4, at_most=True)
+
+
+BARS: Sequence[Bar] = (*_bars(), *_collapse(), *_jetstream(), *_growth())
 
 
 def of_checkout(name: str) -> list[Bar]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["check_answers", "check_order", "check_server", "check_subscriptions"]
+__all__ = ["check_acknowledged", "check_answers", "check_order", "check_server", "check_stored", "check_subscriptions"]
 
 Result = Mapping[str, object]
 
@@ -34,3 +34,13 @@ def check_server(count: int, size: int, messages: int, nbytes: int) -> str | Non
 def check_subscriptions(expected: int, found: int) -> str | None:
     """What is wrong with the server's list; a client may have one more for its replies."""
     return None if found in (expected, expected + 1) else f"the server has {found} subscriptions of {expected}"
+
+
+def check_stored(count: int, found: int) -> str | None:
+    """What is wrong with the stream's own count of what was published."""
+    return None if found == count else f"{found} messages are in the stream of {count}"
+
+
+def check_acknowledged(count: int, floor: int) -> str | None:
+    """What is wrong with the sequence up to which the server has all acknowledgements."""
+    return None if floor == count else f"all are acknowledged up to {floor} of {count}"

@@ -37,15 +37,18 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(transports: Collection[str], largest: int = 0) -> Iterator[Place]:
-    """Servers for these transports, plain TCP always among them. ``largest``: a payload beyond the usual MiB."""
+def place(transports: Collection[str], largest: int = 0, *, streams: bool = False) -> Iterator[Place]:
+    """Servers for these transports, plain TCP always among them. ``largest``: a payload beyond the usual MiB.
+
+    ``streams``: the plain one has JetStream.
+    """
     with contextlib.ExitStack() as stack:
         secure = bool({"tls", "wss"} & set(transports))
         patient: dict[str, object] = {**PATIENT, **({"max_payload": largest} if largest > 2**20 else {})}
         if {"ws", "wss"} & set(transports):
             # A server makes one WebSocket message of all that waits for a client; ours take 64 MiB at once.
             del patient["max_pending"]
-        plain = stack.enter_context(LocalServer(patient, websocket="ws" in transports))
+        plain = stack.enter_context(LocalServer(patient, websocket="ws" in transports, jetstream=streams))
         made = Place({"tcp": Target(plain.url, plain)})
         if "ws" in transports:
             made.targets["ws"] = Target(plain.websocket_url, plain)

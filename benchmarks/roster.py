@@ -53,6 +53,9 @@ ALL = frozenset(
         "import",
     }
 )
+JETSTREAM = frozenset({"js_window", "js_publish", "js_fetch", "js_ordered"})
+"""What every client with JetStream does in some way."""
+OWN_JETSTREAM = JETSTREAM | {"js_messages", "js_work", "js_memory", "js_first"}
 WITH_THREADS = frozenset({"publish_threads", "request_threads"})
 WITH_TASKS = frozenset({"request_tasks"})
 PEERS = ALL - {"publish_many", "subscribe_batch"}
@@ -123,11 +126,11 @@ def known() -> list[Client]:
     raw = frozenset({"publish", "subscribe_iterator", "spread", "request", "connect"})
     clients = [
         Client("raw", python("raw"), raw, transports=("tcp", "tls")),
-        Client("nats.c", (str(BUILT),), FIRST | {"one_in_flight", "request_threads"}),
-        Client("nats.go", (str(BUILT_GO),), PEERS | WITH_THREADS | WITH_TASKS),
+        Client("nats.c", (str(BUILT),), FIRST | {"one_in_flight", "request_threads"} | JETSTREAM),
+        Client("nats.go", (str(BUILT_GO),), PEERS | WITH_THREADS | WITH_TASKS | JETSTREAM | {"js_messages"}),
         Client("js", ("node", "--expose-gc", str(JS)), FIRST),
-        Client("nats-py", python("nats_py"), PEERS | WITH_TASKS, {"LOOP": "asyncio"}, "nats"),
-        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"} | WITH_TASKS, {"LOOP": "uvloop"}),
+        Client("nats-py", python("nats_py"), PEERS | WITH_TASKS | JETSTREAM, {"LOOP": "asyncio"}, "nats"),
+        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"} | WITH_TASKS | JETSTREAM, {"LOOP": "uvloop"}),
         Client(
             "natsrpy",
             python("natsrpy_client"),
@@ -139,10 +142,10 @@ def known() -> list[Client]:
     for twin in ({}, {"NATS_PROTO_PURE": "1"}):
         names = PURE if twin else COMPILED
         every = ("tcp", "tls", "ws", "wss")
-        works = ALL | WITH_THREADS
+        works = ALL | WITH_THREADS | OWN_JETSTREAM
         clients.append(Client(names[0], python("ours_sync"), works, {**twin}, "nats_sync", ours=True, transports=every))
         for name, loop in zip(names[1:], COMPILED[1:], strict=True):
-            works = (ALL if loop == "asyncio" else ALL - {"import"}) | WITH_TASKS
+            works = (ALL if loop == "asyncio" else ALL - {"import"}) | WITH_TASKS | OWN_JETSTREAM
             transports = every if loop == "asyncio" else ("tcp",)
             env = {**twin, "LOOP": loop}
             clients.append(
@@ -207,7 +210,7 @@ def _is_asked(one: Present, work: Work, case: Case, names: Collection[str]) -> b
         return len(one.client.transports) > 1
     if work.name.startswith("growth"):
         return twin in ("threads", "asyncio", "core")
-    return twin not in ("uvloop", "trio") or case.size in (16, 65536) or work.name == "publish"
+    return twin not in ("uvloop", "trio") or case.size in (16, 65536) or work.name == "publish" or work.streams
 
 
 class NotHereError(Exception):

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from nats_proto.errors import NATSError
 from nats_sync.testing import LocalServer, LocalServerError
 
 from . import judge, order
 from .places import Place
 from .roster import Present
 from .sides import Child, FailedError, OtherSide, Restarter
+from .streams import streams_of
 from .works import Case, Result, Work
 
 __all__ = ["Row", "Settings", "measure", "repetition"]
@@ -28,6 +30,10 @@ LEAST_EACH = 5
 """Messages or requests of each thread or task at least: starting them is not what is measured."""
 LEAST_SPREAD = 10
 """Messages of each subscription at least, where traffic is spread: nor is the first message to each."""
+
+
+NOT_MEASURED = (LocalServerError, NATSError, OSError, subprocess.SubprocessError, KeyError, ValueError, RuntimeError)
+"""What goes wrong around a client, beside what `FailedError` says."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _recorded(row: Row, client: Present, work: Work) -> Iterator[None]:
         yield
     except FailedError as error:
         row.failed = str(error)
-    except (LocalServerError, OSError, subprocess.SubprocessError, KeyError, ValueError) as error:
+    except NOT_MEASURED as error:
         row.failed = f"{type(error).__name__}: {error}"
     except WrongError as error:
         row.wrong = str(error)
@@ -167,11 +173,7 @@ def repetition(
     }
     command = [*client.client.command, *(f"{name}={value}" for name, value in order_given.items())]
     child = Child(command, client.client.environment())
-    run = {"feed": _fed, "spread": _spread, "echo": _answered, "count": _counted, "restart": _restarted}.get(
-        work.side, _alone
-    )
-    if proof and work.side == "count":
-        run = _proved
+    run = PROOFS[work.side] if proof and work.side in PROOFS else RUNS.get(work.side, _alone)
     return run(child, target.server, case, count, settings)
 
 
@@ -245,6 +247,67 @@ def _restarted(child: Child, server: LocalServer, case: Case, count: int, settin
     if not isinstance(restored_at, float):
         return result
     return {**result, "restored": restored_at - restarter.open_at}
+
+
+def _stored(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A stream takes what is published."""
+    with streams_of(server) as streams:
+        streams.make()
+        with child:
+            result = child.line(settings.timeout)
+        _raise(judge.check_stored(count, streams.stored(count)))
+    if "received" in result:  # one after the other: each acknowledgement is of its own publish
+        _raise(judge.check_answers(result, count))
+    return result
+
+
+def _stored_in_order(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The same, and the stream is read."""
+    result = _stored(child, server, case, count, settings)
+    with streams_of(server) as streams:
+        _raise(judge.check_order(streams.findings(count, case.size), count))
+    return result
+
+
+def _read(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A stream is full of messages."""
+    with streams_of(server) as streams:
+        streams.make()
+        streams.fill(count, case.size, settings.fault)
+        with child:
+            result = child.line(settings.timeout)
+    _raise(judge.check_order(result, count))
+    return result
+
+
+def _acknowledged(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """The same, and its consumer waits for acknowledgements."""
+    with streams_of(server) as streams:
+        streams.make()
+        streams.fill(count, case.size, settings.fault)
+        streams.consume()
+        with child:
+            result = child.line(settings.timeout)
+            floor = streams.acknowledged(count)
+    _raise(judge.check_order(result, count))
+    _raise(judge.check_acknowledged(count, floor))
+    return result
+
+
+Run = Callable[[Child, LocalServer, Case, int, Settings], Result]
+
+RUNS: Mapping[str, Run] = {
+    "feed": _fed,
+    "spread": _spread,
+    "echo": _answered,
+    "count": _counted,
+    "restart": _restarted,
+    "stored": _stored,
+    "stream": _read,
+    "consumer": _acknowledged,
+}
+PROOFS: Mapping[str, Run] = {"count": _proved, "stored": _stored_in_order}
+"""Who publishes is looked at more closely in its first pilot run."""
 
 
 def _counters(server: LocalServer) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from . import parse_rate, pool_rotation
 __all__ = ["GROWTH", "MANY_SUBSCRIPTIONS", "SIZES", "Case", "Metric", "Result", "Work", "all_works"]
 
 Result = Mapping[str, object]
-Side = Literal["none", "count", "feed", "spread", "echo", "restart", "memory", "import"]
+Side = Literal["none", "count", "feed", "spread", "echo", "restart", "memory", "import", "stored", "consumer", "stream"]
 
 SIZES = {"16 B": 16, "128 B": 128, "1 KiB": 1024, "64 KiB": 65536}
 MANY_SUBSCRIPTIONS = 10_000
@@ -22,6 +22,7 @@ TASKS = (100, 1000, 10_000)
 IDLE = 64
 HUGE = 64 * 2**20
 GROWTH = ("1 x", "10 x")
+MILLION = 1_000_000
 
 
 def number(result: Result, name: str) -> float | None:
@@ -65,6 +66,7 @@ MEMORY = (
     Metric("resident", "MB", _scaled("resident", 1e-6)),
     Metric("peak", "MB", _scaled("peak", 1e-6)),
 )
+GROWN = Metric("grown", "MB", _scaled("grown", 1e-6))
 EACH = Metric("each", "ns", _ratio("seconds", "counted", 1e9))
 
 
@@ -107,6 +109,11 @@ class Work:
         return self.program == "fan_out"
 
     @property
+    def streams(self) -> bool:
+        """Whether the server has JetStream."""
+        return self.side in ("stored", "consumer", "stream")
+
+    @property
     def needs(self) -> str:
         return self.ability or self.program
 
@@ -145,6 +152,23 @@ def grown(count: int, *, subs: int = 0) -> list[Case]:
     return [
         Case(label, subs=subs * factor, count=count * factor, stream=next(iter(parse_rate.STREAMS)), quick=False)
         for label, factor in zip(GROWTH, (1, 10), strict=True)
+    ]
+
+
+def jetstream() -> list[Work]:
+    """One memory stream, messages of 128 bytes."""
+    case, messages, pilot = [Case("128 B", 128)], (RATE, CPU), 5000
+    ways = [Case(way, 128, count=MILLION, stream=way, quick=False) for way in ("fetch", "messages", "work")]
+    first = Metric("first", "ms", _scaled("seconds", 1e3))
+    return [
+        Work("js-window", "JetStream: publish, 1,000 under way", "js_window", "stored", case, messages, pilot),
+        Work("js-publish", "JetStream: publish, one after the other", "js_publish", "stored", case, ONE_IN_FLIGHT, 500),
+        Work("js-fetch", "JetStream: fetch 500, and acknowledge", "js_fetch", "consumer", case, messages, pilot),
+        Work("js-messages", "JetStream: messages, and acknowledge", "js_messages", "consumer", case, messages, pilot),
+        Work("js-work", "JetStream: work by 8 empty handlers", "js_work", "consumer", case, messages, pilot),
+        Work("js-ordered", "JetStream: ordered consumer", "js_ordered", "stream", case, messages, pilot),
+        Work("js-memory", "JetStream: memory of 1,000,000 messages", "js_memory", "consumer", ways, (GROWN, RATE)),
+        Work("js-first", "JetStream: first use in a process", "js_first", "none", [Case("first", count=1)], (first,)),
     ]
 
 
@@ -251,6 +275,7 @@ def all_works() -> list[Work]:
         ),
         Work("tls-publish", "Publish over TLS and WebSocket", "publish", "count", over(), messages, tall),
         Work("tls-subscribe", "Subscribe over TLS and WebSocket", "subscribe_iterator", "feed", over(), messages, tall),
+        *jetstream(),
         Work("parser", "Parser in memory, 64 KiB chunks", "parse", "memory", streams, (RATE,), tall),
         Work("encoder", "Encoder in memory", "encode", "memory", sizes()[:3], (RATE,), tall),
         Work("pool", "Next server of so many", "pool", "memory", pools, (EACH,)),

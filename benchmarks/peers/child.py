@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,17 @@ from benchmarks import order
 __all__ = [
     "BATCH",
     "CONCURRENT",
+    "CONSUMER",
+    "FETCH",
     "GO",
+    "HANDLERS",
     "IDLE",
     "KEPT_WHOLE",
     "MANY",
     "SPREAD",
+    "STREAM",
     "SUBJECT",
+    "WINDOW",
     "Clock",
     "Job",
     "Result",
@@ -41,6 +46,15 @@ BATCH = 512
 """Messages asked for at once (`next_batch`), and published at once (`publish_many`)."""
 CONCURRENT = 100
 """Requests under way at once."""
+STREAM = "BENCH"
+CONSUMER = "bench"
+"""As `benchmarks.streams` makes them."""
+WINDOW = 1000
+"""Publishes to a stream under way at once."""
+FETCH = 500
+"""Messages of a stream asked for at once, and buffered at most."""
+HANDLERS = 8
+"""Handlers of a stream's messages beside each other."""
 KEPT_WHOLE = 128
 """Payloads up to this size are kept whole until they are looked at: one list append for each message."""
 
@@ -90,6 +104,9 @@ class Job:
 
     def findings(self, kept: Sequence[bytes]) -> Result:
         return dict(order.findings(order.numbers(kept), self.count))
+
+    def findings_of_numbers(self, numbers: Iterable[int]) -> Result:
+        return dict(order.findings(numbers, self.count))
 
     def spread_findings(self, kept: Sequence[Sequence[bytes]]) -> Result:
         return dict(order.spread_findings(kept, self.count))

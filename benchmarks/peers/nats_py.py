@@ -18,7 +18,25 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from .child import CONCURRENT, GO, IDLE, MANY, SPREAD, SUBJECT, Clock, Job, Result, Times, main, memory, resident
+from .child import (
+    CONCURRENT,
+    CONSUMER,
+    FETCH,
+    GO,
+    IDLE,
+    MANY,
+    SPREAD,
+    STREAM,
+    SUBJECT,
+    WINDOW,
+    Clock,
+    Job,
+    Result,
+    Times,
+    main,
+    memory,
+    resident,
+)
 
 LOOP = os.environ.get("LOOP", "asyncio")
 UNLIMITED: dict[str, Any] = {"pending_msgs_limit": 2**40, "pending_bytes_limit": 0}
@@ -272,6 +290,70 @@ async def connecting(job: Job) -> None:
     job.report(**clock.stop(job.count), **times.result())
 
 
+async def js_window(job: Job) -> None:
+    client = await connect(job)
+    js = client.jetstream(publish_async_max_pending=WINDOW)
+    await client.flush()
+    call = js.publish_async
+    payloads = job.payloads()
+    clock = Clock()
+    for payload in payloads:
+        await call(SUBJECT, payload)
+    await js.publish_async_completed()
+    job.report(**clock.stop(job.count))
+    await client.close()
+
+
+async def js_publish(job: Job) -> None:
+    client = await connect(job)
+    times = Times()
+    keep = times.seconds.append
+    call, now = client.jetstream().publish, time.perf_counter
+    clock = Clock()
+    for number, payload in enumerate(job.payloads(), 1):
+        start = now()
+        ack = await call(SUBJECT, payload)
+        keep(now() - start)
+        times.wrong += ack.seq != number
+    job.report(**clock.stop(job.count), **times.result())
+    await client.close()
+
+
+async def js_fetch(job: Job) -> None:
+    client = await connect(job)
+    sub = await client.jetstream().pull_subscribe_bind(CONSUMER, STREAM, **UNLIMITED)
+    await client.flush()
+    kept: list[bytes] = []
+    keep = kept.append
+    last = job.count
+    clock = Clock()
+    while len(kept) < last:
+        for message in await sub.fetch(min(FETCH, last - len(kept))):
+            keep(message.data)
+            await message.ack()
+    await round_trip(client)
+    job.report(**clock.stop(last), **job.findings(kept))
+    await client.close()
+
+
+async def js_ordered(job: Job) -> None:
+    client = await connect(job)
+    js = client.jetstream()
+    await client.flush()
+    kept: list[bytes] = []
+    keep = kept.append
+    last, received = job.count, 0
+    clock = Clock()
+    sub = await js.subscribe(SUBJECT, stream=STREAM, ordered_consumer=True, **UNLIMITED)
+    async for message in sub.messages:
+        keep(message.data)
+        received += 1
+        if received == last:
+            break
+    job.report(**clock.stop(last), **job.findings(kept))
+    await client.close()
+
+
 def about() -> Result:
     loop = f"uvloop {metadata.version('uvloop')}" if LOOP == "uvloop" else "asyncio"
     return {"version": metadata.version("nats-py"), "loop": loop}
@@ -307,6 +389,10 @@ WORKS = {
     "request_tasks": request_tasks,
     "subscriptions": subscriptions,
     "connect": connecting,
+    "js_window": js_window,
+    "js_publish": js_publish,
+    "js_fetch": js_fetch,
+    "js_ordered": js_ordered,
 }
 
 if __name__ == "__main__":

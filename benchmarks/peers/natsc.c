@@ -384,6 +384,8 @@ static void connecting(void) {
     print_times(times, 0);
 }
 
+#include "natsc_jetstream.h"
+
 int main(int argc, char **argv) {
     for (int at = 1; at < argc; at++) {
         const char *value = strchr(argv[at], '=');
@@ -410,6 +412,10 @@ int main(int argc, char **argv) {
     else if (strcmp(work, "one_in_flight") == 0) one_in_flight();
     else if (strcmp(work, "subscriptions") == 0) subscriptions();
     else if (strcmp(work, "connect") == 0) connecting();
+    else if (strcmp(work, "js_window") == 0) js_window();
+    else if (strcmp(work, "js_publish") == 0) js_publish();
+    else if (strcmp(work, "js_fetch") == 0) js_fetch();
+    else if (strcmp(work, "js_ordered") == 0) js_ordered();
     else return 2;
     done();
 }

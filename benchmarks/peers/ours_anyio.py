@@ -16,6 +16,7 @@ import nats_proto
 from nats_anyio import Client, Message
 from nats_proto import Reconnected
 
+from . import jetstream_anyio
 from .child import (
     BATCH,
     CONCURRENT,
@@ -300,6 +301,7 @@ def about() -> Result:
     package = LOOP if LOOP in ("uvloop", "trio") else "anyio"
     compiled = bool(getattr(nats_proto, "accelerated", False))
     lacks = [] if hasattr(Client, "publish_many") else ["publish_many"]
+    lacks += jetstream_anyio.lacks()
     loop = f"{package} {metadata.version(package)}"
     return {"version": nats_proto.__version__, "compiled": compiled, "lacks": lacks, "loop": loop}
 
@@ -326,6 +328,7 @@ WORKS = {
     "request_tasks": request_tasks,
     "subscriptions": subscriptions,
     "connect": connecting,
+    **jetstream_anyio.works(connect),
 }
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import nats_proto
 import nats_sync
 from nats_proto import Reconnected
 
+from . import jetstream_sync
 from .child import (
     BATCH,
     CONCURRENT,
@@ -306,7 +307,7 @@ def connecting(job: Job) -> None:
 def about() -> Result:
     compiled = bool(getattr(nats_proto, "accelerated", False))
     lacks = [] if hasattr(nats_sync.Client, "publish_many") else ["publish_many"]
-    return {"version": nats_proto.__version__, "compiled": compiled, "lacks": lacks}
+    return {"version": nats_proto.__version__, "compiled": compiled, "lacks": lacks + jetstream_sync.lacks()}
 
 
 WORKS = {
@@ -325,6 +326,7 @@ WORKS = {
     "request_threads": request_threads,
     "subscriptions": subscriptions,
     "connect": connecting,
+    **jetstream_sync.works(connect),
 }
 
 if __name__ == "__main__":

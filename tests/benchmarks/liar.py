@@ -39,6 +39,8 @@ def main(fault: str, arguments: list[str]) -> None:
     if fault == "deaf":  # claims to have received all but one
         raw.Link(job).send(b"PUB %b 0\r\n\r\n" % child.GO.encode())
         job.report(seconds=1.0, cpu=1.0, counted=1, received=job.count - 1, lost=0, doubled=0, misordered=0, wrong=0)
+    elif fault == "hoarder":  # has read a stream to its end, and acknowledged nothing
+        job.report(seconds=1.0, cpu=1.0, counted=1, received=job.count, lost=0, doubled=0, misordered=0)
     elif fault == "boast":  # claims to have received what nobody sent
         job.report(seconds=1.0, cpu=1.0, counted=1, received=job.count, lost=0, doubled=0, misordered=0, wrong=1)
     else:

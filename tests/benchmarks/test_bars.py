@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.bars import BARS, Bar, Figure, judged, of_checkout
-from benchmarks.roster import Present, known, taking_part
+from benchmarks.roster import COMPILED, Present, known, taking_part
 from benchmarks.rounds import Row
 from benchmarks.works import all_works
 
@@ -107,6 +107,22 @@ def test_the_bars_of_growth_are_the_agreed_ones() -> None:
     ]
 
 
+def test_the_bars_of_jetstream_are_the_agreed_ones() -> None:
+    own = [bar for bar in BARS if bar.ours.client == "threads" and bar.ours.work.startswith("js-")]
+    found = {(bar.ours.work, bar.theirs and str(bar.theirs)): (bar.limit, bar.at_most) for bar in own}
+    assert found == {
+        ("js-window", "nats.go js-window"): (1.1, False),
+        ("js-window", "nats.c js-window"): (0.9, False),
+        ("js-publish", "nats.go js-publish"): (1.1, True),
+        ("js-fetch", "nats.go js-fetch"): (1.1, False),
+        ("js-messages", "nats.go js-messages"): (1.3, False),
+        ("js-work", "threads js-messages"): (0.5, False),
+        ("js-ordered", "threads js-fetch"): (1.5, False),
+        ("js-first", None): (25, True),
+        ("js-memory", None): (4, True),
+    }
+
+
 def test_threads_are_held_beside_one_thread() -> None:
     (bar,) = [bar for bar in BARS if bar.title == "publish 1 KiB, 64 threads beside 1"]
     rows = [
@@ -127,5 +143,5 @@ def test_another_checkout_has_the_same_bars_beside_the_same_peers() -> None:
         assert other.ours.client == f"{bar.ours.client}@before"
         assert (other.limit, other.title, other.at_most) == (bar.limit, bar.title, bar.at_most)
         if bar.theirs is not None and other.theirs is not None:
-            own = bar.theirs.client in ("threads", "asyncio", "core")
+            own = bar.theirs.client in (*COMPILED, "core")
             assert other.theirs.client == (f"{bar.theirs.client}@before" if own else bar.theirs.client)

@@ -465,6 +465,16 @@ func main() {
 		subscriptions()
 	case "connect":
 		connecting()
+	case "js_window":
+		jsWindow()
+	case "js_publish":
+		jsPublish()
+	case "js_fetch":
+		jsFetch()
+	case "js_messages":
+		jsMessages()
+	case "js_ordered":
+		jsOrdered()
 	default:
 		os.Exit(2)
 	}
