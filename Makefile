@@ -36,7 +36,8 @@ FLOORS_PIP := $(FLOORS_VENV)/bin/python -m pip --disable-pip-version-check insta
 FLOORS_DEV := pytest pytest-timeout pytest-xdist trio trustme fastapi aiohttp
 FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py,$(wildcard tests/proto/test_*.py)) \
     tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
-    $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py)
+    $(filter-out %_backpressure.py %_left_subscriptions.py %_reconnect_delay.py,\
+        $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py))
 DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema trio trustme fastapi aiohttp ruff mypy \
     pyright[nodejs]
 
@@ -68,7 +69,7 @@ COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check asan bench chaos-jetstream simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check check-core check-rest asan bench chaos-jetstream simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -140,10 +141,14 @@ types: $(VENV)/.stamp-dev ## mypy --strict and pyright strict
 	$(BIN)/mypy $(PROJECTS:%=%/src) tests/typing
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint types ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
+check: lint types check-core check-rest ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
+
+check-core: $(VENV)/.stamp-dev
 	NATS_PROTO_PURE=1 HYPOTHESIS_PROFILE=quick \
 	    $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term --cov-report=json $(TRACED)
 	$(BIN)/python tests/branch_coverage.py coverage.json $(COVERAGE)
+
+check-rest: $(VENV)/.stamp-dev
 	NATS_PROTO_PURE= $(BIN)/python -m pytest -n $(WAITING_WORKERS) $(COMPILED)
 
 properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HYPOTHESIS_PROFILE=nightly)
