@@ -19,6 +19,7 @@ OWN = [name for name in nats_sync.jetstream.__all__ if name not in nats_proto.je
 CLASSES = sorted(name for name in OWN if inspect.isclass(getattr(nats_sync.jetstream, name)))
 
 AT_ONCE = {
+    "AtomicBatch": {"discard"},
     "Consumer": {"consume", "fetch", "messages", "work"},
     "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
@@ -28,7 +29,7 @@ AT_ONCE = {
     "PushConsumer": {"messages"},
     "PushMessages": {"stop"},
     "Publisher": {"look"},
-    "JetStream": {"consumer", "publisher", "stream", "stream_names", "streams"},
+    "JetStream": {"atomic_batch", "consumer", "publisher", "stream", "stream_names", "streams"},
     "Work": {"stop"},
     "Stream": {
         "consumer", "consumer_names", "consumers", "get_last_msgs", "get_msgs", "ordered_consumer", "push_consumer",

@@ -273,8 +273,9 @@ def test_a_message_that_may_be_missing_ends_it() -> None:
     next(left)
     left.close()  # cancelled
     assert batch.ended
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError) as raised:
         batch.commit()
+    assert raised.value.outcome == "failed"
 
 
 def test_one_call_at_a_time() -> None:
@@ -287,8 +288,9 @@ def test_one_call_at_a_time() -> None:
     assert not batch.ended
     commit, again = batch.commit(), batch.commit()
     next(commit)
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError) as raised:
         world.run(again)
+    assert raised.value.outcome == "unknown"  # it may be stored
     commit.close()
 
 

@@ -107,6 +107,7 @@ from nats_proto.jetstream import (
     read_config,
 )
 
+from ._jetstream.atomic_batch import AtomicBatch
 from ._jetstream.batch import Batch
 from ._jetstream.consumer import Consumer
 from ._jetstream.consuming import Consuming
@@ -146,6 +147,7 @@ __all__ = [
     "ApiError",
     "ApiLevelError",
     "ApiStats",
+    "AtomicBatch",
     "AtomicBatchError",
     "Batch",
     "ClusterInfo",

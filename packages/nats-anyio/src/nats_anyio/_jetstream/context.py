@@ -9,12 +9,15 @@ from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream import stream_calls
 from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
+from nats_proto._publishing.atomic_batch import MAX_MESSAGES
+from nats_proto._publishing.atomic_batch import AtomicBatch as AtomicBatchCore
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.publish import publish_operation
 from nats_proto._publishing.retries import RETRY_FOR
 from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
+from .atomic_batch import AtomicBatch
 from .caller import Caller, Listing
 from .consumer import Consumer
 from .publisher import PendingAck, Publisher
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     from .._engine.crew import Employer
     from .._message import ReceivedMessage
-    from .message import Acknowledger
+    from .atomic_batch import Sender
 
 __all__ = ["JetStream"]
 
@@ -41,9 +44,10 @@ class JetStream:
     `NATSTimeoutError`, `JetStreamDecodeError` for an answer that cannot be read, and what `Client.request` raises.
     """
 
-    def __init__(self, client: Acknowledger, host: Employer[ReceivedMessage], api: JetStreamApi) -> None:
+    def __init__(self, client: Sender, host: Employer[ReceivedMessage], api: JetStreamApi) -> None:
         self._caller = Caller(client, host, api)
         self._api = api
+        self._sender = client
         self._find_stored = stored_by(api)
 
     def __repr__(self) -> str:
@@ -109,6 +113,31 @@ class JetStream:
             in_order=in_order,
         )
         return Publisher(self._caller.client, self._caller.host, window, seconds)
+
+    def atomic_batch(
+        self,
+        *,
+        timeout: float | None = None,
+        retry_for: float = RETRY_FOR,
+        ack_every: int | None = None,
+        max_messages: int = MAX_MESSAGES,
+    ) -> AtomicBatch:
+        """Messages that a stream stores together or not at all; see `AtomicBatch`.
+
+        ``timeout`` (seconds): for each answer of the server, which is waited for at the first message, at each
+        ``ack_every``-th one, and at the end. A request that nobody takes is made again for ``retry_for`` seconds.
+        ``max_messages``: of a batch, as the server is configured. Raises `ValueError` and `TypeError`.
+        """
+        batch = AtomicBatchCore(
+            self._api.new_inbox().rpartition(".")[2],
+            now=self._api.clock,
+            timeout=self._api.seconds(timeout),
+            retry_for=retry_for,
+            ack_every=ack_every,
+            max_messages=max_messages,
+            max_payload=lambda: self._sender.max_payload,
+        )
+        return AtomicBatch(self._caller, batch)
 
     # --- the account -------------------------------------------------------------------------------------------------
 

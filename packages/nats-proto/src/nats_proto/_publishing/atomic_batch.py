@@ -65,9 +65,9 @@ class AtomicBatch:
     """
 
     __slots__ = (
-        "_ack_every", "_held", "_ids", "_max_messages", "_max_payload", "_now", "_retry_for", "_timeout", "batch_id",
-        "ended", "size",
-    )  # fmt: skip
+        *("_ack_every", "_commits", "_held", "_ids", "_max_messages", "_max_payload", "_now", "_retry_for", "_timeout"),
+        *("batch_id", "ended", "size"),
+    )
 
     def __init__(
         self,
@@ -94,6 +94,8 @@ class AtomicBatch:
         self._ids: set[str] = set()
         self._held: _Held | None = None
         """The last one that was added. It has the number ``size``, and was not sent yet."""
+        self._commits = False
+        """The commit was sent."""
         self.size = 0
         """Messages that were added."""
         self.ended = False
@@ -124,7 +126,7 @@ class AtomicBatch:
         when nothing was added.
         """
         if self.ended:
-            raise LocalProtocolError("the atomic batch has ended")
+            raise self._over()
         if not self.size:
             raise LocalProtocolError("an atomic batch without a message cannot be stored")
         return self._commit()
@@ -134,9 +136,16 @@ class AtomicBatch:
         self.ended = True
         self._held = None
 
+    def _over(self) -> LocalProtocolError:
+        if not self._commits:
+            return LocalProtocolError("the atomic batch has ended: it was given up, or has failed; nothing is stored")
+        error = LocalProtocolError("the atomic batch has ended: its commit was sent")
+        error.outcome = "unknown"
+        return error
+
     def _headers(self, headers: Headers | None) -> Headers:
         if self.ended:
-            raise LocalProtocolError("the atomic batch has ended")
+            raise self._over()
         if self.size >= self._max_messages:
             raise LocalProtocolError(
                 f"an atomic batch has {self._max_messages} messages at most, unless servers are configured otherwise "
@@ -181,8 +190,8 @@ class AtomicBatch:
     def _commit(self) -> Operation[PubAck]:
         held, count = self._held, self.size
         if self.ended or held is None:
-            raise LocalProtocolError("the atomic batch has ended")
-        self.ended, self._held = True, None
+            raise self._over()
+        self.ended, self._commits, self._held = True, True, None
         held.headers.add(BATCH_COMMIT, "1")
         what = f"commit of an atomic batch of {count}"
         answer = yield from self._ask(held, what, commits=True)
