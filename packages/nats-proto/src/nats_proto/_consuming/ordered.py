@@ -17,8 +17,10 @@ does, and is no reason to make a new consumer.
 
 One rebuild at a time. The old consumer is deleted first; only when that was not confirmed, and just one is left like
 this, the next one is made all the same. So never more than two of a reader exist, however often it is disturbed. A
-deletion is asked for again until it is confirmed, or until the server must have done it by itself. A creation that was
-not answered is asked for again under the same name, which makes no second one.
+deletion is asked for again until it is confirmed, or until the server must have done it by itself. A creation whose
+connection was lost is asked for again under the same name, which makes no second one. One that was not answered in time
+is given up as a consumer is: a cluster may have assigned the name to a server that has just died, and then answers
+nothing to this name until that server is back, while another name goes to a server that lives.
 
 The first rebuild follows nearly at once. Each further one waits for twice as long, from 1 to 30 seconds, and no two
 readers equally long. Only a minute of reading ends that: else a fleet of readers, all disturbed by the same thing,
@@ -54,7 +56,7 @@ from .._jetstream.errors import (
 )
 from .._jetstream.metadata import parse_ack_subject
 from .._session.subscription import MessageT
-from ..errors import NATSError, NoRespondersError
+from ..errors import NATSError, NATSTimeoutError, NoRespondersError
 from .consume import Consume
 from .options import ConsumeOptions
 from .ordered_backoff import Backoff, is_final, is_final_at_first
@@ -446,14 +448,14 @@ class Ordered(Generic[MessageT, ItemT]):
         self._look_after(inner, now)
 
     def _not_created(self, error: NATSError, now: float) -> None:
-        """The attempt has failed. Nothing is known of a consumer, which therefore keeps its name."""
+        """The attempt has failed."""
         if isinstance(error, NoRespondersError):
             error = self._calls.nobody(error.subject)
         self._attempts += 1
         if self._is_final(error, now):
             self._end(error)
             return
-        if isinstance(error, ConsumerExistsError):
+        if isinstance(error, (ConsumerExistsError, NATSTimeoutError)):
             self._retire(now)
             self._serial += 1
             self._name = self._calls.name(self._serial)
