@@ -182,6 +182,7 @@ def test_another_connection_begins_a_generation() -> None:  # row 15
     old = asked(machine)
     feed(machine, 10)
     machine.connection_replaced(now=NOW + 5)
+    machine.handle_timeout(now=NOW + 5)  # nothing more was unread
     assert kinds(machine.wants) == ["subscribe", "pull"]
     assert machine.wants[0] == Subscribe("in.2.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK")
     assert take(machine) == [("in.2.2", {"batch": 100, "expires": 30_000_000_000, "idle_heartbeat": 5_000_000_000})]
@@ -189,12 +190,101 @@ def test_another_connection_begins_a_generation() -> None:  # row 15
     assert (machine.outstanding, len(machine.wants), warned(machine)) == (100, 0, [])
 
 
+def test_what_came_before_another_connection_is_read_first() -> None:
+    """Of what is left with an inbox each message costs a delivery, of which there may be one only."""
+    machine = reader(max_messages=10)
+    old = asked(machine)
+    machine.connection_replaced(now=NOW + 5)
+    for number in range(9):  # what lay unread, or what an old request still brings
+        assert machine.next_timeout() == NOW + 5
+        machine.receive(delivered(number), now=NOW + 6)
+        assert take(machine) == []
+    machine.receive(status(old, "408 Request Timeout", (1, 0)), now=NOW + 6)
+    assert (len(machine.items), machine.outstanding, take(machine)) == (9, 0, [])
+    machine.connection_replaced(now=NOW + 7)
+    machine.receive(delivered(9), now=NOW + 7)
+    machine.handle_timeout(now=NOW + 7)
+    assert kinds(machine.wants) == ["subscribe", "pull"]
+    assert batches(machine) == [10]
+    assert len(machine.items) == 10
+
+
+def test_what_came_before_another_connection_counts_towards_the_limit() -> None:
+    machine = reader(limit=3)
+    take(machine)
+    machine.connection_replaced(now=NOW)
+    feed(machine, 2)
+    machine.handle_timeout(now=NOW)
+    assert batches(machine) == [1]
+    feed(machine, 1)
+    assert machine.done
+
+
+def test_a_pause_that_another_connection_ends_does_not_ask_too_soon() -> None:
+    machine = reader()
+    for _ in range(2):
+        machine.receive(status(asked(machine), "503"), now=NOW)
+        take(machine)
+        machine.handle_timeout(now=NOW + 10)
+    machine.connection_replaced(now=NOW + 10)
+    machine.receive(delivered(), now=NOW + 11)
+    assert take(machine) == []
+    machine.handle_timeout(now=NOW + 11)
+    assert batches(machine) == [100]
+
+
 def test_what_was_not_sent_yet_is_not_sent_any_more() -> None:
     machine = reader()
     assert kinds(machine.wants) == ["subscribe", "pull"]
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     assert kinds(machine.wants) == ["subscribe", "pull"]
     assert asked(machine) == "in.2.2"
+
+
+def test_another_leader_keeps_the_requests_that_were_sent_to_it() -> None:  # rows 15, 20
+    machine = reader(max_messages=10)
+    first = asked(machine)
+    machine.receive(delivered(), now=NOW + 1)
+    feed(machine, 5, now=NOW + 1)
+    second = asked(machine)  # 6 messages, by the old leader
+    machine.receive(delivered(), now=NOW + 2)
+    feed(machine, 5, now=NOW + 2)
+    third = asked(machine)  # 6 more, on its way while there was no leader
+    machine.receive(status(second, "409 Leadership Change"), now=NOW + 3)
+    assert (batches(machine), machine.outstanding) == ([], 6)
+    machine.receive(status(first, "409 Leadership Change"), now=NOW + 3)
+    assert (batches(machine), warned(machine)) == ([], ["leadership_change"])
+    feed(machine, 2, now=NOW + 4)
+    assert batches(machine) == [6]
+    machine.receive(status(third, "408 Request Timeout", (4, 0)), now=NOW + 4)
+    assert (batches(machine), machine.outstanding) == ([], 6)
+
+
+def test_another_leader_that_tells_each_request_is_one_change() -> None:
+    machine = reader(max_messages=10)
+    tokens = [asked(machine)]
+    for number in range(3):
+        feed(machine, 6, now=NOW + 1 + number)
+        tokens.append(asked(machine))
+    told = 0
+    for token in tokens:
+        machine.receive(status(token, "409 Leadership Change"), now=NOW + 9)
+        told += len(take(machine))
+        assert machine.next_timeout() != NOW + 9.25  # no pause
+    assert machine.outstanding == 10
+    assert told == 1
+    assert warned(machine) == ["leadership_change"]
+
+
+def test_a_leader_that_ends_every_request_is_not_asked_in_a_loop() -> None:
+    machine = reader()
+    count = 0
+    for _ in range(100):
+        for to, _ in take(machine):
+            count += 1
+            machine.receive(status(to, "409 Leadership Change"), now=NOW + 1)
+    assert count <= 3
 
 
 @pytest.mark.parametrize(
@@ -276,6 +366,7 @@ def test_heartbeats_of_an_earlier_generation_are_no_sign_of_life() -> None:
     machine = reader(heartbeat=1.0)
     old = asked(machine)
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     take(machine)
     machine.receive(status(old, "100 Idle Heartbeat"), now=NOW + 1.9)
     assert machine.next_timeout() == NOW + 2.0
@@ -385,6 +476,7 @@ def test_what_does_not_pass_ends_it(words: str) -> None:
     assert str(machine.error).startswith(WHAT)
     assert (list(machine.wants), machine.next_timeout()) == ([], None)
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     machine.handle_timeout(now=NOW + 100)
     machine.answered(INFO, NOT_FOUND, now=NOW)
     assert not machine.wants
@@ -397,6 +489,7 @@ def test_a_call_whose_answer_is_lost_with_its_subscription_is_made_again() -> No
     assert kinds(machine.wants) == ["subscribe", "pull", "ask"]
     machine.wants.clear()
     machine.connection_replaced(now=NOW + 3)
+    machine.handle_timeout(now=NOW + 3)  # nothing more was unread
     take(machine)
     machine.handle_timeout(now=NOW + 5)
     assert kinds(machine.wants) == ["subscribe", "pull", "ask"]
@@ -419,6 +512,7 @@ def test_deleted_is_not_believed_of_an_earlier_generation() -> None:
     machine = reader()
     old = asked(machine)
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     machine.receive(status(old, "409 Consumer Deleted"), now=NOW)
     assert not machine.done
 
@@ -505,6 +599,7 @@ def test_it_creates_the_consumer_again() -> None:  # row 17
     now = machine.next_timeout()
     assert now is not None
     machine.connection_replaced(now=NOW)  # the answer to a call that was made is lost with the subscription
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     assert kinds(machine.wants) == ["subscribe", "ask"]
     machine.wants.clear()
     machine.answered(CREATE, NATSTimeoutError("no answer"), now=NOW + 5)
@@ -638,6 +733,7 @@ def test_how_soon_a_pinned_client_has_to_ask_again_is_asked_first(
     machine.wants.clear()
     assert machine.next_timeout() is None
     machine.connection_replaced(now=NOW)  # the answer would go to the inbox that is left
+    machine.handle_timeout(now=NOW)
     assert kinds(machine.wants) == ["subscribe", "ask"]
     machine.wants.clear()
     machine.answered(INFO, answer, now=NOW)
@@ -647,6 +743,7 @@ def test_how_soon_a_pinned_client_has_to_ask_again_is_asked_first(
     assert batches(machine) == asked_ahead
     assert warned(machine) == []
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)
     assert kinds(machine.wants) == ["subscribe", "pull"]
 
 

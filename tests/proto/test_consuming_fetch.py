@@ -195,12 +195,29 @@ def test_another_connection_is_asked_for_the_rest() -> None:  # row 14
     for number in range(3):
         machine.receive(delivered(number), now=NOW + 1)
     machine.connection_replaced(now=NOW + 10)
+    machine.handle_timeout(now=NOW + 10)  # nothing more was unread
     assert kinds(machine.wants) == ["subscribe", "pull"]
     [(new, body)] = requests(machine.wants)
     assert (new, body["batch"], body["expires"]) == ("in.2.2", 7, 19_500_000_000)
     machine.receive(status(old, "408 Request Timeout", (7, 0)), now=NOW + 11)
     assert not machine.done
     assert machine.next_timeout() == NOW + 20.0
+
+
+def test_what_came_before_another_connection_is_given() -> None:
+    machine = fetch(10, timeout=30.0)
+    reply(machine)
+    machine.connection_replaced(now=NOW + 10)
+    assert machine.next_timeout() == NOW + 10
+    for number in range(4):
+        machine.receive(delivered(number), now=NOW + 11)
+    machine.handle_timeout(now=NOW + 11)
+    [(_, body)] = requests(machine.wants)
+    assert (body["batch"], len(machine.items)) == (6, 4)
+    machine.connection_replaced(now=NOW + 12)
+    for number in range(6):
+        machine.receive(delivered(number), now=NOW + 12)
+    assert (machine.done, machine.reason, list(machine.wants)) == (True, "limit", [])
 
 
 @pytest.mark.parametrize("words", ["409 Leadership Change", "409 Server Shutdown", "409 Something New", "500"])
@@ -318,6 +335,7 @@ def test_bytes_that_are_used_up_exactly_end_it_without_a_word() -> None:
     reply(machine)
     machine.receive(message, now=NOW)
     machine.connection_replaced(now=NOW)
+    machine.handle_timeout(now=NOW)  # nothing more was unread
     assert requests(machine.wants)[0][1]["max_bytes"] == size
     machine.receive(message, now=NOW)
     assert (machine.done, machine.reason, len(machine.items)) == (True, "max_bytes", 2)

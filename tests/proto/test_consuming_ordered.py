@@ -343,11 +343,25 @@ def test_a_new_connection_makes_no_new_consumer() -> None:
     read.give(1, 1)
     asked = len(read.pulled)
     read.machine.connection_replaced(now=NOW + 1)
+    read.machine.handle_timeout(now=NOW + 1)  # nothing more was unread
     read.look()
     assert len(read.pulled) == asked + 1
     assert len(read.created) == 1
     read.give(2, 2)
     assert read.given == [1, 2]
+
+
+def test_what_came_before_another_connection_makes_no_hole() -> None:
+    read = reading()
+    read.give(1, 1)
+    read.machine.connection_replaced(now=NOW + 1)
+    read.give(2, 2)
+    read.give(3, 3)
+    read.machine.handle_timeout(now=NOW + 1)
+    read.look()
+    read.give(4, 4)
+    assert read.given == [1, 2, 3, 4]
+    assert len(read.created) == 1
 
 
 def test_a_new_connection_on_the_way() -> None:

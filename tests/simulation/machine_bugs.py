@@ -23,7 +23,7 @@ def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
 bug(
     "reconnect ignored",
     "clients waited for the heart-beat, or the expiry, of requests that the old connection had taken with it",
-    ("_consuming.consume:Consume.connection_replaced", "self._renew(now)", "pass"),
+    ("_consuming.consume:Consume.connection_replaced", "self._replaced_at = now", "pass"),
 )
 bug(
     "silence ignored",
@@ -82,6 +82,11 @@ bug(
     ),
 )
 bug(
+    "leader change ends all",
+    "a request that the new leader has is written off with those of the old one, and its messages asked for twice",
+    ("_consuming.consume:Consume._leader_has_changed", "self._pulls.lose(request)", "self._pulls.write_off()"),
+)
+bug(
     "consumer not created again",
     "a consumer that is gone is waited for, although the reader was to make it",
     ("_consuming.consume:Consume._recreate", "self._create is not None and self._asking is None", "False"),
@@ -136,7 +141,7 @@ bug(
     "a publish whose acknowledgement is lost holds its place for ever",
     (
         "_publishing.window:PublishWindow.handle_timeout",
-        "self._try_failed(pending, self._silence(pending), now)",
+        "self._try_failed(pending, pending.last or self._silence(pending), now)",
         "pending.deadline = now + self._timeout",
     ),
 )
@@ -161,7 +166,7 @@ bug(
 bug(
     "earlier try forgotten",
     "the first try had no answer, the second was refused: said to have failed for certain",
-    ("_publishing.retries:final_error", "if unknown and error.outcome", "if False and error.outcome"),
+    ("_publishing.retries:final_error", "if unknown else error", "if False else error"),
 )
 bug(
     "ack of another publish",

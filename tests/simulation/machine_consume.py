@@ -74,7 +74,7 @@ class ConsumeUser(Reader):
             waiting = sum(r.left for r in consumer.pulls.waiting if r.reply.startswith(prefix))
         unread = sum(message.reply is not None for message in driver.state.messages)
         self._check_asked(waiting, unread)
-        if self.settings.exact and self.world.now >= self.sim.forgiving_until:
+        if self.settings.exact:
             require(
                 waiting + unread <= most,
                 f"{waiting} messages are asked for and {unread} unread, {most} at most",

@@ -80,7 +80,6 @@ def _leader(sim: MachineSimulation) -> bool:
     told = None if sim.settings.exact else rng.choice((None, None, 0, 1))
     seconds = rng.choice((0.01, 0.3, 5.0))
     sim.cluster.jetstream.lose_leader(consumer, sim.world.now, seconds, told)
-    sim.forgiving_until = sim.world.now + seconds + sim.settings.expires + 2.0
     silent = told is not None or not consumer.replicated
     sim.disturbed(seconds + PAUSE + (SILENCE if silent else 0.0))
     return True

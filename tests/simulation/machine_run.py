@@ -139,9 +139,6 @@ class MachineSimulation:
         self.calm_from = self.world.now + 10.0
         """From then on nothing is in the way."""
         self.missing_until = 0.0
-        self.forgiving_until = 0.0
-        """Until then a reader may have asked for too much: a request that was on its way while the leader changed is
-        not among those that the new one tells of, and still alive."""
         self._published = 0
         jetstream = self.cluster.jetstream
         jetstream.on_loss = lambda: self.disturbed(SILENCE + PAUSE)

@@ -15,6 +15,7 @@ SEEDS = 200
 GROUP = 25
 RARE = (
     "earlier try forgotten",
+    "leader change ends all",
     "no pause between requests",
     "sent again without an id",
 )

@@ -18,9 +18,9 @@ What ends it: its limit, a consumer that is gone (unless `on_missing` says other
 refuses for what it is. All else passes by itself, is told as a `ConsumerWarning`, once for each time in a row, and is
 survived:
 
-    another connection        another inbox, and all is asked for anew, at once
+    another connection        what the old one has brought is read; then another inbox, and all is asked for anew
     silence                   the same, after two heart-beats; the consumer's info is asked for
-    leadership change         what is outstanding is lost: asked for anew, at once
+    leadership change         that request and those before it are lost: asked for anew, at once
     no responders             asked again after a pause; from the second time on the consumer's info is asked for, since
                               a consumer that does not exist and one without a leader are alike
     a limit of the consumer   lowers what is asked for
@@ -100,6 +100,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_fresh_until",
         "_heartbeat",
         "_info",
+        "_leader_changed",
         "_low",
         "_low_bytes",
         "_make",
@@ -111,6 +112,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_pacing",
         "_plain",
         "_pulls",
+        "_replaced_at",
         "_resume",
         "_state",
         "_threshold",
@@ -172,6 +174,10 @@ class Consume(Generic[MessageT, ItemT]):
         self._unsure = options.priority is not None and options.priority_timeout is None and info is not None
         """How soon a pinned client has to ask again is not known yet."""
         self._may_be_pinned = options.priority is not None and options.priority_timeout != float("inf")
+        self._replaced_at = float("inf")
+        """When the connection was replaced, as long as messages that came before may be unread."""
+        self._leader_changed = float("-inf")
+        """When another leader has told so last."""
         self._state = _State.ASKING
         self._told: dict[WarningKind, float] = {}
         """The last sign of life when each kind of warning was told last."""
@@ -207,14 +213,21 @@ class Consume(Generic[MessageT, ItemT]):
             self._refill(now)
 
     def connection_replaced(self, *, now: float) -> None:
-        """All requests are lost with the connection, as far as anybody can know."""
+        """All requests are lost with the connection, as far as anybody can know.
+
+        But what lies unread behind this was delivered, and acknowledgements count on any connection: it is not left
+        with the inbox, so nothing is asked for before it was read. A time-out tells that: it comes when nothing else
+        is there.
+        """
         if self.done:
             return
         self._pacing.reset()
         if self._state is _State.PAUSED:
             self._state = _State.ASKING  # what was in the way may be gone with the server
             self._resume = float("inf")
-        self._renew(now)
+        self._pulls.write_off()
+        self.wants.clear()
+        self._replaced_at = now
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What the consumer says of itself, or what became of its creation."""
@@ -243,6 +256,8 @@ class Consume(Generic[MessageT, ItemT]):
         """When something is overdue, or a pause is over."""
         if self.done:
             return None
+        if self._replaced_at < float("inf"):
+            return self._replaced_at
         due = self._pulls.next_timeout()
         if self._state is _State.ASKING or (due is not None and due < self._resume):
             return due
@@ -251,6 +266,9 @@ class Consume(Generic[MessageT, ItemT]):
     def handle_timeout(self, *, now: float) -> None:
         """Ask again after a pause, give up what was lost."""
         if self.done:
+            return
+        if now >= self._replaced_at:
+            self._renew(now)
             return
         if now >= self._resume:
             self._resume = float("inf")
@@ -323,9 +341,7 @@ class Consume(Generic[MessageT, ItemT]):
                 else:
                     self._ended(request, status, now)
             case Meaning.LEADER_CHANGED:
-                self._warn("leadership_change", "the consumer has another leader: asking anew")
-                pulls.write_off()
-                self._again(request, now)
+                self._leader_has_changed(request, now)
             case Meaning.SERVER_SHUTDOWN:
                 self._warn("server_shutdown", "the consumer's server shuts down")
                 self._ended(request, status, now)
@@ -360,6 +376,16 @@ class Consume(Generic[MessageT, ItemT]):
             self._refill(now)  # it has waited as long as it was to: nothing has failed, however short that is
         else:
             self._again(request, now, pause=pause)
+
+    def _leader_has_changed(self, request: PullRequest, now: float) -> None:
+        """A new leader tells each request that the one before it had. One that was sent later may be its own."""
+        self._pulls.lose(request)
+        if request.sent < self._leader_changed:
+            self._refill(now)  # it belongs to the same change
+            return
+        self._leader_changed = now
+        self._warn("leadership_change", "the consumer has another leader: asking anew")
+        self._again(request, now)
 
     def _unanswered(self, request: PullRequest, now: float) -> None:
         self._warn("no_responders", "nobody answers: the consumer does not exist, or has no leader at the moment")
@@ -403,6 +429,7 @@ class Consume(Generic[MessageT, ItemT]):
         and the answer to a call that was made would go to the inbox that is left."""
         self.wants.clear()
         self._asking = None
+        self._replaced_at = float("inf")
         self.wants.append(self._pulls.subscribe(self._new_inbox()))
         if self._state is _State.RECREATING:
             self._recreate()
@@ -411,7 +438,7 @@ class Consume(Generic[MessageT, ItemT]):
 
     def _refill(self, now: float) -> None:
         """Ask for what is missing, when less than the threshold is outstanding, or too few bytes."""
-        if self._state is not _State.ASKING:
+        if self._state is not _State.ASKING or self._replaced_at < float("inf"):
             return
         if self._unsure:
             self._look()

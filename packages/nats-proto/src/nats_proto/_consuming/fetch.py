@@ -109,6 +109,7 @@ class Fetch(Generic[MessageT, ItemT]):
         "_plain",
         "_priority",
         "_pulls",
+        "_replaced_at",
         "_resume",
         "_sent",
         "_spared",
@@ -172,6 +173,8 @@ class Fetch(Generic[MessageT, ItemT]):
         self._look_at = now + min(PATIENCE, seconds / 2) if no_wait and info is not None else float("inf")
         """When a request that will not wait is overdue."""
         self._resume = float("inf")
+        self._replaced_at = float("inf")
+        """When the connection was replaced, as long as messages that came before may be unread."""
         self._sent = now
         self._spared = False
         self._state = _State.ASKING
@@ -209,9 +212,14 @@ class Fetch(Generic[MessageT, ItemT]):
             self._end("limit")
 
     def connection_replaced(self, *, now: float) -> None:
-        """The request is lost with the connection, as far as anybody can know: it asks for the rest."""
+        """The request is lost with the connection, as far as anybody can know: it asks for the rest.
+
+        Not before all was read that lies behind this: it was delivered, and acknowledgements count on any connection.
+        """
         if not self.done:
-            self._renew(now)
+            self._pulls.write_off()
+            self.wants.clear()
+            self._replaced_at = now
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What the consumer says of itself. Without an answer the fetch goes on without."""
@@ -235,7 +243,7 @@ class Fetch(Generic[MessageT, ItemT]):
         """When it has to look again; the deadline at the latest."""
         if self.done:
             return None
-        due = min(self._deadline, self._linger_until, self._look_at)
+        due = min(self._deadline, self._linger_until, self._look_at, self._replaced_at)
         if self._state is _State.PAUSED:
             due = min(due, self._resume)
         silence = self._pulls.next_timeout()
@@ -250,6 +258,9 @@ class Fetch(Generic[MessageT, ItemT]):
             return
         if now >= self._deadline:
             self._time_is_up(now)
+            return
+        if now >= self._replaced_at:
+            self._renew(now)
             return
         if now >= self._look_at:
             self._look_at = float("inf")
@@ -332,6 +343,7 @@ class Fetch(Generic[MessageT, ItemT]):
         """Another inbox: what was asked for before finds nobody any more, and nothing that was to be done is right."""
         self.wants.clear()
         self._asking = False  # its answer would go to the inbox that is left
+        self._replaced_at = float("inf")
         self.wants.append(self._pulls.subscribe(self._new_inbox()))
         self._pull(now)
 

@@ -23,10 +23,12 @@ more, until its time is up, or until `MAX_OPEN` newer ones were made: a request 
 Generations
 -----------
 When requests may be lost (another connection, silence), they are written off: nothing is outstanding, and their tokens
-mean nothing any more. A request that was written off may be alive all the same; it may even still lie in the buffer for
-outgoing messages, and be sent with the next connection. What it brings would come on top of what is asked for
-anew. So a generation that may be alive is left together with its inbox: its messages find no subscription, and are
-handed back at once. Only when a server says itself that it has forgotten all requests the inbox is kept.
+mean nothing any more. What lies unread in the queue at that time was delivered, and is read before the inbox is left.
+A request that was written off may be alive all the same; it may even still lie in the buffer for outgoing messages, and
+be sent with the next connection. What it brings would come on top of what is asked for anew. So a generation that may
+be alive is left together with its inbox: its messages find no subscription, and are handed back at once. Only when a
+server says itself that it has forgotten requests the inbox is kept. A new leader says so of each request that the one
+before it had; what was sent later than the last of these may be known to the new one, and stays.
 
 The clock
 ---------
@@ -172,6 +174,14 @@ class Pulls:
             self.messages -= min(unused, request.batch)
         if unused_bytes is not None:
             self.bytes -= min(unused_bytes, request.max_bytes)
+        self._bound()
+
+    def lose(self, request: PullRequest) -> None:
+        """This request was forgotten by its server, and so were those that were sent before it."""
+        for reply in list(self._open):
+            del self._open[reply]
+            if reply == request.reply:
+                break
         self._bound()
 
     def take_pin(self, message: Message) -> bool:

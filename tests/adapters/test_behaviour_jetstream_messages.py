@@ -1,0 +1,82 @@
+"""Reading a consumer from a server that follows a script, on three legs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.adapters.jetstream import jetstream
+from tests.adapters.legs import PATIENCE, QUICK, Leg, eventually
+from tests.faults.peer import PONGS, Connection, Peer, handshake, loop, reset
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = re.compile(rb"PUB \$JS\.ACK\.S\.c\.1\.(\d+)\S+ 4\r\n(\S+)\r\n")
+SUBSCRIBED = re.compile(rb"SUB (_INBOX\S+)\.\* (\d+)\r\n")
+COUNT = 3
+
+
+def _subscribed(connection: Connection) -> tuple[bytes, bytes]:
+    """The inbox of the reader, and its sid."""
+    match = SUBSCRIBED.fullmatch(connection.expect(SUBSCRIBED))
+    assert match is not None
+    return match[1], match[2]
+
+
+def _message(sid: bytes, number: int) -> bytes:
+    return b"MSG s %s $JS.ACK.S.c.1.%d.%d.1700000000000000000.0 1\r\nx\r\n" % (sid, number, number)
+
+
+def _asked(connection: Connection) -> None:
+    _subscribed(connection)
+    connection.expect(b"MSG.NEXT.S.c ")
+
+
+def _one_and_the_end(connection: Connection) -> None:
+    _, sid = _subscribed(connection)
+    connection.expect(b"MSG.NEXT.S.c ")
+    connection.send(_message(sid, 100))
+    connection.expect(b"$JS.ACK.S.c.1.100.100.")
+
+
+def _all_the_others(connection: Connection) -> None:
+    """Another server still has the request of before, and delivers what it asked for."""
+    _, sid = _subscribed(connection)
+    connection.send(b"".join(_message(sid, number) for number in range(1, COUNT + 1)))
+
+
+def _acknowledged(connection: Connection) -> None:
+    for number in range(1, COUNT + 1):
+        match = ANSWER.fullmatch(connection.expect(ANSWER))
+        assert match is not None
+        assert match.groups() == (b"%d" % number, b"+ACK")
+
+
+READS: dict[str, Callable[[Any], Any]] = {
+    "messages": lambda consumer: consumer.messages(),
+    "fetch": lambda consumer: consumer.fetch(10, timeout=PATIENCE),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_what_came_before_the_reader_saw_another_connection_is_his(leg: Leg, read: Callable[[Any], Any]) -> None:
+    """Handed back, it would have had its only delivery where ``max_deliver`` is 1."""
+    first = [handshake(), _one_and_the_end, reset()]
+    second = [handshake(), _all_the_others, _acknowledged, _asked, loop(PONGS)]
+    with Peer(first, second) as peer:
+        async with (
+            leg.connect(peer.url, **QUICK) as client,
+            read(jetstream(client).stream("S").consumer("c")) as reader,
+        ):
+            await (await anext(reader)).ack()
+            await eventually(lambda: client.stats.in_msgs == COUNT + 1)
+            for _ in range(COUNT):
+                await (await anext(reader)).ack()
+            async with anyio.create_task_group() as group:
+                group.start_soon(anext, reader, None)
+                await eventually(lambda: b"MSG.NEXT" in peer.connections[1].received)
+                group.cancel_scope.cancel()
