@@ -70,7 +70,10 @@ class _Chunk:
         self._operations = operations
         self._pieces = pieces
         self._lengths = lengths
-        self.size = sum(map(len, pieces)) if operations is None else sum(map(encoded_size, operations))
+        if len(pieces) == 1:
+            self.size = len(pieces[0])  # nearly always
+        else:
+            self.size = sum(map(len, pieces)) if operations is None else sum(map(encoded_size, operations))
         self.pings: tuple[int, ...] = ()
 
     @property
@@ -215,8 +218,8 @@ class Outbox:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
         if self._landed:
             self._seal_landed()
-        if not (control or self._sealed or self.tail.size):
-            return [], []
+        if not (control or self._sealed):
+            return self._take_tail() if self.tail.size and limit > 0 else ([], [])
         pieces: list[bytes] = []
         pings: list[int] = []
         if control:
@@ -238,6 +241,15 @@ class Outbox:
             pings.extend(chunk.pings)
         self._unaccepted += taken
         return pieces, pings
+
+    def _take_tail(self) -> tuple[list[bytes], list[int]]:
+        """`take`, where nothing but the tail waits, as nearly always: it goes on its way without being sealed first."""
+        landed = self._landed
+        landed.extend(map(_take, (self.tail,)))  # by one C call each, as in `_seal`
+        chunk = self._chunk_landed()
+        self._in_flight.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
+        self._unaccepted += chunk.size
+        return [*chunk.pieces()], [*chunk.pings]
 
     def sent(self, nbytes: int) -> None:
         """The transport accepted the next ``nbytes`` of what was taken. `LocalProtocolError` when that is more."""
@@ -371,15 +383,21 @@ class Outbox:
 
     def _seal_landed(self) -> None:
         """Put what has landed behind the sealed chunks. An interrupt leaves it to the next call."""
+        self._chunk_landed()
+        self._sealed.extend(map(self._landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
+
+    def _chunk_landed(self) -> _Chunk:
+        """What has landed, made a chunk and counted."""
         landed = self._landed
         chunk = landed[0]
         if not isinstance(chunk, _Chunk):
             pieces, lengths = chunk
             landed[0] = chunk = _Chunk(None, pieces, lengths)
-            chunk.pings = self._pings
-            self._pings = ()
+            if self._pings:
+                chunk.pings = self._pings
+                self._pings = ()
         self._count(chunk.size)
-        self._sealed.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
+        return chunk
 
     def _add(self, chunk: _Chunk) -> None:
         self._count(chunk.size)
@@ -387,7 +405,7 @@ class Outbox:
 
     def _count(self, nbytes: int) -> None:
         self._pending += nbytes
-        if not self._full and self.pending_bytes >= HIGH_WATER:
+        if self._pending + self.tail.size >= HIGH_WATER and not self._full:
             self.full = True
 
 

@@ -616,9 +616,9 @@ cdef class Tail:
 
     def take(self):
         # What holds other objects comes first and last: to make it may collect garbage, and so run code that publishes.
-        cdef list pieces
+        cdef list pieces, sizes
         cdef bytes words = None
-        cdef Py_ssize_t apart
+        cdef Py_ssize_t apart, index, count
         while words is None:
             apart = self.apart_count
             pieces = [None] * (2 * apart + 1)
@@ -628,8 +628,13 @@ cdef class Tail:
                     self.fill(pieces)
                     self.let_go()
                     self.size = self.filled = self.count = 0
-        lengths = memoryview(words).cast("n")
-        return pieces, lengths if len(lengths) > MANY else tuple(lengths)
+        count = PyBytes_GET_SIZE(words) // <Py_ssize_t>sizeof(Py_ssize_t)
+        if count > MANY:
+            return pieces, memoryview(words).cast("n")
+        sizes = [None] * count
+        for index in range(count):
+            sizes[index] = (<const Py_ssize_t*>PyBytes_AS_STRING(words))[index]
+        return pieces, tuple(sizes)
 
     cdef int fill(self, list pieces) except -1:
         """What was copied and large payloads, in turn."""
