@@ -271,7 +271,7 @@ bug(
     "data is taken for a PONG",
     "a Python client took any byte for a sign of life: a half-open link is never noticed",
     (
-        "_connection.connection:Connection._read",
+        "_connection.connection:Connection.receive_messages",
         "frames = self._parser.receive_batches(data)",
         "frames = self._parser.receive_batches(data)\n    if self._keep_alive.next_at is not None:\n"
         "        self._keep_alive.next_at = now + self._options.ping_interval",
@@ -282,9 +282,9 @@ bug(
     "each byte of a slow INFO gives the handshake its whole time again",
     (
         "_connection.connection:Connection._read",
-        "frames = self._parser.receive_batches(data)",
-        "frames = self._parser.receive_batches(data)\n    if self._deadline is not None:\n"
-        "        self._deadline = now + self._options.connect_timeout",
+        "if self._state is not _CLOSED:",
+        "if self._deadline is not None:\n        self._deadline = now + self._options.connect_timeout\n"
+        "    if self._state is not _CLOSED:",
     ),
 )
 bug(

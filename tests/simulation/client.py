@@ -179,7 +179,10 @@ class Client:
 
     def _report(self) -> None:
         taken, self.unreported = self.unreported, 0
+        deadline = self.session.next_timeout()
         self.session.data_sent(taken)
+        if self.session.only_written:
+            self.expect_only_room(deadline)
 
     def _report_later(self) -> None:
         """A writer of its own tells what was taken, maybe when the transport is gone."""
@@ -342,6 +345,12 @@ class Client:
         if not (self.unwritten or self.unreported):
             data = self.session.data_to_send()
             require(not data, f"only messages were received, but that caused {data!r} to be written")
+
+    def expect_only_room(self, deadline: float | None) -> None:
+        """What was written must have changed nothing but what waits; ``deadline``: the one before."""
+        told = [*self.session.commands_to_run(), *self.session.events_received()]
+        require(not told, f"it was only written, but that caused {told!r}")
+        require(self.session.next_timeout() == deadline, "it was only written, but that moved the deadline")
 
     def sleep(self, seconds: float) -> None:
         """Suspend the machine: no timer, no byte, no call until it wakes."""

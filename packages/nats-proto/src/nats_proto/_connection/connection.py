@@ -186,6 +186,23 @@ class Connection:
         elif self._state is not _CLOSED:
             self._read_layers(bytes(data), now)
 
+    def receive_messages(self, data: bytes | bytearray | memoryview, *, now: float) -> Message | Batch | None:
+        """`receive_data`; what is nothing but messages, with nothing before them to be taken, is given at once.
+
+        It is no event then. Where messages come one at a time, to ask for it would cost as much as to read it.
+        """
+        if self._state is not _OPEN or self._events or not self.layers.plain:
+            self.receive_data(data, now=now)
+            return None
+        frames = self._parser.receive_batches(data)
+        if len(frames) == 1 and self._parser.error is None:
+            frame = frames[0]
+            # One with a header block may have to be reported.
+            if isinstance(frame, Batch) or (isinstance(frame, self._message_type) and frame.header_block is None):
+                return frame
+        self._take(frames, now)
+        return None
+
     def _read_layers(self, data: bytes, now: float) -> None:
         layers = self.layers
         may_refuse, self._may_refuse = self._may_refuse, False
@@ -211,9 +228,10 @@ class Connection:
             self.receive_eof(now=now)
 
     def _read(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        if self._state is _CLOSED:
-            return
-        frames = self._parser.receive_batches(data)
+        if self._state is not _CLOSED:
+            self._take(self._parser.receive_batches(data), now)
+
+    def _take(self, frames: list[Frame | Batch], now: float) -> None:
         events = self._events
         message_type = self._message_type
         for frame in frames:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .successor import Successor
     from .traffic import Traffic
 
-__all__ = ["dispatch"]
+__all__ = ["dispatch", "take_messages"]
 
 
 class Concerned(Protocol[MessageT]):
@@ -116,6 +116,18 @@ def dispatch(life: Concerned[MessageT], now: float) -> bool:
     return only_messages
 
 
+def take_messages(life: Concerned[MessageT], messages: Message | Batch) -> None:
+    """Messages that the link has given at once, and not among its events. There is no successor, and no lame duck."""
+    if isinstance(messages, Batch):
+        _take_batch(life, messages)
+        return
+    traffic = life.traffic
+    if messages.sid == traffic.inbox.sid:
+        traffic.receive_reply(messages)  # type: ignore[arg-type]  # the parser makes no others
+    else:
+        _take_each(life, (messages,), traffic.subs.deliver)
+
+
 def _take_batch(life: Concerned[MessageT], batch: Batch) -> None:
     traffic = life.traffic
     inbox_sid = traffic.inbox.sid
@@ -128,8 +140,7 @@ def _take_batch(life: Concerned[MessageT], batch: Batch) -> None:
         return
     for sid, messages, _, _ in traffic.subs.put_batch(batch, inbox_sid):
         if sid == inbox_sid:
-            for message in messages:
-                traffic.take_counted_reply(message)  # type: ignore[arg-type]  # as below
+            traffic.take_counted_replies(messages)
         else:
             _take_each(life, messages, traffic.subs.put)
 

@@ -9,6 +9,7 @@ for a queue in front of user code, which may block for as long as it likes; `Clo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
 from msgspec import structs
@@ -67,6 +68,10 @@ class EventQueue(Generic[EventT]):
             self._entries.append(event)
         if self._max_events is not None and len(self._entries) > self._max_events:
             self._drop_oldest()
+
+    def extend(self, events: Iterable[EventT]) -> None:
+        """Put events behind all others that are no reports, where there is no ``max_events``."""
+        self._entries.extend(events)
 
     def pop(self) -> EventT | None:
         """The oldest event, or None."""

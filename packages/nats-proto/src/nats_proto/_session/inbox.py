@@ -9,7 +9,7 @@ one, and the wait goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -109,6 +109,21 @@ class RequestInbox:
         if failed:
             return RequestFailed(waiting.token, no_responders(waiting.subject))
         return ReplyReceived(waiting.token, message)
+
+    def receive_all(self, messages: Iterable[Message]) -> list[ReplyReceived | RequestFailed]:
+        """The completions that messages on the inbox stand for. Written out for a plain reply: nearly all are."""
+        completions: list[ReplyReceived | RequestFailed] = []
+        start, waits, tokens = self._start, self._waiting, self._tokens
+        for message in messages:
+            key = message.subject[start:]
+            waiting = waits.get(key)
+            if waiting is not None and waiting.accept is None and message.header_block is None:
+                del waits[key]
+                tokens.pop(waiting.token, None)  # as in `receive`
+                completions.append(ReplyReceived(waiting.token, message))
+            elif (completion := self.receive(message)) is not None:
+                completions.append(completion)
+        return completions
 
     def awaits(self, message: Message) -> bool:
         """Whether it is the reply to a request that is still waited for."""

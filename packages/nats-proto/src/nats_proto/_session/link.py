@@ -257,6 +257,19 @@ class Link:
         if self.connection is not None:
             self.connection.receive_data(data, now=now)
 
+    def receive_messages(self, data: bytes | bytearray | memoryview, *, now: float) -> Message | Batch | None:
+        """`receive_data`; what is nothing but messages, with nothing before them to be taken, is given at once.
+
+        It is not among the events then.
+        """
+        connection = self.connection
+        if connection is None:
+            return None
+        if self._unheard or self._events:
+            connection.receive_data(data, now=now)
+            return None
+        return connection.receive_messages(data, now=now)
+
     def receive_eof(self, *, now: float) -> None:
         """The transport's other side was closed."""
         if self.connection is not None:

@@ -35,7 +35,7 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
-from .dispatch import dispatch
+from .dispatch import dispatch, take_messages
 from .event_queue import EventQueue
 from .inbox import new_inbox
 from .life_cycle import LifeCycle
@@ -131,6 +131,11 @@ class Session(Generic[MessageT]):
 
         Then there is no command, nothing more to be written and no other deadline: only the events are to be drained.
         """
+        self.only_written = False
+        """For the adapter: from the last `data_sent` nothing has followed but room: there is nothing to be drained.
+
+        Nor was there before it: no event, no command, and no deadline that was not told.
+        """
         self._link = Link(self._pool, options, message_type=message_type, two_transports=two_transports)
         self._events: EventQueue[SessionEvent] = EventQueue()
         self._traffic: Traffic[MessageT] = Traffic(
@@ -164,11 +169,20 @@ class Session(Generic[MessageT]):
             self.receive_size = MAX_RECEIVE_SIZE if self._link.plain else MAX_WRAPPED_SIZE
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
-        self._link.receive_data(data, now=now)
-        messages = dispatch(self._life, now)
+        life, link, traffic = self._life, self._link, self._traffic
+        if life.successor is None and not link.migrating:
+            messages = link.receive_messages(data, now=now)
+            if messages is None:
+                only_messages = dispatch(life, now)
+            else:
+                take_messages(life, messages)
+                only_messages = True
+        else:
+            link.receive_data(data, now=now)
+            only_messages = dispatch(life, now)
         # A message that comes late for a subscription that was left is answered.
-        self.only_messages = messages and self._link.calm and not self._traffic.subs.hand_back.left
-        self._traffic.announce_messages()
+        self.only_messages = only_messages and link.calm and not traffic.subs.hand_back.left
+        traffic.announce_messages()
 
     def receive_eof(self, *, now: float) -> None:
         """The transport's other side was closed."""
@@ -199,8 +213,12 @@ class Session(Generic[MessageT]):
         A report may come late: what a connection that has ended had accepted counts until `transport_connected`, so
         that it is not written again. `LocalProtocolError` when more is reported than was given.
         """
-        self._outbox.sent(self._link.data_sent(nbytes))
+        link = self._link
+        self._outbox.sent(link.data_sent(nbytes))
         self._life.written()
+        self.only_written = (
+            link.up and link.calm and not (self._life.successor is not None or self._events or link.commands)
+        )
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds), or None. No side effect.

@@ -7,7 +7,7 @@ in the outbox, and subscriptions are only written down: the next connection is t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, Protocol
 
@@ -16,7 +16,7 @@ from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceiv
 from .._interface.stats import StatsSnapshot
 from .._limits import check_count
 from .._wire.encoder import Encoded, Encoder
-from .._wire.frames import Payload
+from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
@@ -329,8 +329,16 @@ class Traffic(Generic[MessageT]):
     def take_counted_reply(self, message: MessageT) -> None:
         """`receive_reply`, for a message that was counted with its batch."""
         completion = self.inbox.receive(message)
-        if completion is not None:
+        if completion is None:
+            return
+        if self._into:
             self._complete(completion)
+        else:
+            self._events.extend((completion,))
+
+    def take_counted_replies(self, messages: Sequence[Message]) -> None:
+        """The same for several, none of which belongs into the queue of a subscription."""
+        self._events.extend(self.inbox.receive_all(messages))
 
     def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
         """The completion of this request, if that is its reply."""
