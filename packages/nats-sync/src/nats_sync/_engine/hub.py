@@ -185,7 +185,10 @@ class Hub:
 
     def _pass_on_events(self) -> None:
         for event in self.session.events_received():
-            self._route(event)
+            if type(event) is ReplyReceived:
+                self.complete(event)  # the one of which there may be many in a chunk
+            else:
+                self._route(event)
         if self.callbacks.ready:
             self.callbacks.see_to_workers()
 
@@ -276,10 +279,10 @@ class Hub:
         waiter = self.requests.pop(completion.token, None)
         if waiter is None:
             return
-        if isinstance(completion, RequestFailed):
-            waiter.complete(error=completion.error)
-        else:
+        if type(completion) is ReplyReceived:
             waiter.complete(completion.message)
+        elif isinstance(completion, RequestFailed):
+            waiter.complete(error=completion.error)
 
     def _end(self, closed: Closed) -> None:
         self.closed = closed

@@ -427,7 +427,9 @@ class Turns:
         completion = hub.session.take_reply(received, token) if isinstance(received, bytes) else None
         if completion is None:
             # 1, 3, 7, … 63: a single failure costs one request its lead, and a busy connection is soon left alone.
-            self._rest = self._penalty = min(2 * self._penalty + 1, MAX_REST)
+            # Where others are answered meanwhile, the next lead would go wrong as this one did.
+            crowded = isinstance(received, bytes) and len(hub.requests) > 1
+            self._rest = self._penalty = MAX_REST if crowded else min(2 * self._penalty + 1, MAX_REST)
         else:
             self._penalty //= 2
             lead.received[0] = NOTHING

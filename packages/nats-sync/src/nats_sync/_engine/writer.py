@@ -48,6 +48,9 @@ PAUSE: Final = 0.001
 """Seconds between two looks at a writing side that a caller keeps. Were the writer's thread called for each of the
 caller's chunks instead, it would take the interpreter from the caller each time, only to find nothing to do."""
 
+ROUNDS: Final = 8
+"""Sends of a caller who waits for an answer, at most. The last one's own answer may be there by then."""
+
 REST: Final = 0.00002
 """Seconds without a write after which a publish is written by its caller: to wake the writer's thread costs more than
 the write. Who publishes again sooner than that has a burst to send, which the writer's thread gathers."""
@@ -119,7 +122,7 @@ class Writer:
                 else:
                     turn.wait(None if deadline is None else deadline - monotonic())
             if claimed:
-                self.write_now()  # without the lock, since it calls the system
+                self.write_now(ROUNDS if at_once else 1)  # without the lock, since it calls the system
         except BaseException:
             self._leave(turn)
             if not mine:
@@ -202,10 +205,18 @@ class Writer:
             self._leave_side()
             return False
 
-    def write_now(self) -> None:
-        """After `claim`: send what the system takes at once, and give the rest to the writer's thread."""
+    def write_now(self, rounds: int = 1) -> None:
+        """After `claim`: send what the system takes at once, so many times, and give the rest to the writer's thread.
+
+        More than one round is for a caller who waits for an answer: what others have appended while it sent is gathered
+        by then, and to wake the writer's thread for it costs more than to send it.
+        """
         try:
-            if self._send() is not FREE:
+            now = READY
+            while now is READY and rounds:
+                now = self._send()
+                rounds -= 1
+            if now is not FREE:
                 self.hand_over()
         except Exception as defect:
             # Not raised: the call waits for an answer, and learns of the defect by the end of the client.
@@ -276,9 +287,11 @@ class Writer:
         if transport is None or transport.write_error is not None:
             return False
         self._in_midst = True
-        self._chunks = [*join_small_pieces(self._hub.session.data_to_send())]
+        pieces = self._hub.session.data_to_send()
+        if pieces:
+            self._chunks = [*join_small_pieces(pieces)]
         self._in_midst = False
-        return bool(self._chunks)
+        return bool(pieces)
 
     def _send(self) -> _Now:
         """Send once, without blocking."""
@@ -312,12 +325,15 @@ class Writer:
         return BLOCKED if blocked else now
 
     def _report(self, nbytes: int) -> None:
-        with self._hub.lock:
+        hub = self._hub
+        with hub.lock:
             self._in_midst = True
-            self._hub.session.data_sent(nbytes)
+            hub.session.data_sent(nbytes)
             self._chunks = cut_pieces(self._chunks, nbytes)
             self._in_midst = False
-            self._hub.settle()
+            # Nearly always nothing has followed but room.
+            if not hub.session.only_written or hub.publishers.waiting:
+                hub.settle()
 
     def _give_up(self) -> None:
         self._in_midst = False
