@@ -14,7 +14,7 @@ from nats_proto._publishing.atomic_batch import AtomicBatch as AtomicBatchCore
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.publish import publish_operation
-from nats_proto._publishing.retries import RETRY_FOR
+from nats_proto._publishing.retries import DUPLICATE_WINDOW, RETRY_FOR
 from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
 from .atomic_batch import AtomicBatch
@@ -63,13 +63,15 @@ class JetStream:
         headers: HeadersLike | None = None,
         timeout: float | None = None,
         retry_for: float = RETRY_FOR,
+        duplicate_window: float = DUPLICATE_WINDOW,
         **options: Unpack[PublishOptions],
     ) -> PubAck:
         """Send a message to the stream that has this subject, and wait until it is stored: the acknowledgement.
 
         Each try waits ``timeout`` seconds for the acknowledgement, and tries are begun for ``retry_for`` seconds. What
         was certainly not stored is tried again, as when a stream has no leader; what may be stored only with a
-        ``msg_id``, by which the stream knows it again. The options are those of `PublishOptions`, such as ``msg_id``,
+        ``msg_id``, by which the stream knows it again for its ``duplicate_window``, 120 s if it is not configured
+        otherwise: after that a try is refused here. The options are those of `PublishOptions`, such as ``msg_id``,
         ``ttl`` and ``expected_last_subject_sequence``.
 
         Raises `NoStreamResponseError` when no stream took it, `NATSTimeoutError`, what the stream refuses it with (an
@@ -85,6 +87,7 @@ class JetStream:
                 now=self._api.clock,
                 timeout=self._api.timeout if timeout is None else timeout,
                 retry_for=retry_for,
+                duplicate_window=duplicate_window,
                 find_stored=self._find_stored,
             )
         )
@@ -95,13 +98,15 @@ class JetStream:
         max_pending: int = MAX_PENDING,
         timeout: float | None = None,
         retry_for: float = RETRY_FOR,
+        duplicate_window: float = DUPLICATE_WINDOW,
         in_order: bool = False,
     ) -> Publisher:
         """A window of publishes: many in flight, each with its acknowledgement; see `Publisher`.
 
         ``max_pending``: how many. ``timeout`` (seconds): for each try, and for a place in a full window. ``retry_for``:
-        for how long tries are begun. ``in_order``: what is sent again does not come behind what was published later, so
-        the window stalls meanwhile. Raises `ValueError` and `TypeError` for what makes no sense.
+        for how long tries are begun. ``duplicate_window``: as of `publish`. ``in_order``: what is sent again does not
+        come behind what was published later, so the window stalls meanwhile. Raises `ValueError` and `TypeError` for
+        what makes no sense.
         """
         seconds = self._api.seconds(timeout)
         window = PublishWindow(
@@ -110,6 +115,7 @@ class JetStream:
             max_pending=max_pending,
             timeout=seconds,
             retry_for=retry_for,
+            duplicate_window=duplicate_window,
             in_order=in_order,
         )
         return Publisher(self._caller.client, self._caller.host, window, seconds)

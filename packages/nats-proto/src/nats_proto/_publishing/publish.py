@@ -104,9 +104,13 @@ def _publish(
         pause = pause_before_retry(error, tries, has_id=identity is not None and spent < duplicate_window)
         unknown = unknown or may_be_stored(error)
         if pause is None or spent >= retry_for:
-            raise final_error(
-                error, subject, tries=tries, seconds=spent, unknown=unknown, foreign=answers.foreign
-            ) from error.__cause__
+            made = final_error(error, subject, tries=tries, seconds=spent, unknown=unknown, foreign=answers.foreign)
+            if identity is not None and made.outcome == "unknown" and duplicate_window <= spent < retry_for:
+                made.add_note(
+                    f"It was not tried again: the stream knows a message id for {duplicate_window:g} s "
+                    f"(duplicate_window), and would store the message a second time."
+                )
+            raise made from error.__cause__
         if pause:
             # The last try is at the very end, so that a leader who comes just then is met.
             yield Pause(min(pause, retry_for - spent))
