@@ -9,6 +9,7 @@ import anyio
 from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
+from nats_proto._publishing.versions import check_versions
 from nats_proto.errors import NATSError
 
 from .message import Acknowledger
@@ -87,13 +88,14 @@ class AtomicBatch:
         The options are those of `JetStream.publish`. Conditions are looked at when the batch is committed, as of the
         moment before it; ``expected_last_sequence`` is for the first message, ``expected_last_msg_id`` for none.
 
-        For what cannot be sent it raises what `Client.publish` raises, `ValueError`, `TypeError`, `ApiLevelError` when
-        the server is too old, `LocalProtocolError` for a message too many or a batch that has ended; the batch stays as
-        it was. When the messages before cannot be sent, or the stream takes no batch, the batch has failed: it raises
-        `AtomicBatchError`, `TooManyRequestsError` for too many open batches, and as `JetStream.publish`.
+        For what cannot be sent it raises what `Client.publish` raises, `ValueError`, `TypeError`, `ApiLevelError` for
+        an option that the server is too old for, `LocalProtocolError` for a message too many or a batch that has ended;
+        the batch stays as it was. When the messages before cannot be sent, or the stream takes no batch, the batch has
+        failed: it raises `AtomicBatchError`, `TooManyRequestsError` for too many open batches, and as
+        `JetStream.publish`.
         """
         caller = self._caller
-        caller.api.check_server("an atomic batch", 2, 12)
+        check_versions(caller.api, options)
         made = publish_headers(subject, data, headers, options)
         async with self._lock:
             adding = self._batch.add(subject, data, made)

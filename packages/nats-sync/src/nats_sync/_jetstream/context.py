@@ -15,6 +15,7 @@ from nats_proto._publishing.find_stored import stored_by
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.publish import publish_operation
 from nats_proto._publishing.retries import DUPLICATE_WINDOW, RETRY_FOR
+from nats_proto._publishing.versions import check_versions
 from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
 from .atomic_batch import AtomicBatch
@@ -76,8 +77,11 @@ class JetStream:
 
         Raises `NoStreamResponseError` when no stream took it, `NATSTimeoutError`, what the stream refuses it with (an
         `ApiError` such as `WrongLastSequenceError`), and what `Client.request` raises; ``outcome`` of each says whether
-        the message may be stored. `ValueError` and `TypeError` for options that make no sense.
+        the message may be stored. `ValueError` and `TypeError` for options that make no sense, `ApiLevelError` for
+        those that the connected server is too old for: nothing was sent.
         """
+        if options:
+            check_versions(self._api, options)
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         return self._caller.run(
             publish_operation(
@@ -132,8 +136,10 @@ class JetStream:
 
         ``timeout`` (seconds): for each answer of the server, which is waited for at the first message, at each
         ``ack_every``-th one, and at the end. A request that nobody takes is made again for ``retry_for`` seconds.
-        ``max_messages``: of a batch, as the server is configured. Raises `ValueError` and `TypeError`.
+        ``max_messages``: of a batch, as the server is configured. Raises `ValueError` and `TypeError`, `ApiLevelError`
+        when the server is too old: it would store the messages one by one.
         """
+        self._api.check_server("an atomic batch", 2, 12)
         batch = AtomicBatchCore(
             self._api.new_inbox().rpartition(".")[2],
             now=self._api.clock,
