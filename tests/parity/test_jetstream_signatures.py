@@ -29,7 +29,9 @@ AT_ONCE = {
     "PushConsumer": {"messages"},
     "PushMessages": {"stop"},
     "Publisher": {"look"},
-    "JetStream": {"atomic_batch", "consumer", "publisher", "stream", "stream_names", "streams"},
+    "JetStream": {
+        "atomic_batch", "consumer", "fast_ingest", "publisher", "stream", "stream_names", "streams",
+    },
     "Work": {"stop"},
     "Stream": {
         "consumer", "consumer_names", "consumers", "get_last_msgs", "get_msgs", "ordered_consumer", "push_consumer",

@@ -23,7 +23,7 @@ from nats_proto._publishing.fast_ingest import (
     IngestRefusal,
 )
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import ConnectionLostError, LocalProtocolError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSTimeoutError
 
 NOW = 50.0
 REFUSED = b'{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}'
@@ -205,9 +205,46 @@ def test_losses_are_told_where_they_are_allowed() -> None:
 def test_reports_are_bounded() -> None:
     ingest = Ingest(on_gap="ok")
     for number in range(MAX_REPORTS + 10):
-        ingest.give(b'{"type":"gap","last_seq":%d,"seq":%d}' % (number, number + 1))
+        ingest.give(b'{"type":"err","seq":%d,"error":%b}' % (number, REFUSED))
     assert len(ingest.machine.items) == MAX_REPORTS
-    assert ingest.machine.items[0] == IngestGap(10, 11)
+    first = ingest.machine.items[0]
+    assert isinstance(first, IngestRefusal)
+    assert first.number == 10
+    assert ingest.machine.refused == MAX_REPORTS + 10  # which counts what is no longer kept, too
+
+
+@pytest.mark.parametrize(
+    ("said", "reports", "lost"),
+    [
+        ([(4, 7)], [(4, 7)], 3),
+        ([(4, 7), (4, 7)], [(4, 7)], 3),  # a ping has it told once more
+        ([(4, 7), (2, 9)], [(4, 7), (7, 9)], 5),
+        ([(4, 4), (7, 3)], [], 0),
+        ([(-5, 2)], [(1, 2)], 1),
+        ([(9, 2**64)], [(9, 11)], 2),  # no more than was sent
+    ],
+)
+def test_each_loss_is_told_once(said: list[tuple[int, int]], reports: list[tuple[int, int]], lost: int) -> None:
+    ingest = Ingest(on_gap="ok")
+    ingest.ack(1, 100)
+    ingest.publish(9)
+    ingest.reports()
+    for first, until in said:
+        ingest.give(b'{"type":"gap","last_seq":%d,"seq":%d}' % (first, until))
+    assert ingest.reports() == [IngestGap(first, until) for first, until in reports]
+    assert ingest.machine.lost == lost
+
+
+def test_it_is_given_up() -> None:
+    ingest = Ingest()
+    ingest.publish()
+    ingest.machine.abandon("closed")
+    assert (ingest.machine.done, ingest.machine.room) == (True, 0)
+    error = ingest.machine.error
+    assert isinstance(error, ConnectionClosedError)
+    assert error.outcome == "unknown"
+    ingest.machine.abandon("again")
+    assert ingest.machine.error is error
 
 
 @pytest.mark.parametrize("gap", ["fail", "ok"])
@@ -326,7 +363,7 @@ def test_a_new_connection_is_asked_at_once() -> None:
 def test_what_could_not_be_published_has_no_number() -> None:
     ingest = Ingest()
     assert ingest.publish(last=True) == ["in.id.100.fail.2.2.$FI"]
-    ingest.machine.failed(ConnectionLostError("no"))
+    ingest.machine.failed()
     assert ingest.machine.room == 1
     assert ingest.publish() == ["in.id.100.fail.2.1.$FI"]
 

@@ -104,6 +104,7 @@ from ._jetstream.stream_info import (
 )
 from ._jetstream.wire_value import WireValue
 from ._publishing.failures import PublishesFailedError
+from ._publishing.fast_ingest import FastIngestGapError, IngestGap, IngestRefusal
 from ._publishing.headers import PublishOptions
 
 if TYPE_CHECKING:
@@ -158,9 +159,12 @@ __all__ = [
     "ErrorCode",
     "ExternalStream",
     "FastIngestError",
+    "FastIngestGapError",
     "FeatureDroppedError",
     "FetchReason",
     "InfoError",
+    "IngestGap",
+    "IngestRefusal",
     "InsufficientResourcesError",
     "InvalidNameError",
     "JetStreamDecodeError",

@@ -36,9 +36,12 @@ from nats_proto.jetstream import (
     DurationLike,
     ExternalStream,
     FastIngestError,
+    FastIngestGapError,
     FeatureDroppedError,
     FetchReason,
     InfoError,
+    IngestGap,
+    IngestRefusal,
     InsufficientResourcesError,
     InvalidNameError,
     JetStreamDecodeError,
@@ -112,6 +115,7 @@ from ._jetstream.batch import Batch
 from ._jetstream.consumer import Consumer
 from ._jetstream.consuming import Consuming
 from ._jetstream.context import JetStream
+from ._jetstream.fast_ingest import FastIngest
 from ._jetstream.message import JetStreamMessage
 from ._jetstream.messages import Messages
 from ._jetstream.ordered import OrderedBatch, OrderedConsumer, OrderedMessages
@@ -176,10 +180,14 @@ __all__ = [
     "DurationLike",
     "ErrorCode",
     "ExternalStream",
+    "FastIngest",
     "FastIngestError",
+    "FastIngestGapError",
     "FeatureDroppedError",
     "FetchReason",
     "InfoError",
+    "IngestGap",
+    "IngestRefusal",
     "InsufficientResourcesError",
     "InvalidNameError",
     "JetStream",

@@ -42,7 +42,7 @@ from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS
 from .._value import Value
 from .._wire.frames import Message
-from ..errors import LocalProtocolError, NATSError, NATSTimeoutError, Outcome
+from ..errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, Outcome
 
 __all__ = ["FastIngest", "FastIngestGapError", "IngestGap", "IngestProgress", "IngestRefusal", "IngestReport"]
 
@@ -143,6 +143,8 @@ class FastIngest:
         self._subject = ""
         self._gap: IngestGap | None = None
         self._refusal: IngestRefusal | None = None
+        self._told_until = 0
+        """Losses below this number were reported."""
         self._since = 0.0
         """When the server was heard or asked last, or a wait for it began."""
         self._asked = 0
@@ -153,6 +155,10 @@ class FastIngest:
         """The number of the last message."""
         self.acknowledged = 0
         """The server has said something of all messages up to this number."""
+        self.lost = 0
+        """Messages that were lost on the way, as far as the server has told."""
+        self.refused = 0
+        """Messages that the stream has refused, as far as the server has told."""
         self.pub_ack: PubAck | None = None
         """The last answer; its ``count`` says how many messages are stored."""
         self.items: deque[IngestReport] = deque(maxlen=MAX_REPORTS)
@@ -189,7 +195,7 @@ class FastIngest:
             self._since, self._asked = now, 0
         return self._reply(self.sent, _COMMIT if last else _START if self.sent == 1 else _APPEND)
 
-    def failed(self, error: NATSError) -> None:
+    def failed(self) -> None:
         """What was begun last could not be published: its number is free again."""
         self.sent -= 1
         self._ending = self._committed = False
@@ -203,6 +209,16 @@ class FastIngest:
             self._since, self._asked = now, 0
             self._end_number = self.sent + 1
             self.wants.append(Publish(self._subject, b"", self._reply(self._end_number, _END)))
+
+    def abandon(self, why: str) -> None:
+        """Nobody will wait for the server any more. After its end it does nothing."""
+        if not self.done:
+            error = ConnectionClosedError(
+                f"fast ingest to {self._subject!r}: given up ({why}); {self.acknowledged} of {self.sent} messages were "
+                f"acknowledged"
+            )
+            error.outcome = "unknown"
+            self._end(error)
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -230,9 +246,10 @@ class FastIngest:
                 self.items.append(IngestProgress(self.acknowledged))
             case "gap":
                 self._since, self._asked = now, 0
-                self._report(IngestGap(answer.last_seq, answer.seq))
+                self._lost(answer)
             case "err":
                 self._since, self._asked = now, 0
+                self.refused += 1
                 self._report(IngestRefusal(answer.seq, api_error(self._what_of(answer.seq), answer.error)))
             case "":
                 self._last_answer(message)
@@ -290,6 +307,15 @@ class FastIngest:
 
     def _what_of(self, number: int) -> str:
         return f"fast ingest to {self._subject!r}: message {number}"
+
+    def _lost(self, answer: _Answer) -> None:
+        # A ping has a server tell of a loss once more. And whatever a server says, no more is lost than was sent.
+        first = max(answer.last_seq, self._told_until, 1)
+        until = min(answer.seq, self.sent + 1)
+        if first < until:
+            self._told_until = until
+            self.lost += until - first
+            self._report(IngestGap(first, until))
 
     def _report(self, report: IngestGap | IngestRefusal) -> None:
         if not self._fails:

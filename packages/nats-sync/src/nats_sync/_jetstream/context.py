@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream import stream_calls
@@ -11,6 +11,8 @@ from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
 from nats_proto._publishing.atomic_batch import MAX_MESSAGES
 from nats_proto._publishing.atomic_batch import AtomicBatch as AtomicBatchCore
+from nats_proto._publishing.fast_ingest import FLOW, MAX_OUTSTANDING
+from nats_proto._publishing.fast_ingest import FastIngest as FastIngestMachine
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.publish import publish_operation
@@ -21,6 +23,7 @@ from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 from .atomic_batch import AtomicBatch
 from .caller import Caller, Listing
 from .consumer import Consumer
+from .fast_ingest import FastIngest, OnReport
 from .publisher import PendingAck, Publisher
 from .stream import Stream
 
@@ -150,6 +153,33 @@ class JetStream:
             max_payload=lambda: self._sender.max_payload,
         )
         return AtomicBatch(self._caller, batch)
+
+    def fast_ingest(
+        self,
+        *,
+        flow: int = FLOW,
+        max_outstanding: int = MAX_OUTSTANDING,
+        on_gap: Literal["fail", "ok"] = "fail",
+        on_report: OnReport | None = None,
+        timeout: float | None = None,
+    ) -> FastIngest:
+        """Messages into one stream as fast as it takes them, with an acknowledgement for many; see `FastIngest`.
+
+        ``flow``: for how many messages one acknowledgement may be, the stream decides for how many it is (65,535 at
+        most). ``max_outstanding``: on how many of these is not waited. ``on_gap``: a message that is lost or refused
+        ends the whole (``"fail"``) or is reported (``"ok"``), also to ``on_report``, which is called by whoever
+        publishes. ``timeout``: seconds of silence after which it has failed. Raises `ValueError` and `TypeError`,
+        `ApiLevelError` when the server is too old.
+        """
+        self._api.check_server("fast ingest", 2, 14)
+        machine = FastIngestMachine(
+            self._api.new_inbox(),
+            flow=flow,
+            max_outstanding=max_outstanding,
+            on_gap=on_gap,
+            timeout=self._api.seconds(timeout),
+        )
+        return FastIngest(self._caller, machine, on_report)
 
     # --- the account -------------------------------------------------------------------------------------------------
 
