@@ -30,7 +30,7 @@ AT_ONCE = {
     "PushMessages": {"stop"},
     "Publisher": {"look"},
     "JetStream": {
-        "atomic_batch", "consumer", "fast_ingest", "publisher", "stream", "stream_names", "streams",
+        "atomic_batch", "consumer", "counter", "fast_ingest", "publisher", "stream", "stream_names", "streams",
     },
     "Work": {"stop"},
     "Stream": {

@@ -27,6 +27,7 @@ from nats_proto.jetstream import (
     ConsumerOfflineError,
     ConsumerPause,
     ConsumerWarning,
+    CounterEntry,
     CounterError,
     DeliverPolicy,
     Diagnosis,
@@ -115,6 +116,7 @@ from ._jetstream.batch import Batch
 from ._jetstream.consumer import Consumer
 from ._jetstream.consuming import Consuming
 from ._jetstream.context import JetStream
+from ._jetstream.counter import Counter
 from ._jetstream.fast_ingest import FastIngest
 from ._jetstream.message import JetStreamMessage
 from ._jetstream.messages import Messages
@@ -171,6 +173,8 @@ __all__ = [
     "ConsumerPause",
     "ConsumerWarning",
     "Consuming",
+    "Counter",
+    "CounterEntry",
     "CounterError",
     "DeliverPolicy",
     "Diagnosis",

@@ -103,6 +103,7 @@ from ._jetstream.stream_info import (
     StreamState,
 )
 from ._jetstream.wire_value import WireValue
+from ._publishing.counter import CounterEntry
 from ._publishing.failures import PublishesFailedError
 from ._publishing.fast_ingest import FastIngestGapError, IngestGap, IngestRefusal
 from ._publishing.headers import PublishOptions
@@ -149,6 +150,7 @@ __all__ = [
     "ConsumerOfflineError",
     "ConsumerPause",
     "ConsumerWarning",
+    "CounterEntry",
     "CounterError",
     "DeliverPolicy",
     "Diagnosis",

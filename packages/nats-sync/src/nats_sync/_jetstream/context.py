@@ -11,6 +11,7 @@ from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
 from nats_proto._publishing.atomic_batch import MAX_MESSAGES
 from nats_proto._publishing.atomic_batch import AtomicBatch as AtomicBatchCore
+from nats_proto._publishing.counter import Counter as CounterCore
 from nats_proto._publishing.fast_ingest import FLOW, MAX_OUTSTANDING
 from nats_proto._publishing.fast_ingest import FastIngest as FastIngestMachine
 from nats_proto._publishing.find_stored import stored_by
@@ -23,6 +24,7 @@ from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 from .atomic_batch import AtomicBatch
 from .caller import Caller, Listing
 from .consumer import Consumer
+from .counter import Counter
 from .fast_ingest import FastIngest, OnReport
 from .publisher import PendingAck, Publisher
 from .stream import Stream
@@ -180,6 +182,13 @@ class JetStream:
             timeout=self._api.seconds(timeout),
         )
         return FastIngest(self._caller, machine, on_report)
+
+    def counter(self, subject: str, *, stream: str | None = None) -> Counter:
+        """The handle of a counter. It asks nothing. ``stream``: which has it, if that does not take the subject itself.
+
+        Raises `InvalidSubjectError`, `InvalidNameError`, and `ApiLevelError` when the server is too old.
+        """
+        return Counter(self._caller, CounterCore(self._api, subject, stream))
 
     # --- the account -------------------------------------------------------------------------------------------------
 
