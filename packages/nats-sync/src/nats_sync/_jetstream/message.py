@@ -9,7 +9,7 @@ from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream.acknowledge import ACK, IN_PROGRESS, Acknowledgeable, Delivery, nak, term
 from nats_proto._jetstream.durations import DurationLike
 from nats_proto._jetstream.errors import NotJetStreamMessageError
-from nats_proto._jetstream.metadata import Metadata
+from nats_proto._jetstream.metadata import ACK_PREFIX, Metadata
 from nats_proto.errors import NATSTimeoutError
 
 __all__ = ["Acknowledger", "JetStreamMessage"]
@@ -49,7 +49,23 @@ class JetStreamMessage(nats_proto.Message, Acknowledgeable, gc=False, eq=False):
 
     def ack(self) -> None:
         """It is done. Returns when the acknowledgement is in the outgoing buffer: the server may still not get it."""
-        self._settle(ACK)
+        # `_settle` in one piece: each message is acknowledged, and three calls less are a tenth of what it costs.
+        reply, client = self.reply, self.client
+        if (
+            client is None
+            or reply is None
+            or self.settled
+            or not self.delivery.acknowledged
+            or not reply.startswith(ACK_PREFIX)
+        ):
+            self._settle(ACK)
+            return
+        self.settled = True
+        try:
+            client.publish(reply, ACK)
+        except BaseException:
+            self.settled = False
+            raise
 
     def ack_sync(self, timeout: float = 5.0) -> None:
         """`ack`, and wait until the server has confirmed it, for ``timeout`` seconds.
