@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -764,3 +766,64 @@ def test_what_was_acknowledged_has_not_failed() -> None:
     window.answer(pending)
     window.window.failed(pending, KeyboardInterrupt())
     assert pending.error is None
+
+
+PLAIN = b'{"stream":"S","seq":7}'
+ANSWERS = [
+    PLAIN,
+    b'{"stream":"S","seq":7,"duplicate":true,"domain":"hub"}',
+    b'{"stream":"S","seq":7,"val":"12"}',
+    b'{"stream":"S","seq":7,"batch":"b","count":-1}',
+    b'{"stream":"","seq":7}',
+    b'{"stream":"S","seq":18446744073709551616}',
+    b'{"stream":"S","seq":-1}',
+    b"[" * 100_000,
+    b"\xff",
+    b"hello",
+    BUSY,
+    WRONG,
+    NOBODY,
+]
+
+
+@pytest.mark.parametrize("data", ANSWERS)
+def test_many_answers_at_once_mean_what_each_means(data: bytes) -> None:
+    """The same by `receive_all` as by `receive`: before a mark, behind it, while one rests, and for nobody."""
+    found: list[object] = []
+    for at_once in (False, True):
+        one = Window()
+        sent = [one.publish() for _ in range(6)]
+        one.answer(sent[0], NOBODY)  # it rests from now on
+        block = encode_status_block(503) if data == NOBODY else None
+        answers = [Message(pending.reply, 1, None, data, block) for pending in sent[1:3]]
+        arrived = deque([*answers, Message("", 1, None, b""), *answers, Message(sent[0].reply, 1, None, PLAIN)])
+        arrived += [Message(sent[3].reply, 1, None, PLAIN), Message("inbox.99", 1, None, PLAIN)]
+        arrived += [Message(sent[4].reply, 1, None, data, block)]
+        if at_once:
+            one.window.receive_all(arrived, partial(one.window.connection_replaced, now=NOW), now=NOW)
+            assert not arrived
+        else:
+            for message in arrived:
+                if message.subject:
+                    one.window.receive(message, now=NOW)
+                else:
+                    one.window.connection_replaced(now=NOW)
+        ended = [(pending.number, pending.pub_ack, str(pending.error)) for pending in one.window.items]
+        states = [(pending.resting, pending.tries, pending.foreign, pending.deadline) for pending in sent]
+        found.append((ended, states, one.window.late, one.window.pending))
+    assert found[0] == found[1]
+
+
+def test_what_an_interrupt_has_left_is_received_later() -> None:
+    one = Window()
+    sent = [one.publish() for _ in range(3)]
+    arrived = deque(Message(reply, 1, None, PLAIN) for reply in (sent[0].reply, "", sent[1].reply))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        one.window.receive_all(arrived, interrupt, now=NOW)
+    assert [message.subject for message in arrived] == [sent[1].reply]
+    one.window.receive_all(arrived, interrupt, now=NOW)
+    assert [pending.number for pending in one.window.items] == [1, 2]

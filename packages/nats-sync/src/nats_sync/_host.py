@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from nats_proto import SubscriptionStatus
@@ -98,6 +100,13 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         except IndexError:
             pass  # none left
         return None
+
+    def take_all(self, into: deque[ReceivedT]) -> None:
+        """Put all there are behind what is there, without their client: they are for a machine alone."""
+        with suppress(IndexError):  # none left
+            into.extend(self._queued)  # in one piece: a signal handler runs before it or after it
+        if not self._queue:
+            self._emptied()
 
     def next_until(self, deadline: float | None) -> ReceivedT | None:
         """The next message, or None at ``deadline`` (absolute), and after `poke`. Raises as of `Subscription.next`."""

@@ -6,6 +6,7 @@ nobody waits, and nothing here decides anything about a protocol.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, assert_never
 
@@ -35,14 +36,26 @@ MessageT = TypeVar("MessageT", bound=Message)
 MessageOut = TypeVar("MessageOut", bound=Message, covariant=True)
 
 
-class Inbox(Protocol[MessageOut]):
+class ReceiveAll(Protocol[MessageT]):
+    """Of a machine that takes many messages at once."""
+
+    def __call__(self, arrived: deque[MessageT], marked: Callable[[], None], *, now: float) -> None:
+        """They are taken out of ``arrived``; ``marked`` is called for each message without a subject, in its place."""
+        ...
+
+
+class Inbox(Protocol[MessageT]):
     """The subscription of a machine."""
 
-    def take(self) -> MessageOut | None:
+    def take(self) -> MessageT | None:
         """The next message, if there is one."""
         ...
 
-    async def next_until(self, deadline: float | None) -> MessageOut | None:
+    def take_all(self, into: deque[MessageT]) -> None:
+        """Put all whose turn it is behind what is there, without their client: they are for a machine alone."""
+        ...
+
+    async def next_until(self, deadline: float | None) -> MessageT | None:
         """The next message, or None at the deadline (absolute)."""
         ...
 
@@ -135,6 +148,8 @@ class Driver(Generic[MessageT, ItemT]):
         self._before_wait = before_wait
         self._conductor: Conductor[MessageT, ItemT] = Conductor(machine)
         self._inbox: Inbox[MessageT] | None = None
+        self._arrived: deque[MessageT] = deque()
+        """What `look` has taken and not given in yet: it is empty, but after an interrupt."""
         self._closed = False
         self._stopped = False
         self._now: Callable[[], float] = host.now
@@ -187,17 +202,20 @@ class Driver(Generic[MessageT, ItemT]):
             else:
                 self._conductor.marked(inbox.take_mark(), now=self._now())
 
-    def look(self) -> None:
-        """Give in what has come, and wait for nothing. What the machine wants is left to the next call that waits."""
+    def look(self, receive_all: ReceiveAll[MessageT]) -> None:
+        """Give in what has come, many at once, and wait for nothing: ``receive_all`` is the machine's.
+
+        What the machine wants is left to the next call that waits.
+        """
         inbox = self._inbox
         if inbox is None:
             return
-        receive, now = self._machine.receive, self._now()
-        while (message := inbox.take()) is not None:
-            if message.subject:
-                receive(message, now=now)
-            else:
-                self._conductor.marked(inbox.take_mark(), now=now)
+        now = self._now()
+        arrived = self._arrived
+        inbox.take_all(arrived)
+        while arrived:
+            receive_all(arrived, lambda: self._conductor.marked(inbox.take_mark(), now=now), now=now)
+            inbox.take_all(arrived)
 
     async def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.

@@ -150,7 +150,7 @@ class Publisher:
 
     def look(self) -> None:
         """Take what has come, and wait for nothing."""
-        self._driver.look()
+        self._driver.look(self._window.receive_all)
 
     async def wait_for(self, pending: PendingAck, timeout: float | None) -> PubAck:
         """As `PendingAck.ack`."""
@@ -196,7 +196,7 @@ class Publisher:
         """Give in what has come, and do what is due: whether anything ended."""
         ended = self._window.items
         try:
-            self._driver.look()
+            self._driver.look(self._window.receive_all)
             some = bool(ended)
             ended.clear()  # each was told to whoever holds it
             while await self._next():

@@ -14,7 +14,7 @@ from .._value import Value
 from .._wire.frames import Message
 from .errors import JetStreamDecodeError, JetStreamError, api_error
 
-__all__ = ["PubAck", "decode_pub_ack"]
+__all__ = ["LARGEST", "PubAck", "decode_plain", "decode_pub_ack"]
 
 
 # The names are those of the decoder below. A counter's total is a text on the wire, so that is none for it.
@@ -51,10 +51,15 @@ class _Wire(msgspec.Struct, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Wire).decode
-_decode_plain: Final = msgspec.json.Decoder(PubAck).decode
-"""For an acknowledgement and nothing else, as nearly all are: no error, no counter, no key of a newer server."""
+decode_plain: Final = msgspec.json.Decoder(PubAck).decode
+"""For an acknowledgement and nothing else, as nearly all are: no error, no counter, no key of a newer server.
 
-_LARGEST: Final = 2**64 - 1
+It raises for all else. What it returns counts only with a stream, with a sequence up to `LARGEST`, and without a
+``count``: `decode_pub_ack` tells what anything else is.
+"""
+
+LARGEST: Final = 2**64 - 1
+"""The last sequence that there can be."""
 
 MAX_VALUE_DIGITS: Final = 4096
 """Digits of a counter. There is no limit in ADR-49, and Python refuses to read more than 4,300 of them."""
@@ -67,11 +72,11 @@ def decode_pub_ack(what: str, message: Message) -> PubAck | JetStreamError | Non
     """
     data = message.data
     try:
-        plain = _decode_plain(data)
+        plain = decode_plain(data)
     except (RecursionError, msgspec.DecodeError, ValueError):
         pass
     else:
-        if plain.stream and plain.sequence <= _LARGEST and not plain.count:
+        if plain.stream and plain.sequence <= LARGEST and not plain.count:
             return plain
     # Whatever is no JSON of this shape may come from a responder that listens to the subject of a stream.
     try:
@@ -82,7 +87,7 @@ def decode_pub_ack(what: str, message: Message) -> PubAck | JetStreamError | Non
         return api_error(what, wire.error)
     if not wire.stream:
         return None
-    if not 0 <= wire.seq <= _LARGEST or not 0 <= (wire.count or 0) <= _LARGEST:
+    if not 0 <= wire.seq <= LARGEST or not 0 <= (wire.count or 0) <= LARGEST:
         return JetStreamDecodeError(f"{what}: the acknowledgement has a number that is out of range")
     value = None
     if wire.val is not None:
