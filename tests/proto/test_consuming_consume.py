@@ -777,6 +777,30 @@ def test_a_group_of_a_consumer_that_is_gone() -> None:
     assert take(machine)[0][1]["expires"] == 2_000_000_000
 
 
+def test_nothing_but_heart_beats_with_messages_pending_has_a_cause() -> None:
+    machine = reader(max_messages=4)
+    to = asked(machine)
+
+    def beat(count: int = 1) -> list[str]:
+        for _ in range(count):
+            machine.receive(status(to, "100 Idle Heartbeat"), now=NOW)
+        found = kinds(machine.wants)
+        machine.wants.clear()
+        return found
+
+    assert beat(3) == []  # before the first message nothing is known
+    machine.receive(delivered(1), now=NOW)
+    assert beat(3) == []  # it said that none is pending
+    stuck = Message("orders.new", 1, "$JS.ACK.S.C.1.2.2.1700000000000000000.7", b"x", None)
+    machine.receive(stuck, now=NOW)
+    assert [beat(), beat(), beat(5)] == [[], ["ask"], []]
+    machine.answered(INFO, ConsumerCondition(ack_pending=5, max_ack_pending=5), now=NOW)
+    assert "5 of 5 messages wait for their acknowledgement" in machine.warnings[0].text
+    assert warned(machine) == ["ack_limit"]
+    machine.receive(Message("a", 1, "not.an.ack.subject", b"x", None), now=NOW)
+    assert beat(3) == []
+
+
 # --- and bounds
 
 

@@ -25,6 +25,8 @@ survived:
                               a consumer that does not exist and one without a leader are alike
     a limit of the consumer   lowers what is asked for
     a status nobody knows     its request is over
+    nothing but heart-beats   when the last message said that more are pending, the consumer's info is asked for, once:
+                              as many messages as it allows may wait for their acknowledgement
 
 A consumer that exists no more is recognised by its status (``Consumer Deleted``) or by the answer to the question for
 its info. With ``on_missing="wait"`` the reader goes on asking, with pauses, for one of the same name. A status that
@@ -58,7 +60,8 @@ from typing import Final, Generic, TypeVar, assert_never
 
 from .._calls.machine import Ask, Want
 from .._calls.operation import ApiCall
-from .._jetstream.errors import ApiError, ClusterUnavailableError
+from .._jetstream.errors import ApiError, ClusterUnavailableError, NotJetStreamMessageError
+from .._jetstream.metadata import parse_ack_subject
 from .._session.subscription import MessageT
 from ..errors import NATSError, PermissionsError
 from .condition import ConsumerCondition
@@ -95,6 +98,8 @@ class Consume(Generic[MessageT, ItemT]):
     __slots__ = (
         "_ack_wait",
         "_asking",
+        "_beats",
+        "_beats_since",
         "_create",
         "_expires",
         "_fresh_until",
@@ -108,6 +113,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_max_messages",
         "_may_be_pinned",
         "_new_inbox",
+        "_newest",
         "_options",
         "_pacing",
         "_plain",
@@ -179,6 +185,11 @@ class Consume(Generic[MessageT, ItemT]):
         self._leader_changed = float("-inf")
         """When another leader has told so last."""
         self._state = _State.ASKING
+        self._newest: str | None = None
+        """The reply subject of the last message."""
+        self._beats = 0
+        """Heart-beats since then, as far as `_beats_since` is still that subject."""
+        self._beats_since: str | None = None
         self._told: dict[WarningKind, float] = {}
         """The last sign of life when each kind of warning was told last."""
         self.items: deque[ItemT] = deque()
@@ -205,6 +216,7 @@ class Consume(Generic[MessageT, ItemT]):
         left = pulls.messages - 1
         pulls.messages = left
         pulls.heard = now
+        self._newest = message.reply
         if self._plain and now < self._fresh_until:
             self.items.append(self._make(message, now))  # nearly always
         else:
@@ -330,6 +342,7 @@ class Consume(Generic[MessageT, ItemT]):
         match status.meaning:
             case Meaning.HEARTBEAT:
                 pulls.heard = now
+                self._only_beats()
             case Meaning.FLOW_CONTROL:
                 pass
             case Meaning.EXPIRED | Meaning.COMPLETED | Meaning.NO_MESSAGES | Meaning.REQUESTS_PENDING:
@@ -367,6 +380,21 @@ class Consume(Generic[MessageT, ItemT]):
                 self._ended(request, status, now)
             case _:
                 assert_never(status.meaning)
+
+    def _only_beats(self) -> None:
+        """A heart-beat: the second one in a row, with messages pending, has a cause that the user may not know of."""
+        if self._beats_since is not self._newest:
+            self._beats_since = self._newest
+            self._beats = 0
+        self._beats += 1
+        if self._beats != 2 or self._newest is None:
+            return
+        try:
+            pending = parse_ack_subject(self._newest).num_pending
+        except NotJetStreamMessageError:
+            return  # whoever has sent it
+        if pending:
+            self._look()
 
     def _ended(self, request: PullRequest, status: PullStatus, now: float, *, pause: float = 0.0) -> None:
         unused = request.batch if status.refused else status.unused_messages

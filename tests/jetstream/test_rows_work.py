@@ -1,0 +1,104 @@
+"""Rows 19 and 40 for readers that run beside the program, and for `messages`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from nats_proto.jetstream import Retry
+from tests.adapters.legs import PATIENCE, Collected, Leg
+from tests.jetstream.legs import jetstream
+from tests.jetstream.seen import listening
+from tests.transports import Transport
+
+pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
+
+BEAT = 0.5
+"""Seconds between two signs of life; the least that is allowed."""
+
+
+async def _filled(client: Any, count: int, **fields: Any) -> tuple[Any, Any]:
+    stream = await jetstream(client).create_stream("S", subjects=["s"], storage="memory")
+    consumer = await stream.create_consumer("c", **fields)
+    await client.publish_many("s", [b"%d" % number for number in range(count)])
+    await client.flush()
+    return stream, consumer
+
+
+async def _settled(consumer: Any) -> Any:
+    with anyio.fail_after(PATIENCE):
+        while (info := await consumer.refresh()).num_ack_pending or info.num_pending:
+            await anyio.sleep(0.01)
+    return info
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["waits", "blocks"])
+@pytest.mark.parametrize("way", ["consume", "work"])
+async def test_row_19_a_slow_handler_is_no_silence(
+    leg: Leg, url: str, way: str, blocks: bool, transport: Transport
+) -> None:
+    async with leg.connect(url) as client:
+        _, consumer = await _filled(client, 3)
+        done: Collected[int] = Collected()
+
+        async def handle(message: Any) -> None:
+            if message.data == b"0":
+                if blocks or leg.name == "threads":
+                    time.sleep(3 * BEAT)  # on tasks nothing else runs meanwhile
+                else:
+                    await anyio.sleep(3 * BEAT)
+            if way == "consume":
+                await message.ack()
+            done.add(int(message.data))
+
+        with listening(url, **transport.options) as seen:
+            async with getattr(consumer, way)(handle, heartbeat=BEAT) as reader:
+                await done.wait_len(3)
+                assert reader.warnings == []
+            assert len(await seen.pulls(client)) <= 3
+        assert list(done) == [0, 1, 2]
+        assert (await _settled(consumer)).num_redelivered == 0
+
+
+@pytest.mark.parametrize("way", ["consume", "work", "messages"])
+async def test_row_40_delayed_messages_that_stop_a_consumer_are_told(
+    leg: Leg, url: str, way: str, transport: Transport
+) -> None:
+    """As many messages as the consumer allows are to come again later: nothing else comes meanwhile. The reader says
+    so, does not ask more often for it, and goes on by itself."""
+    async with leg.connect(url) as client:
+        _, consumer = await _filled(client, 4, max_ack_pending=3)
+        done: Collected[int] = Collected()
+        told: Collected[str] = Collected()
+
+        async def handle(message: Any) -> None:
+            if message.metadata.num_delivered == 1 and message.data != b"3":
+                if way == "work":
+                    raise Retry(2.0)
+                await message.nak(delay=2.0)
+                return
+            if way != "work":
+                await message.ack()
+            done.add(int(message.data))
+
+        def warned(warning: Any) -> None:
+            told.add(f"{warning.kind}: {warning.text}")
+
+        with listening(url, **transport.options) as seen:
+            options = {"heartbeat": BEAT, "on_warning": warned}
+            if way == "messages":
+                async with consumer.messages(**options) as messages:
+                    while len(done) < 4:
+                        await handle(await anext(messages))
+            else:
+                async with getattr(consumer, way)(handle, **options):
+                    await done.wait_len(4)
+            assert len(await seen.pulls(client)) <= 10
+        assert sorted(done) == [0, 1, 2, 3]
+        assert len(told) == 1
+        assert told[0].startswith("ack_limit: ")
+        assert "3 of 3 messages wait for their acknowledgement" in told[0]
+        await _settled(consumer)
