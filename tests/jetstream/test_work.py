@@ -445,6 +445,50 @@ async def test_row_39_what_could_not_be_stored_is_not_lost(leg: Leg, url: str) -
         assert (await dead[0].refresh()).state.messages == 0
 
 
+async def test_row_39_a_last_attempt_waits_until_its_dead_letter_is_stored(leg: Leg, url: str) -> None:
+    """After the last attempt nothing brings the message back: it stays with its handler, kept alive."""
+    async with case(leg, url, 1, max_deliver=1, ack_wait=0.5) as given:
+        dead = await given.js.create_stream("DEAD", subjects=["dead.>"], max_msgs=1, discard="new", storage="memory")
+        await given.js.publish("dead.before", b"")
+        attempts: Collected[int] = Collected()
+
+        async def handle(message: Any) -> None:
+            attempts.add(1)
+            raise Reject("nonsense")
+
+        async with given.consumer.work(handle, dead_letter="dead.work"):
+            await attempts.wait_len(1)
+            assert (await dead.refresh()).state.messages == 1
+            assert (await given.consumer.refresh()).num_ack_pending == 1
+            await dead.purge()
+            await settled(given.consumer)
+        assert (await dead.get_last_msg("dead.work")).data == b"0"
+        assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("size", [{"max_msg_size": 1}, {"max_msgs": 1, "discard": "new"}], ids=["for good", "stopped"])
+async def test_row_39_a_last_attempt_whose_dead_letter_cannot_be_stored_is_left(
+    leg: Leg, url: str, size: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with case(leg, url, 1, max_deliver=1, ack_wait=60) as given:
+        dead = await given.js.create_stream("DEAD", subjects=["dead.>"], storage="memory", **size)
+        await given.js.publish("dead.before", b"")
+        attempts: Collected[int] = Collected()
+
+        async def handle(message: Any) -> None:
+            attempts.add(1)
+            raise Reject("nonsense")
+
+        work = given.consumer.work(handle, dead_letter="dead.work")
+        await attempts.wait_len(1)
+        await eventually(lambda: "was not stored" in caplog.text)
+        await work.drain()
+        assert "message 1 of stream 'WORK'" in caplog.text
+        assert (await given.consumer.refresh()).num_ack_pending == 1  # neither acknowledged nor ended
+        assert (await given.stream.get_msg(1)).data == b"0"
+        assert (await dead.refresh()).state.messages == 1
+
+
 async def test_confirmed_acknowledgements(leg: Leg, url: str) -> None:
     async with case(leg, url, 20) as given:
         done: Collected[int] = Collected()

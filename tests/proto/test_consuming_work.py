@@ -11,7 +11,7 @@ import pytest
 
 from nats_proto import Headers, Message
 from nats_proto._calls.operation import Publish
-from nats_proto._consuming.dead_letter import dead_letter_headers
+from nats_proto._consuming.dead_letter import Unburied, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
 from nats_proto._consuming.options import ConsumeOptions
 from nats_proto._consuming.signals import Reject, Retry
@@ -19,8 +19,9 @@ from nats_proto._consuming.verdicts import Verdict, pause_after, reason_of, verd
 from nats_proto._consuming.work import MAX_PREFETCH, Work
 from nats_proto._consuming.work_options import KEEP_ALIVE_LIMIT, WorkOptions
 from nats_proto._jetstream.acknowledge import IN_PROGRESS, Acknowledgeable, Delivery
+from nats_proto._jetstream.errors import ApiError
 from nats_proto._jetstream.metadata import Metadata
-from nats_proto.errors import InvalidSubjectError
+from nats_proto.errors import InvalidSubjectError, MaxPayloadError, NATSError, NATSTimeoutError, PermissionsError
 from tests.proto.consuming import NOW, SUBJECT, Inboxes, requests, status
 
 WAIT = 30.0
@@ -345,6 +346,38 @@ class Unspeakable(Exception):
 def test_reasons_are_one_printable_line(error: Exception, reason: str) -> None:
     assert reason_of(error) == reason
     assert len(reason_of(OSError("x" * 100_000))) == 200
+
+
+FULL = ApiError("full", code=503, err_code=10077)
+TOO_LARGE = ApiError("too large", code=400, err_code=10054)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error", "max_deliver", "tries", "seconds", "fate"),
+    [
+        (1, FULL, 0, 1, 0.0, Unburied("again", 0.2)),
+        (3, TOO_LARGE, 4, 1, 0.0, Unburied("again", 1.0)),
+        (4, FULL, 4, 1, 0.0, Unburied("wait", 1.0)),
+        (4, FULL, 4, 3, 99.0, Unburied("wait", 4.0)),
+        (4, NATSTimeoutError("late"), 4, 10**6, 99.0, Unburied("wait", 60.0)),
+        (4, FULL, 4, 3, 100.0, Unburied("left")),
+        (4, TOO_LARGE, 4, 1, 0.0, Unburied("left")),
+        (1, MaxPayloadError("too large"), 1, 1, 0.0, Unburied("left")),
+        (1, PermissionsError("no"), 1, 1, 0.0, Unburied("left")),
+    ],
+)
+def test_what_becomes_of_a_message_whose_dead_letter_was_not_stored(
+    attempt: int, error: NATSError, max_deliver: int, tries: int, seconds: float, fate: Unburied
+) -> None:
+    """Row 39: after the last attempt the server delivers it no more, whatever it is told."""
+    options = WorkOptions(backoff=LATER, keep_alive=100.0, **DEAD)  # type: ignore[arg-type]
+    message = held(1, attempt)
+    assert unburied(message, error, options, max_deliver=max_deliver, tries=tries, seconds=seconds) == fate
+
+
+def test_what_is_left_says_where_it_is() -> None:
+    text = left_text("work on consumer 'C'", "dead", held(12, 3).metadata)
+    assert "message 12 of stream 'S'" in text
 
 
 def test_a_dead_letter_tells_what_it_was_and_commands_nothing() -> None:

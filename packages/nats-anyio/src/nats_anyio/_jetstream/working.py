@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 import anyio
 
-from nats_proto._consuming.dead_letter import dead_letter_headers
+from nats_proto._consuming.dead_letter import PART, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
 from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, pause_after, verdict_on
+from nats_proto._consuming.verdicts import Verdict, verdict_on
 from nats_proto._publishing.publish import publish_operation
 from nats_proto.errors import ConnectionClosedError, NATSError
 
@@ -248,13 +248,47 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
         subject = self._options.dead_letter
         assert subject is not None  # else the verdict is another one
         headers = dead_letter_headers(message.headers, message.subject, message.metadata, reason)
-        try:
-            await run(self._host, publish_operation(subject, message.data, headers, now=self._host.now), timeout=5.0)
-        except NATSError as error:
-            self._host.log_failure(f"{self._what}: the dead letter for {subject!r} was not stored", error)
-            await message.nak(pause_after(message, self._options))
-            return
-        await message.term(reason)
+        began, tries = self._host.now(), 0
+        while True:
+            try:
+                await run(
+                    self._host, publish_operation(subject, message.data, headers, now=self._host.now), timeout=5.0
+                )
+            except NATSError as error:
+                tries += 1
+                self._host.log_failure(f"{self._what}: the dead letter for {subject!r} was not stored", error)
+                if isinstance(error, ConnectionClosedError) or await self._is_settled_unburied(
+                    message, error, tries, self._host.now() - began
+                ):
+                    return
+            else:
+                await message.term(reason)
+                return
+
+    async def _is_settled_unburied(
+        self, message: JetStreamMessage, error: NATSError, tries: int, seconds: float
+    ) -> bool:
+        """Whether nothing more is done for a message whose dead letter was not stored; else the letter is sent again,
+        now that its pause is over."""
+        fate = unburied(message, error, self._options, max_deliver=self._max_deliver, tries=tries, seconds=seconds)
+        # By the reader itself, for a message whose key could not be made, nothing is waited for.
+        waits = self._machine is not None and id(message) in self._machine.begun
+        match fate.kind:
+            case "again":
+                await message.nak(fate.delay)
+                return True
+            case "wait":
+                until = self._host.now() + fate.delay
+                while waits and not self._stopping and (left := until - self._host.now()) > 0:
+                    await self._host.pause(min(left, PART))
+            case "left":
+                pass
+            case _:
+                assert_never(fate.kind)
+        if fate.kind == "left" or self._stopping or not waits:
+            self._host.log_failure(left_text(self._what, self._options.dead_letter or "", message.metadata), error)
+            return True
+        return False
 
     async def _attempt(self, message: JetStreamMessage, tell: Callable[[], Awaitable[object]]) -> None:
         """Tell the server something about a message. When that fails, it delivers the message again."""
