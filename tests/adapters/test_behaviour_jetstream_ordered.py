@@ -8,11 +8,13 @@ import anyio
 import pytest
 
 from nats_proto._jetstream.errors import StreamNotFoundError
-from nats_proto.errors import ConnectionClosedError
+from nats_proto.errors import ConnectionClosedError, PermissionsError
 from nats_sync.testing import LocalServer
 from tests.adapters.jetstream import fill, jetstream, js_server
 from tests.adapters.legs import PATIENCE, QUICK, Collected, Leg, eventually
+from tests.jetstream.cluster import STRICT
 from tests.jetstream.legs import Twin
+from tests.transports import Transport
 
 __all__ = ["js_server"]
 
@@ -148,6 +150,22 @@ async def test_r25_a_deleted_stream_is_raised(leg: Leg, js_server: LocalServer) 
             await messages.next()
         with pytest.raises(StreamNotFoundError):
             await js.stream("none").ordered_consumer().next(PATIENCE)
+
+
+@pytest.mark.parametrize("what", ["ordered", "messages"])
+async def test_r25_who_may_not_ask_for_messages_is_told(leg: Leg, transport: Transport, what: str) -> None:
+    """The server tells it to the client alone, and to nobody who waits for messages."""
+    user = {"user": "a", "password": "a", "permissions": {"publish": {"deny": ["$JS.API.CONSUMER.MSG.NEXT.>"]}}}
+    with transport.server({"authorization": {"users": [user]}}, jetstream=STRICT) as server:
+        async with leg.connect(server.url, user="a", password="a") as client:
+            stream = await jetstream(client).create_stream("S", subjects=["a"])
+            if what == "ordered":
+                messages = stream.ordered_consumer(heartbeat=0.5).messages()
+            else:
+                messages = (await stream.create_consumer("c")).messages(heartbeat=0.5)
+            with pytest.raises(PermissionsError, match=r"MSG\.NEXT"):
+                await messages.next(PATIENCE)
+            assert warned(messages).count("no_heartbeat") <= 2
 
 
 async def test_r26_disturbances_leave_one_consumer(leg: Leg, js_server: LocalServer) -> None:

@@ -372,6 +372,47 @@ def test_heartbeats_of_an_earlier_generation_are_no_sign_of_life() -> None:
     assert machine.next_timeout() == NOW + 2.0
 
 
+def silent_again(machine: Reader, times: int, now: float = NOW) -> list[str]:
+    """So many silences in a row: what is asked at each beside the messages."""
+    subjects = []
+    for number in range(1, times + 1):
+        machine.handle_timeout(now=now + 2.0 * number)
+        asks = [want for want in machine.wants if isinstance(want, Ask)]
+        subjects += [ask.api.subject for ask in asks]
+        machine.wants.clear()
+        for ask in asks:
+            if not machine.done:
+                machine.answered(ask.api, ask.api.decode(Message("a", 1, None, b"")), now=now + 2.0 * number)
+    return subjects
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_the_second_silence() -> None:  # row 25
+    machine = reader(heartbeat=1.0)
+    take(machine)
+    assert silent_again(machine, 1) == [INFO.subject]
+    machine.handle_timeout(now=NOW + 4)
+    [ask] = [want for want in machine.wants if isinstance(want, Ask)]
+    assert ask.api.subject == SUBJECT
+    error = PermissionsError("not permitted")
+    machine.answered(ask.api, error, now=NOW + 5)
+    assert (machine.done, machine.error) == (True, error)
+
+
+@pytest.mark.parametrize("answer", [None, NoRespondersError("nobody", SUBJECT), NATSTimeoutError("late")])
+def test_any_other_answer_is_no_refusal(answer: object) -> None:
+    machine = reader(heartbeat=1.0)
+    take(machine)
+    assert silent_again(machine, 1) == [INFO.subject]
+    machine.handle_timeout(now=NOW + 4)
+    [ask] = [want for want in machine.wants if isinstance(want, Ask)]
+    machine.answered(ask.api, answer, now=NOW + 5)
+    assert not machine.done
+    machine.wants.clear()
+    assert silent_again(machine, 3, NOW + 4) == [INFO.subject, SUBJECT, INFO.subject]
+    machine.receive(delivered(), now=NOW + 11)
+    assert silent_again(machine, 1, NOW + 11) == [INFO.subject]  # it may: something came
+
+
 def test_a_slow_reader_is_no_silence() -> None:  # row 19
     machine = reader(heartbeat=1.0)
     to = asked(machine)

@@ -15,8 +15,8 @@ consumer is gone, and it is being created again; nothing is asked for. The accou
 `Pulls`.
 
 What ends it: its limit, a consumer that is gone (unless `on_missing` says otherwise), a request that the server
-refuses for what it is. All else passes by itself, is told as a `ConsumerWarning`, once for each time in a row, and is
-survived:
+refuses for what it is, a missing permission to ask (`probe`). All else passes by itself, is told as a
+`ConsumerWarning`, once for each time in a row, and is survived:
 
     another connection        what the old one has brought is read; then another inbox, and all is asked for anew
     silence                   the same, after two heart-beats; the consumer's info is asked for
@@ -67,6 +67,7 @@ from ..errors import NATSError, PermissionsError
 from .condition import ConsumerCondition
 from .options import ConsumeOptions, half, renewing
 from .pacing import Pacing
+from .probe import probe
 from .pulls import GRACE, PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
 from .sizes import size_on_wire
@@ -117,6 +118,8 @@ class Consume(Generic[MessageT, ItemT]):
         "_options",
         "_pacing",
         "_plain",
+        "_probe",
+        "_probed",
         "_pulls",
         "_replaced_at",
         "_resume",
@@ -165,6 +168,9 @@ class Consume(Generic[MessageT, ItemT]):
         self._make = make
         self._info = info
         self._create = create
+        self._probe = probe(what, subject)
+        self._probed = False
+        """The last question was that."""
         self._asking: ApiCall[object] | None = None
         """The call that was made and not answered yet: one at a time."""
         self._pulls = Pulls(subject, priority=options.priority)
@@ -249,7 +255,11 @@ class Consume(Generic[MessageT, ItemT]):
         if api is self._create:
             self._created(answer, now)
             return
-        if is_gone(answer) and isinstance(answer, NATSError):
+        if api is self._probe:
+            if isinstance(answer, PermissionsError):
+                self._end(answer)
+                return
+        elif is_gone(answer) and isinstance(answer, NATSError):
             self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
         elif self._unsure:
             self._unsure = False
@@ -293,9 +303,12 @@ class Consume(Generic[MessageT, ItemT]):
         if due is None or now < due or self._pulls.spare(now=now):
             return
         if self._pulls.silent(now=now):
+            before = self._told.get("no_heartbeat")
             self._warn("no_heartbeat", f"no sign of life for {2 * self._heartbeat:g} s: asking again")
             self._renew(now)
-            self._look()
+            # Silence once more, and no sign of life in between: maybe we are not permitted to ask. In turns.
+            self._probed = before == self._pulls.heard and not self._probed
+            self._look(self._probe if self._probed else self._info)
         elif self._pulls.expire(now=now):
             self._refill(now)
 
@@ -420,7 +433,7 @@ class Consume(Generic[MessageT, ItemT]):
         self._pulls.end(request, request.batch, request.max_bytes)
         self._again(request, now, at_once=False)
         if self._pacing.failures > 1:
-            self._look()
+            self._look(self._info)
 
     def _lower(self, request: PullRequest, status: PullStatus, now: float) -> None:
         """The consumer does not allow that much in one request: no reason to give up, unless it makes no sense."""
@@ -501,11 +514,11 @@ class Consume(Generic[MessageT, ItemT]):
         """A second request without the identity of the pinned client would wait for nothing."""
         return self._may_be_pinned and self._pulls.pin is None
 
-    def _look(self) -> None:
-        """Ask what the consumer says of itself."""
-        if self._info is not None and self._asking is None and not self.done:
-            self._asking = self._info
-            self.wants.append(Ask(self._info, INFO_TIMEOUT))
+    def _look(self, call: ApiCall[object] | None) -> None:
+        """Ask what the consumer says of itself, or whether we may ask it."""
+        if call is not None and self._asking is None and not self.done:
+            self._asking = call
+            self.wants.append(Ask(call, INFO_TIMEOUT))
 
     def _explain(self, condition: ConsumerCondition) -> None:
         """It exists, and still there was no sign of life."""

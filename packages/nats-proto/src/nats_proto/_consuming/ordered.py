@@ -29,6 +29,9 @@ would keep a server busy with nothing but the making of consumers.
 A new connection makes no new consumer: the old one is asked for messages again. If it is gone, nobody answers; if
 messages were lost with the old connection, the next one has not the next number.
 
+Whoever may not ask for messages is told so by nothing that belongs to the consumer. So when one was given up without
+any sign of life, the next is also asked something that has an answer (`probe`): a missing permission is told then.
+
 What ends it: its stream does not exist, or is another one than before; no permission; a configuration that the server
 refuses. The very first consumer has to be made within the time of a call, else the error is raised; later ones are
 tried for ever, or ``max_attempts`` times in a row. Everything that is survived is told as a warning.
@@ -56,7 +59,7 @@ from .._jetstream.errors import (
 )
 from .._jetstream.metadata import parse_ack_subject
 from .._session.subscription import MessageT
-from ..errors import NATSError, NATSTimeoutError, NoRespondersError
+from ..errors import NATSError, NATSTimeoutError, NoRespondersError, PermissionsError
 from .consume import Consume
 from .options import ConsumeOptions
 from .ordered_backoff import Backoff, is_final, is_final_at_first
@@ -97,6 +100,7 @@ class Ordered(Generic[MessageT, ItemT]):
     __slots__ = (
         "_attempts",
         "_backoff",
+        "_beaten",
         "_began",
         "_calls",
         "_created_at",
@@ -108,10 +112,12 @@ class Ordered(Generic[MessageT, ItemT]):
         "_inner",
         "_make",
         "_max_attempts",
+        "_mute",
         "_name",
         "_options",
         "_parts",
         "_prefix",
+        "_probing",
         "_resume",
         "_retired",
         "_serial",
@@ -164,6 +170,11 @@ class Ordered(Generic[MessageT, ItemT]):
         self._attempts = 0
         self._created_at = -NEVER
         self._inner: Consume[MessageT, ItemT] | None = None
+        self._probing: ApiCall[object] | None = None
+        self._beaten = False
+        """The consumer has sent heart-beats."""
+        self._mute = False
+        """The consumer before this one was given up without any sign of life."""
         self._prefix = ""
         """How the reply subjects of the consumer's messages begin, up to the first number."""
         self._expected = 1
@@ -217,6 +228,7 @@ class Ordered(Generic[MessageT, ItemT]):
             status = message.status
             if status is not None and status.code == 100:
                 self._doubt_at = NEVER
+                self._beaten = True
             self._look_after(inner, now)
             return
         prefix = self._prefix
@@ -260,6 +272,10 @@ class Ordered(Generic[MessageT, ItemT]):
                 self._created(answer, now)
             elif isinstance(answer, NATSError):
                 self._not_created(answer, now)
+        elif api is self._probing:
+            self._probing = None
+            if isinstance(answer, PermissionsError):
+                self._end(answer)
         elif self._inner is not None:
             self._inner.answered(api, answer, now=now)
             self._look_after(self._inner, now)
@@ -377,6 +393,7 @@ class Ordered(Generic[MessageT, ItemT]):
         """Give the consumer up."""
         if not gone:
             self._retire(now)
+        self._mute = not gone and self._expected == 1 and not self._beaten
         self._backoff.was_read_for(now - self._created_at)
         self._serial += 1
         self._name = self._calls.name(self._serial)
@@ -396,7 +413,7 @@ class Ordered(Generic[MessageT, ItemT]):
     def _listen(self) -> None:
         """Another inbox, for the answers. What the old one has, nobody will read."""
         self._inner = None
-        self._creating = self._deleting = None
+        self._creating = self._deleting = self._probing = None
         self._doubt_at = self._delete_at = NEVER
         self.wants.clear()
         self.wants.append(Subscribe(self._calls.new_inbox()))
@@ -445,7 +462,11 @@ class Ordered(Generic[MessageT, ItemT]):
         )
         inner.items = self.items
         self._inner = inner
+        self._beaten = False
         self._look_after(inner, now)
+        if self._mute:
+            self._probing = self._calls.probe(self._name)
+            self.wants.append(Ask(self._probing, self._calls.timeout))
 
     def _not_created(self, error: NATSError, now: float) -> None:
         """The attempt has failed."""
@@ -499,7 +520,7 @@ class Ordered(Generic[MessageT, ItemT]):
         self._delete_at = now + DELETE_PAUSE if self._retired else NEVER
 
     def _forget_calls(self, now: float) -> None:
-        self._deleting = None
+        self._deleting = self._probing = None
         self._delete_later(now)
 
     # --- the end
