@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -11,6 +12,7 @@ import pytest
 
 from nats_proto import ConnectOptions, Session
 from nats_sync._engine.hub import Hub
+from nats_sync._engine.sleeping import WorkerSleep
 from nats_sync._engine.transport import Transport
 from nats_sync._engine.turns import NOTHING, Lead, Patrol, Turn, Turns
 from nats_sync._engine.watcher import MANY, Watcher
@@ -190,12 +192,34 @@ def test_a_worker_who_watches_was_woken(world: World, turn: Turn, then: Turn) ->
 def test_one_worker_watches_unless_messages_come_by_the_hundred(world: World) -> None:
     writer = Writer(world.hub)
     watcher = Watcher(world.hub, writer, world.turns)
+    with world.hub.lock:
+        assert not watcher.enter()  # there was no callback yet, and so there is no place to sleep in
+        world.turns.make_bed()
     for received, watches in [(MANY, False), (MANY - 1, True), (0, False)]:  # the last time somebody does already
         writer.received = received
         with world.hub.lock:
             assert watcher.enter() == watches
     assert world.turns.worker is not None
     world.turns.worker.leave()
+
+
+@pytest.mark.parametrize("refused", ["epoll", "place"])
+def test_without_a_descriptor_for_the_worker_the_manager_reads(
+    world: World, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no more")
+
+    with monkeypatch.context() as patched:
+        if refused == "epoll":
+            patched.setattr(select, "epoll", refuse)
+        else:
+            patched.setattr(WorkerSleep, "watch", refuse)
+        with world.hub.lock:
+            world.turns.make_bed()
+    assert world.turns.worker is None
+    world.peer.send(b"x")
+    assert world.turns.wait(5.0)
 
 
 def test_a_worker_who_watches_reads_no_connection_that_was_given_up(world: World) -> None:

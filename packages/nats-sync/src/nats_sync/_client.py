@@ -359,6 +359,7 @@ class Client(ClientState):
             hub.add_subscription(state.sid, sub, hold=handling is not None)
             if handling is not None:
                 hub.callbacks.reserve(handling)
+                self._turns.make_bed()
             hub.settle()
             hub.see_to_writing()
         hub.leave()

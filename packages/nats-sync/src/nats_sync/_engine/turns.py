@@ -216,8 +216,8 @@ class Turns:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._leaders = select.epoll() if hasattr(select, "epoll") else None
         """What a leader sleeps in. Unlike poll it may be used again within a signal handler."""
-        self.worker = WorkerSleep() if hasattr(select, "epoll") else None
-        """Where a worker of the callbacks sleeps who watches the socket."""
+        self.worker: WorkerSleep | None = None
+        """Where a worker of the callbacks sleeps who watches the socket; there is one from the first callback on."""
         self._poll: Poll | select.epoll = new_poll() if self._epoll is None else self._epoll
         self._aside = new_poll()
         """What the manager sleeps in while it would only find out again that a caller leads."""
@@ -338,6 +338,29 @@ class Turns:
         close_poll(self._aside)
 
     # --- a worker who watches ----------------------------------------------------------------------------------------
+
+    def make_bed(self) -> None:
+        """Under the lock, when there is a callback: from now on a worker with nothing to do can watch the connection.
+
+        Without a callback nobody needs it, and a client has three descriptors less.
+        """
+        if self.worker is not None or self._leaders is None:
+            return
+        try:
+            self.worker = worker = WorkerSleep()
+        except OSError:  # the process has no descriptor left: the manager reads everything, as on other systems
+            return
+        watched = self.watched
+        if watched is not None:
+            # The manager is to be asked after the worker, and so it has to be registered behind it.
+            self._poll.unregister(watched)
+            try:
+                worker.watch(watched)
+            except OSError:  # the system has no room for one more who watches
+                self.worker = None
+                worker.close()
+            finally:
+                self._poll.register(watched, READABLE | select.EPOLLEXCLUSIVE)
 
     def free(self) -> bool:
         """Under the lock: nobody reads the connection, and there is one."""
