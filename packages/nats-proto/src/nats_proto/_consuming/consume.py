@@ -407,7 +407,7 @@ class Consume(Generic[MessageT, ItemT]):
         except NotJetStreamMessageError:
             return  # whoever has sent it
         if pending:
-            self._look()
+            self._look(self._info)
 
     def _ended(self, request: PullRequest, status: PullStatus, now: float, *, pause: float = 0.0) -> None:
         unused = request.batch if status.refused else status.unused_messages
@@ -482,7 +482,7 @@ class Consume(Generic[MessageT, ItemT]):
         if self._state is not _State.ASKING or self._replaced_at < float("inf"):
             return
         if self._unsure:
-            self._look()
+            self._look(self._info)
             return
         pulls = self._pulls
         self._low = self._threshold - 1
