@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -15,7 +14,7 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import nats_proto
     from nats_proto import ApiCall, HeadersLike, Mark, Payload, Subscribe, SubscriptionState
@@ -87,10 +86,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
             pass  # none left
         return None
 
-    def take_all(self, into: deque[ReceivedT]) -> None:
-        """Put all whose turn it is behind what is there, without their client: they are for a machine alone."""
+    def take_all(self, into: Callable[[Iterable[ReceivedT]], object]) -> None:
+        """Put all whose turn it is into what this extends, without their client: they are for a machine alone."""
         with suppress(IndexError):  # none left
-            into.extend(self._turn)
+            into(self._turn)
         self.progress()
 
     async def next_until(self, deadline: float | None) -> ReceivedT | None:

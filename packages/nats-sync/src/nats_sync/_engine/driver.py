@@ -7,7 +7,7 @@ nobody waits, and nothing here decides anything about a protocol.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar, assert_never
 
@@ -45,18 +45,18 @@ class ReceiveAll(Protocol[MessageT]):
         ...
 
 
-class Inbox(Protocol[MessageT]):
+class Inbox(Protocol[MessageOut]):
     """The subscription of a machine."""
 
-    def take(self) -> MessageT | None:
+    def take(self) -> MessageOut | None:
         """The next message, if there is one."""
         ...
 
-    def take_all(self, into: deque[MessageT]) -> None:
-        """Put all there are behind what is there, without their client: they are for a machine alone."""
+    def take_all(self, into: Callable[[Iterable[MessageOut]], object]) -> None:
+        """Put all there are into what this extends, without their client: they are for a machine alone."""
         ...
 
-    def next_until(self, deadline: float | None) -> MessageT | None:
+    def next_until(self, deadline: float | None) -> MessageOut | None:
         """The next message, or None at the deadline (absolute)."""
         ...
 
@@ -202,10 +202,10 @@ class Driver(Generic[MessageT, ItemT]):
             return
         now = monotonic()
         arrived = self._arrived
-        inbox.take_all(arrived)
+        inbox.take_all(arrived.extend)
         while arrived:
             receive_all(arrived, lambda: self._conductor.marked(inbox.take_mark(), now=now), now=now)
-            inbox.take_all(arrived)
+            inbox.take_all(arrived.extend)
 
     def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.
