@@ -93,8 +93,10 @@ class Client:
     """Works in which this client is known not to keep the order: the row is invalid as any other, but no surprise."""
 
     def environment(self) -> dict[str, str]:
-        # What the caller has set for itself must not decide what is measured.
-        given = {name: value for name, value in os.environ.items() if name not in ("NATS_PROTO_PURE", "LOOP")}
+        # What the caller has set for itself must not decide what is measured: without compiled files an import would
+        # be a compilation.
+        own = ("NATS_PROTO_PURE", "LOOP", "PYTHONDONTWRITEBYTECODE")
+        given = {name: value for name, value in os.environ.items() if name not in own}
         return {**given, "PYTHONPATH": str(HERE.parent), **self.env}
 
 

@@ -318,7 +318,6 @@ def _counters(server: LocalServer) -> tuple[int, int]:
 def _imports(client: Present, settings: Settings) -> Result:
     """Milliseconds of an interpreter that imports, beyond one that does not; and whether asyncio came along."""
     env = client.client.environment()
-    env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is measured is an import, not a compilation
     module = client.client.module
     times: dict[str, list[float]] = {"pass": [], f"import {module}": []}
     for turn in range(IMPORTS + 1):
