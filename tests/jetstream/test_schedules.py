@@ -51,6 +51,9 @@ async def test_which_server_has_what(leg: Leg, url: str, version: tuple[int, int
         with since(*version):
             await js.publish("s.a", b"later", **options)
             assert (await stream.get_last_msg("s.a")).data == b"later"
+        async with js.publisher() as publisher:
+            with since(*version):
+                await publisher.publish("s.b", b"later", **options)
         if server_version() < version:
             assert (await stream.refresh()).state.messages == 0
 

@@ -127,7 +127,7 @@ class JetStream:
             duplicate_window=duplicate_window,
             in_order=in_order,
         )
-        return Publisher(self._caller.client, self._caller.host, window, seconds)
+        return Publisher(self._caller.client, self._caller.host, window, seconds, self._api)
 
     def atomic_batch(
         self,

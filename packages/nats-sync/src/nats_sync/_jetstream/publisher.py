@@ -23,12 +23,15 @@ from nats_proto import HeadersLike, Payload, check_timeout
 from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
+from nats_proto._publishing.versions import check_versions
 from nats_proto._publishing.window import LOOK, SOME_ROOM, PublishWindow
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError
 
 from .._engine.driver import Driver
 
 if TYPE_CHECKING:
+    from nats_proto._jetstream.api import JetStreamApi
+
     from .._engine.driver import Host
     from .._message import ReceivedMessage
     from .message import Acknowledger
@@ -76,8 +79,10 @@ class Publisher:
         host: Host[ReceivedMessage],
         window: PublishWindow[PendingAck],
         timeout: float,
+        api: JetStreamApi,
     ) -> None:
         self._client = client
+        self._api = api
         self._window = window
         self._driver: Driver[ReceivedMessage, PendingAck] = Driver(host, window)
         self._timeout = timeout
@@ -124,6 +129,8 @@ class Publisher:
         `PublishWindowFullError` when there was no room for ``timeout`` seconds, by default those of the publisher, and
         what `Client.publish` raises: the message was not sent then. `LocalProtocolError` after `close`.
         """
+        if options:
+            check_versions(self._api, options)
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         window = self._window
         with self._lock:
