@@ -142,3 +142,22 @@ async def test_an_increment_without_an_answer(leg: Leg, url: str) -> None:
                 proxy.down.held = False
             assert totals == [11]
             assert await counter.value(direct=False) == 11
+
+
+@has_counters
+async def test_many_counters_at_once(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        js = jetstream(client)
+        await made(js)
+        for number in range(5):
+            await js.counter(f"c.{number}").add(10**30 + number)
+        found = {entry.subject: entry.value async for entry in js.counters("C", ["c.*"])}
+        assert found == {f"c.{number}": 10**30 + number for number in range(5)}
+        assert [entry.value async for entry in js.counters("C", "c.3")] == [10**30 + 3]
+        assert [entry async for entry in js.counters("C", ["d.*"])] == []
+        async with js.counters("C", ["c.>"]) as entries:
+            async for entry in entries:
+                assert entry.increment == entry.value
+                break
+        with pytest.raises(ValueError, match=r"."):
+            js.counters("C", [])

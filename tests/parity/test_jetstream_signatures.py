@@ -30,7 +30,8 @@ AT_ONCE = {
     "PushMessages": {"stop"},
     "Publisher": {"look"},
     "JetStream": {
-        "atomic_batch", "consumer", "counter", "fast_ingest", "publisher", "stream", "stream_names", "streams",
+        "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "publisher",
+        "stream", "stream_names", "streams",
     },
     "Work": {"stop"},
     "Stream": {

@@ -50,7 +50,8 @@ AWAITED = {
 }
 """What takes an ``await`` in nats-anyio. The rest needs none: it does not wait."""
 
-RENAMED = {(name, "close"): "aclose" for name in ("Answers", "Batch", "FastIngest", "Publisher", "StoredMessages")}
+CLOSED = ("Answers", "Batch", "Counters", "FastIngest", "Publisher", "StoredMessages")
+RENAMED = {(name, "close"): "aclose" for name in CLOSED}
 """What Python itself calls differently where it is awaited."""
 
 ONLY_IN_ANYIO = {"Connecting"}

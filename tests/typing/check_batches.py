@@ -33,6 +33,8 @@ def with_threads(js: nats_sync.jetstream.JetStream) -> None:
     assert_type(counter.add(-(10**30), msg_id="1"), int)
     assert_type(counter.value(direct=False), int)
     assert_type(counter.entry(), CounterEntry)
+    for entry in js.counters("HITS", ["hits.>"], timeout=1.0):
+        assert_type(entry, CounterEntry)
     counter.add(1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -48,3 +50,5 @@ async def with_tasks(js: nats_anyio.jetstream.JetStream) -> None:
     assert_type(await counter.add(), int)
     assert_type(await counter.value(), int)
     assert_type((await counter.entry()).sources["EU"]["hits"], int)
+    async for entry in js.counters("HITS", "hits.>"):
+        assert_type(entry, CounterEntry)

@@ -116,7 +116,7 @@ from ._jetstream.batch import Batch
 from ._jetstream.consumer import Consumer
 from ._jetstream.consuming import Consuming
 from ._jetstream.context import JetStream
-from ._jetstream.counter import Counter
+from ._jetstream.counter import Counter, Counters
 from ._jetstream.fast_ingest import FastIngest
 from ._jetstream.message import JetStreamMessage
 from ._jetstream.messages import Messages
@@ -176,6 +176,7 @@ __all__ = [
     "Counter",
     "CounterEntry",
     "CounterError",
+    "Counters",
     "DeliverPolicy",
     "Diagnosis",
     "Difference",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from nats_proto import HeadersLike, Payload
@@ -24,7 +24,7 @@ from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 from .atomic_batch import AtomicBatch
 from .caller import Caller, Listing
 from .consumer import Consumer
-from .counter import Counter
+from .counter import Counter, Counters
 from .fast_ingest import FastIngest, OnReport
 from .publisher import PendingAck, Publisher
 from .stream import Stream
@@ -189,6 +189,14 @@ class JetStream:
         Raises `InvalidSubjectError`, `InvalidNameError`, and `ApiLevelError` when the server is too old.
         """
         return Counter(self._caller, CounterCore(self._api, subject, stream))
+
+    def counters(self, stream: str, subjects: str | Sequence[str], *, timeout: float | None = None) -> Counters:
+        """The counters of a stream with these subjects (wildcards too), all as of one moment; see `CounterEntry`.
+
+        1,024 at most, since servers give no more at once. ``timeout``: seconds between two of them. The stream must
+        have ``allow_direct``. Raises as `Stream.get_last_msgs`, and while it is read as `Counters`.
+        """
+        return Counters(self.stream(stream).get_last_msgs(subjects, timeout=timeout))
 
     # --- the account -------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from .._jetstream.errors import FeatureDroppedError, JetStreamDecodeError, Messa
 from .._jetstream.names import check_name
 from .._jetstream.pub_ack import MAX_VALUE_DIGITS, PubAck
 from .._jetstream.read_only import ReadOnlyMapping
+from .._jetstream.stored_message import StoredMessage
 from .._jetstream.stream_calls import get_last_msg, stream_name_by_subject
 from .._value import Value
 from .._wire.headers import Headers
@@ -24,7 +25,7 @@ from .._wire.subjects import encode_subject
 from .headers import PublishOptions, publish_headers
 from .publish import publish_operation
 
-__all__ = ["Counter", "CounterEntry", "increment_operation", "read_counter"]
+__all__ = ["Counter", "CounterEntry", "counter_of", "increment_operation", "read_counter"]
 
 SOURCES: Final = "Nats-Counter-Sources"
 MAX_SOURCES: Final = 1024 * 1024
@@ -100,7 +101,7 @@ class Counter:
             stored = yield from get_last_msg(self._api, self._stream, self.subject, direct=direct, timeout=left)
         except MessageNotFoundError:
             return CounterEntry(subject=self.subject, value=0)
-        return read_counter(f"counter {self.subject!r}", stored.data, stored.headers, self.subject)
+        return counter_of(stored)
 
     def _total(self, timeout: float | None) -> Operation[int]:
         entry = yield from self.entry(direct=False, timeout=timeout)
@@ -151,6 +152,11 @@ def read_counter(what: str, data: bytes, headers: Headers | None, subject: str =
         )
     except (RecursionError, ValueError, msgspec.DecodeError):
         raise JetStreamDecodeError(f"{what}: the message is no counter") from None
+
+
+def counter_of(message: StoredMessage) -> CounterEntry:
+    """As `read_counter`."""
+    return read_counter(f"counter {message.subject!r}", message.data, message.headers, message.subject)
 
 
 def _number(text: str) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from nats_proto._publishing.counter import CounterEntry
+from nats_proto._publishing.counter import CounterEntry, counter_of
 from nats_proto._publishing.retries import RETRY_FOR
 
 if TYPE_CHECKING:
     from nats_proto._publishing.counter import Counter as Core
 
     from .caller import Caller
+    from .stored import StoredMessages
 
-__all__ = ["Counter"]
+__all__ = ["Counter", "Counters"]
 
 
 class Counter:
@@ -57,3 +58,30 @@ class Counter:
         all calls raise.
         """
         return self._caller.run(self._counter.entry(direct=direct, timeout=timeout))
+
+
+class Counters:
+    """The counters that `JetStream.counters` gives, each as it comes. Whoever leaves early costs nothing more.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, messages: StoredMessages) -> None:
+        self._messages = messages
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> CounterEntry:
+        """The next counter. Raises as `StoredMessages`, and `JetStreamDecodeError` for a message that is none."""
+        return counter_of(next(self._messages))
+
+    def close(self) -> None:
+        """Leave it early. Does nothing after its end."""
+        self._messages.close()
