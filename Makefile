@@ -38,7 +38,7 @@ FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.
     tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
     $(filter-out %_backpressure.py %_left_subscriptions.py %_reconnect_delay.py,\
         $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py))
-DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema trio trustme fastapi aiohttp ruff mypy \
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema nats-py trio trustme fastapi aiohttp ruff mypy \
     pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
@@ -64,7 +64,7 @@ SERVER_BINARY := build/servers/%/bin/nats-server
 
 WORKERS ?= 2
 # Tests with servers and timers wait most of the time.
-WAITING_WORKERS ?= 4
+WAITING_WORKERS ?= 5
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
