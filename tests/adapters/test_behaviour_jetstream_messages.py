@@ -76,7 +76,11 @@ async def test_what_came_before_the_reader_saw_another_connection_is_his(leg: Le
             await eventually(lambda: client.stats.in_msgs == COUNT + 1)
             for _ in range(COUNT):
                 await (await anext(reader)).ack()
+
+            async def one_more() -> None:
+                await anext(reader, None)
+
             async with anyio.create_task_group() as group:
-                group.start_soon(anext, reader, None)
+                group.start_soon(one_more)
                 await eventually(lambda: b"MSG.NEXT" in peer.connections[1].received)
                 group.cancel_scope.cancel()

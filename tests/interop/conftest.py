@@ -26,6 +26,8 @@ def url(shared_server: LocalServer) -> Iterator[str]:
     """Where to connect. Streams of the test are deleted when it ends."""
     yield shared_server.url
     for name in api(shared_server.url, "STREAM.NAMES")["streams"] or ():
+        # The server's files of a stream may come back with it when it is created again at once.
+        api(shared_server.url, f"STREAM.PURGE.{name}")
         api(shared_server.url, f"STREAM.DELETE.{name}")
 
 

@@ -72,4 +72,6 @@ def replicas(transport: Transport) -> Iterator[Replicas]:
 def _delete_streams(urls: list[str], transport: Transport) -> None:
     while names := api(urls, "STREAM.NAMES", **transport.options)["streams"]:
         for name in names:
+            # The server's files of a stream may come back with it when it is created again at once.
+            api(urls, f"STREAM.PURGE.{name}", **transport.options)
             api(urls, f"STREAM.DELETE.{name}", **transport.options)
