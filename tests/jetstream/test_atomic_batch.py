@@ -30,13 +30,8 @@ async def stored(stream: Any) -> list[bytes]:
 
 async def test_a_server_that_is_too_old_is_named(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client:
-        js = jetstream(client)
-        await js.create_stream("S", subjects=["s.>"])
-        async with js.atomic_batch() as batch:
-            with since(2, 12):
-                await batch.publish("s.a")
-                batch.discard()
-        assert (await js.stream("S").refresh()).state.messages == 0
+        with since(2, 12):
+            jetstream(client).atomic_batch()
 
 
 @has_batches
