@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .recorder import Recorder
+from .streams import StreamLedger, StreamVerdict, stream_lines
 
 
 @dataclass(slots=True)
@@ -66,9 +67,9 @@ def judge(ledger: Ledger, recorders: Iterable[Recorder]) -> Verdict:
     return Verdict(len(buffered - arrived), doubled, out_of_order)
 
 
-def table(rows: list[tuple[Ledger, Verdict]]) -> str:
+def table(rows: list[tuple[Ledger, Verdict]], streams: list[tuple[StreamLedger, StreamVerdict]]) -> str:
     """One column for each client."""
-    lines = [
+    lines: list[tuple[str, list[str]]] = [
         ("", [ledger.name for ledger, _ in rows]),
         ("published", [f"{ledger.published:,}" for ledger, _ in rows]),
         ("  of them while disconnected", [f"{len(ledger.buffered):,}" for ledger, _ in rows]),
@@ -82,5 +83,8 @@ def table(rows: list[tuple[Ledger, Verdict]]) -> str:
         ("buffered and lost", [f"{verdict.lost:,}" for _, verdict in rows]),
         ("buffered and doubled", [f"{verdict.doubled:,}" for _, verdict in rows]),
         ("buffered and out of order", [f"{verdict.out_of_order:,}" for _, verdict in rows]),
+        ("", []),
+        ("a stream with three replicas", []),
+        *stream_lines(streams),
     ]
-    return "\n".join(f"  {label:<30}" + "".join(f"{cell:>12}" for cell in cells) for label, cells in lines)
+    return "\n".join((f"  {label:<32}" + "".join(f"{cell:>12}" for cell in cells)).rstrip() for label, cells in lines)
