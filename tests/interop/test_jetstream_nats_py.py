@@ -1,4 +1,8 @@
-"""JetStream with nats-py: what one has written and configured the other reads, both ways."""
+"""JetStream with nats-py: what one has written and configured the other reads, both ways.
+
+Streams are in memory: a server may give a stream in files that is made right after its namesake was deleted some of the
+old messages.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +96,7 @@ async def test_streams_that_we_have_made(leg: Leg, url: str, theirs: NatsPy) -> 
 
 async def test_consumers_that_nats_py_has_made(leg: Leg, url: str, theirs: NatsPy) -> None:
     async def make(js: Any) -> None:
-        await js.add_stream(name="S", subjects=["s.*"])
+        await js.add_stream(name="S", subjects=["s.*"], storage="memory")
         await js.add_consumer("S", their_api.ConsumerConfig(durable_name="c", **CONSUMER))
 
     await in_thread(lambda: theirs(make))
@@ -105,7 +109,7 @@ async def test_consumers_that_nats_py_has_made(leg: Leg, url: str, theirs: NatsP
 
 async def test_consumers_that_we_have_made(leg: Leg, url: str, theirs: NatsPy) -> None:
     async with leg.connect(url) as client:
-        stream = await jetstream(client).create_stream("S", subjects=["s.*"])
+        stream = await jetstream(client).create_stream("S", subjects=["s.*"], storage="memory")
         await stream.create_consumer("c", **CONSUMER)
     info = await in_thread(lambda: theirs(lambda js: js.consumer_info("S", "c")))
     assert seen(info.config, CONSUMER) == CONSUMER
@@ -124,7 +128,7 @@ def plain(headers: Any) -> dict[str, str]:
 
 async def test_messages_that_nats_py_has_published(leg: Leg, url: str, theirs: NatsPy) -> None:
     async def write(js: Any) -> list[int]:
-        await js.add_stream(name="S", subjects=["s.*"], allow_direct=True)
+        await js.add_stream(name="S", subjects=["s.*"], storage="memory", allow_direct=True)
         return [(await js.publish("s.a", payload, headers=HEADERS)).seq for payload in PAYLOADS]
 
     assert await in_thread(lambda: theirs(write)) == [1, 2, 3, 4, 5]
@@ -144,7 +148,7 @@ async def test_messages_that_nats_py_has_published(leg: Leg, url: str, theirs: N
 async def test_messages_that_we_have_published(leg: Leg, url: str, theirs: NatsPy) -> None:
     async with leg.connect(url) as client:
         js = jetstream(client)
-        await js.create_stream("S", subjects=["s.*"], allow_direct=True)
+        await js.create_stream("S", subjects=["s.*"], storage="memory", allow_direct=True)
         for payload in PAYLOADS[:2]:
             await js.publish("s.a", payload, headers=HEADERS)
         async with js.publisher() as publisher:
@@ -168,7 +172,7 @@ async def test_messages_that_we_have_published(leg: Leg, url: str, theirs: NatsP
 async def test_a_message_id_is_the_same_from_both(leg: Leg, url: str, theirs: NatsPy) -> None:
     async with leg.connect(url) as client:
         js = jetstream(client)
-        await js.create_stream("S", subjects=["s.*"])
+        await js.create_stream("S", subjects=["s.*"], storage="memory")
         first = await in_thread(lambda: theirs(lambda js: js.publish("s.a", b"1", headers={"Nats-Msg-Id": "one"})))
         assert (first.seq, bool(first.duplicate)) == (1, False)
         again = await js.publish("s.a", b"1", msg_id="one")
@@ -184,7 +188,7 @@ async def test_what_each_expects_the_other_has_stored(leg: Leg, url: str, theirs
     last = "Nats-Expected-Last-Subject-Sequence"
     async with leg.connect(url) as client:
         js = jetstream(client)
-        await js.create_stream("S", subjects=["s.*"])
+        await js.create_stream("S", subjects=["s.*"], storage="memory")
         await in_thread(lambda: theirs(lambda js: js.publish("s.a", b"1", headers={last: "0"})))
         with pytest.raises(WrongLastSequenceError) as refused:
             await js.publish("s.a", b"2", expected_last_subject_sequence=0)
@@ -200,7 +204,7 @@ async def test_what_each_expects_the_other_has_stored(leg: Leg, url: str, theirs
 
 async def test_both_work_off_one_consumer(leg: Leg, url: str, theirs: NatsPy) -> None:
     async def begin(js: Any) -> tuple[list[bytes], Any]:
-        await js.add_stream(name="S", subjects=["s"])
+        await js.add_stream(name="S", subjects=["s"], storage="memory")
         for number in range(20):
             await js.publish("s", b"%d" % number)
         subscription = await js.pull_subscribe("s", durable="c", stream="S")
@@ -238,7 +242,7 @@ async def test_both_work_off_one_consumer(leg: Leg, url: str, theirs: NatsPy) ->
 async def test_both_say_the_same_of_a_message(leg: Leg, url: str, theirs: NatsPy) -> None:
     async with leg.connect(url) as client:
         js = jetstream(client)
-        stream = await js.create_stream("S", subjects=["s"])
+        stream = await js.create_stream("S", subjects=["s"], storage="memory")
         consumer = await stream.create_consumer("c")
         for payload in (b"1", b"2"):
             await js.publish("s", payload)
@@ -262,7 +266,7 @@ async def test_a_push_consumer_of_nats_py(leg: Leg, url: str, theirs: NatsPy) ->
     """Its subject is the server's, and whoever listens there gets the messages: first nobody, then we."""
 
     async def make(js: Any) -> None:
-        await js.add_stream(name="S", subjects=["s"])
+        await js.add_stream(name="S", subjects=["s"], storage="memory")
         for number in range(5):
             await js.publish("s", b"%d" % number)
         await js.add_consumer("S", durable_name="p", deliver_subject="push.here", ack_policy="explicit")
@@ -282,7 +286,7 @@ async def test_a_push_consumer_of_nats_py(leg: Leg, url: str, theirs: NatsPy) ->
 async def test_a_push_consumer_of_ours(leg: Leg, url: str, theirs: NatsPy) -> None:
     async with leg.connect(url) as client:
         js = jetstream(client)
-        stream = await js.create_stream("S", subjects=["s"])
+        stream = await js.create_stream("S", subjects=["s"], storage="memory")
         await stream.create_consumer("p", deliver_subject="push.there", deliver_group="g")
         for number in range(5):
             await js.publish("s", b"%d" % number)
@@ -309,7 +313,7 @@ async def test_what_nats_py_answers_counts_for_us(leg: Leg, url: str, theirs: Na
     }
     async with leg.connect(url) as client:
         js = jetstream(client)
-        stream = await js.create_stream("S", subjects=["s"])
+        stream = await js.create_stream("S", subjects=["s"], storage="memory")
         consumer = await stream.create_consumer("c", ack_wait=60)
         await js.publish("s", b"1")
 
