@@ -1,4 +1,4 @@
-"""Rows 19 and 40 for readers that run beside the program, and for `messages`."""
+"""Rows 18, 19 and 40 for readers that run beside the program, and for `messages`."""
 
 from __future__ import annotations
 
@@ -102,3 +102,35 @@ async def test_row_40_delayed_messages_that_stop_a_consumer_are_told(
         assert told[0].startswith("ack_limit: ")
         assert "3 of 3 messages wait for their acknowledgement" in told[0]
         await _settled(consumer)
+
+
+@pytest.mark.parametrize("way", ["consume", "messages"])
+async def test_row_18_no_message_is_handled_twice_since_it_lay_unread(leg: Leg, url: str, way: str) -> None:
+    """All that was asked for ahead is older than ``ack_wait`` before its turn comes, with the options that nobody has
+    thought about."""
+    async with leg.connect(url) as client, leg.connect(url) as other:
+        _, consumer = await _filled(client, 12, ack_wait=0.4)
+        handled: Collected[int] = Collected()
+
+        async def handle(message: Any) -> None:
+            handled.add(int(message.data))
+            if leg.name == "threads":
+                time.sleep(0.1)
+            else:
+                await anyio.sleep(0.1)
+            await message.ack()
+
+        async def publish_the_last() -> None:
+            await handled.wait_len(12)
+            await jetstream(other).publish("s", b"12")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(publish_the_last)
+            if way == "messages":
+                async with consumer.messages() as messages:
+                    while 12 not in handled:
+                        await handle(await anext(messages))
+            else:
+                async with consumer.consume(handle):
+                    await handled.wait_for(lambda number: number == 12)
+        assert sorted(handled) == list(range(13))

@@ -145,6 +145,12 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """What the message without a subject stands for that was just given."""
         return self._state.take_mark()
 
+    def arrivals(self) -> tuple[int, int]:
+        """How many of its messages were taken, and how many have come."""
+        with self._hub.lock:
+            taken = self._state.delivered
+            return taken, taken + self._state.pending_msgs
+
 
 class MachineHost(Generic[ReceivedT]):
     """One client, as `Driver` sees it."""

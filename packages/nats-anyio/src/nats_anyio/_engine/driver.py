@@ -67,6 +67,10 @@ class Inbox(Protocol[MessageOut]):
         """What the message without a subject stands for that was just given."""
         ...
 
+    def arrivals(self) -> tuple[int, int]:
+        """How many of its messages were taken, and how many have come."""
+        ...
+
     def ask(self, api: ApiCall[object]) -> int:
         """Send the request of a call whose answer comes into this queue: its token."""
         ...
@@ -284,6 +288,8 @@ class Driver(Generic[MessageT, ItemT]):
                         raise
                 case Subscribe():
                     before, self._inbox = self._inbox, host.open_inbox(want)
+                    if want.opened is not None:
+                        want.opened(self._inbox.arrivals)
                     if self._stopped:  # while there was no room for this
                         self._inbox.leave()
                     if before is not None:

@@ -27,6 +27,7 @@ enough, and a message that can be acknowledged is an item like any other.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, assert_never
 
 from .._interface.events import ReplyReceived, RequestFailed
@@ -47,7 +48,9 @@ class Subscribe(Value, frozen=True):
     """Subscribe to ``subject``, in place of what the machine was subscribed to.
 
     The pending limits default to those of the options; 0 means none. ``queue``: the queue group. ``hand_back``: the
-    payload with which messages are answered that nobody will read any more, as of ``Session.subscribe``.
+    payload with which messages are answered that nobody will read any more, as of ``Session.subscribe``. ``opened`` is
+    called when the subscription is made, with a function that tells how many of its messages were taken by the driver,
+    and how many have come.
     """
 
     subject: str
@@ -55,6 +58,7 @@ class Subscribe(Value, frozen=True):
     max_pending_bytes: int | None = None
     queue: str | None = None
     hand_back: bytes | None = None
+    opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None
 
 
 class Ask(Value, frozen=True, eq=False):

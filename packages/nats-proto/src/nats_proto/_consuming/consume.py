@@ -35,12 +35,13 @@ belongs to an earlier generation says nothing of the consumer that is read now, 
 Old messages
 ------------
 The server gives a message to another reader when it was not acknowledged for ``ack_wait``. That time begins with the
-delivery, not when the message is taken from the queue; and a message does not tell when it arrived. What is known: a
-message is not delivered later than when the last of all requests has expired. So a message that is taken more than
-``ack_wait`` after that has certainly been given to somebody else. It is not handed out, only counted (`outlived`): the
-process was stopped, or busy for long. Nothing new is asked for until the ends of these requests were read, by which
-time the old messages are through. A message that is only perhaps too old is handed out, since to lose a fresh one is
-worse: a consumer may deliver each message once only.
+delivery, not when the message is taken from the queue; and a message does not tell when it arrived. Two things are
+known: the marks of the queue (`Ages`), where whoever drives the machine can count; and that a message is not delivered
+later than when the last of all requests has expired. What has outlived ``ack_wait`` by one of them is not
+handed out, only counted (`outlived`): the reader is slow, or the process was stopped. In the second case nothing new is
+asked for until the ends of these requests were read, by which time the old messages are through. What may be older than
+half of ``ack_wait`` is handed out, and the server told that it is in progress. A message that is only perhaps too old
+is handed out, since to lose a fresh one is worse; and so is one whose last attempt this is, for nobody else gets it.
 
 Pinned clients (ADR-42)
 -----------------------
@@ -59,11 +60,13 @@ from enum import Enum, auto
 from typing import Final, Generic, TypeVar, assert_never
 
 from .._calls.machine import Ask, Want
-from .._calls.operation import ApiCall
+from .._calls.operation import ApiCall, Publish
+from .._jetstream.acknowledge import IN_PROGRESS
 from .._jetstream.errors import ApiError, ClusterUnavailableError, NotJetStreamMessageError
-from .._jetstream.metadata import parse_ack_subject
+from .._jetstream.metadata import ACK_PREFIX, parse_ack_subject
 from .._session.subscription import MessageT
 from ..errors import NATSError, PermissionsError
+from .ages import Age, Ages
 from .condition import ConsumerCondition
 from .options import ConsumeOptions, half, renewing
 from .pacing import Pacing
@@ -98,6 +101,7 @@ class Consume(Generic[MessageT, ItemT]):
 
     __slots__ = (
         "_ack_wait",
+        "_ages",
         "_asking",
         "_beats",
         "_beats_since",
@@ -107,6 +111,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_heartbeat",
         "_info",
         "_leader_changed",
+        "_look_at",
         "_low",
         "_low_bytes",
         "_make",
@@ -116,6 +121,7 @@ class Consume(Generic[MessageT, ItemT]):
         "_new_inbox",
         "_newest",
         "_options",
+        "_outliving",
         "_pacing",
         "_plain",
         "_probe",
@@ -148,6 +154,7 @@ class Consume(Generic[MessageT, ItemT]):
         now: float,
         info: ApiCall[object] | None = None,
         create: ApiCall[object] | None = None,
+        ages: bool = True,
     ) -> None:
         assert options.max_messages is not None  # the options have filled these in
         assert options.threshold is not None
@@ -155,6 +162,8 @@ class Consume(Generic[MessageT, ItemT]):
         if options.on_missing == "recreate" and create is None:
             raise ValueError("on_missing='recreate' needs the configuration of the consumer")
         self._options = options
+        self._outliving = False
+        """Messages were too old lately."""
         self._max_messages = options.max_messages
         self._max_bytes = options.max_bytes or 0
         self._threshold = options.threshold
@@ -180,8 +189,11 @@ class Consume(Generic[MessageT, ItemT]):
         self._low = self._threshold - 1
         """With so few messages outstanding there may be something to do."""
         self._low_bytes = self._max_bytes // 2
+        self._ages = Ages(self._ack_wait) if ages and self._ack_wait < float("inf") else None
         self._fresh_until = float("inf")
         """A message that is taken later has certainly outlived ``ack_wait``."""
+        self._look_at = float("inf")
+        """A message that is taken later may have, or may be about to."""
         self._resume = float("inf")
         self._unsure = options.priority is not None and options.priority_timeout is None and info is not None
         """How soon a pinned client has to ask again is not known yet."""
@@ -223,7 +235,7 @@ class Consume(Generic[MessageT, ItemT]):
         pulls.messages = left
         pulls.heard = now
         self._newest = message.reply
-        if self._plain and now < self._fresh_until:
+        if self._plain and now < self._look_at:
             self.items.append(self._make(message, now))  # nearly always
         else:
             self._look_into(message, now)
@@ -325,7 +337,7 @@ class Consume(Generic[MessageT, ItemT]):
                 self._low = self._max_messages  # the caller is to look
         if self._options.priority is not None and pulls.take_pin(message):
             self._warn("pinned", "this client is the pinned one now")
-        if now >= self._fresh_until:
+        if now >= self._look_at and self._has_outlived(message, now):
             self._too_old()
             return
         if self._wanted is not None:
@@ -336,8 +348,39 @@ class Consume(Generic[MessageT, ItemT]):
         if self._wanted == 0:
             self._end(None)
 
+    def _has_outlived(self, message: MessageT, now: float) -> bool:
+        """Whether the server has given it to another reader, or will at once; one that is aged gets its whole time."""
+        age = Age.OUTLIVED
+        if now < self._fresh_until and self._ages is not None:
+            age = self._ages.judge(now)
+            self._look_at = min(self._fresh_until, self._ages.look_at)
+        reply = message.reply or ""
+        match age:
+            case Age.YOUNG:
+                self._outliving = False
+                return False
+            case Age.AGED:
+                if reply.startswith(ACK_PREFIX):
+                    self.wants.append(Publish(reply, IN_PROGRESS))
+                return False
+            case Age.OUTLIVED:
+                return not self._is_last_attempt(reply)
+            case _:
+                assert_never(age)
+
+    def _is_last_attempt(self, reply: str) -> bool:
+        """Nobody else gets it any more."""
+        last = self._options.max_deliver
+        try:
+            return last > 0 and parse_ack_subject(reply).num_delivered >= last
+        except NotJetStreamMessageError:
+            return False
+
     def _too_old(self) -> None:
         self.outlived += 1
+        if self._outliving:
+            return  # it was told, and since then no reader has kept up
+        self._outliving = True
         self._warn(
             "outlived",
             f"messages were taken more than ack_wait={self._ack_wait:g} s after they came, and are not handed out: the "
@@ -356,6 +399,9 @@ class Consume(Generic[MessageT, ItemT]):
             case Meaning.HEARTBEAT:
                 pulls.heard = now
                 self._only_beats()
+                if self._ages is not None:  # while a reader waits, these are what makes marks
+                    self._ages.judge(now)
+                    self._look_at = min(self._fresh_until, self._ages.look_at)
             case Meaning.FLOW_CONTROL:
                 pass
             case Meaning.EXPIRED | Meaning.COMPLETED | Meaning.NO_MESSAGES | Meaning.REQUESTS_PENDING:
@@ -471,7 +517,10 @@ class Consume(Generic[MessageT, ItemT]):
         self.wants.clear()
         self._asking = None
         self._replaced_at = float("inf")
-        self.wants.append(self._pulls.subscribe(self._new_inbox()))
+        ages = self._ages
+        if ages is not None:
+            ages.renewed(now)
+        self.wants.append(self._pulls.subscribe(self._new_inbox(), None if ages is None else ages.opened))
         if self._state is _State.RECREATING:
             self._recreate()
         else:
@@ -500,6 +549,11 @@ class Consume(Generic[MessageT, ItemT]):
         if batch < 1:
             return
         self._fresh_until = now + self._expires + GRACE + self._ack_wait
+        if self._ages is None:
+            self._look_at = self._fresh_until
+            self._outliving = False
+        else:
+            self._look_at = min(self._fresh_until, self._ages.look_at)
         self.wants.append(
             pulls.ask(
                 batch,

@@ -57,7 +57,8 @@ class ConsumeOptions(Value, frozen=True, kw_only=True):
     by default half of the maximum. ``limit``: it ends after so many messages. ``expires``: how long a request waits at
     the server, 1 s at least. ``heartbeat``: 0.5 s at least, half of ``expires`` at most.
 
-    ``ack_wait``: a message that was certainly given to another reader by now is not handed out; None for a consumer
+    ``ack_wait``: a message that was certainly given to another reader by now is not handed out, but for the last of
+    ``max_deliver`` attempts (0 or less: there is no last one); None for a consumer
     whose messages are not acknowledged. ``priority_timeout``: of a consumer that pins clients, infinite for one that
     does not, None when it is not known.
 
@@ -72,6 +73,7 @@ class ConsumeOptions(Value, frozen=True, kw_only=True):
     heartbeat: float | None = None
     on_missing: OnMissing = "raise"
     ack_wait: float | None = None
+    max_deliver: int = 0
     priority: Priority | None = None
     priority_timeout: float | None = None
 

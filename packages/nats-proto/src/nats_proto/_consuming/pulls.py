@@ -41,6 +41,7 @@ for one heart-beat.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -130,11 +131,11 @@ class Pulls:
         """Whether a request may be waiting at the server."""
         return bool(self._open)
 
-    def subscribe(self, inbox: str) -> Subscribe:
-        """Begin a generation with an inbox of its own; the one before is written off."""
+    def subscribe(self, inbox: str, opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None) -> Subscribe:
+        """Begin a generation with an inbox of its own; the one before is written off. ``opened``: as of `Subscribe`."""
         self.write_off()
         self._prefix = f"{inbox}."
-        return Subscribe(f"{inbox}.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=HAND_BACK)
+        return Subscribe(f"{inbox}.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=HAND_BACK, opened=opened)
 
     def ask(
         self,

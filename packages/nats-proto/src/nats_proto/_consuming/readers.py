@@ -184,10 +184,18 @@ class Source:
             expires=EXPIRES if expires is None else expires,
             heartbeat=heartbeat,
             on_missing=on_missing,
-            ack_wait=None if config is None or config.ack_policy == "none" else self.delivery.wait(1),
+            ack_wait=_longest_wait(self.delivery),
+            max_deliver=0 if config is None else config.max_deliver or 0,
             priority=priority,
             priority_timeout=None if config is None else config.priority_timeout or float("inf"),
         )
+
+
+def _longest_wait(delivery: Delivery) -> float | None:
+    """Seconds after which a message is certainly given to another reader, whichever attempt it is."""
+    if not delivery.acknowledged:
+        return None
+    return max(delivery.backoff) if delivery.backoff else delivery.ack_wait
 
 
 class Employment(Generic[MessageT, WorkedT]):

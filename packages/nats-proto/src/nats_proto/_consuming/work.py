@@ -132,7 +132,9 @@ class Work(Consume[MessageT, ItemT]):
         self.late: deque[ItemT] = deque()
         self.call_at = 1
         self.called = False
-        super().__init__(subject, options, what=what, new_inbox=new_inbox, make=make, now=now, info=info, create=create)
+        super().__init__(
+            subject, options, what=what, new_inbox=new_inbox, make=make, now=now, info=info, create=create, ages=False
+        )
         if 0 < max_ack_pending < concurrency:
             text = (
                 f"{self.what}: concurrency={concurrency}, but the consumer delivers no more than "

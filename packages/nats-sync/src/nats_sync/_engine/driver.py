@@ -68,6 +68,10 @@ class Inbox(Protocol[MessageOut]):
         """What the message without a subject stands for that was just given."""
         ...
 
+    def arrivals(self) -> tuple[int, int]:
+        """How many of its messages were taken, and how many have come."""
+        ...
+
     def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
         """Send the request of a call whose answer comes into this queue: its token; None when there was no room."""
         ...
@@ -272,6 +276,8 @@ class Driver(Generic[MessageT, ItemT]):
                         conductor.resubscribed()
                         self._cancel_expired()
                     self._inbox = host.open_inbox(want)
+                    if want.opened is not None:
+                        want.opened(self._inbox.arrivals)
                     if self._stopped:  # by another thread, and meanwhile: it has not seen this subscription
                         self._inbox.unsubscribe()
                 case Ask(api=api):
