@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ import pytest
 
 import nats_sync
 from nats_proto.errors import ConnectionClosedError, NATSError
-from tests.adapters.legs import Leg, eventually, hub_of
+from tests.adapters.legs import PATIENCE, Leg, eventually, hub_of
 from tests.jetstream.cluster import api
 from tests.jetstream.legs import jetstream
 from tests.jetstream.seen import idle, settled
@@ -171,29 +170,67 @@ async def test_a_client_that_is_closed_lets_nobody_wait(leg: Leg, url: str, what
 
 
 @pytest.mark.anyio
-async def test_two_at_one_batch_do_no_harm(leg: Leg, url: str) -> None:
-    """It is for one at a time. Two tasks get an error at most: no message twice, none lost for longer than a moment."""
-    if leg.name == "threads":
-        pytest.skip("threads that share a batch need a lock of their own")
+@pytest.mark.parametrize("what", ["fetch", "messages"])
+async def test_readers_that_share_an_iterator_share_its_messages(leg: Leg, url: str, what: str) -> None:
+    """Each message goes to one of them, and whoever waits is told of the end."""
     async with leg.connect(url) as client:
         consumer = await _filled(client, 40, ack_wait=60)
         got: list[int] = []
 
         async def read(batch: Any) -> None:
-            with contextlib.suppress(NATSError):
-                async for message in batch:
-                    await message.ack()
-                    got.append(int(message.data))
+            async for message in batch:
+                await message.ack()
+                got.append(int(message.data))
+                if len(got) == 40:
+                    batch.stop()
 
-        async with consumer.fetch(20, timeout=5) as batch, anyio.create_task_group() as group:
-            group.start_soon(read, batch)
-            group.start_soon(read, batch)
-        while len(got) < 40:
-            message = await consumer.next(timeout=5)
-            await message.ack()
-            got.append(int(message.data))
+        many = consumer.fetch(40, timeout=60) if what == "fetch" else consumer.messages(max_messages=3)
+        async with many, anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(read, many if what == "messages" else _Batch(many))
         assert sorted(got) == list(range(40))
         assert (await settled(consumer)).num_ack_pending == 0
+
+
+class _Batch:
+    """A batch that is stopped by its own end."""
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await anext(self._batch)
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.anyio
+async def test_a_batch_that_is_closed_lets_none_of_its_readers_wait(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        consumer = await _filled(client, 0)
+        batch = consumer.fetch(40, timeout=60)
+        ended: list[Any] = []
+
+        async def read() -> None:
+            ended.append([message async for message in batch])
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(read)
+            await eventually_waiting(consumer)
+            await batch.__aexit__(None, None, None)
+        assert ended == [[], [], []]
+        await eventually_waiting(consumer, 0)
+
+
+async def eventually_waiting(consumer: Any, count: int = 1) -> None:
+    with anyio.fail_after(PATIENCE):
+        while (await consumer.refresh()).num_waiting != count:
+            await anyio.sleep(0.01)
 
 
 # --- threads alone ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
+from .turn import Turn
 
 if TYPE_CHECKING:
     from nats_proto._consuming.fetch import Fetch, FetchReason
@@ -26,7 +27,7 @@ class Batch:
 
     It ends by itself, and says why in `reason`. Left early (by ``break``, `aclose`, the end of an ``async with`` block,
     or when nobody holds it any more) it leaves no request behind, and messages that still come are handed back to the
-    server, which gives them to another reader at once. For one task at a time.
+    server, which gives them to another reader at once. For any number of tasks: each message goes to one of them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Batch:
         self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
         self._closed = False
+        self._turn = Turn(host.now)
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,6 +60,16 @@ class Batch:
         Raises `ConsumerNotFoundError`, `ConsumerDeletedError`, `PullLimitError` for more than the consumer allows at
         once, `PullRefusedError`, `ConnectionClosedError`, `PermissionsError`. That nothing comes is no error.
         """
+        turn = self._turn
+        if turn.taken:
+            await turn.wait(None)
+        turn.taken = True
+        try:
+            return await self._next()
+        finally:
+            turn.give_back()
+
+    async def _next(self) -> JetStreamMessage:
         driver = self._driver
         if driver is None:
             if self._closed:
@@ -66,13 +78,12 @@ class Batch:
         try:
             message = await driver.next_until(None)
         except SubscriptionClosedError:
-            await self._close()  # the client is drained, so there will be no more
-            raise StopAsyncIteration from None
+            message = None  # the client is drained, so there will be no more
         except BaseException:
-            await self._close()
+            await self._finish()
             raise
         if message is None:
-            await self._close()
+            await self._finish()
             raise StopAsyncIteration
         return message
 
@@ -88,11 +99,20 @@ class Batch:
         return None if self._machine is None else self._machine.reason
 
     async def aclose(self) -> None:
-        """Leave it early. Does nothing after its end."""
+        """Leave it early, by any task: whoever waits for a message is told that there is none. Does nothing after its
+        end.
+        """
         await self._close()
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def _close(self) -> None:
+        self._closed = True
+        if not self._turn.taken:
+            await self._finish()
+        elif self._driver is not None:
+            self._driver.stop()  # the one who reads finishes it
+
+    async def _finish(self) -> None:
         self._closed = True
         driver, self._driver = self._driver, None
         if driver is not None:

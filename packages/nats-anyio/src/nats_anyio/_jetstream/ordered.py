@@ -14,8 +14,7 @@ from nats_proto._jetstream.acknowledge import Delivery
 from nats_proto.errors import NATSError
 
 from .message import JetStreamMessage
-from .messages import OnWarning
-from .reading import Maker, Reading
+from .reading import Maker, OnWarning, Reading
 
 if TYPE_CHECKING:
     from nats_proto._consuming.options import ConsumeOptions
@@ -28,14 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["OrderedBatch", "OrderedConsumer", "OrderedMessages"]
 
 
-class OrderedMessages(Reading):
+class OrderedMessages(Reading["Ordered[ReceivedMessage, JetStreamMessage]"]):
     """The messages of an ordered consumer, one after another, for as long as the program likes.
 
     It ends with `stop`, with the ``async with`` block, and when the client is closed by its user. What passes by itself
     does not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
     iteration raises `StreamNotFoundError` and `ConsumerDeletedError` when the stream is gone, `PermissionsError`,
     `ApiError` for what the server refuses, `JetStreamNotEnabledError` when the first consumer cannot be made in the
-    time of a call, `ConnectionClosedError`, and what ``on_warning`` raises. For one task at a time, but for `stop`.
+    time of a call, `ConnectionClosedError`, and what ``on_warning`` raises. For any number of tasks: each message goes
+    to one of them.
     """
 
     def __init__(
@@ -51,28 +51,26 @@ class OrderedMessages(Reading):
         self._forgotten: set[str] = set()
         self._stopped = False
         maker = Maker(caller, Delivery(stream=calls.stream, consumer=calls.name(1), acknowledged=False))
-        self._ordered: Ordered[ReceivedMessage, JetStreamMessage]
 
         def machine(now: float) -> Ordered[ReceivedMessage, JetStreamMessage]:
-            self._ordered = Ordered(calls, options, make=maker, now=now, after=after, max_attempts=max_attempts)
-            return self._ordered
+            return Ordered(calls, options, make=maker, now=now, after=after, max_attempts=max_attempts)
 
         super().__init__(self._host, machine, on_warning)
 
     @property
     def sequence(self) -> int:
         """The stream's sequence of the last message that was given; 0 before the first."""
-        return self._ordered.sequence
+        return self._machine.sequence
 
     @property
     def pending(self) -> int | None:
         """Messages that were behind the last one when it was delivered; None when that is not known."""
-        return self._ordered.pending
+        return self._machine.pending
 
     @property
     def ended(self) -> bool:
         """It was stopped, or has ended with an error."""
-        return self._stopped or self._ordered.done
+        return self._stopped or self._machine.done
 
     def stop(self) -> None:
         """End it, by any task: whoever waits for a message is told that there is none, and nothing is waited for.
@@ -90,7 +88,7 @@ class OrderedMessages(Reading):
 
     def _forget(self) -> None:
         """Have the server delete the consumers. It would do so by itself, only later."""
-        for publish in self._ordered.leave():
+        for publish in self._machine.leave():
             if publish.subject not in self._forgotten:
                 self._forgotten.add(publish.subject)
                 with suppress(NATSError):  # closed, or no room

@@ -10,8 +10,7 @@ from nats_proto._jetstream import consumer_calls
 from nats_proto._jetstream.names import check_name
 from nats_proto.errors import LocalProtocolError
 
-from .messages import OnWarning
-from .reading import Maker, Reading
+from .reading import Maker, OnWarning, Reading
 
 if TYPE_CHECKING:
     from nats_proto._consuming.options import OnMissing
@@ -25,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["PushConsumer", "PushMessages"]
 
 
-class PushMessages(Reading):
+class PushMessages(Reading["Push[ReceivedMessage, JetStreamMessage]"]):
     """What a push consumer delivers, one message after another, for as long as the program likes.
 
     It ends with `stop`, with the ``async with`` block, and when the client is closed by its user. What passes by itself
     does not end it: it is told in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. The
     iteration raises `ConsumerInUseError` when somebody reads the consumer already and it has no ``deliver_group``,
     `ConsumerNotFoundError` and `ConsumerDeletedError` (see ``on_missing``), `JetStreamError` for a pull consumer,
-    `ConnectionClosedError`, `PermissionsError`, and what ``on_warning`` raises. For one task at a time, but for
-    `stop`.
+    `ConnectionClosedError`, `PermissionsError`, and what ``on_warning`` raises. For any number of tasks: each message
+    goes to one of them.
     """
 
 

@@ -1,21 +1,22 @@
-"""What the readers have in common that tell what they survive: the reading itself, and the warnings."""
+"""What all iterators over the messages of a consumer have in common: the reading itself, and the warnings."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
+from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver, Host
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
-from .messages import OnWarning
+from .turn import Turn
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
     from .caller import Caller
 
-__all__ = ["Maker", "Reading", "Warned"]
+__all__ = ["Maker", "OnWarning", "Reading", "Warned"]
 
 logger = logging.getLogger("nats_anyio.jetstream")
+
+OnWarning = Callable[["ConsumerWarning"], object]
 
 
 class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
@@ -58,15 +61,22 @@ class Maker:
         )
 
 
-class Reading:
-    """The base of iterators over the messages of one machine."""
+MachineT = TypeVar("MachineT", bound=Warned)
+
+
+class Reading(Generic[MachineT]):
+    """The base of iterators over the messages of one machine.
+
+    For any number of tasks: one reads at a time, and the others wait for their turn.
+    """
 
     def __init__(
-        self, host: Host[ReceivedMessage], make: Callable[[float], Warned], on_warning: OnWarning | None
+        self, host: Host[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
     ) -> None:
         self._now = host.now
         self._machine = make(host.now())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine)
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
+        self._turn = Turn(host.now)
         self._on_warning = on_warning
         self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
 
@@ -96,10 +106,17 @@ class Reading:
 
     async def _next_until(self, deadline: float | None) -> JetStreamMessage | None:
         """The next message, or None at ``deadline`` (absolute) and at the end."""
+        turn = self._turn
+        if turn.taken and not await turn.wait(deadline):
+            return None
+        turn.taken = True
         message = None
         try:
             message = await self._driver.next_until(deadline)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
         finally:
+            turn.give_back()
             if message is None or self._machine.warnings:
                 self._look_around(message)
         return message
@@ -118,15 +135,19 @@ class Reading:
 
     def _look_around(self, message: JetStreamMessage | None) -> None:
         """Tell what the machine has survived. When a user's function raises, the message is not lost."""
-        warnings = self._machine.warnings
         try:
-            while warnings:
-                warning = warnings.popleft()
-                self._warnings.append(warning)
-                logger.warning("%s", warning.text)
-                if self._on_warning is not None:
-                    self._on_warning(warning)
+            self._tell()
         except BaseException:
             if message is not None:
                 self._machine.items.appendleft(message)
             raise
+
+    def _tell(self) -> None:
+        """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
+        warnings = self._machine.warnings
+        while warnings:
+            warning = warnings.popleft()
+            self._warnings.append(warning)
+            logger.warning("%s", warning.text)
+            if self._on_warning is not None:
+                self._on_warning(warning)

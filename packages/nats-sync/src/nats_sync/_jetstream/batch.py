@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
@@ -25,7 +26,7 @@ class Batch:
 
     It ends by itself, and says why in `reason`. Left early (by ``break``, `close`, the end of a ``with`` block, or when
     nobody holds it any more) it leaves no request behind, and messages that still come are handed back to the server,
-    which gives them to another reader at once. For one thread at a time.
+    which gives them to another reader at once. For any number of threads: each message goes to one of them.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Batch:
         self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
         self._closed = False
+        self._turn = RLock()
+        """Held by the one who reads."""
 
     def __enter__(self) -> Self:
         return self
@@ -57,23 +60,23 @@ class Batch:
         Raises `ConsumerNotFoundError`, `ConsumerDeletedError`, `PullLimitError` for more than the consumer allows at
         once, `PullRefusedError`, `ConnectionClosedError`, `PermissionsError`. That nothing comes is no error.
         """
-        driver = self._driver
-        if driver is None:
-            if self._closed:
+        with self._turn:
+            driver = self._driver
+            if driver is None:
+                if self._closed:
+                    raise StopIteration
+                driver = self._begin()
+            try:
+                message = driver.next_until(None)
+            except SubscriptionClosedError:
+                message = None  # the client is drained, so there will be no more
+            except Exception:
+                self._finish()
+                raise
+            if message is None:
+                self._finish()
                 raise StopIteration
-            driver = self._begin()
-        try:
-            message = driver.next_until(None)
-        except SubscriptionClosedError:
-            self.close()  # the client is drained, so there will be no more
-            raise StopIteration from None
-        except Exception:
-            self.close()
-            raise
-        if message is None:
-            self.close()
-            raise StopIteration
-        return message
+            return message
 
     @property
     def reason(self) -> FetchReason | None:
@@ -87,7 +90,20 @@ class Batch:
         return None if self._machine is None else self._machine.reason
 
     def close(self) -> None:
-        """Leave it early. Does nothing after its end."""
+        """Leave it early, from any thread: whoever waits for a message is told that there is none. Does nothing after
+        its end.
+        """
+        self._closed = True
+        driver = self._driver
+        if driver is not None:
+            driver.stop()
+        if self._turn.acquire(blocking=False):  # else the one who reads finishes it
+            try:
+                self._finish()
+            finally:
+                self._turn.release()
+
+    def _finish(self) -> None:
         self._closed = True
         driver, self._driver = self._driver, None
         if driver is not None:
@@ -98,4 +114,6 @@ class Batch:
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
         self._machine = self._make(monotonic())
         driver = self._driver = Driver(self._host, self._machine)
+        if self._closed:  # by another thread, which has not seen it
+            driver.stop()
         return driver

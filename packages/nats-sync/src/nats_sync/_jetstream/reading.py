@@ -1,20 +1,21 @@
-"""What the readers have in common that tell what they survive: the reading itself, and the warnings."""
+"""What all iterators over the messages of a consumer have in common: the reading itself, and the warnings."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable
+from threading import RLock
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from nats_proto import Machine, check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
+from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver, Host
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
-from .messages import OnWarning
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
     from .caller import Caller
 
-__all__ = ["Maker", "Reading", "Warned"]
+__all__ = ["Maker", "OnWarning", "Reading", "Warned"]
 
 logger = logging.getLogger("nats_sync.jetstream")
+
+OnWarning = Callable[["ConsumerWarning"], object]
 
 
 class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
@@ -57,14 +60,21 @@ class Maker:
         )
 
 
-class Reading:
-    """The base of iterators over the messages of one machine."""
+MachineT = TypeVar("MachineT", bound=Warned)
+
+
+class Reading(Generic[MachineT]):
+    """The base of iterators over the messages of one machine.
+
+    For any number of threads: one reads at a time, and the others wait for their turn.
+    """
 
     def __init__(
-        self, host: Host[ReceivedMessage], make: Callable[[float], Warned], on_warning: OnWarning | None
+        self, host: Host[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
     ) -> None:
         self._machine = make(monotonic())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine)
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
+        self._turn = RLock()
         self._on_warning = on_warning
         self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
 
@@ -93,12 +103,22 @@ class Reading:
 
     def _next_until(self, deadline: float | None) -> JetStreamMessage | None:
         """The next message, or None at ``deadline`` (absolute) and at the end."""
+        turn = self._turn
+        if deadline is None:
+            turn.acquire()
+        elif not turn.acquire(timeout=max(0.0, deadline - monotonic())):
+            return None
         message = None
         try:
             message = self._driver.next_until(deadline)
+        except SubscriptionClosedError:
+            self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
         finally:
-            if message is None or self._machine.warnings:
-                self._look_around(message)
+            try:
+                if message is None or self._machine.warnings:
+                    self._look_around(message)
+            finally:
+                turn.release()
         return message
 
     @property
@@ -115,15 +135,19 @@ class Reading:
 
     def _look_around(self, message: JetStreamMessage | None) -> None:
         """Tell what the machine has survived. When a user's function raises, the message is not lost."""
-        warnings = self._machine.warnings
         try:
-            while warnings:
-                warning = warnings.popleft()
-                self._warnings.append(warning)
-                logger.warning("%s", warning.text)
-                if self._on_warning is not None:
-                    self._on_warning(warning)
+            self._tell()
         except BaseException:
             if message is not None:
                 self._machine.items.appendleft(message)
             raise
+
+    def _tell(self) -> None:
+        """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
+        warnings = self._machine.warnings
+        while warnings:
+            warning = warnings.popleft()
+            self._warnings.append(warning)
+            logger.warning("%s", warning.text)
+            if self._on_warning is not None:
+                self._on_warning(warning)
