@@ -38,7 +38,8 @@ class Answer:
         self.given = True
         self.message = message
         self.error = error
-        self.wake()
+        if not self.over:
+            self._end(self.arrived)
 
     def wake(self) -> None:
         """Wake who waits, whether there is an answer or not."""

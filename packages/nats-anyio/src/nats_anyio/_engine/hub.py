@@ -204,8 +204,15 @@ class Hub(Generic[MessageT]):
             self.settle()
             return
         try:
+            requests = self.requests
             for event in self.session.events_received():
-                self._route(event)
+                # The one of which there may be many in a chunk.
+                if type(event) is ReplyReceived:
+                    answer = requests.pop(event.token, None)
+                    if answer is not None:
+                        answer.give(event.message)
+                else:
+                    self._route(event)
         except Exception as error:
             self.fail(error)
 
@@ -217,6 +224,8 @@ class Hub(Generic[MessageT]):
     def _written(self) -> None:
         # After each write, so it does no more than it has to. What was written has made room for publishers. And two
         # wait until the last byte is written: a client that is closed, and the successor of a lame duck's connection.
+        if self.session.only_written and not self.publishers.waiting:
+            return  # nearly always
         closing = self.session.status is SessionStatus.CLOSED
         if closing or self.publishers.waiting or self.manager.successor is not None:
             self.settle()

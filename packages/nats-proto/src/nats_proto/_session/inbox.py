@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from .._interface.events import ReplyReceived, RequestFailed
-from .._wire.frames import Message
+from .._wire.frames import Message, Payload
+from .._wire.headers import HeadersLike
+from .._wire.twin import Tail
 from ..errors import NATSError, NoRespondersError
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ KEYS_AT_ONCE: Final = 32
 NO_RESPONDERS: Final = 503
 
 
+Send = Callable[[str, Payload, str, HeadersLike | None], object]
 Accept = Callable[[Message], bool]
 """Whether a message is the answer that is waited for. Called with the same one twice, maybe."""
 
@@ -47,6 +50,7 @@ class RequestInbox:
     """The replies a session waits for."""
 
     __slots__ = (
+        "_base",
         "_keys",
         "_next_token",
         "_prefix",
@@ -68,7 +72,9 @@ class RequestInbox:
         """Of the wildcard subscription; None until the first request."""
         self.subscribed = False
         """The server was asked for it, or will be with the next connection, and has not refused."""
-        self._start = len(self.subject) - 1
+        self._base = self.subject[:-1]
+        """A reply subject without its token."""
+        self._start = len(self._base)
         self._keys: list[str] = []
         """Drawn and not used yet."""
         self._waiting: dict[str, _Waiting] = {}
@@ -79,18 +85,30 @@ class RequestInbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def open(self) -> tuple[int, str]:
-        """A new request: its token and its reply subject. Nothing is remembered until `wait`."""
+    def ask(
+        self,
+        tail: Tail,
+        otherwise: Send,
+        subject: str,
+        data: Payload,
+        headers: HeadersLike | None,
+        accept: Accept | None,
+    ) -> int:
+        """A new request: its token. What the tail does not take is published by ``otherwise``, or refused by raising.
+
+        Nothing is remembered of a request that is refused.
+        """
         if not self._keys:
             self._keys = new_keys(self._rng)
-        return self._next_token, self.subject[:-1] + self._keys.pop()
-
-    def wait(self, token: int, reply: str, subject: str, accept: Accept | None = None) -> None:
-        """The request was accepted for sending: its reply is awaited from now on."""
+        key = self._keys.pop()
+        reply = self._base + key
+        if not self.subscribed or not tail.publish(subject, data, reply, headers):
+            otherwise(subject, data, reply, headers)
+        token = self._next_token
         self._next_token = token + 1
-        key = reply[self._start :]
         self._waiting[key] = _Waiting(token, subject, accept)
         self._tokens[token] = key
+        return token
 
     def receive(self, message: Message) -> ReplyReceived | RequestFailed | None:
         """A message on the inbox: the completion it stands for, or None when nobody waits for it."""

@@ -158,17 +158,18 @@ class Link:
 
     @property
     def calm(self) -> bool:
-        """There is a connection without layers, wanted for good, and it owes no PONG.
+        """It is up, without layers, wanted for good, and owes no PONG.
 
         Then no message can make the session do anything, and of what else the server may say nothing is to be done that
         is not among the events.
         """
         connection = self.connection
         return (
-            self._wanted is _FOR_GOOD
-            and connection is not None
+            connection is not None
+            and self._state is _UP
+            and self._wanted is _FOR_GOOD
             and not connection.pongs_owed
-            and connection.layers.plain
+            and self._layers.plain
             and self.timers.migrate is None
         )
 

@@ -216,9 +216,7 @@ class Session(Generic[MessageT]):
         link = self._link
         self._outbox.sent(link.data_sent(nbytes))
         self._life.written()
-        self.only_written = (
-            link.up and link.calm and not (self._life.successor is not None or self._events or link.commands)
-        )
+        self.only_written = link.calm and not (link.commands or self._events or self._life.successor is not None)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds), or None. No side effect.

@@ -137,18 +137,17 @@ class Traffic(Generic[MessageT]):
         accept: Accept | None = None,
     ) -> int:
         """Publish with a reply subject of the inbox; the request's token. ``into``: in whose queue its end is told."""
-        token, reply = self.inbox.open()
-        if not self.inbox.subscribed or not self.outbox.tail.publish(subject, data, reply, headers):
-            # Encoded before the inbox is subscribed: a request that is refused here must change nothing.
-            operation = self.encoder.publish(subject, data, reply, headers)
-            if not self.inbox.subscribed:
-                self._subscribe_inbox()
-            self._append(operation, data)
-        # Only now: what raises before this leaves no request behind that nobody knows.
-        self.inbox.wait(token, reply, subject, accept)
+        token = self.inbox.ask(self.outbox.tail, self._send_request, subject, data, headers, accept)
         if into is not None:
             self._into[token] = into
         return token
+
+    def _send_request(self, subject: str, data: Payload, reply: str, headers: HeadersLike | None) -> None:
+        # Encoded before the inbox is subscribed: a request that is refused here must change nothing.
+        operation = self.encoder.publish(subject, data, reply, headers)
+        if not self.inbox.subscribed:
+            self._subscribe_inbox()
+        self._append(operation, data)
 
     def cancel_request(self, token: int) -> None:
         """Nobody waits for its reply any more."""
