@@ -206,7 +206,7 @@ class Writer(Generic[MessageT]):
             if self._batch:
                 pieces = [*self._batch, *pieces]
                 self._batch = []
-            left.extend(join_small_pieces(pieces))
+            left.extend(pieces if len(pieces) == 1 else join_small_pieces(pieces))
         while left:
             try:
                 one = len(left) == 1 or not GATHERS
@@ -216,7 +216,8 @@ class Writer(Generic[MessageT]):
             except OSError as error:
                 self._lost(error)
                 return _Now.OVER
-            left[:] = cut_pieces(left, sent)  # in place, since the report may end the connection and clear it
+            # In place, since the report may end the connection and clear it.
+            left[:] = () if one and sent == len(left[0]) and len(left) == 1 else cut_pieces(left, sent)
             session.data_sent(sent)
             self._written()
         self._written_at = time.monotonic()

@@ -124,8 +124,11 @@ def take_messages(life: Concerned[MessageT], messages: Message | Batch) -> None:
     traffic = life.traffic
     if messages.sid == traffic.inbox.sid:
         traffic.receive_reply(messages)  # type: ignore[arg-type]  # the parser makes no others
-    else:
-        _take_each(life, (messages,), traffic.subs.deliver)
+        return
+    noteworthy = traffic.subs.deliver(messages)  # type: ignore[arg-type]  # as above
+    if noteworthy is not None:
+        traffic.announce_messages()
+        life.events.add(noteworthy)
 
 
 def _take_batch(life: Concerned[MessageT], batch: Batch) -> None:

@@ -23,15 +23,13 @@ __all__ = ["HandBack"]
 class HandBack:
     """What is to be handed back, and which subscriptions were left whose last messages may still come."""
 
-    __slots__ = ("_returned", "left")
+    __slots__ = ("left", "returned")
 
     def __init__(self) -> None:
         self.left: dict[int, bytes] = {}
         """Payloads by sid, of subscriptions whose last messages may still come."""
-        self._returned: list[tuple[str, bytes]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._returned)
+        self.returned: list[tuple[str, bytes]] = []
+        """Subjects and payloads, which `take` gives. Whoever looks at each chunk whether there are any looks here."""
 
     def leave(self, sid: int, payload: bytes) -> None:
         """What still comes for this sid is handed back with that payload."""
@@ -55,9 +53,9 @@ class HandBack:
 
     def give(self, messages: Iterable[Message], payload: bytes) -> None:
         """Hand these back. Marks, and what cannot be answered, are dropped."""
-        self._returned += [(message.reply, payload) for message in messages if message.reply is not None]
+        self.returned += [(message.reply, payload) for message in messages if message.reply is not None]
 
     def take(self) -> list[tuple[str, bytes]]:
         """What is to be published now: subjects and payloads."""
-        returned, self._returned = self._returned, []
+        returned, self.returned = self.returned, []
         return returned

@@ -170,7 +170,7 @@ class Session(Generic[MessageT]):
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
         life, link, traffic = self._life, self._link, self._traffic
-        if life.successor is None and not link.migrating:
+        if life.successor is None and link.timers.migrate is None:
             messages = link.receive_messages(data, now=now)
             if messages is None:
                 only_messages = dispatch(life, now)
@@ -214,9 +214,11 @@ class Session(Generic[MessageT]):
         that it is not written again. `LocalProtocolError` when more is reported than was given.
         """
         link = self._link
+        life = self._life
         self._outbox.sent(link.data_sent(nbytes))
-        self._life.written()
-        self.only_written = link.calm and not (link.commands or self._events or self._life.successor is not None)
+        if life.successor is not None or link.timers.close is not None:
+            life.written()
+        self.only_written = link.calm and not (link.commands or self._events or life.successor is not None)
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` has something to do (absolute seconds), or None. No side effect.

@@ -354,11 +354,11 @@ class Traffic(Generic[MessageT]):
 
     def announce_messages(self) -> None:
         """Once per chunk: which subscriptions have something new."""
-        if self.subs.hand_back:
+        if self.subs.hand_back.returned:
             self._return_messages()
         available = self.subs.ready()
         if available is not None:
-            self._events.add(available)
+            self._events.extend((available,))
 
     def refuse(self, refusal: RefusalReceived) -> None:
         """The server refused a publish or a subscription: tell whom it concerns.
