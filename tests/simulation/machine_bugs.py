@@ -76,9 +76,9 @@ bug(
     "requests that were given up bring their messages on top of those that are asked for anew",
     (
         "_consuming.consume:Consume._renew",
-        "self.wants.append(self._pulls.subscribe(self._new_inbox()))",
+        "self.wants.append(self._pulls.subscribe(self._new_inbox(), None if ages is None else ages.opened))",
         "self._pulls.write_off() if self._pulls._prefix else "
-        "self.wants.append(self._pulls.subscribe(self._new_inbox()))",
+        "self.wants.append(self._pulls.subscribe(self._new_inbox(), None if ages is None else ages.opened))",
     ),
 )
 bug(
