@@ -26,7 +26,7 @@ async def stored(client: Any, subject: str) -> list[int]:
 @needs_server(2, 12, has="atomic batches")
 async def test_a_batch_whose_stream_gets_another_leader(leg: Leg, calm_replicas: Replicas) -> None:
     """All of it is stored or nothing, and the outcome says so."""
-    await in_thread(lambda: calm_replicas.create_stream("S", "s.>", allow_atomic=True))
+    await in_thread(lambda: calm_replicas.create_stream("S", "s.>", storage="memory", allow_atomic=True))
     async with leg.connect(calm_replicas.urls) as client:
         js = jetstream(client)
 
@@ -54,7 +54,7 @@ async def test_an_ingest_whose_stream_gets_another_leader(
     leg: Leg, calm_replicas: Replicas, on_gap: Literal["fail", "ok"]
 ) -> None:
     """What was acknowledged is stored, and nothing is there twice."""
-    await in_thread(lambda: calm_replicas.create_stream("S", "s.>", allow_batched=True))
+    await in_thread(lambda: calm_replicas.create_stream("S", "s.>", storage="memory", allow_batched=True))
     async with leg.connect(calm_replicas.urls) as client:
         ingest = jetstream(client).fast_ingest(on_gap=on_gap, flow=20)
 
