@@ -53,13 +53,14 @@ def worker(
     prefetch: int | None = None,
     max_ack_pending: int = 0,
     delivery: Delivery = DELIVERY,
+    options: ConsumeOptions | None = None,
 ) -> Work[Message, Held]:
     def make(message: Message, now: float) -> Held:
         return Held(message.subject, 1, message.reply, message.data, delivery=delivery, received=now)
 
     return Work(
         SUBJECT,
-        ConsumeOptions(),
+        options or ConsumeOptions(),
         concurrency=concurrency,
         keep_alive=keep_alive,
         prefetch=prefetch,
@@ -281,6 +282,17 @@ def test_what_was_not_kept_alive_in_time_is_not_begun() -> None:
     machine.handle_timeout(now=late)
     assert machine.outlived == 1
     assert "outlived" in [warning.kind for warning in machine.warnings]
+
+
+@pytest.mark.parametrize("prefetch", [1, 2])
+def test_the_place_of_what_was_not_handed_out_is_asked_for_again(prefetch: int) -> None:
+    """The process was stopped for long: what it finds is somebody else's, and nothing else is on its way."""
+    machine = worker(1, prefetch=prefetch, options=ConsumeOptions(ack_wait=WAIT))
+    batches(machine)
+    for number in range(prefetch):
+        machine.receive(delivered(number + 1), now=NOW + 600)
+    assert (len(machine.items), machine.outlived, machine.held) == (0, prefetch, 0)
+    assert sum(batches(machine)) == prefetch
 
 
 # --- what becomes of a message ---------------------------------------------------------------------------------------

@@ -157,6 +157,8 @@ class Work(Consume[MessageT, ItemT]):
         super().receive(message, now=now)
         if len(items) == before:
             self.held -= 1
+            if not self.done:
+                self._refill(now)  # its place is free, and nothing else may ever come that sees it
             return
         item = items[-1]
         due = now + self._part(item) if self._keep_alive else NEVER
