@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from tests.simulation.campaign import run_many
-from tests.simulation.machine_run import run_machine_seed
-from tests.simulation.run import run_seed
+from tests.simulation.machine_run import run_machine_seed, run_reader_seed
+from tests.simulation.run import Result, run_seed
 
 
 def main() -> int:
@@ -19,18 +20,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--trace", action="store_true", help="print its time line")
     parser.add_argument("--machines", action="store_true", help="the world of machines, not that of sessions")
+    parser.add_argument("--readers", action="store_true", help="the same with handlers, push and ordered consumers")
     arguments = parser.parse_args()
+    run = run_reader_seed if arguments.readers else run_machine_seed if arguments.machines else run_seed
     if arguments.seed is not None:
-        return show(arguments.seed, trace=arguments.trace, machines=arguments.machines)
-    if arguments.machines:
+        return show(arguments.seed, run, trace=arguments.trace)
+    if run is not run_seed:
         seeds = range(arguments.start, arguments.start + arguments.seeds)
-        return max((show(seed, trace=False, machines=True, quiet=True) for seed in seeds), default=0)
+        return max((show(seed, run, trace=False, quiet=True) for seed in seeds), default=0)
     return run_many(range(arguments.start, arguments.start + arguments.seeds), arguments.procs)
 
 
-def show(seed: int, *, trace: bool, machines: bool = False, quiet: bool = False) -> int:
+def show(seed: int, run: Callable[..., Result], *, trace: bool, quiet: bool = False) -> int:
     """One seed, with what happened in it. ``quiet``: only when it fails."""
-    result = (run_machine_seed if machines else run_seed)(seed, recording=trace)
+    result = run(seed, recording=trace)
     if trace:
         print("\n".join(result.lines))
     if quiet and not result.failure:

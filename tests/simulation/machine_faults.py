@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.jetstream import Sent, block_of
+from tests.simulation.machine_readers import PushUser
 from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM
 
 if TYPE_CHECKING:
@@ -108,10 +109,16 @@ def _deleted(sim: MachineSimulation) -> bool:
     consumer, settings = sim.consumer, sim.settings
     if consumer is None or settings.user == "publish":
         return False
-    if settings.user == "consume" and settings.on_missing == "raise":
+    if settings.user in ("consume", "work") and settings.on_missing == "raise":
         return False
+    if isinstance(sim.user, PushUser) and sim.user.machine.info is None:
+        return False  # of what was never seen nobody knows how to make it again
     sim.cluster.jetstream.forget_consumer(consumer)
-    if settings.user == "fetch" or settings.on_missing == "wait":
+    if (
+        settings.user == "fetch"
+        or settings.on_missing == "wait"
+        or (settings.user, settings.on_missing) == ("push", "raise")
+    ):
         sim.world.after(3.0 * sim.world.rng.random(), _made_again, sim)
     return True
 

@@ -27,15 +27,20 @@ from tests.simulation.links import Profile
 from tests.simulation.machine_consume import ConsumeUser
 from tests.simulation.machine_faults import SILENCE, plan
 from tests.simulation.machine_publish import PublishUser
+from tests.simulation.machine_readers import ORDERED, OrderedUser, PushUser, WorkUser
 from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, FetchUser, MachineUser
 from tests.simulation.machine_world import JetStreamCluster, MachineClient
 from tests.simulation.order import UP
 from tests.simulation.run import Result
 from tests.simulation.world import Violation, World
 
-__all__ = ["MachineSimulation", "Settings", "run_machine_seed"]
+__all__ = ["MachineSimulation", "Settings", "run_machine_seed", "run_reader_seed"]
 
 USERS: dict[str, type[MachineUser]] = {"consume": ConsumeUser, "fetch": FetchUser, "publish": PublishUser}
+FLOW_WINDOW = 1024
+"""Bytes on their way to a push consumer's reader, at most: a few messages."""
+READERS: dict[str, type[MachineUser]] = {"work": WorkUser, "push": PushUser, "ordered": OrderedUser}
+"""Apart from the others, so that the seeds of these stay what they are."""
 
 
 @dataclass(slots=True)
@@ -121,13 +126,28 @@ def draw(world: World) -> tuple[Knobs, Settings]:
     )
 
 
+def draw_reader(world: World, settings: Settings) -> None:
+    """The same for handlers, a push consumer, and an ordered reader."""
+    pick = world.rng.choice
+    settings.user = pick(tuple(READERS))
+    if settings.user == "push":
+        for name in ("max_waiting", "max_batch"):
+            settings.consumer.pop(name, None)
+        settings.consumer["deliver_subject"] = "to.push"
+        settings.consumer["idle_heartbeat"] = pick((500_000_000, 2_000_000_000))
+        settings.consumer["flow_control"] = pick((True, False))
+
+
 class MachineSimulation:
     """One world with everything in it. Has what the faults of the world of sessions want of a simulation."""
 
-    def __init__(self, seed: int, *, recording: bool = False) -> None:
+    def __init__(self, seed: int, *, recording: bool = False, readers: bool = False) -> None:
         self.world = World(seed, recording=recording)
         self.knobs, self.settings = draw(self.world)
-        self.cluster = JetStreamCluster(self.world, self.knobs, commit=self.settings.commit)
+        if readers:
+            draw_reader(self.world, self.settings)
+        window = FLOW_WINDOW if self.settings.user == "push" else 32 << 20
+        self.cluster = JetStreamCluster(self.world, self.knobs, commit=self.settings.commit, flow_window=window)
         self.cluster.told = self.delivered
         self.client = MachineClient(self.world, self.cluster, self.knobs, 1)
         self.client.after_step = self._check
@@ -147,18 +167,21 @@ class MachineSimulation:
         )
         self.stream = jetstream.streams[STREAM] = ModelStream(jetstream, config, self.world.now)
         self.make_consumer()
-        self.user = USERS[self.settings.user](self)
+        self.user = (READERS if readers else USERS)[self.settings.user](self)
 
     # --- what users and faults ask ------------------------------------------------
 
     @property
     def consumer(self) -> ModelConsumer | None:
-        """As the model has it."""
+        """As the model has it: that of the reader."""
+        if self.settings.user == "ordered":
+            names = [name for name in self.stream.consumers if name.startswith(ORDERED)]
+            return self.stream.consumers[names[-1]] if names else None
         return self.stream.consumers.get(CONSUMER)
 
     def make_consumer(self) -> None:
         """Somebody makes the consumer, if there is none."""
-        if self.consumer is None:
+        if self.stream.consumers.get(CONSUMER) is None and self.settings.user != "ordered":
             config = consumer_config(dict(self.settings.consumer), self.stream.config)
             self.stream.consumers[CONSUMER] = ModelConsumer(self.stream, CONSUMER, config, self.world.now)
         self.missing_until = self.world.now
@@ -245,7 +268,8 @@ class MachineSimulation:
         world.run(max(world.now, self.client.asleep_until) + 0.01)
         ready = world.run(world.now + 60.0, self._ready)
         require(ready, "the client is not connected, in a world in which all is well")
-        self.make_consumer()
+        if (self.settings.user, self.settings.on_missing) != ("push", "recreate"):  # then it is the reader's to make
+            self.make_consumer()
 
     def _ready(self) -> bool:
         consumer = self.consumer
@@ -280,10 +304,15 @@ class MachineSimulation:
         require(came, f"a message was published in a quiet world, and has not come in {user.first_again():g} s")
 
 
-def run_machine_seed(seed: int, *, recording: bool = False) -> Result:
+def run_reader_seed(seed: int, *, recording: bool = False) -> Result:
+    """Run one seed of the other readers: handlers, a push consumer, an ordered one."""
+    return run_machine_seed(seed, recording=recording, readers=True)
+
+
+def run_machine_seed(seed: int, *, recording: bool = False, readers: bool = False) -> Result:
     """Run one seed, and say what came of it."""
     result = Result(seed)
-    simulation = MachineSimulation(seed, recording=recording)
+    simulation = MachineSimulation(seed, recording=recording, readers=readers)
     world = simulation.world
     try:
         simulation.run()

@@ -121,6 +121,13 @@ class Reader(MachineUser):
     def take(self, item: Item) -> None:
         """The machine has given this."""
         message, _ = item
+        self.book(message)
+        if self.rng.random() < self.settings.forgetful:
+            return
+        self.world.after(self.settings.thinking * self.rng.random(), self._acknowledge, message.reply)
+
+    def book(self, message: Message) -> None:
+        """See that it is what was sent, and no more often than it was."""
         require(message.reply is not None and message.reply.startswith("$JS.ACK."), f"{message!r} is no message")
         assert message.reply is not None
         _, _, stream, name, times, seq, *_ = message.reply.split(".")
@@ -131,9 +138,6 @@ class Reader(MachineUser):
         self.deliveries[message.reply] += 1
         count, sent = self.deliveries[message.reply], self.sim.sent[message.reply]
         require(count <= sent, f"delivery {times} of message {seq} was handed out {count} times, and sent {sent} times")
-        if self.rng.random() < self.settings.forgetful:
-            return
-        self.world.after(self.settings.thinking * self.rng.random(), self._acknowledge, message.reply)
 
     def _acknowledge(self, reply: str) -> None:
         if self.client.asleep:

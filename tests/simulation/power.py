@@ -11,7 +11,8 @@ from collections.abc import Callable
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.campaign import kind
 from tests.simulation.machine_bugs import MACHINE_BUGS
-from tests.simulation.machine_run import run_machine_seed
+from tests.simulation.machine_run import run_machine_seed, run_reader_seed
+from tests.simulation.reader_bugs import READER_BUGS
 from tests.simulation.run import Result, run_seed
 
 __all__ = ["seeds_needed"]
@@ -41,11 +42,11 @@ def main() -> int:
     arguments = parser.parse_args()
     needed: list[int] = []
     missed: list[str] = []
-    for name, bug in (BUGS | MACHINE_BUGS).items():
+    for name, bug in (BUGS | MACHINE_BUGS | READER_BUGS).items():
         if arguments.bug not in (None, name):
             continue
         begin = time.monotonic()
-        run = run_machine_seed if name in MACHINE_BUGS else run_seed
+        run = run_machine_seed if name in MACHINE_BUGS else run_reader_seed if name in READER_BUGS else run_seed
         found = seeds_needed(bug, arguments.most, start=arguments.start, run=run)
         if found is None:
             missed.append(name)

@@ -1,0 +1,102 @@
+"""The bank of bugs of handlers, push consumers and ordered readers: as that of the other machines."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.simulation.bugs import Bug, Change
+
+__all__ = ["READER_BUGS"]
+
+READER_BUGS: Final[dict[str, Bug]] = {}
+
+
+def bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
+    READER_BUGS[name] = Bug(name, seen, tuple(Change(*change) for change in changes))
+
+
+# --- handlers --------------------------------------------------------------------------------------------------------
+
+bug(
+    "long handlers not kept alive",
+    "a message is given to somebody else while its handler is at work: agents and jobs ran twice",
+    ("_consuming.work:Work.overdue", "if now < self._look_at:", "if True:"),
+)
+bug(
+    "kept alive once",
+    "a handler that takes several times the wait loses its message at the second third",
+    ("_consuming.work:Work.overdue", "due = now + part\n", "due = NEVER\n"),
+)
+bug(
+    "ended counts as held",
+    "with each message that is over less is asked for, until nothing is",
+    ("_consuming.work:Work._take_ended", "self.held -= count", "pass"),
+)
+bug(
+    "ended counts twice",
+    "more is asked for and held than the handlers have places for: a worker takes what others could handle",
+    ("_consuming.work:Work._take_ended", "self.held -= count", "self.held -= 2 * count"),
+)
+bug(
+    "old messages begun",
+    "after the process was stopped for long it handles what others have by now",
+    ("_consuming.work:Work.is_fresh", "return now < due + (PARTS - 1) * part", "return True"),
+)
+
+# --- push ------------------------------------------------------------------------------------------------------------
+
+bug(
+    "flow control not answered",
+    "the server waits for an answer, and delivers nothing any more",
+    ("_consuming.push:Push._status", "self.wants.append(Publish(subject))", "pass"),
+)
+bug(
+    "lost flow control not answered",
+    "the question was lost, and the heart-beats that repeat it are not read",
+    ("_consuming.push:Push._status", "None if headers is None else headers.get(STALLED)", "None"),
+)
+bug(
+    "silent push consumer",
+    "a push consumer that is gone is listened to for ever",
+    ("_consuming.push:Push.handle_timeout", "if now < due:", "if True:"),
+)
+bug(
+    "push consumer not made again",
+    "a push consumer that is gone is missed, and not made again",
+    ("_consuming.push:Push._ask_again", "self._ask(self._create(info, sequence))", "pass"),
+)
+
+# --- ordered ---------------------------------------------------------------------------------------------------------
+
+bug(
+    "hole not seen",
+    "a message that was lost on the way is not missed",
+    ("_consuming.ordered:Ordered.receive", "int(parts[2]) == self._expected and", "True and"),
+)
+bug(
+    "begins one too late",
+    "after each rebuild a message is missing",
+    ("_consuming.ordered:Ordered._create", "self.sequence + 1 if self.sequence", "self.sequence + 2 if self.sequence"),
+)
+bug(
+    "begins where it has ended",
+    "after each rebuild a message comes twice",
+    ("_consuming.ordered:Ordered._create", "self.sequence + 1 if self.sequence", "self.sequence if self.sequence"),
+    ("_consuming.ordered:Ordered.receive", "self.sequence < (sequence", "-1 < (sequence"),
+)
+bug(
+    "rebuild that never comes",
+    "the pause before the next consumer has no end",
+    ("_consuming.ordered:Ordered.handle_timeout", "self._begin(now)", "pass"),
+)
+bug(
+    "old consumers are left",
+    "each rebuild leaves a consumer: a server had thousands of them, and no memory",
+    ("_consuming.ordered:Ordered._delete", "if self._retired and self._deleting is None:", "if False:"),
+    ("_consuming.ordered:Ordered._begin", "if len(self._retired) > MAX_RETIRED:", "if False:"),
+)
+bug(
+    "consumer that is gone not rebuilt",
+    "an ordered reader whose consumer was deleted waits for ever",
+    ("_consuming.ordered:Ordered._look_after", "if inner.done:", "if False:"),
+)
