@@ -227,6 +227,25 @@ async def test_a_batch_that_is_closed_lets_none_of_its_readers_wait(leg: Leg, ur
         await eventually_waiting(consumer, 0)
 
 
+@pytest.mark.anyio
+async def test_row_22_what_was_on_its_way_is_handed_back_by_the_end_of_the_block(leg: Leg, url: str) -> None:
+    """The client is closed at once: nobody is there any more who could."""
+    count = 400
+    async with leg.connect(url) as other:
+        stream = await jetstream(other).create_stream("S", subjects=["s"], storage="memory")
+        consumer = await stream.create_consumer("c", ack_wait=60)
+        for _ in range(count):
+            await other.publish("s", b"x" * 2000)
+        await other.flush()
+        async with leg.connect(url) as client:
+            async with jetstream(client).stream("S").consumer("c").messages(max_messages=count) as messages:
+                await (await anext(messages)).ack()
+            await client.close()
+        batch = consumer.fetch(count - 1, timeout=PATIENCE)
+        assert len([message async for message in batch]) == count - 1
+        assert batch.reason == "limit"
+
+
 async def eventually_waiting(consumer: Any, count: int = 1) -> None:
     with anyio.fail_after(PATIENCE):
         while (await consumer.refresh()).num_waiting != count:

@@ -17,8 +17,11 @@ class Messages(Reading[Consume[ReceivedMessage, JetStreamMessage]]):
     It ends with `stop`, with the ``async with`` block, at its ``limit``, and when the client is drained or closed.
     What passes by itself (a leader that changes, a server that restarts, a lost connection) does not end it: it is told
     in `warnings`, in the log, and to ``on_warning``, which is called by whoever reads. Messages that were asked for
-    ahead and not read are handed back to the server, which gives them to another reader at once. For any number of
-    tasks: each message goes to one of them.
+    ahead and not read are handed back to the server, which gives them to another reader at once.
+
+    The end of the block waits, for a second at most, until what the server had on its way is handed back as well. After
+    `stop` alone this takes as long as the client is open; `Client.close` loses it, and the server delivers it again
+    after ``ack_wait``. `Client.drain` loses nothing. For any number of tasks: each message goes to one of them.
     """
 
     @property

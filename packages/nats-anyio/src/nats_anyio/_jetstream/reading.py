@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
-from nats_proto.errors import SubscriptionClosedError
+from nats_proto.errors import NATSError, SubscriptionClosedError
 
-from .._engine.driver import Driver, Host
+from .._engine.driver import Driver
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
 from .turn import Turn
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
     from nats_proto._jetstream.acknowledge import Delivery
 
+    from .._engine.crew import Employer
     from .caller import Caller
 
 __all__ = ["Maker", "OnWarning", "Reading", "Warned"]
 
 logger = logging.getLogger("nats_anyio.jetstream")
 
+HAND_BACK: Final = 1.0
+"""Seconds, at most, that the end of a block waits until what was on its way is handed back."""
 OnWarning = Callable[["ConsumerWarning"], object]
 
 
@@ -71,9 +75,10 @@ class Reading(Generic[MachineT]):
     """
 
     def __init__(
-        self, host: Host[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
+        self, host: Employer[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
     ) -> None:
         self._now = host.now
+        self._flush = host.flush
         self._machine = make(host.now())
         self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
         self._turn = Turn(host.now)
@@ -83,8 +88,12 @@ class Reading(Generic[MachineT]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, kind: object, *exc: object) -> None:
         self.stop()
+        if kind is None:
+            # What the server has on its way is handed back as it comes: a client that is closed would lose it.
+            with contextlib.suppress(NATSError):
+                await self._flush(HAND_BACK)
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def __aiter__(self) -> Self:

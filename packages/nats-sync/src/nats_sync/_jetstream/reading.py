@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from nats_proto import Machine, check_timeout
 from nats_proto._consuming.warning import MAX_WARNINGS
-from nats_proto.errors import SubscriptionClosedError
+from nats_proto.errors import NATSError, SubscriptionClosedError
 
-from .._engine.driver import Driver, Host
+from .._engine.driver import Driver
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
 
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
     from nats_proto._jetstream.acknowledge import Delivery
 
+    from .._engine.crew import Employer
     from .caller import Caller
 
 __all__ = ["Maker", "OnWarning", "Reading", "Warned"]
 
 logger = logging.getLogger("nats_sync.jetstream")
 
+HAND_BACK: Final = 1.0
+"""Seconds, at most, that the end of a block waits until what was on its way is handed back."""
 OnWarning = Callable[["ConsumerWarning"], object]
 
 
@@ -70,8 +74,9 @@ class Reading(Generic[MachineT]):
     """
 
     def __init__(
-        self, host: Host[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
+        self, host: Employer[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
     ) -> None:
+        self._flush = host.flush
         self._machine = make(monotonic())
         self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
         self._turn = RLock()
@@ -81,8 +86,12 @@ class Reading(Generic[MachineT]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
         self.stop()
+        if kind is None:
+            # What the server has on its way is handed back as it comes: a client that is closed would lose it.
+            with contextlib.suppress(NATSError):
+                self._flush(HAND_BACK)
 
     def __iter__(self) -> Self:
         return self
