@@ -288,6 +288,15 @@ bug(
     ),
 )
 bug(
+    "only written, and ended by it",
+    "the last byte of a client that closes is written, and its adapter is told to look for nothing",
+    (
+        "_session.session:Session.data_sent",
+        "link.calm and not (link.commands or self._events or life.successor is not None)",
+        "True",
+    ),
+)
+bug(
     "timer in the past",
     "the keep-alive deadline is not moved on",
     ("_connection.keep_alive:KeepAlive.ping", "self.next_at = now + self._interval", "pass"),
