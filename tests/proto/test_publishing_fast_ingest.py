@@ -287,6 +287,17 @@ def test_the_stream_takes_none() -> None:
     assert ingest.machine.error.outcome == "failed"
 
 
+def test_a_server_that_has_forgotten_it() -> None:
+    ingest = Ingest()
+    ingest.publish()
+    ingest.ack(1, 1)
+    ingest.publish()
+    ingest.give(b'{"error":{"code":400,"err_code":10208,"description":"batch publish ID unknown"}}')
+    assert isinstance(ingest.machine.error, FastIngestError)
+    assert ingest.machine.error.outcome == "unknown"
+    assert "1 of 3 messages were acknowledged" in ingest.machine.error.__notes__[0]
+
+
 def test_a_server_that_does_not_know_it() -> None:
     ingest = Ingest(opened=False)
     ingest.publish()

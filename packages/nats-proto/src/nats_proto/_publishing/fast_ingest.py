@@ -334,6 +334,11 @@ class FastIngest:
         if answer is None:
             return
         if isinstance(answer, JetStreamError):
+            if self._opened:
+                answer.add_note(
+                    f"{self.acknowledged} of {self.sent} messages were acknowledged. A server forgets a fast ingest "
+                    f"from which nothing came for 10 s."
+                )
             self._end(answer)
             return
         if answer.batch != self._id:
