@@ -106,6 +106,8 @@ def test_jetstream_loads_no_more_than_itself() -> None:
     assert modules & NEVER == set()
     assert of_jetstream(modules)
     assert "nats_proto._jetstream.error_codes" not in modules
+    # Each with its machine; what programs use that write in batches or count.
+    assert not {name for name in modules if name.endswith((".atomic_batch", ".fast_ingest", ".counter"))}
 
 
 def test_every_public_name_is_there_at_once() -> None:

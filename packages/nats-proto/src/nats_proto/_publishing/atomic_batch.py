@@ -37,6 +37,7 @@ from .._wire.encoder import Encoder
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
 from ..errors import LocalProtocolError, NATSError
+from .defaults import MAX_MESSAGES
 from .headers import EXPECTED_LAST_MSG_ID, EXPECTED_LAST_SEQUENCE, message_id
 from .publish import SHOWN_OF_FOREIGN, steady
 from .retries import RETRY_FOR, final_error, pause_before_retry
@@ -48,8 +49,6 @@ BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
 BATCH_COMMIT: Final = "Nats-Batch-Commit"
 MAX_ID: Final = 64
 """Characters of a batch's id (ADR-50)."""
-MAX_MESSAGES: Final = 1000
-"""Of one batch, as servers are configured by default (ADR-50)."""
 
 
 def _unknown() -> None:

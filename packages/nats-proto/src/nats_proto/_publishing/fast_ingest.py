@@ -43,14 +43,12 @@ from .._session.inbox import NO_RESPONDERS
 from .._value import Value
 from .._wire.frames import Message
 from ..errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, Outcome
+from .defaults import FLOW, MAX_OUTSTANDING
 
 __all__ = ["FastIngest", "FastIngestGapError", "IngestGap", "IngestProgress", "IngestRefusal", "IngestReport"]
 
-FLOW: Final = 100
 MAX_FLOW: Final = 65535
 """Servers count it in 16 bits."""
-MAX_OUTSTANDING: Final = 2
-"""While one acknowledgement's worth of messages is stored, another one is on its way."""
 MAX_REPORTS: Final = 1000
 """Reports that are kept for somebody to read them. The oldest are dropped."""
 PINGS: Final = 3

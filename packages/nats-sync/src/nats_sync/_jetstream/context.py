@@ -9,11 +9,7 @@ from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream import stream_calls
 from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
-from nats_proto._publishing.atomic_batch import MAX_MESSAGES
-from nats_proto._publishing.atomic_batch import AtomicBatch as AtomicBatchCore
-from nats_proto._publishing.counter import Counter as CounterCore
-from nats_proto._publishing.fast_ingest import FLOW, MAX_OUTSTANDING
-from nats_proto._publishing.fast_ingest import FastIngest as FastIngestMachine
+from nats_proto._publishing.defaults import FLOW, MAX_MESSAGES, MAX_OUTSTANDING
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.publish import publish_operation
@@ -21,11 +17,8 @@ from nats_proto._publishing.retries import DUPLICATE_WINDOW, RETRY_FOR
 from nats_proto._publishing.versions import check_versions
 from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
-from .atomic_batch import AtomicBatch
 from .caller import Caller, Listing
 from .consumer import Consumer
-from .counter import Counter, Counters
-from .fast_ingest import FastIngest, OnReport
 from .publisher import PendingAck, Publisher
 from .stream import Stream
 
@@ -37,7 +30,9 @@ if TYPE_CHECKING:
 
     from .._engine.crew import Employer
     from .._message import ReceivedMessage
-    from .atomic_batch import Sender
+    from .atomic_batch import AtomicBatch, Sender
+    from .counter import Counter, Counters
+    from .fast_ingest import FastIngest, OnReport
 
 __all__ = ["JetStream"]
 
@@ -144,8 +139,13 @@ class JetStream:
         ``max_messages``: of a batch, as the server is configured. Raises `ValueError` and `TypeError`, `ApiLevelError`
         when the server is too old: it would store the messages one by one.
         """
+        # What few programs use is loaded when it is used first; so here and below.
+        from nats_proto._publishing.atomic_batch import AtomicBatch as Core
+
+        from .atomic_batch import AtomicBatch
+
         self._api.check_server("an atomic batch", 2, 12)
-        batch = AtomicBatchCore(
+        batch = Core(
             self._api.new_inbox().rpartition(".")[2],
             now=self._api.clock,
             timeout=self._api.seconds(timeout),
@@ -173,8 +173,12 @@ class JetStream:
         publishes. ``timeout``: seconds of silence after which it has failed. Raises `ValueError` and `TypeError`,
         `ApiLevelError` when the server is too old.
         """
+        from nats_proto._publishing.fast_ingest import FastIngest as Machine
+
+        from .fast_ingest import FastIngest
+
         self._api.check_server("fast ingest", 2, 14)
-        machine = FastIngestMachine(
+        machine = Machine(
             self._api.new_inbox(),
             flow=flow,
             max_outstanding=max_outstanding,
@@ -188,7 +192,11 @@ class JetStream:
 
         Raises `InvalidSubjectError`, `InvalidNameError`, and `ApiLevelError` when the server is too old.
         """
-        return Counter(self._caller, CounterCore(self._api, subject, stream))
+        from nats_proto._publishing.counter import Counter as Core
+
+        from .counter import Counter
+
+        return Counter(self._caller, Core(self._api, subject, stream))
 
     def counters(self, stream: str, subjects: str | Sequence[str], *, timeout: float | None = None) -> Counters:
         """The counters of a stream with these subjects (wildcards too), all as of one moment; see `CounterEntry`.
@@ -196,6 +204,8 @@ class JetStream:
         1,024 at most, since servers give no more at once. ``timeout``: seconds between two of them. The stream must
         have ``allow_direct``. Raises as `Stream.get_last_msgs`, and while it is read as `Counters`.
         """
+        from .counter import Counters
+
         return Counters(self.stream(stream).get_last_msgs(subjects, timeout=timeout))
 
     # --- the account -------------------------------------------------------------------------------------------------
