@@ -102,10 +102,10 @@ async def test_row_22_a_worker_that_is_told_to_end_hands_back_what_it_has_not_be
 
 async def test_rows_35_and_41_the_messages_of_a_killed_worker_go_to_another_one(leg: Leg, url: str) -> None:
     """A short ``ack_wait`` is no reason for doubles as long as a worker lives, and soon over when it does not."""
-    async with queue(leg, url, 4, ack_wait=0.6) as (_, _, consumer):
+    async with queue(leg, url, 4, ack_wait=1.5) as (_, _, consumer):
         with worker(leg, url, concurrency=2, seconds=60) as first:
             await first.wait_for(2, "begun")
-            await anyio.sleep(1.5)  # a handler that takes longer than that has its messages still
+            await anyio.sleep(2.2)  # a handler that takes longer than that has its messages still
             info = await consumer.refresh()
             assert (info.num_redelivered, info.num_ack_pending) == (0, 4)
             assert await first.end(signal.SIGKILL) == -signal.SIGKILL

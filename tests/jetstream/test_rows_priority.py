@@ -167,7 +167,7 @@ async def _while_waiting(consumer: Any, way: str, publish: Callable[[], Awaitabl
 async def test_pinned_one_reader_has_all(leg: Leg, url: str, way: str, known: bool, transport: Transport) -> None:
     """And it stays the pinned one, also when its handle was made by name alone."""
     async with leg.connect(url) as client, leg.connect(url) as other:
-        _, consumer = await _consumer(client, "pinned_client", priority_timeout=1)
+        _, consumer = await _consumer(client, "pinned_client", priority_timeout=4)
         with listening(url, **transport.options) as seen:
             handle = consumer if known else jetstream(client).consumer("S", "c")
             async with reading(handle, way, group="g", max_messages=10) as first:
@@ -185,7 +185,7 @@ async def test_pinned_one_reader_has_all(leg: Leg, url: str, way: str, known: bo
             pulls = await seen.pulls(client)
             # The pinned one says who it is as soon as it knows, and asks often enough to stay the pinned one.
             assert {pull["id"] for pull in pulls if "id" in pull} == first.pins
-            assert all(pull["expires"] <= 0.5 * 10**9 for pull in pulls)
+            assert all(pull["expires"] <= 2 * 10**9 for pull in pulls)
         assert first.redelivered == second.redelivered == 0
 
 
@@ -208,13 +208,13 @@ async def test_pinned_the_next_one_follows(leg: Leg, url: str, way: str) -> None
 async def test_pinned_a_quiet_reader_stays_the_pinned_one(leg: Leg, url: str, way: str) -> None:
     """Its requests wait for half of ``priority_timeout``, whatever it was told: each one renews the pin."""
     async with leg.connect(url) as client, leg.connect(url) as other:
-        _, consumer = await _consumer(client, "pinned_client", priority_timeout=0.4)
+        _, consumer = await _consumer(client, "pinned_client", priority_timeout=2)
         async with reading(consumer, way, group="g", expires=5.0) as got:
             await _waiting(consumer, 1)
             await _publish(client, 0)
             await got.wait_len(1)
             async with reading(jetstream(other).consumer("S", "c"), way, group="g") as standby:
-                await anyio.sleep(1.2)
+                await anyio.sleep(2.3)
                 await _publish(client, 1)
                 await got.wait_len(2)
                 assert len(got.pins) == 1
@@ -236,12 +236,13 @@ async def test_pinned_unpin_in_the_midst_loses_nothing(leg: Leg, url: str, way: 
                 if number % 50 == 25:
                     await stream.unpin_consumer("c", "g")
             await eventually(lambda: len({*first, *second}) == total)
+            with anyio.fail_after(PATIENCE):  # the acknowledgements are on their way, and what was handed back
+                while (info := await consumer.refresh()).num_ack_pending or info.num_pending:
+                    await anyio.sleep(0.005)
             pins = first.pins | second.pins
-        assert len(pins) >= 4  # each time a new one
+        assert len(pins) >= 2  # as often as somebody has read in between
         # What the old reader has not read when it hears of it is handed back.
         assert len(first) + len(second) <= total + first.redelivered + second.redelivered
-        info = await consumer.refresh()
-        assert (info.num_ack_pending, info.num_pending) == (0, 0)
 
 
 @pytest.mark.parametrize("way", ["next", "fetch"])

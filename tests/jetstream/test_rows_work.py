@@ -77,8 +77,8 @@ async def test_row_40_delayed_messages_that_stop_a_consumer_are_told(
         async def handle(message: Any) -> None:
             if message.metadata.num_delivered == 1 and message.data != b"3":
                 if way == "work":
-                    raise Retry(2.0)
-                await message.nak(delay=2.0)
+                    raise Retry(2.5)
+                await message.nak(delay=2.5)
                 return
             if way != "work":
                 await message.ack()
@@ -109,28 +109,28 @@ async def test_row_18_no_message_is_handled_twice_since_it_lay_unread(leg: Leg, 
     """All that was asked for ahead is older than ``ack_wait`` before its turn comes, with the options that nobody has
     thought about."""
     async with leg.connect(url) as client, leg.connect(url) as other:
-        _, consumer = await _filled(client, 12, ack_wait=0.4)
+        _, consumer = await _filled(client, 8, ack_wait=1)
         handled: Collected[int] = Collected()
 
         async def handle(message: Any) -> None:
             handled.add(int(message.data))
             if leg.name == "threads":
-                time.sleep(0.1)
+                time.sleep(0.25)
             else:
-                await anyio.sleep(0.1)
+                await anyio.sleep(0.25)
             await message.ack()
 
         async def publish_the_last() -> None:
-            await handled.wait_len(12)
-            await jetstream(other).publish("s", b"12")
+            await handled.wait_len(8)
+            await jetstream(other).publish("s", b"8")
 
         async with anyio.create_task_group() as group:
             group.start_soon(publish_the_last)
             if way == "messages":
                 async with consumer.messages() as messages:
-                    while 12 not in handled:
+                    while 8 not in handled:
                         await handle(await anext(messages))
             else:
                 async with consumer.consume(handle):
-                    await handled.wait_for(lambda number: number == 12)
-        assert sorted(handled) == list(range(13))
+                    await handled.wait_for(lambda number: number == 8)
+        assert sorted(handled) == list(range(9))
