@@ -157,7 +157,7 @@ properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HY
 simulate: $(VENV)/.stamp-dev ## the simulated world: SEEDS=100000 for more
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
-chaos-jetstream: $(VENV)/.stamp-dev ## faults under publishers: 100,000 publishes, 51 leaders killed (15 min; ARGS: other faults)
+chaos-jetstream: $(VENV)/.stamp-dev ## faults under publishers: 100,000 publishes, 51 leaders killed (10 min; ARGS: other faults)
 	$(BIN)/python -m tests.jetstream.chaos $(ARGS)
 
 simulate-power: $(VENV)/.stamp-dev ## plant known bugs in the core, one by one: the simulated world has to find each

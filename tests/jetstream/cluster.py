@@ -28,6 +28,8 @@ STRICT: Final[dict[str, object]] = {"strict": True} if server_version() >= (2, 1
 ELECTION: Final = 30.0
 """Seconds until an election is given up. It takes up to ten, and more when it has to be repeated."""
 POLL: Final = 0.01
+NO_PEERS: Final = 10005
+"""The error of a server that finds too few others for the replicas of a stream."""
 
 
 class Replicas:
@@ -55,8 +57,12 @@ class Replicas:
     def create_stream(self, name: str, *subjects: str, replicas: int = 3, **config: object) -> None:
         """A stream, and wait until its leader is known."""
         told = {"name": name, "subjects": subjects, "num_replicas": replicas, "storage": "file", **config}
-        answer = self.api(f"STREAM.CREATE.{name}", told)
-        assert "error" not in answer, answer
+        deadline = time.monotonic() + ELECTION
+        # A leader of JetStream that is new may take the others for absent a moment longer.
+        while "error" in (answer := self.api(f"STREAM.CREATE.{name}", told)):
+            assert answer["error"]["err_code"] == NO_PEERS, answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(POLL)
         self.leader_of(name)
 
     # --- who leads ---------------------------------------------------------------------------------------------------
