@@ -35,7 +35,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "_jetstream": {"_calls", "_interface", "_session", "_wire", *GROUND},
         "_consuming": {"_calls", "_interface", "_jetstream", "_session", "_wire", *GROUND},
         "_publishing": {"_calls", "_interface", "_jetstream", "_session", "_wire", *GROUND},
-        "jetstream": {"_consuming", "_jetstream", "_publishing"},
+        "_keyvalue": {
+            *("_calls", "_consuming", "_interface", "_jetstream", "_publishing", "_session", "_wire"),
+            *GROUND,
+        },
+        "jetstream": {"_consuming", "_jetstream", "_keyvalue", "_publishing"},
         "testing": {"_wire"},
         "__init__": {"_auth", "_calls", "_connection", "_interface", "_servers", "_session", "_wire", "nkeys", *GROUND},
     },

@@ -1,0 +1,103 @@
+"""`KeyValueEntry`: what happened to a key at one revision, and how that is read from a message of the bucket.
+
+There is one place that says what a message means for its key, for reading, watching and listing alike. The header
+``KV-Operation`` is written by clients that delete and purge; ``Nats-Marker-Reason`` is written by servers, into the
+marker that they leave in the place of a value that has expired or that was removed otherwise (ADR-43, ADR-48).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Generic, Literal, TypeVar
+
+from .._jetstream.durations import Timestamp
+from .._value import Value
+from .._wire.headers import Headers
+from .codecs import ValueCodec
+from .errors import KeyDeletedError
+
+__all__ = ["KEY_OPERATION", "KeyOperation", "KeyValueEntry", "operation_of"]
+
+T = TypeVar("T")
+
+KeyOperation = Literal["put", "delete", "purge", "expired"]
+
+KEY_OPERATION: Final = "KV-Operation"
+MARKER_REASON: Final = "Nats-Marker-Reason"
+_BY_CLIENTS: Final[Mapping[str, KeyOperation]] = {"DEL": "delete", "PURGE": "purge"}
+_BY_SERVERS: Final[Mapping[str, KeyOperation]] = {"MaxAge": "expired", "Purge": "purge", "Remove": "delete"}
+
+
+class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False):
+    """One revision of a key."""
+
+    bucket: str
+    key: str
+    data: bytes
+    """The value as it is stored. Empty when there is none, or when values were not asked for."""
+    revision: int
+    """The sequence in the bucket's stream. Each write to the bucket has a greater one."""
+    created: Timestamp | None
+    """When it was written, by the clock of the server."""
+    delta: int
+    """How many entries the reader had still before it when this one was delivered; 0 for the newest."""
+    operation: KeyOperation
+    """``put``; or that the key has no value any more: ``delete``, ``purge``, ``expired``."""
+    codec: ValueCodec[T]
+
+    @property
+    def value(self) -> T:
+        """The value. An entry without a value has empty bytes, and in a bucket with another type of values none.
+
+        Raises `JetStreamDecodeError` for bytes that are no value of this type, `KeyDeletedError` for none.
+        """
+        if self.operation == "put":
+            return self.codec.decode(f"value of key {self.key!r} of bucket {self.bucket!r}", self.data)
+        if self.codec.nothing is not None:
+            return self.codec.nothing()
+        raise KeyDeletedError(
+            f"value of key {self.key!r} of bucket {self.bucket!r}: it has none, {_TOLD[self.operation]}",
+            bucket=self.bucket,
+            key=self.key,
+            revision=self.revision,
+            operation=self.operation,
+        )
+
+    @property
+    def deleted(self) -> bool:
+        """The key has no value: it was deleted or purged, or has expired."""
+        return self.operation != "put"
+
+    def __repr__(self) -> str:
+        return (
+            f"KeyValueEntry(bucket={self.bucket!r}, key={self.key!r}, revision={self.revision}, "
+            f"operation={self.operation!r}, data={self.data[:64]!r})"
+        )
+
+    def not_found(self, what: str) -> KeyDeletedError:
+        """The error of who asks for the value of a key whose last entry is this one."""
+        return KeyDeletedError(
+            f"{what}: {_TOLD[self.operation]} (revision {self.revision})",
+            bucket=self.bucket,
+            key=self.key,
+            revision=self.revision,
+            operation=self.operation,
+        )
+
+
+_TOLD: Final[Mapping[KeyOperation, str]] = {
+    "put": "it has a value",
+    "delete": "the key was deleted",
+    "purge": "the key was purged",
+    "expired": "the key has expired",
+}
+
+
+def operation_of(headers: Headers | None) -> KeyOperation:
+    """What a message with these headers means for its key."""
+    if headers is None:
+        return "put"
+    said = headers.get(KEY_OPERATION)
+    if said is not None:
+        return _BY_CLIENTS.get(said, "put")
+    return _BY_SERVERS.get(headers.get(MARKER_REASON) or "", "put")
