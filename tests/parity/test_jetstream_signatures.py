@@ -23,6 +23,9 @@ AT_ONCE = {
     "Consumer": {"consume", "fetch", "messages", "work"},
     "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
+    "KeyValue": {"keys", "typed", "watch", "with_keys"},
+    "KeyWatch": {"stop"},
+    "Keys": {"stop"},
     "Messages": {"stop"},
     "OrderedConsumer": {"fetch", "messages", "stop"},
     "OrderedMessages": {"stop"},
@@ -30,7 +33,7 @@ AT_ONCE = {
     "PushMessages": {"stop"},
     "Publisher": {"look"},
     "JetStream": {
-        "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "publisher",
+        "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "key_value_names", "key_values", "publisher",
         "stream", "stream_names", "streams",
     },
     "Work": {"stop"},

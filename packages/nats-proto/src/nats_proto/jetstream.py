@@ -103,6 +103,22 @@ from ._jetstream.stream_info import (
     StreamState,
 )
 from ._jetstream.wire_value import WireValue
+from ._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
+from ._keyvalue.codecs import KeyCodec
+from ._keyvalue.deletes import DeletesPurged
+from ._keyvalue.entry import KeyOperation, KeyValueEntry
+from ._keyvalue.errors import (
+    BucketExistsError,
+    BucketNotFoundError,
+    InvalidBucketError,
+    InvalidKeyError,
+    KeyDeletedError,
+    KeyExistsError,
+    KeyNotFoundError,
+    RevisionMismatchError,
+)
+from ._keyvalue.reading import Reads
+from ._keyvalue.watch import InitialValuesDone
 from ._publishing.counter import CounterEntry
 from ._publishing.failures import PublishesFailedError
 from ._publishing.fast_ingest import FastIngestGapError, IngestGap, IngestRefusal
@@ -135,6 +151,8 @@ __all__ = [
     "ApiLevelError",
     "ApiStats",
     "AtomicBatchError",
+    "BucketExistsError",
+    "BucketNotFoundError",
     "ClusterInfo",
     "ClusterUnavailableError",
     "Compression",
@@ -152,6 +170,7 @@ __all__ = [
     "ConsumerWarning",
     "CounterEntry",
     "CounterError",
+    "DeletesPurged",
     "DeliverPolicy",
     "Diagnosis",
     "Difference",
@@ -167,13 +186,25 @@ __all__ = [
     "InfoError",
     "IngestGap",
     "IngestRefusal",
+    "InitialValuesDone",
     "InsufficientResourcesError",
+    "InvalidBucketError",
+    "InvalidKeyError",
     "InvalidNameError",
     "JetStreamDecodeError",
     "JetStreamDomainNotFoundError",
     "JetStreamError",
     "JetStreamNotEnabledError",
     "JetStreamNotEnabledForAccountError",
+    "KeyCodec",
+    "KeyDeletedError",
+    "KeyExistsError",
+    "KeyNotFoundError",
+    "KeyOperation",
+    "KeyValueConfig",
+    "KeyValueEntry",
+    "KeyValueFields",
+    "KeyValueStatus",
     "LostStreamData",
     "MaxConsumersError",
     "MaxMessageSizeError",
@@ -199,11 +230,13 @@ __all__ = [
     "PublishesFailedError",
     "PullLimitError",
     "PullRefusedError",
+    "Reads",
     "Reject",
     "ReplayPolicy",
     "Republish",
     "Retention",
     "Retry",
+    "RevisionMismatchError",
     "Seconds",
     "SequenceInfo",
     "SourceConsumer",

@@ -17,6 +17,7 @@ from nats_proto._publishing.retries import DUPLICATE_WINDOW, RETRY_FOR
 from nats_proto._publishing.versions import check_versions
 from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 
+from .buckets import KeyValueBuckets
 from .caller import Caller, Listing
 from .consumer import Consumer
 from .publisher import PendingAck, Publisher
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["JetStream"]
 
 
-class JetStream:
+class JetStream(KeyValueBuckets):
     """JetStream as one account has it. Made by `Client.jetstream`; costs no request, and there may be several.
 
     Each call takes ``timeout``, seconds for all that it asks, by default that of ``jetstream()``. All raise

@@ -1,0 +1,107 @@
+"""What `JetStream` has for Key-Value buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Unpack
+
+from nats_proto._keyvalue import buckets
+from nats_proto._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus, read_bucket
+from nats_proto._keyvalue.operations import bucket_of
+from nats_proto._keyvalue.reading import Reads, check_reads
+
+from .caller import Caller, Listing
+from .keyvalue import KeyValue
+
+if TYPE_CHECKING:
+    from nats_proto._jetstream.pages import Pages
+
+__all__ = ["KeyValueBuckets"]
+
+
+class KeyValueBuckets:
+    """The base of `JetStream`."""
+
+    _caller: Caller
+
+    def create_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]:
+        """Make a bucket, from fields of `KeyValueConfig` or a ready one. The same one again is no error.
+
+        ``reads`` as of `key_value`. Raises `BucketExistsError` for another configuration under this name,
+        `ApiLevelError` when the server is too old for a field, `InvalidBucketError`, `TypeError` and `ValueError` for
+        what cannot be.
+        """
+        wanted = read_bucket(config, bucket, fields)
+        check_reads(reads)
+        status = self._caller.run(buckets.create_bucket(self._caller.api, wanted, timeout=timeout))
+        return self._opened(status, reads)
+
+    def update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]:
+        """Change a bucket. What is not given gets its default: begin with the ``config`` of its status.
+
+        Raises `BucketNotFoundError`, and as `create_key_value`.
+        """
+        wanted = read_bucket(config, bucket, fields)
+        check_reads(reads)
+        status = self._caller.run(buckets.update_bucket(self._caller.api, wanted, timeout=timeout))
+        return self._opened(status, reads)
+
+    def create_or_update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]:
+        """`update_key_value`, or `create_key_value` where there is none of this name."""
+        wanted = read_bucket(config, bucket, fields)
+        check_reads(reads)
+        status = self._caller.run(buckets.create_or_update_bucket(self._caller.api, wanted, timeout=timeout))
+        return self._opened(status, reads)
+
+    def key_value(self, bucket: str, *, reads: Reads = "any", timeout: float | None = None) -> KeyValue[bytes]:
+        """A bucket that is there. It is asked for, since only the server knows whether it is a mirror.
+
+        ``reads``: any replica answers, which is quick and may be a little behind, or ``"leader"``, so that each read
+        sees what was written before it. Raises `BucketNotFoundError`, `InvalidBucketError`, `ValueError`.
+        """
+        check_reads(reads)
+        status = self._caller.run(buckets.bucket_status(self._caller.api, bucket, timeout=timeout))
+        return self._opened(status, reads)
+
+    def key_value_names(self, *, timeout: float | None = None) -> Iterator[str]:
+        """The names of all buckets but mirrors; each page has ``timeout``."""
+        return Listing(self._caller, buckets.list_bucket_names(self._caller.api), timeout)
+
+    def key_values(self, *, timeout: float | None = None) -> Iterator[KeyValueStatus]:
+        """All buckets but mirrors, as `KeyValue.status` tells of each; each page has ``timeout``."""
+        pages: Pages[KeyValueStatus] = buckets.list_buckets(self._caller.api)
+        return Listing(self._caller, pages, timeout)
+
+    def delete_key_value(self, bucket: str, *, timeout: float | None = None) -> None:
+        """Delete a bucket with all its keys. Raises `BucketNotFoundError`."""
+        self._caller.run(buckets.delete_bucket(self._caller.api, bucket, timeout=timeout))
+
+    def _opened(self, status: KeyValueStatus, reads: Reads) -> KeyValue[bytes]:
+        return KeyValue(self._caller, bucket_of(self._caller.api, status.stream_info.config, reads))

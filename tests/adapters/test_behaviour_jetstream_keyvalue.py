@@ -1,0 +1,378 @@
+"""Key-Value buckets on real servers, on three legs: what users suffer from, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from nats_proto.jetstream import (
+    BucketExistsError,
+    BucketNotFoundError,
+    InitialValuesDone,
+    InvalidBucketError,
+    InvalidKeyError,
+    KeyDeletedError,
+    KeyExistsError,
+    KeyNotFoundError,
+    KeyValueConfig,
+    MessageTTLError,
+    RevisionMismatchError,
+    StreamSource,
+)
+from nats_sync.testing import LocalServer
+from tests.adapters.jetstream import jetstream, js_server
+from tests.adapters.legs import PATIENCE, QUICK, Leg, in_thread
+from tests.jetstream.cluster import STRICT
+from tests.transports import Transport
+
+__all__ = ["js_server"]
+
+pytestmark = pytest.mark.anyio
+
+
+async def seen(watch: Any, *, until: str | None = None) -> list[str]:
+    """Each entry as ``key=value``, up to the end of the initial values, or up to this entry."""
+    found: list[str] = []
+    with anyio.fail_after(PATIENCE):
+        async for entry in watch:
+            if isinstance(entry, InitialValuesDone):
+                found.append("end")
+                if until is None:
+                    break
+                continue
+            text = f"{entry.key}={entry.data.decode()}" if not entry.deleted else f"{entry.key}:{entry.operation}"
+            found.append(text)
+            if text == until:
+                break
+    return found
+
+
+async def listed(keys: Any) -> list[str]:
+    """What an iterator over keys gives."""
+    return [key async for key in keys]
+
+
+async def test_buckets(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        kv = await js.create_key_value("B", history=5, ttl=60, description="d")
+        assert kv.bucket == "B"
+        await js.create_key_value("B", history=5, ttl=60, description="d")
+        with pytest.raises(BucketExistsError, match="max_msgs_per_subject") as raised:
+            await js.create_key_value("B", history=6, ttl=60, description="d")
+        assert raised.value.bucket == "B"
+        assert raised.value.differences
+        await js.update_key_value("B", history=7, description="e")
+        await js.create_or_update_key_value(config=KeyValueConfig(bucket="C", storage="memory"))
+        await js.create_stream("OTHER", subjects=["$KV.x.other"])
+        await kv.put("k", b"1")
+        status = await kv.status()
+        assert (status.bucket, status.values, status.history, status.ttl) == ("B", 1, 7, None)
+        assert status.config.description == "e"
+        assert {name async for name in js.key_value_names()} >= {"B", "C"}
+        assert {one.bucket async for one in js.key_values()} == {"B", "C"}
+        await js.delete_key_value("C")
+        calls = [
+            js.key_value("C"),
+            js.delete_key_value("C"),
+            js.update_key_value("C"),
+        ]
+        for call in calls:
+            with pytest.raises(BucketNotFoundError, match="'C'"):
+                await call
+        with pytest.raises(InvalidBucketError):
+            await js.create_key_value("a.b")
+        with pytest.raises(InvalidKeyError):
+            await kv.put("a b", b"")
+
+
+async def test_reading_and_writing(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B", history=5)
+        assert await kv.put("a.b", b"1") == 1
+        assert await kv.update("a.b", b"2", 1) == 2
+        with pytest.raises(RevisionMismatchError) as mismatch:
+            await kv.update("a.b", b"3", 1)
+        assert mismatch.value.revision == 2
+        entry = await kv.get("a.b")
+        assert (entry.key, entry.value, entry.revision, entry.delta) == ("a.b", b"2", 2, 0)
+        assert (await kv.get("a.b", revision=1)).value == b"1"
+        with pytest.raises(RevisionMismatchError):
+            await kv.delete("a.b", revision=1)
+        assert await kv.delete("a.b", revision=2) == 3
+        with pytest.raises(KeyDeletedError):
+            await kv.get("a.b")
+        history = await kv.history("a.b")
+        assert [(one.operation, one.revision, one.delta) for one in history] == [
+            ("put", 1, 2), ("put", 2, 1), ("delete", 3, 0),
+        ]  # fmt: skip
+        assert await kv.purge("a.b") == 4
+        assert [one.operation for one in await kv.history("a.b")] == ["purge"]
+        with pytest.raises(KeyNotFoundError):
+            await kv.history("none")
+        typed = kv.typed(dict[str, int])
+        await typed.put("n", {"a": 1})
+        assert await typed.modify("n", lambda value: {"a": value["a"] + 1}) == 6
+        assert (await typed.get("n")).value == {"a": 2}
+        keys = [f"k{number}" for number in range(300)]
+        for key in keys:
+            await kv.put(key, key.encode())
+        many = await kv.get_many([*keys, "a.b", "none"])
+        assert {key: found.value for key, found in many.items()} == {key: key.encode() for key in keys}
+        assert set(await kv.get_many(keys[:3], reads="leader")) == set(keys[:3])
+        assert set(await kv.snapshot("a.>", "n")) == {"n"}
+        assert len(await kv.snapshot()) == 301
+
+
+async def test_r50_races_end_in_a_value_or_in_key_exists(leg: Leg, js_server: LocalServer) -> None:
+    """Who wins a key deletes it again; so between two deletions there is one winner."""
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B", history=64)
+        others: list[BaseException] = []
+        won = 0
+
+        async def compete() -> None:
+            nonlocal won
+            for number in range(10):
+                key = f"k{number % 2}"
+                try:
+                    revision = await kv.create(key, b"mine")
+                except KeyExistsError:
+                    continue
+                except Exception as error:
+                    others.append(error)
+                    continue
+                won += 1
+                await kv.delete(key, revision=revision)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(compete)
+        assert others == []
+        assert won >= 2
+        for key in ("k0", "k1"):
+            operations = [one.operation for one in await kv.history(key)]
+            assert operations == ["put", "delete"] * (len(operations) // 2)
+
+
+async def test_r51_reads_see_what_was_written(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        await js.create_key_value("B")
+        kv = await js.key_value("B", reads="leader")
+        for number in range(20):
+            revision = await kv.put("k", b"%d" % number)
+            assert (await kv.get("k")).revision == revision
+            assert (await kv.get("k", min_revision=revision, reads="any")).value == b"%d" % number
+
+        async def count() -> None:
+            for _ in range(5):
+                await kv.modify("n", lambda value: b"%d" % (int(value or b"0") + 1))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(count)
+        assert (await kv.get("n")).value == b"20"
+
+
+async def test_r52_domains_and_mirrors(leg: Leg, transport: Transport) -> None:
+    with transport.server(jetstream={**STRICT, "domain": "hub"}) as server:
+        async with leg.connect(server.url) as client:
+            js = jetstream(client, domain="hub")
+            kv = await js.create_key_value("A")
+            assert await kv.create("k", b"1") == 1
+            assert (await kv.get("k")).value == b"1"
+            assert await kv.update("k", b"2", 1) == 2
+            assert (await (await jetstream(client).key_value("A")).get("k")).value == b"2"
+            mirror = await js.create_key_value("M", mirror=StreamSource(name="A"))
+            revision = await mirror.put("m", b"3")
+            entry = await mirror.get("m", min_revision=revision)
+            assert (entry.bucket, entry.key, entry.value) == ("M", "m", b"3")
+            assert (await kv.get("m")).value == b"3"
+            assert await mirror.delete("k") == 4
+            assert await mirror.create("k", b"4") == 5
+            assert (await mirror.status()).mirror == "A"
+            assert (await mirror.get("k", min_revision=5)).value == b"4"
+            async with mirror.watch("k") as watch:
+                assert await seen(watch) == ["k=4", "end"]
+            assert [key async for key in mirror.keys("m")] == ["m"]
+            copy = await js.create_key_value("S", sources=[StreamSource(name="A")])
+            async with copy.watch() as watch:
+                assert "k=4" in await seen(watch, until="k=4")
+
+
+async def test_r53_keys(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B")
+        assert await listed(kv.keys()) == []
+        for key in ("a.1", "a.2", "b.1", "gone"):
+            await kv.put(key, b"x" * 1000)
+        await kv.delete("gone")
+        assert sorted(await listed(kv.keys())) == ["a.1", "a.2", "b.1"]
+        assert sorted([key async for key in kv.keys("a.*", "b.>")]) == ["a.1", "a.2", "b.1"]
+        assert [key async for key in kv.keys("b.*")] == ["b.1"]
+        assert [key async for key in kv.keys("c.>")] == []
+        with pytest.raises(InvalidKeyError):
+            kv.keys("a b")
+        async for _ in kv.keys():
+            break
+
+
+async def test_r54_expiry_is_told_on_every_path(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        kv = await js.create_key_value("B", limit_marker_ttl=60)
+        async with kv.watch("k") as watch:
+            await kv.create("k", b"1", ttl=1)
+            assert await seen(watch, until="k:expired") in (
+                ["end", "k=1", "k:expired"],
+                ["k=1", "end", "k:expired"],
+            )
+        with pytest.raises(KeyDeletedError) as raised:
+            await kv.get("k")
+        assert raised.value.operation == "expired"
+        assert await listed(kv.keys()) == []
+        assert await kv.get_many(["k"]) == await kv.snapshot() == {}
+        assert [one.operation for one in await kv.history("k")] == ["expired"]
+        assert await kv.create("k", b"2") == 3
+        without = await js.create_key_value("C")
+        with pytest.raises(MessageTTLError):
+            await without.create("k", b"1", ttl=1)
+
+
+async def test_r55_old_markers_go_and_young_ones_stay(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B", history=3)
+        nothing = await kv.purge_deletes()
+        assert (nothing.keys, nothing.kept, nothing.entries) == (0, 0, 0)
+        for number in range(6):
+            await kv.put(f"k{number}", b"x")
+        for number in range(4):
+            await kv.delete(f"k{number}")
+        young = await kv.purge_deletes(older_than=60)
+        assert (young.keys, young.kept, young.entries) == (0, 4, 4)
+        assert (await kv.status()).values == 6
+        old = await kv.purge_deletes(older_than=0)
+        assert (old.keys, old.kept, old.entries) == (4, 0, 4)
+        assert sorted(await listed(kv.keys())) == ["k4", "k5"]
+        assert (await kv.status()).values == 2
+
+
+async def test_r56_one_end_behind_what_was_there(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B")
+        async with kv.watch() as watch:
+            assert await seen(watch) == ["end"]
+        await kv.put("a", b"1")
+        await kv.delete("a")
+        async with kv.watch(ignore_deletes=True) as watch:
+            assert await seen(watch) == ["end"]
+            assert watch.live
+        for number in range(50):
+            await kv.put(f"k{number}", b"1")
+        async with anyio.create_task_group() as group:
+
+            async def write() -> None:
+                while True:
+                    for number in range(25):
+                        await kv.put(f"k{number}", b"2")
+
+            group.start_soon(write)
+            for _ in range(5):
+                async with kv.watch("*") as watch:
+                    found = await seen(watch)
+                    assert {one.partition("=")[0] for one in found} >= {f"k{number}" for number in range(25, 50)}
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("parked", [True, False])
+async def test_r57_a_watch_survives_a_restart(leg: Leg, js_server: LocalServer, parked: bool) -> None:
+    async with leg.connect(js_server.url, **QUICK) as client:
+        kv = await jetstream(client).create_key_value("B", history=64)
+        await kv.put("a", b"0")
+        revisions: list[int] = []
+        async with kv.watch() as watch, anyio.create_task_group() as group:
+            assert await seen(watch) == ["a=0", "end"]
+
+            async def read() -> None:
+                with anyio.fail_after(PATIENCE):
+                    async for entry in watch:
+                        assert not isinstance(entry, InitialValuesDone)
+                        revisions.append(entry.revision)
+                        if entry.value == b"9":
+                            return
+
+            if parked:
+                group.start_soon(read)
+                await anyio.sleep(0.05)  # it may wait by now, or begin later: it is to go on either way
+            await in_thread(js_server.stop)
+            await in_thread(js_server.start)
+            for number in range(1, 10):
+                await kv.put("a", b"%d" % number)
+            if not parked:
+                await read()
+        assert revisions == list(range(2, 11))
+
+
+async def test_r58_a_watch_goes_on_and_stops_at_once(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        kv = await js.create_key_value("B", history=64)
+        await kv.put("other", b"0")
+        async with kv.watch("a.*", "b.>", "c") as watch:
+            assert await seen(watch) == ["end"]
+            for number in range(300):
+                await kv.put(("a.x", "b.y.z", "c", "other")[number % 4], b"%d" % number)
+            found = await seen(watch, until="c=298")
+            assert len(found) == 225
+            assert watch.revision == 300
+        assert watch.ended
+        assert await watch.next(0) is None
+        unread = kv.watch(include_history=True)
+        assert (await unread.next(PATIENCE)).revision >= 1
+        unread.stop()
+        assert await unread.next(PATIENCE) is None
+        async with kv.watch(resume_from_revision=300) as watch:
+            assert await seen(watch) == ["c=298", "other=299", "end"]
+        async with kv.watch(updates_only=True, meta_only=True) as watch:
+            assert await watch.next(0.1) is None
+            await kv.put("c", b"new")
+            entry = await watch.next(PATIENCE)
+            assert (entry.key, entry.data) == ("c", b"")
+        with anyio.fail_after(PATIENCE):
+            while [name async for name in js.stream("KV_B").consumer_names()]:
+                await anyio.sleep(0.01)
+
+
+async def test_r58_a_bucket_that_is_deleted_ends_its_watch(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        kv = await js.create_key_value("B")
+        async with kv.watch() as watch:
+            assert await seen(watch) == ["end"]
+            await js.delete_key_value("B")
+            with pytest.raises(BucketNotFoundError), anyio.fail_after(PATIENCE):
+                await watch.next()
+        with pytest.raises(BucketNotFoundError):
+            await kv.get("k")
+
+
+async def test_r59_a_slow_reader_gets_the_newest_values(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        kv = await jetstream(client).create_key_value("B", history=64)
+        async with kv.watch(coalesce=True) as watch:
+            assert await seen(watch) == ["end"]
+            for number in range(400):
+                await kv.put(f"k{number % 4}", b"%d" % number)
+            newest: dict[str, bytes] = {}
+            given = 0
+            with anyio.fail_after(PATIENCE):
+                while newest.get("k3") != b"399":
+                    entry = await watch.next()
+                    newest[entry.key] = entry.value
+                    given += 1
+            assert newest == {"k0": b"396", "k1": b"397", "k2": b"398", "k3": b"399"}
+            assert watch.skipped + given == 400
+            assert given < 400
