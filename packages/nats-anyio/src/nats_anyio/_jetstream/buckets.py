@@ -1,20 +1,18 @@
-"""What `JetStream` has for Key-Value buckets."""
+"""What `JetStream` has for Key-Value buckets, which are loaded when they are first used."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Unpack
 
-from nats_proto._keyvalue import buckets
-from nats_proto._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus, read_bucket
-from nats_proto._keyvalue.operations import bucket_of
-from nats_proto._keyvalue.reading import Reads, check_reads
-
 from .caller import Caller, Listing
-from .keyvalue import KeyValue
 
 if TYPE_CHECKING:
     from nats_proto._jetstream.pages import Pages
+    from nats_proto._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
+    from nats_proto._keyvalue.reading import Reads
+
+    from .keyvalue import KeyValue
 
 __all__ = ["KeyValueBuckets"]
 
@@ -40,6 +38,10 @@ class KeyValueBuckets:
         `ApiLevelError` when the server is too old for a field, `InvalidBucketError`, `TypeError` and `ValueError` for
         what cannot be.
         """
+        from nats_proto._keyvalue import buckets
+        from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.reading import check_reads
+
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
         status = await self._caller.run(buckets.create_bucket(self._caller.api, wanted, timeout=timeout))
@@ -59,6 +61,10 @@ class KeyValueBuckets:
 
         Raises `BucketNotFoundError`, and as `create_key_value`.
         """
+        from nats_proto._keyvalue import buckets
+        from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.reading import check_reads
+
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
         status = await self._caller.run(buckets.update_bucket(self._caller.api, wanted, timeout=timeout))
@@ -75,6 +81,10 @@ class KeyValueBuckets:
         **fields: Unpack[KeyValueFields],
     ) -> KeyValue[bytes]:
         """`update_key_value`, or `create_key_value` where there is none of this name."""
+        from nats_proto._keyvalue import buckets
+        from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.reading import check_reads
+
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
         status = await self._caller.run(buckets.create_or_update_bucket(self._caller.api, wanted, timeout=timeout))
@@ -86,22 +96,35 @@ class KeyValueBuckets:
         ``reads``: any replica answers, which is quick and may be a little behind, or ``"leader"``, so that each read
         sees what was written before it. Raises `BucketNotFoundError`, `InvalidBucketError`, `ValueError`.
         """
+        from nats_proto._keyvalue import buckets
+        from nats_proto._keyvalue.reading import check_reads
+
         check_reads(reads)
         status = await self._caller.run(buckets.bucket_status(self._caller.api, bucket, timeout=timeout))
         return self._opened(status, reads)
 
     def key_value_names(self, *, timeout: float | None = None) -> AsyncIterator[str]:
         """The names of all buckets but mirrors; each page has ``timeout``."""
+        from nats_proto._keyvalue import buckets
+
         return Listing(self._caller, buckets.list_bucket_names(self._caller.api), timeout)
 
     def key_values(self, *, timeout: float | None = None) -> AsyncIterator[KeyValueStatus]:
         """All buckets but mirrors, as `KeyValue.status` tells of each; each page has ``timeout``."""
+        from nats_proto._keyvalue import buckets
+
         pages: Pages[KeyValueStatus] = buckets.list_buckets(self._caller.api)
         return Listing(self._caller, pages, timeout)
 
     async def delete_key_value(self, bucket: str, *, timeout: float | None = None) -> None:
         """Delete a bucket with all its keys. Raises `BucketNotFoundError`."""
+        from nats_proto._keyvalue import buckets
+
         await self._caller.run(buckets.delete_bucket(self._caller.api, bucket, timeout=timeout))
 
     def _opened(self, status: KeyValueStatus, reads: Reads) -> KeyValue[bytes]:
+        from nats_proto._keyvalue.operations import bucket_of
+
+        from .keyvalue import KeyValue
+
         return KeyValue(self._caller, bucket_of(self._caller.api, status.stream_info.config, reads))
