@@ -62,7 +62,8 @@ class Worker:
 def worker(leg: Leg, url: str, *, concurrency: int = 1, seconds: float = 0.0, **options: Any) -> Iterator[Worker]:
     name = "tests.jetstream.worker"
     command = [sys.executable, "-m", name, leg.name, url, str(concurrency), str(seconds), json.dumps(options)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
         try:
             yield Worker(process)
         finally:
