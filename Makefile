@@ -64,7 +64,7 @@ SERVER_BINARY := build/servers/%/bin/nats-server
 
 WORKERS ?= 2
 # Tests with servers and timers wait most of the time.
-WAITING_WORKERS ?= 7
+WAITING_WORKERS ?= 5
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=

@@ -22,7 +22,7 @@ __all__ = ["certificates", "transport"]
 
 LOG_SHOWN = 8000  # characters of each log in the report of a failed test
 
-settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

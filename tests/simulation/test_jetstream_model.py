@@ -23,11 +23,16 @@ def test_there_are_many() -> None:
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_the_model_says_what_the_server_says(name: str, client: nats_sync.Client) -> None:
-    real = RealTalk(client)
-    try:
-        CONVERSATIONS[name](real)
-    finally:
-        real.end()
     model = ModelTalk()
     CONVERSATIONS[name](model)
+    for _ in range(3):
+        # A server that has much to do may answer before it has counted what came before. A model that is wrong is
+        # wrong each time.
+        real = RealTalk(client)
+        try:
+            CONVERSATIONS[name](real)
+        finally:
+            real.end()
+        if model.transcript == real.transcript:
+            return
     assert model.transcript == real.transcript
