@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
@@ -13,7 +12,6 @@ import anyio
 import anyio.lowlevel
 
 from nats_proto import Subscribe, check_timeout
-from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -24,6 +22,7 @@ from nats_proto.errors import (
 )
 
 from .._engine.driver import Driver
+from .telling import Telling
 
 if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume
@@ -80,7 +79,7 @@ class Background(ABC, Generic[MachineT]):
         self._holding = HoldingHost(host)
         self._what = what
         self._on_warning = on_warning
-        self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+        self._telling = Telling(self._tell_user)
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
         self._machine: MachineT | None = None
         self._error: NATSError | None = None
@@ -105,7 +104,7 @@ class Background(ABC, Generic[MachineT]):
     @property
     def warnings(self) -> list[ConsumerWarning]:
         """What it has survived, the newest last; the last hundred are kept."""
-        return list(self._warnings)
+        return self._telling.told
 
     def stop(self) -> None:
         """Begin no more messages, by any task, and wait for nothing. May be called again.
@@ -193,13 +192,13 @@ class Background(ABC, Generic[MachineT]):
         logger.error("%s: it has ended: %s", self._what, error)
 
     def _warn(self) -> None:
-        warnings = () if self._machine is None else self._machine.warnings
-        while warnings:
-            warning = warnings.popleft()
-            self._warnings.append(warning)
-            logger.warning("%s", warning.text)
-            if self._on_warning is not None:
-                try:
-                    self._on_warning(warning)
-                except Exception as error:
-                    self._host.log_failure(f"{self._what}: on_warning raised", error)
+        if self._machine is not None:
+            self._telling.tell(self._machine.warnings)
+
+    def _tell_user(self, warning: ConsumerWarning) -> None:
+        """Nobody waits here, who could be told that a user's function has raised."""
+        if self._on_warning is not None:
+            try:
+                self._on_warning(warning)
+            except Exception as error:
+                self._host.log_failure(f"{self._what}: on_warning raised", error)

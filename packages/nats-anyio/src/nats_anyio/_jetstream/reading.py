@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
-from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto.errors import NATSError, SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
+from .telling import OnWarning, Telling
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Maker", "OnWarning", "Reading", "Warned"]
 
-logger = logging.getLogger("nats_anyio.jetstream")
-
 HAND_BACK: Final = 1.0
 """Seconds, at most, that the end of a block waits until what was on its way is handed back."""
-OnWarning = Callable[["ConsumerWarning"], object]
 
 
 class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
@@ -82,8 +78,7 @@ class Reading(Generic[MachineT]):
         self._machine = make(host.now())
         self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
         self._turn = Turn(host.now)
-        self._on_warning = on_warning
-        self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+        self._telling = Telling(on_warning)
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,7 +128,7 @@ class Reading(Generic[MachineT]):
     @property
     def warnings(self) -> list[ConsumerWarning]:
         """What it has survived, the newest last; the last hundred are kept."""
-        return list(self._warnings)
+        return self._telling.told
 
     def stop(self) -> None:
         """End it, by any task: whoever waits for a message is told that there is none, and nothing is waited for.
@@ -153,10 +148,4 @@ class Reading(Generic[MachineT]):
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
-        warnings = self._machine.warnings
-        while warnings:
-            warning = warnings.popleft()
-            self._warnings.append(warning)
-            logger.warning("%s", warning.text)
-            if self._on_warning is not None:
-                self._on_warning(warning)
+        self._telling.tell(self._machine.warnings)

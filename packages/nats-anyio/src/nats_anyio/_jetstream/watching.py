@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -11,11 +9,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import anyio.lowlevel
 
 from nats_proto import check_timeout
-from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto._keyvalue.watch import InitialValuesDone, Watch, WatchedItem, WatchOptions
 from nats_proto.errors import NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from .._engine.driver import Driver
+from .telling import OnWarning, Telling
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
@@ -25,13 +23,9 @@ if TYPE_CHECKING:
     from .._message import ReceivedMessage
     from .caller import Caller
 
-__all__ = ["KeyWatch", "Keys", "OnWatchWarning", "read_initial"]
+__all__ = ["KeyWatch", "Keys", "read_initial"]
 
 T = TypeVar("T")
-
-logger = logging.getLogger("nats_anyio.jetstream")
-
-OnWatchWarning = Callable[["ConsumerWarning"], object]
 
 
 class KeyWatch(Generic[T]):
@@ -48,14 +42,13 @@ class KeyWatch(Generic[T]):
         caller: Caller,
         bucket: Bucket[T],
         options: WatchOptions,
-        on_warning: OnWatchWarning | None = None,
+        on_warning: OnWarning | None = None,
     ) -> None:
         self._host = caller.host
         self._machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=caller.host.now())
         self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(self._host, self._machine, self._tell)
         self._coalesce = options.coalesce
-        self._on_warning = on_warning
-        self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+        self._telling = Telling(on_warning)
         self._stopped = False
         self._forgotten: set[str] = set()
 
@@ -111,7 +104,7 @@ class KeyWatch(Generic[T]):
     @property
     def warnings(self) -> list[ConsumerWarning]:
         """What it has survived, the newest last; the last hundred are kept."""
-        return list(self._warnings)
+        return self._telling.told
 
     def stop(self) -> None:
         """End it, by any task: whoever waits for an entry is told that there is none, and nothing is waited for.
@@ -144,13 +137,7 @@ class KeyWatch(Generic[T]):
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why."""
-        warnings = self._machine.warnings
-        while warnings:
-            warning = warnings.popleft()
-            self._warnings.append(warning)
-            logger.warning("%s", warning.text)
-            if self._on_warning is not None:
-                self._on_warning(warning)
+        self._telling.tell(self._machine.warnings)
 
     def _forget(self) -> None:
         """Have the server delete the consumers. It would do so by itself, only later."""

@@ -16,7 +16,8 @@ from nats_proto._keyvalue.reading import Reads, check_reads
 from nats_proto._keyvalue.watch import WatchOptions
 
 from .stored import StoredMessages
-from .watching import Keys, KeyWatch, OnWatchWarning, read_initial
+from .telling import OnWarning
+from .watching import Keys, KeyWatch, read_initial
 
 if TYPE_CHECKING:
     from nats_proto._consuming.batch_get import BatchGet
@@ -201,7 +202,7 @@ class KeyValue(Generic[T]):
         meta_only: bool = False,
         resume_from_revision: int | None = None,
         coalesce: bool = False,
-        on_warning: OnWatchWarning | None = None,
+        on_warning: OnWarning | None = None,
     ) -> KeyWatch[T]:
         """What happens to the keys of these patterns (by default all), beginning with the last entry of each.
 

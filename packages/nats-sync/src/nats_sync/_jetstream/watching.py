@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from nats_proto import check_timeout
-from nats_proto._consuming.warning import MAX_WARNINGS
 from nats_proto._keyvalue.watch import InitialValuesDone, Watch, WatchedItem, WatchOptions
 from nats_proto.errors import NATSError, NATSTimeoutError, SubscriptionClosedError
 
 from .._engine.driver import Driver
+from .telling import OnWarning, Telling
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
@@ -24,13 +22,9 @@ if TYPE_CHECKING:
     from .._message import ReceivedMessage
     from .caller import Caller
 
-__all__ = ["KeyWatch", "Keys", "OnWatchWarning", "read_initial"]
+__all__ = ["KeyWatch", "Keys", "read_initial"]
 
 T = TypeVar("T")
-
-logger = logging.getLogger("nats_sync.jetstream")
-
-OnWatchWarning = Callable[["ConsumerWarning"], object]
 
 
 class KeyWatch(Generic[T]):
@@ -47,14 +41,13 @@ class KeyWatch(Generic[T]):
         caller: Caller,
         bucket: Bucket[T],
         options: WatchOptions,
-        on_warning: OnWatchWarning | None = None,
+        on_warning: OnWarning | None = None,
     ) -> None:
         self._host = caller.host
         self._machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=monotonic())
         self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(self._host, self._machine, self._tell)
         self._coalesce = options.coalesce
-        self._on_warning = on_warning
-        self._warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
+        self._telling = Telling(on_warning)
         self._stopped = False
         self._forgotten: set[str] = set()
 
@@ -109,7 +102,7 @@ class KeyWatch(Generic[T]):
     @property
     def warnings(self) -> list[ConsumerWarning]:
         """What it has survived, the newest last; the last hundred are kept."""
-        return list(self._warnings)
+        return self._telling.told
 
     def stop(self) -> None:
         """End it, from any thread: whoever waits for an entry is told that there is none, and nothing is waited for.
@@ -142,13 +135,7 @@ class KeyWatch(Generic[T]):
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why."""
-        warnings = self._machine.warnings
-        while warnings:
-            warning = warnings.popleft()
-            self._warnings.append(warning)
-            logger.warning("%s", warning.text)
-            if self._on_warning is not None:
-                self._on_warning(warning)
+        self._telling.tell(self._machine.warnings)
 
     def _forget(self) -> None:
         """Have the server delete the consumers. It would do so by itself, only later."""
