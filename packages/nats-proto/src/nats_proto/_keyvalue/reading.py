@@ -21,6 +21,7 @@ from .._jetstream.errors import (
 from .._jetstream.stored_message import StoredMessage
 from .._jetstream.stream_calls import get_last_msg, get_msg
 from .._limits import shown
+from .._publishing.retries import DUPLICATE_WINDOW
 from .._wire.headers import Headers
 from ..errors import NATSTimeoutError, NoRespondersError
 from .codecs import KeyCodec, ValueCodec
@@ -44,7 +45,6 @@ Reads = Literal["any", "leader"]
 SHORTEST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.05
 """Seconds to wait for another write that is on its way, a share of chance in it, so that rivals do not meet again."""
-DUPLICATE_WINDOW: Final = 120.0
 
 
 def check_reads(reads: Reads) -> Reads:
