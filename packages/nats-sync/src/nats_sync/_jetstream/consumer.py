@@ -327,6 +327,7 @@ class Consumer:
         return self._info
 
     def _maker(self, source: Source) -> Callable[[ReceivedMessage, float], JetStreamMessage]:
+        # A closure takes a fifth less for each message than `Maker`, which is for readers whose delivery changes.
         client, delivery = self._caller.client, source.delivery
 
         def make(message: ReceivedMessage, now: float) -> JetStreamMessage:
