@@ -12,7 +12,7 @@ from typing import Any
 import nats_sync
 from tests.adapters.legs import in_thread
 
-__all__ = ["Seen", "idle", "listening", "settled"]
+__all__ = ["Seen", "counted", "idle", "listening", "settled"]
 
 PATIENCE = 15.0
 
@@ -53,6 +53,14 @@ def listening(url: str, **options: Any) -> Iterator[Seen]:
     ):
         nc.flush()
         yield Seen(nc, requests, answers)
+
+
+async def counted(consumer: Any, count: int) -> None:
+    """Until so many messages wait at the consumer. A server counts them a moment after it has stored them, and until
+    then nothing seems to be left to do."""
+    deadline = time.monotonic() + PATIENCE
+    while (info := await consumer.refresh()).num_pending != count:
+        assert time.monotonic() < deadline, info
 
 
 async def settled(consumer: Any, *, unacknowledged: int = 0) -> Any:

@@ -17,6 +17,7 @@ import pytest
 from tests.adapters.legs import PATIENCE, Leg, in_thread
 from tests.jetstream.legs import jetstream
 from tests.jetstream.readings import reading
+from tests.jetstream.seen import counted
 
 pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
 
@@ -78,6 +79,7 @@ async def queue(leg: Leg, url: str, count: int, **consumer: Any) -> AsyncIterato
         made = await stream.create_consumer("worker", **consumer)
         await client.publish_many("work", [b"%d" % number for number in range(count)])
         await client.flush()
+        await counted(made, count)
         yield client, stream, made
 
 

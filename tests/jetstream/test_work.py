@@ -13,6 +13,7 @@ from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSTim
 from nats_proto.jetstream import ConsumerDeletedError, ConsumerNotFoundError, Reject, Retry
 from tests.adapters.legs import PATIENCE, Collected, Flag, Leg, eventually
 from tests.jetstream.legs import jetstream
+from tests.jetstream.seen import counted
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +40,7 @@ async def case(leg: Leg, url: str, count: int = 0, **consumer: Any) -> AsyncIter
         await stream.create_consumer("worker", **{"ack_policy": "explicit", **consumer})
         made = Case(client, js, stream, js.consumer("WORK", "worker"))
         await made.publish(count)
+        await counted(made.consumer, count)
         yield made
 
 
