@@ -97,6 +97,7 @@ async def test_n6_pages_are_asked_for_when_they_are_needed(leg: Leg, js_server: 
                         break
             await client.flush()
             await other.flush()
+            await asked.wait_len(2)  # the flush brings them to the client, and the client to the callback
         assert len(asked) == 2
         assert got == list(range(1, 16))
 
