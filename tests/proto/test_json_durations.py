@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from nats_proto._jetstream.durations import (
+from nats_proto._json.durations import (
     MAX_NANOSECONDS,
     Seconds,
     Timestamp,

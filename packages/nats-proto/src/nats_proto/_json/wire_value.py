@@ -11,8 +11,9 @@ import, and reading calls no constructor with forty arguments.
   configuration, changes one field and writes it back must not take away what a newer server has added.
 * **A user's values** are checked when the value is made (`TypeError`, `ValueError`), and kept in one form: tuples,
   read-only copies of mappings, `Seconds`, `Timestamp`. A value in that form passes unchanged, wherever it came from.
-* **A server's values** raise `JetStreamDecodeError` when they have another type, with the path of the field, and
-  nothing else ever. Rules between fields are not looked at: what a server has it may have.
+* **A server's values** raise `Mismatch` when they have another type, with the path of the field, and nothing else ever.
+  Whoever has asked makes an error of its own of that. Rules between fields are not looked at: what a server has it may
+  have.
 * **Rules between fields** (two that exclude each other, what a name may be) are checked by `WireValue.check`, before a
   value is sent.
 """
@@ -28,7 +29,6 @@ import msgspec
 
 from .._value import Value, set_once
 from .durations import DURATION, Seconds, Time, Timestamp
-from .errors import JetStreamDecodeError
 from .read_only import NOTHING, ReadOnlyMapping
 from .wire_kinds import (
     Anything,
@@ -53,7 +53,6 @@ __all__ = [
     "WireValue",
     "decode_json",
     "encode_json",
-    "from_wire",
     "plan_of",
     "read_wire",
     "to_wire",
@@ -115,19 +114,8 @@ class WireValue(Value, frozen=True, kw_only=True):
         return [*given, ("unknown", self.unknown)] if self.unknown else given
 
 
-def from_wire(kind: type[W], raw: object) -> W:
-    """The value of what `decode_json` gave. Raises `JetStreamDecodeError`, and nothing else; the text names the field.
-
-    Null reads as not given.
-    """
-    try:
-        return read_wire(kind, raw)
-    except Mismatch as mismatch:
-        raise JetStreamDecodeError(f"{kind.__name__} cannot be read: {mismatch}") from None
-
-
 def read_wire(kind: type[W], raw: object) -> W:
-    """As `from_wire`, for who knows more about what was read: raises `Mismatch`."""
+    """The value of what `decode_json` gave. Raises `Mismatch`, and nothing else. Null reads as not given."""
     if not is_object(raw):
         raise Mismatch(f"must be an object, not {kind_of_json(raw)}")
     plan = plan_of(kind)
@@ -174,17 +162,17 @@ def encode_json(wire: object) -> bytes:
 
 
 def decode_json(data: bytes) -> object:
-    """Read JSON that a server sent. Raises `JetStreamDecodeError`, and nothing else."""
+    """Read JSON that a server sent. Raises `Mismatch`, and nothing else."""
     try:
         return _decode(data)
     except RecursionError:
-        raise JetStreamDecodeError("the answer is nested too deep") from None
+        raise Mismatch("is nested too deep") from None
     # A UnicodeDecodeError is a ValueError, too, so this clause has to stand before the next one.
     except UnicodeDecodeError:
-        raise JetStreamDecodeError("the answer is not valid UTF-8") from None
+        raise Mismatch("is not valid UTF-8") from None
     except (msgspec.DecodeError, ValueError) as error:  # it is a ValueError from msgspec 0.21 on
         shown = bytes(data[:64])
-        raise JetStreamDecodeError(f"the answer is no JSON ({error}): {shown!r}"[:300]) from None
+        raise Mismatch(f"is no JSON ({error}): {shown!r}"[:280]) from None
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Values that are JSON on the wire, for JetStream and for services."""
