@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True, binding=False, auto_pickle=False
-"""The compiled twins of what is in `fast_path`, `tail` and `assembly`: the same contract, the same results.
+"""The compiled twins of the modules beside this one: the same results.
 
 Theory of operation
 -------------------
@@ -18,6 +18,7 @@ to keep in step: what is in doubt may always be left.
 * A tail asks for memory before it writes anything. What it was asked to write it has copied when it returns, but for
   large payloads, each of which it holds a reference to.
 * What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
+* Answers for tasks belong to one event loop, and so to one thread.
 """
 
 cimport cython
@@ -37,6 +38,7 @@ from .frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
 from .frames import OK_FRAME as _OK_FRAME
 from .frames import PING_FRAME as _PING_FRAME
 from .frames import PONG_FRAME as _PONG_FRAME
+from .requests import KEY_LENGTH as _KEY_LENGTH
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -45,6 +47,8 @@ cdef extern from "Python.h":
     object PyLong_FromUnsignedLongLong(unsigned long long value)
     object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
     bint PyUnicode_IS_ASCII(object text)
+    object PyUnicode_Substring(object text, Py_ssize_t begin, Py_ssize_t end)
+    Py_ssize_t PyUnicode_Tailmatch(object text, object part, Py_ssize_t begin, Py_ssize_t end, int direction) except -1
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     const unsigned char* PyUnicode_1BYTE_DATA(object text)
 
@@ -61,8 +65,11 @@ cdef enum:
     LONGEST_TAIL = 1 << 28
     # Lengths from which on they are not made objects of their own.
     MANY = 16
+    # Of a reply subject of a consumer: attempts, places in the stream and at the consumer, the time, messages behind.
+    NUMBERS = 5
 
 cdef Py_ssize_t MIN_HEADER_BLOCK = _MIN_HEADER_BLOCK
+cdef Py_ssize_t KEY_LENGTH = _KEY_LENGTH
 cdef object OK_FRAME = _OK_FRAME
 cdef object PING_FRAME = _PING_FRAME
 cdef object PONG_FRAME = _PONG_FRAME
@@ -564,6 +571,9 @@ cdef class Tail:
 
     @cython.critical_section
     def publish(self, subject, data, reply=None, headers=None):
+        return self.take_publish(subject, data, reply, headers)
+
+    cdef inline bint take_publish(self, subject, data, reply, headers) except -1:
         cdef Py_ssize_t reply_size = 0
         cdef Bytes reply_text = NULL
         if headers is not None or self.size >= self.least or type(data) is not bytes:
@@ -908,3 +918,801 @@ cdef class Assembly:
         if wanted >= LARGE_PAGES_FROM:
             wish_large_pages(content_of(self.whole), wanted)
         return 0
+
+
+# --- answers for tasks of asyncio ------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class TaskAnswers:
+    """The answers that are over, and whose tasks are to be woken. See the Python twin."""
+
+    cdef readonly object loop
+    cdef readonly object cancelled
+    cdef list over
+    cdef bint called
+
+    def __cinit__(self, loop, cancelled):
+        self.loop = loop
+        self.cancelled = cancelled
+        self.over = []
+        self.called = False
+
+    cpdef add(self, TaskAnswer answer):
+        self.over.append(answer)
+        if not self.called:
+            self.loop.call_soon(self.resume)
+            # Behind it: after an interrupt in between the loop calls twice. The other way round it never would.
+            self.called = True
+
+    def resume(self):
+        cdef list over = self.over
+        cdef Py_ssize_t at = 0, count = PyList_GET_SIZE(over)
+        self.called = False
+        self.over = []
+        try:
+            while at < count:
+                at += 1
+                (<TaskAnswer>PyList_GET_ITEM(over, at - 1)).resume()
+        finally:
+            if at < count:
+                self.over[:0] = over[at:]
+                self.add(self.over.pop())
+
+
+@cython.final
+# What comes from this list is not counted as new by the collector, which so runs less often.
+@cython.freelist(4096)
+cdef class TaskAnswer:
+    """One wake-up, with or without an answer. See the Python twin."""
+
+    cdef TaskAnswers answers
+    cdef object wake_task
+    cdef object context
+    cdef object cancelled
+    cdef readonly object token
+    cdef readonly object message
+    cdef readonly object error
+    cdef readonly double deadline
+    cdef bint finished
+    cdef readonly bint given
+    cdef public bint over
+    cdef public bint _asyncio_future_blocking
+
+    def __cinit__(self, TaskAnswers answers not None, double deadline, token):
+        self.answers = answers
+        self.deadline = deadline
+        self.token = token
+        self.finished = self.given = self.over = self._asyncio_future_blocking = False
+
+    def give(self, message=None, error=None):
+        self.given = True
+        self.message = message
+        self.error = error
+        if not self.over:
+            self.finish()
+
+    def wake(self):
+        if not self.over:
+            self.finish()
+
+    def take(self):
+        taken = self.message, self.error
+        self.message = self.error = None
+        return taken
+
+    cdef finish(self):
+        if not self.finished:
+            self.finished = True
+            if self.wake_task is not None:
+                self.answers.add(self)
+
+    cpdef resume(self):
+        wake_task, context = self.wake_task, self.context
+        self.wake_task = self.context = None
+        if wake_task is not None and context is not None:
+            context.run(wake_task, self)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.finished:
+            self._asyncio_future_blocking = True
+            return self
+        self.result()
+        raise StopIteration
+
+    def get_loop(self):
+        return self.answers.loop
+
+    def add_done_callback(self, wake_task, *, context):
+        self.wake_task = wake_task
+        self.context = context
+        if self.finished:
+            self.answers.add(self)
+
+    def cancel(self, msg=None):
+        if self.finished:
+            return False
+        self.cancelled = self.answers.cancelled() if msg is None else self.answers.cancelled(msg)
+        self.finish()
+        return True
+
+    cpdef result(self):
+        if self.cancelled is not None:
+            raise self.cancelled
+
+
+# --- answers for tasks of trio ---------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class TrioAnswers:
+    """By what answers put tasks to sleep and wake them. See the Python twin."""
+
+    cdef readonly object current_task
+    cdef readonly object reschedule
+    cdef readonly object trap
+    cdef readonly object woken
+
+    def __cinit__(self, current_task, reschedule, trap, woken):
+        self.current_task = current_task
+        self.reschedule = reschedule
+        self.trap = trap
+        self.woken = woken
+
+
+@cython.final
+@cython.freelist(4096)  # as above
+cdef class TrioAnswer:
+    """One wake-up, with or without an answer. See the Python twin."""
+
+    cdef TrioAnswers answers
+    cdef object task
+    cdef readonly object token
+    cdef readonly object message
+    cdef readonly object error
+    cdef readonly double deadline
+    cdef bint finished
+    cdef readonly bint given
+    cdef public bint over
+
+    def __cinit__(self, TrioAnswers answers not None, double deadline, token):
+        self.answers = answers
+        self.deadline = deadline
+        self.token = token
+        self.finished = self.given = self.over = False
+
+    def give(self, message=None, error=None):
+        self.given = True
+        self.message = message
+        self.error = error
+        if not self.over:
+            self.finish()
+
+    def wake(self):
+        if not self.over:
+            self.finish()
+
+    def take(self):
+        taken = self.message, self.error
+        self.message = self.error = None
+        return taken
+
+    cdef finish(self):
+        cdef object task = self.task
+        self.finished = True
+        self.task = None
+        if task is not None and task.custom_sleep_data is self:
+            self.answers.reschedule(task, self.answers.woken)
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object task
+        if self.finished:
+            raise StopIteration
+        task = self.answers.current_task()
+        task.custom_sleep_data = self
+        self.task = task
+        return self.answers.trap
+
+    def send(self, outcome):
+        self.task = None
+        if outcome is not self.answers.woken:
+            outcome.unwrap()
+        raise StopIteration
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(4096)
+cdef class Waiting:
+    """A request. See the Python twin. Not known to the collector there either."""
+
+    cdef readonly object token
+    cdef readonly object subject
+    cdef readonly object accept
+
+    def __cinit__(self, token, subject, accept):
+        self.token = token
+        self.subject = subject
+        self.accept = accept
+
+
+@cython.final
+cdef class Requests:
+    """The requests of one session that are waited for. See the Python twin."""
+
+    cdef str base
+    cdef str drawn
+    cdef object draw
+    cdef object otherwise
+    cdef object completed
+    cdef Tail tail
+    cdef Py_ssize_t at
+    cdef Py_ssize_t start
+    cdef uint64_t next_token
+    cdef public bint subscribed
+    cdef readonly dict waiting
+    cdef readonly dict tokens
+
+    def __cinit__(self, str base not None, draw, Tail tail not None, otherwise, completed):
+        self.base = base
+        self.start = PyUnicode_GET_LENGTH(base)
+        self.draw = draw
+        self.drawn = ""
+        self.at = 0
+        self.tail = tail
+        self.otherwise = otherwise
+        self.completed = completed
+        self.next_token = 1
+        self.subscribed = False
+        self.waiting = {}
+        self.tokens = {}
+
+    def ask(self, subject, data, headers, accept):
+        cdef str key = self.next_key()
+        cdef str reply = self.base + key
+        if not self.subscribed or not self.publish(subject, data, reply, headers):
+            self.otherwise(subject, data, reply, headers)
+        return self.remember(key, subject, accept)
+
+    def ask_quickly(self, subject, data, headers, accept):
+        cdef str key
+        if not self.subscribed or self.tail.size >= self.tail.least:
+            return 0
+        key = self.next_key()
+        if not self.publish(subject, data, self.base + key, headers):
+            return 0
+        return self.remember(key, subject, accept)
+
+    cdef str next_key(self):
+        cdef Py_ssize_t at
+        if self.at == PyUnicode_GET_LENGTH(self.drawn):
+            self.drawn = self.draw()
+            self.at = 0
+        at = self.at
+        self.at = at + KEY_LENGTH
+        return self.drawn[at : at + KEY_LENGTH]
+
+    cdef bint publish(self, subject, data, str reply, headers) except -1:
+        cdef bint taken
+        with cython.critical_section(self.tail):
+            taken = self.tail.take_publish(subject, data, reply, headers)
+        return taken
+
+    cdef object remember(self, str key, subject, accept):
+        cdef object token = PyLong_FromUnsignedLongLong(self.next_token)
+        self.next_token += 1
+        self.waiting[key] = Waiting.__new__(Waiting, token, subject, accept)
+        self.tokens[token] = key
+        return token
+
+    def complete(self, messages, otherwise):
+        cdef list completions = []
+        cdef object message, subject, key, found, completion
+        cdef Waiting waiting
+        cdef PyObject* arguments[3]
+        arguments[0] = NULL
+        for message in messages:
+            subject = message.subject
+            key = subject[self.start :]
+            found = self.waiting.get(key)
+            if found is not None and message.header_block is None:
+                waiting = <Waiting?>found
+                if waiting.accept is None:
+                    self.waiting.pop(key, None)
+                    self.tokens.pop(waiting.token, None)
+                    arguments[1] = <PyObject*>waiting.token
+                    arguments[2] = <PyObject*>message
+                    completions.append(
+                        PyObject_Vectorcall(self.completed, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+                    )
+                    continue
+            completion = otherwise(message)
+            if completion is not None:
+                completions.append(completion)
+        return completions
+
+
+# --- what waits for its acknowledgement ------------------------------------------------------------------------------
+
+
+cdef extern from "Python.h":
+    object PyUnicode_New(Py_ssize_t size, unsigned int largest)
+    object PyFloat_FromDouble(double value)
+
+cdef tuple ACK_NAMES = ("stream", "sequence")
+
+
+@cython.final
+cdef class InFlight:
+    """Publishes whose answers are waited for. See the Python twin.
+
+    What is called here (of the interpreter, of a struct, of a tail) is no Python code, so every call is one step.
+
+    Of the acknowledgements of one stream nearly all are the same bytes but for the number at their end. So the beginning
+    of the last one that was read is kept together with the stream that it tells. Where the same beginning is followed by
+    another number, the acknowledgement is that stream and that number, and need not be read as JSON.
+    """
+
+    cdef bytes prefix
+    cdef object make
+    cdef object plain
+    cdef object held
+    cdef double timeout
+    cdef readonly dict waiting
+    cdef readonly Py_ssize_t number
+    cdef public Py_ssize_t limit
+    cdef public object owner
+    cdef public double look
+    cdef object reply  # of what was begun last
+    cdef bytes head  # of the last acknowledgement that was read, up to its number; None: there is none
+    cdef object stream
+    cdef object ack_type
+
+    def __cinit__(self, prefix, make, plain, held, timeout):
+        self.prefix = prefix.encode("ascii")
+        self.make = make
+        self.plain = plain
+        self.held = held
+        self.timeout = timeout
+        self.waiting = {}
+        self.number = self.limit = 0
+        self.look = float("inf")
+        self.reply = self.owner = self.head = self.stream = self.ack_type = None
+
+    @cython.critical_section
+    def begin(self, subject, data, headers, now):
+        return self.add(subject, data, headers, now)
+
+    @cython.critical_section
+    def publish(self, quickly, subject, data, now):
+        cdef object pending, reply
+        cdef Py_ssize_t number
+        if type(data) is not bytes:
+            return None
+        pending = self.add(subject, data, None, now)
+        if pending is None:
+            return None
+        number = self.number
+        reply = self.reply
+        try:
+            if quickly(subject, data, reply, None):
+                return pending
+        except BaseException:
+            self.waiting.pop(reply, None)
+            raise
+        del self.waiting[reply]
+        self.number = number - 1
+        return None
+
+    cdef object reply_subject(self, Py_ssize_t number):
+        cdef unsigned char digits[20]
+        cdef Py_ssize_t first = write_digits(number, digits), size = PyBytes_GET_SIZE(self.prefix)
+        cdef object reply = PyUnicode_New(size + 20 - first, 127)
+        cdef unsigned char* to = <unsigned char*>PyUnicode_1BYTE_DATA(reply)
+        put(put(to, PyBytes_AS_STRING(self.prefix), size), digits + first, 20 - first)
+        return reply
+
+    cdef object add(self, subject, data, headers, now):
+        cdef object reply, number, until, pending
+        cdef PyObject* arguments[10]
+        cdef double deadline
+        if len(self.waiting) >= self.limit or len(self.held):
+            return None
+        self.number += 1
+        reply = self.reply_subject(self.number)
+        number = self.number
+        deadline = <double>now + self.timeout
+        until = deadline
+        arguments[0] = NULL
+        arguments[1] = <PyObject*>subject
+        arguments[2] = <PyObject*>data
+        arguments[3] = <PyObject*>headers
+        arguments[4] = <PyObject*>reply
+        arguments[5] = <PyObject*>number
+        arguments[6] = <PyObject*>now
+        arguments[7] = <PyObject*>now
+        arguments[8] = <PyObject*>until
+        arguments[9] = <PyObject*>self.owner
+        pending = PyObject_Vectorcall(self.make, &arguments[1], 9 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        self.waiting[reply] = pending
+        if deadline < self.look:
+            self.look = deadline
+        self.reply = reply
+        return pending
+
+    @cython.critical_section
+    def look_by(self, double deadline):
+        if deadline < self.look:
+            self.look = deadline
+
+    @cython.critical_section
+    def complete(self, arrived, ended):
+        cdef Py_ssize_t count = 0
+        cdef object message, subject, data, pending, pub_ack, append = ended.append
+        try:
+            for message in arrived:
+                subject = message.subject
+                pending = self.waiting.get(subject)
+                if pending is None:
+                    break
+                data = message.data
+                pub_ack = self.known(data)
+                if pub_ack is None:
+                    pub_ack = self.plain(data)
+                    if pub_ack is None:
+                        break
+                    self.learn(data, pub_ack)
+                count += 1
+                del self.waiting[subject]
+                pending.pub_ack = pub_ack
+                append(pending)
+        finally:
+            if count == len(arrived):
+                arrived.clear()
+            else:
+                while count:
+                    arrived.popleft()
+                    count -= 1
+
+    cdef object known(self, data):
+        """The acknowledgement, if it begins like the last one that was read."""
+        cdef Py_ssize_t size, begin
+        cdef uint64_t number = 0
+        cdef Bytes text
+        cdef object sequence
+        cdef PyObject* arguments[3]
+        if self.head is None or type(data) is not bytes:
+            return None
+        begin = PyBytes_GET_SIZE(self.head)
+        size = PyBytes_GET_SIZE(data)
+        text = <Bytes>PyBytes_AS_STRING(data)
+        if size < begin + 2 or memcmp(text, PyBytes_AS_STRING(self.head), begin) != 0:
+            return None
+        if not read_sequence(text, begin, size, &number):
+            return None
+        sequence = PyLong_FromUnsignedLongLong(number)
+        arguments[0] = NULL
+        arguments[1] = <PyObject*>self.stream
+        arguments[2] = <PyObject*>sequence
+        return PyObject_Vectorcall(
+            self.ack_type, &arguments[1], PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject*>ACK_NAMES
+        )
+
+    cdef int learn(self, bytes data, pub_ack) except -1:
+        """Keep its beginning, if it says nothing but a stream and a number, and the number comes last."""
+        cdef Bytes text = <Bytes>PyBytes_AS_STRING(data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), begin = size - 1
+        cdef uint64_t number = 0
+        while begin > 0 and 48 <= text[begin - 1] <= 57:
+            begin -= 1
+        # Behind a colon or a blank the digits are the whole number. In 12e3 they would be a part of one.
+        if begin < 1 or (text[begin - 1] != 58 and text[begin - 1] != 32):
+            return 0
+        if not read_sequence(text, begin, size, &number):
+            return 0
+        if pub_ack != type(pub_ack)(stream=pub_ack.stream, sequence=PyLong_FromUnsignedLongLong(number)):
+            return 0
+        self.head = data[:begin]
+        self.stream = pub_ack.stream
+        self.ack_type = type(pub_ack)
+        return 0
+
+
+cdef inline bint read_sequence(Bytes text, Py_ssize_t at, Py_ssize_t size, uint64_t* number) noexcept nogil:
+    """Read a number as JSON has it, from ``at`` to the brace that is the last byte; False when it is anything else."""
+    cdef uint64_t value = 0
+    if size < at + 2 or size - 1 - at > MAX_DIGITS or text[size - 1] != 125:
+        return False
+    if text[at] == 48 and size - 1 - at > 1:
+        return False
+    while at < size - 1:
+        if not 48 <= text[at] <= 57:
+            return False
+        value = value * 10 + (text[at] - 48)
+        at += 1
+    number[0] = value
+    return True
+
+
+# --- what consumers deliver ------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class MessageMaker:
+    """Makes the messages of a consumer. See the Python twin."""
+
+    cdef object kind
+    cdef object client
+    cdef object writing
+    cdef public object delivery
+
+    def __cinit__(self, kind, client, writing, delivery):
+        self.kind = kind
+        self.client = client
+        self.writing = writing
+        self.delivery = delivery
+
+    def __call__(self, message, now):
+        return self.made(message, message.reply, message.subject, now)
+
+    cdef object made(self, message, reply, subject, now):
+        cdef object sid = message.sid, data = message.data, block = message.header_block, parsed = message.parsed
+        cdef object delivery = self.delivery
+        cdef PyObject* arguments[11]
+        arguments[0] = NULL
+        arguments[1] = <PyObject*>subject
+        arguments[2] = <PyObject*>sid
+        arguments[3] = <PyObject*>reply
+        arguments[4] = <PyObject*>data
+        arguments[5] = <PyObject*>block
+        arguments[6] = <PyObject*>parsed
+        arguments[7] = <PyObject*>self.client
+        arguments[8] = <PyObject*>self.writing
+        arguments[9] = <PyObject*>delivery
+        arguments[10] = <PyObject*>now
+        return PyObject_Vectorcall(self.kind, &arguments[1], 10 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+
+cdef tuple ENTRY_NAMES = ("bucket", "key", "data", "revision", "stored", "delta", "operation", "codec")
+cdef object PUT = "put"
+
+
+@cython.final
+cdef class EntryMaker:
+    """Makes the entries of a bucket. See the Python twin."""
+
+    cdef object kind
+    cdef object bucket
+    cdef str start
+    cdef object codec
+    cdef tuple telling
+    cdef readonly object key
+    cdef readonly Py_ssize_t bytes
+
+    def __cinit__(self, kind, bucket, str start not None, codec, telling):
+        self.kind = kind
+        self.bucket = bucket
+        self.start = start
+        self.codec = codec
+        self.telling = tuple(telling)
+        self.key = ""
+        self.bytes = 0
+
+    def make(self, message, revision, stored, delta):
+        return self.made(message, message.subject, revision, stored, delta)
+
+    cdef object made(self, message, subject, revision, stored, delta):
+        cdef object block, name, data, key
+        cdef PyObject* arguments[9]
+        if type(subject) is not str or PyUnicode_Tailmatch(subject, self.start, 0, PY_SSIZE_T_MAX, -1) != 1:
+            return None
+        block = message.header_block
+        if block is not None:
+            for name in self.telling:
+                if name in block:
+                    return None
+        data = message.data
+        key = PyUnicode_Substring(subject, PyUnicode_GET_LENGTH(self.start), PyUnicode_GET_LENGTH(subject))
+        arguments[0] = NULL
+        arguments[1] = <PyObject*>self.bucket
+        arguments[2] = <PyObject*>key
+        arguments[3] = <PyObject*>data
+        arguments[4] = <PyObject*>revision
+        arguments[5] = <PyObject*>stored
+        arguments[6] = <PyObject*>delta
+        arguments[7] = <PyObject*>PUT
+        arguments[8] = <PyObject*>self.codec
+        self.key = key
+        self.bytes += len(data)
+        return PyObject_Vectorcall(
+            self.kind, &arguments[1], PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject*>ENTRY_NAMES
+        )
+
+
+@cython.final
+cdef class Deliveries:
+    """The account of a machine, and the quick way past it. See the Python twin.
+
+    What is called here is no Python code, and makes nothing that would have the collector run. So `take` is one step.
+    """
+
+    cdef MessageMaker make  # None: there is no quick way
+    cdef object items
+    cdef object wants
+    cdef public bint plain
+    cdef public Py_ssize_t messages
+    cdef public double heard
+    cdef public object newest
+    cdef public Py_ssize_t low
+    cdef public Py_ssize_t left
+    cdef public double look_at
+    cdef public object queue
+    cdef public Py_ssize_t budget
+    cdef object start  # of reply subjects, as a text that was given
+    cdef bytes start_bytes  # and as it is compared; None where nothing can begin so
+    cdef public Py_ssize_t expected
+    cdef public Py_ssize_t sequence
+
+    def __cinit__(self, make=None, items=(), wants=()):
+        self.make = make if type(make) is MessageMaker else None
+        self.items = items
+        self.wants = wants
+        self.plain = False
+        self.messages = 0
+        self.heard = float("-inf")
+        self.look_at = float("inf")
+        self.low = -PY_SSIZE_T_MAX
+        self.left = self.budget = PY_SSIZE_T_MAX
+        self.newest = self.queue = self.start = self.start_bytes = None
+        self.expected = 1
+        self.sequence = 0
+
+    @property
+    def prefix(self):
+        return self.start
+
+    @prefix.setter
+    def prefix(self, value):
+        cdef bytes start = value.encode("ascii") if type(value) is str and value.isascii() else None
+        with cython.critical_section(self):
+            self.start = value
+            self.start_bytes = start
+
+    @cython.critical_section
+    def take(self, now):
+        cdef double at = now
+        cdef Py_ssize_t sequence = 0
+        cdef object queue = self.queue, message, reply, subject, item
+        if queue is None or self.make is None or not self.plain or at >= self.look_at:
+            return None
+        if self.budget < 1 or self.left < 2 or self.messages - 1 <= self.low or len(queue) < 2:
+            return None
+        if len(self.items) or len(self.wants):
+            return None
+        message = queue[0]
+        reply = message.reply
+        if reply is None:
+            return None
+        subject = message.subject
+        if not subject:
+            return None
+        if self.start is not None:
+            sequence = next_sequence(reply, self.start_bytes, self.expected)
+            if sequence <= self.sequence:
+                return None
+        item = self.make.made(message, reply, subject, now)
+        queue.popleft()
+        self.messages -= 1
+        self.left -= 1
+        self.budget -= 1
+        self.heard = at
+        self.newest = reply
+        if self.start is not None:
+            self.expected += 1
+            self.sequence = sequence
+        return item
+
+    @cython.critical_section
+    def take_entries(
+        self, EntryMaker make not None, arrived, give, now, most=PY_SSIZE_T_MAX, latest=None, set keys=None
+    ):
+        cdef double at = now
+        cdef Py_ssize_t taken = 0, bound = most, until = -1 if latest is None else latest
+        cdef uint64_t numbers[NUMBERS]
+        cdef object message, reply, subject, revision, stored, pending, entry
+        if self.start is None or not self.plain or at >= self.look_at:
+            return 0
+        try:
+            for message in arrived:
+                if taken >= bound or self.left < 2 or self.messages - 1 <= self.low:
+                    break
+                reply = message.reply
+                if reply is None:
+                    break
+                subject = message.subject
+                if not subject or not read_numbers(reply, self.start_bytes, numbers, 5):
+                    break
+                if numbers[2] != <uint64_t>self.expected or numbers[1] <= <uint64_t>self.sequence:
+                    break
+                if until >= 0 and (numbers[4] == 0 or numbers[3] > <uint64_t>until):
+                    break
+                revision = numbers[1]
+                stored = PyLong_FromUnsignedLongLong(numbers[3])
+                pending = numbers[4]
+                entry = make.made(message, subject, revision, stored, pending)
+                if entry is None:
+                    break
+                taken += 1
+                give(entry)
+                if keys is not None:
+                    keys.add(make.key)
+                self.messages -= 1
+                self.left -= 1
+                self.heard = at
+                self.newest = reply
+                self.expected += 1
+                self.sequence = <Py_ssize_t>numbers[1]
+        finally:
+            if taken == len(arrived):
+                arrived.clear()
+            else:
+                for bound in range(taken):
+                    arrived.popleft()
+        return taken
+
+
+cdef Py_ssize_t next_sequence(reply, bytes start, Py_ssize_t expected):
+    """See the Python twin."""
+    cdef uint64_t numbers[NUMBERS]
+    if not read_numbers(reply, start, numbers, 3) or numbers[2] != <uint64_t>expected:
+        return 0
+    return <Py_ssize_t>numbers[1]
+
+
+cdef bint read_numbers(reply, bytes start, uint64_t* numbers, Py_ssize_t count):
+    """Read that many numbers of a reply subject, each with a dot behind it; but for the fifth, which may be the last.
+
+    The fourth is a time, and may have one digit more than the others.
+    """
+    cdef Bytes text
+    cdef Py_ssize_t at, size, begin, index
+    cdef uint64_t value
+    if start is None or type(reply) is not str or not PyUnicode_IS_ASCII(reply):
+        return False
+    text = PyUnicode_1BYTE_DATA(reply)
+    size = PyUnicode_GET_LENGTH(reply)
+    at = PyBytes_GET_SIZE(start)
+    if not starts(text, 0, size, PyBytes_AS_STRING(start), at):
+        return False
+    for index in range(count):
+        begin = at
+        value = 0
+        while at < size and 48 <= text[at] <= 57:
+            if at - begin == (MAX_DIGITS if index == 3 else MAX_DIGITS - 1):
+                return False
+            value = value * 10 + (text[at] - 48)
+            at += 1
+        if at == begin:
+            return False
+        numbers[index] = value
+        if at == size:
+            return index == 4
+        if text[at] != 46:
+            return False
+        at += 1
+    return True
