@@ -14,6 +14,7 @@ from nats_proto import (
     ConnectionReplaced,
     Message,
     Publish,
+    PublishDropped,
     ReplyReceived,
     RequestFailed,
     Subscribe,
@@ -98,10 +99,55 @@ def test_another_subscription_makes_the_answers_for_the_one_before_void() -> Non
     assert machine.answers == []
 
 
+@pytest.mark.parametrize(
+    ("steps", "may_wait"),
+    [
+        ((), False),
+        (("resubscribed",), False),
+        (("published",), True),
+        (("asked",), True),
+        # Another subscription, and a call that was given up, take nothing back: the machine has begun, and goes on.
+        (("published", "resubscribed"), True),
+        (("asked", "resubscribed"), True),
+        (("asked", "expired"), True),
+    ],
+)
+def test_without_connection_and_room_who_has_begun_goes_on(steps: tuple[str, ...], may_wait: bool) -> None:
+    conductor = Conductor(numbers())
+    for step in steps:
+        match step:
+            case "published":
+                conductor.published()
+            case "asked":
+                conductor.asked(1, ask(0.1), now=NOW)
+            case "expired":
+                conductor.handle_timeout(now=NOW + 0.1)
+            case _:
+                conductor.resubscribed()
+    assert conductor.may_wait_for_connection() is may_wait
+
+
 def test_a_new_connection_is_told() -> None:
     machine = numbers()
     Conductor(machine).marked(ConnectionReplaced(), now=NOW)
     assert machine.replaced == 1
+
+
+class Hearing(Numbers):
+    """The machine for the tests, with publishes of its own."""
+
+    def publish_dropped(self, reply: str, error: NATSError, *, now: float) -> None:
+        self.answers.append((reply, error, now))
+
+
+def test_a_dropped_publish_is_told_to_a_machine_that_wants_to_know() -> None:
+    mark = PublishDropped("inbox.1", NoRespondersError("nobody", SERVICE))
+    others = numbers()
+    Conductor(others).marked(mark, now=NOW)
+    assert others.answers == []
+    hearing = Hearing(3, inboxes().popleft, now=NOW)
+    Conductor(hearing).marked(mark, now=NOW)
+    assert hearing.answers == [("inbox.1", mark.error, NOW)]
 
 
 def test_an_api_call_is_a_step_of_an_operation() -> None:

@@ -9,14 +9,22 @@ from nats_proto import (
     Disconnected,
     Message,
     MessagesAvailable,
+    PublishDropped,
     PublishFrame,
     ReplyReceived,
     RequestFailed,
     SubscriptionState,
 )
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import ConnectionClosedError, ConnectionLostError, NoRespondersError, PermissionsError
-from tests.proto.driver import World, err, frames_of, msg
+from nats_proto.errors import (
+    ConnectionClosedError,
+    ConnectionLostError,
+    HeadersNotSupportedError,
+    MaxPayloadError,
+    NoRespondersError,
+    PermissionsError,
+)
+from tests.proto.driver import World, err, frames_of, info, msg
 
 REPLACED = ConnectionReplaced()
 
@@ -155,6 +163,69 @@ def test_a_subscription_that_has_ended_gets_no_mark() -> None:
     world.session.unsubscribe(sub)
     replace(world)
     assert not sub.messages
+
+
+# --- publishes that were given up ------------------------------------------------------------------------------------
+
+
+def dropped_in(sub: SubscriptionState[Message]) -> list[object]:
+    """What is in the queue, a dropped publish as its reply subject and the type of its error."""
+    return [(mark.reply, type(mark.error)) if isinstance(mark, PublishDropped) else mark for mark in read(sub)]
+
+
+def test_what_the_next_server_would_refuse_is_told_before_its_connection() -> None:
+    """Whoever hears of another connection may send again what has no answer: but not what was never sent."""
+    world = World().ready()
+    sub = world.session.subscribe("acks.*", marks=True)
+    world.pump()
+    world.cut()
+    for number in range(3):
+        world.session.publish("s", b"x" * 100 * number, reply=f"acks.{number}")
+    world.wait(10.0)
+    world.up(max_payload=150)
+    assert dropped_in(sub) == [("acks.2", MaxPayloadError), REPLACED]
+    assert [frame.reply for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame)] == ["acks.0", "acks.1"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_waits_when_less_is_allowed_is_told(taken: bool) -> None:
+    world = World().ready()
+    sub = world.session.subscribe("acks.*", marks=True)
+    world.pump()
+    world.room = 0
+    world.session.publish("s", b"", reply="acks.1", headers={"A": "b"})
+    world.session.publish("s", b"x" * 200, reply="acks.2")
+    if taken:
+        world.pump()
+    world.feed(info(max_payload=150, headers=False))
+    if taken:
+        assert dropped_in(sub) == []  # it is on its way, and the session cannot tell how far
+        world.cut()
+    assert dropped_in(sub) == [("acks.1", HeadersNotSupportedError), ("acks.2", MaxPayloadError)]
+
+
+@pytest.mark.parametrize(("subject", "marks"), [("acks.*", False), ("other.*", True)])
+def test_who_did_not_ask_or_would_not_get_the_answer_is_not_told(subject: str, marks: bool) -> None:
+    world = World().ready()
+    sub = world.session.subscribe(subject, marks=marks)
+    world.cut()
+    world.session.publish("s", b"x" * 200, reply="acks.1")
+    world.session.publish("s", b"x" * 200)
+    world.wait(10.0)
+    world.up(max_payload=150)
+    assert dropped_in(sub) == ([REPLACED] if marks else [])
+
+
+def test_a_request_that_was_given_up_is_told_as_a_request() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.cut()
+    token = world.session.request("service", b"x" * 200, into=sub)
+    world.wait(10.0)
+    world.up(max_payload=150)
+    failed, replaced = read(sub)
+    assert isinstance(failed, RequestFailed)
+    assert (failed.token, type(failed.error), replaced) == (token, MaxPayloadError, REPLACED)
 
 
 # --- the end of a request --------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from nats_proto import Closed, PublishesDropped, PublishFrame
+from nats_proto._session import inbox as _inbox
 from nats_proto._session import outbox as _outbox
 from nats_proto._session.outbox import CHUNK_SIZE
+from nats_proto._wire.requests import Requests
 from tests.proto.driver import PONG, World, frames_of, info
 from tests.twins import Twin
 
@@ -65,6 +67,7 @@ class Life:
 
         with monkeypatch.context() as patch:
             patch.setattr(_outbox, "Tail", watched)
+            patch.setattr(_inbox, "Requests", Requests)  # the compiled twin takes no tail but its own
             self.world = World("nats://a", pending_size=10**9)
 
     def _between(self) -> None:

@@ -25,10 +25,12 @@ def snapshot(value: object, seen: dict[int, object] | None = None) -> object:
     seen[id(value)] = value
     names = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
     names |= set(getattr(value, "__dict__", {}))
-    names -= {"__weakref__", "_rng", "_keys"}  # _keys: drawn from it ahead
+    names -= {"__weakref__", "_rng", "_drawn", "_at"}  # what is drawn from it ahead, and how much of that is used
     names -= {"heads", "_heads"}  # checked subjects that the encoder remembers, and what the tail sees of them
     if type(value).__name__ == "Tail":  # compiled, it has no slots to be found
         names |= {"size", "limit", "msgs", "payload_bytes"}
+    if type(value).__name__ == "Requests":
+        names |= {"subscribed", "waiting", "tokens"}
     if type(value).__module__.startswith("nats_proto") and names:
         return {name: snapshot(getattr(value, name, None), seen) for name in sorted(names)}
     if isinstance(value, dict):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Final, TypeVar
 
-__all__ = ["check_callback", "explained", "unusable_callback"]
+__all__ = ["check_callback", "explained", "unusable_callback", "unusable_hook"]
 
 GENERATOR: Final = 0x20
 COROUTINE: Final = 0x80
@@ -40,6 +40,14 @@ def unusable_callback(function: object, *, awaits: bool) -> str | None:
     if flags & COROUTINE and not awaits:
         return "it is an async function, and threads await nothing: give a plain function, or use nats_anyio"
     return None
+
+
+def unusable_hook(function: object) -> str | None:
+    """The same for what no client awaits."""
+    wrong = unusable_callback(function, awaits=True)
+    if wrong is None and _flags(function) & COROUTINE:
+        return "it is an async function, and nothing awaits it: give a plain function"
+    return wrong
 
 
 def _flags(function: object) -> int:

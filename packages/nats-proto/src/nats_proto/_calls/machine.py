@@ -28,17 +28,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Generic, Protocol, TypeVar, assert_never, runtime_checkable
 
 from .._interface.events import ReplyReceived, RequestFailed
-from .._session.marks import ConnectionReplaced, Mark
+from .._session.marks import ConnectionReplaced, Mark, PublishDropped
 from .._session.subscription import MessageT
 from .._value import Value
 from .._wire.frames import Message
 from ..errors import NATSError, NATSTimeoutError
 from .operation import ApiCall, Publish
 
-__all__ = ["Ask", "Conductor", "Machine", "Subscribe", "Want"]
+__all__ = ["Ask", "Conductor", "HearsOfDropped", "Machine", "Subscribe", "Want"]
 
 ItemT = TypeVar("ItemT")
 MessageIn = TypeVar("MessageIn", contravariant=True)
@@ -78,8 +78,6 @@ class Machine(Protocol[MessageIn, ItemT]):
     """What to give to the user, in order. The driver takes them; it is the same object for the machine's whole life."""
     wants: deque[Want]
     """What to do, in order. The driver takes each when it is done: one for which there was no room yet stays."""
-    error: NATSError | None
-    """Why it ended, when that was not its normal end: raised once the items are given."""
 
     @property
     def what(self) -> str:
@@ -89,6 +87,11 @@ class Machine(Protocol[MessageIn, ItemT]):
     @property
     def done(self) -> bool:
         """It has ended: no further item will come but those that are there."""
+        ...
+
+    @property
+    def error(self) -> NATSError | None:
+        """Why it ended, when that was not its normal end: raised once the items are given."""
         ...
 
     def receive(self, message: MessageIn, *, now: float) -> None:
@@ -112,14 +115,23 @@ class Machine(Protocol[MessageIn, ItemT]):
         ...
 
 
+@runtime_checkable
+class HearsOfDropped(Protocol):
+    """What a `Machine` has besides, if it publishes in other ways than by its wants."""
+
+    def publish_dropped(self, reply: str, error: NATSError, *, now: float) -> None:
+        """A publish of its own, with this reply subject, was given up by the session before it was handed over."""
+        ...
+
+
 class Conductor(Generic[MessageT, ItemT]):
-    """What both drivers decide about a machine: whose answer an answer is, and until when somebody waits.
+    """What both drivers decide about a machine: whose answer an answer is, until when somebody waits, and for what.
 
     Each call has a time of its own, kept here, so that no machine has to. An answer that comes later is dropped by the
     session, which is told of `expired` calls.
     """
 
-    __slots__ = ("_asked", "expired", "machine")
+    __slots__ = ("_asked", "_began", "expired", "machine")
 
     def __init__(self, machine: Machine[MessageT, ItemT]) -> None:
         self.machine = machine
@@ -127,10 +139,26 @@ class Conductor(Generic[MessageT, ItemT]):
         """Calls that were not answered yet, by their requests' tokens, and until when they may be."""
         self.expired: list[int] = []
         """Tokens of requests that nobody waits for any more: the driver cancels them, and takes them from here."""
+        self._began = False
+        """Something of what the machine wants was sent."""
+
+    def published(self) -> None:
+        """The driver has published what the machine wanted."""
+        self._began = True
 
     def asked(self, token: int, ask: Ask, *, now: float) -> None:
         """The driver has made this call: the session will tell what it comes to under this token."""
+        self._began = True
         self._asked[token] = ask, now + ask.timeout
+
+    def may_wait_for_connection(self) -> bool:
+        """Whether a wait goes on when there is no connection, and no room in the outgoing buffer to wait for one.
+
+        Not when nothing was sent for the machine yet: then nothing can come, and who waits has to learn why, by the
+        `OutboundBufferLimitError`. Later on what was asked for may have come already, and is to be given; and the
+        machine is told of the next connection, so that what it wants is tried again.
+        """
+        return self._began
 
     def resubscribed(self) -> None:
         """The subscription is another: answers that were to come into the queue of the one before are void."""
@@ -142,6 +170,9 @@ class Conductor(Generic[MessageT, ItemT]):
         match mark:
             case ConnectionReplaced():
                 self.machine.connection_replaced(now=now)
+            case PublishDropped(reply=reply, error=error):
+                if isinstance(self.machine, HearsOfDropped):
+                    self.machine.publish_dropped(reply, error, now=now)
             case RequestFailed(token=token, error=error):
                 self._answered(token, error, now)
             case ReplyReceived(token=token, message=message):

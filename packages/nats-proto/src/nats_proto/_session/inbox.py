@@ -9,15 +9,13 @@ one, and the wait goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from .._interface.events import ReplyReceived, RequestFailed
-from .._wire.frames import Message, Payload
-from .._wire.headers import HeadersLike
-from .._wire.twin import Tail
+from .._wire.frames import Message
+from .._wire.requests import KEY_LENGTH, Accept, Send, Waiting
+from .._wire.twin import Requests, Tail
 from ..errors import NATSError, NoRespondersError
 
 if TYPE_CHECKING:
@@ -28,22 +26,9 @@ __all__ = ["Accept", "RequestInbox"]
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 INBOX_LENGTH: Final = 22
 """Characters of base 62: 131 bits, the length of a NUID, so inboxes look alike in all clients."""
-KEY_LENGTH: Final = 16
-"""Hexadecimal digits of what tells one reply subject from another."""
 KEYS_AT_ONCE: Final = 32
 """Drawn together: asking the system for random bits costs as much as all the rest of opening a request."""
 NO_RESPONDERS: Final = 503
-
-
-Send = Callable[[str, Payload, str, HeadersLike | None], object]
-Accept = Callable[[Message], bool]
-"""Whether a message is the answer that is waited for. Called with the same one twice, maybe."""
-
-
-class _Waiting(msgspec.Struct, gc=False):
-    token: int
-    subject: str
-    accept: Accept | None
 
 
 class RequestInbox:
@@ -51,64 +36,51 @@ class RequestInbox:
 
     __slots__ = (
         "_base",
-        "_keys",
-        "_next_token",
-        "_prefix",
+        "_requests",
         "_rng",
         "_start",
         "_tokens",
         "_waiting",
+        "ask",
+        "ask_quickly",
         "dropped",
         "sid",
         "subject",
-        "subscribed",
     )
 
-    def __init__(self, prefix: str, rng: random.Random) -> None:
+    def __init__(self, prefix: str, rng: random.Random, tail: Tail, otherwise: Send) -> None:
         self._rng = rng
-        self._prefix = prefix
         self.subject = f"{new_inbox(prefix, rng)}.*"
         self.sid: int | None = None
         """Of the wildcard subscription; None until the first request."""
-        self.subscribed = False
-        """The server was asked for it, or will be with the next connection, and has not refused."""
         self._base = self.subject[:-1]
-        """A reply subject without its token."""
+        """A reply subject without its key."""
         self._start = len(self._base)
-        self._keys: list[str] = []
-        """Drawn and not used yet."""
-        self._waiting: dict[str, _Waiting] = {}
-        self._tokens: dict[int, str] = {}
-        self._next_token = 1
+        self._requests: Requests[ReplyReceived | RequestFailed] = Requests(
+            self._base, self._draw_keys, tail, otherwise, ReplyReceived
+        )
+        self.ask = self._requests.ask
+        self.ask_quickly = self._requests.ask_quickly
+        self._waiting: dict[str, Waiting] = self._requests.waiting
+        self._tokens: dict[int, str] = self._requests.tokens
         self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def ask(
-        self,
-        tail: Tail,
-        otherwise: Send,
-        subject: str,
-        data: Payload,
-        headers: HeadersLike | None,
-        accept: Accept | None,
-    ) -> int:
-        """A new request: its token. What the tail does not take is published by ``otherwise``, or refused by raising.
+    @property
+    def subscribed(self) -> bool:
+        """The server was asked for it, or will be with the next connection, and has not refused."""
+        return self._requests.subscribed
 
-        Nothing is remembered of a request that is refused.
-        """
-        if not self._keys:
-            self._keys = new_keys(self._rng)
-        key = self._keys.pop()
-        reply = self._base + key
-        if not self.subscribed or not tail.publish(subject, data, reply, headers):
-            otherwise(subject, data, reply, headers)
-        token = self._next_token
-        self._next_token = token + 1
-        self._waiting[key] = _Waiting(token, subject, accept)
-        self._tokens[token] = key
-        return token
+    @subscribed.setter
+    def subscribed(self, subscribed: bool) -> None:
+        self._requests.subscribed = subscribed
+
+    def _draw_keys(self) -> str:
+        digits = KEY_LENGTH * KEYS_AT_ONCE
+        # Padded with zeros: a small number would have fewer digits, and the last key would be short or empty.
+        return f"{self._rng.getrandbits(4 * digits):0{digits}x}"
 
     def receive(self, message: Message) -> ReplyReceived | RequestFailed | None:
         """A message on the inbox: the completion it stands for, or None when nobody waits for it."""
@@ -123,25 +95,14 @@ class RequestInbox:
             self._waiting[key] = waiting
             self.dropped += 1
             return None
-        self._tokens.pop(waiting.token, None)  # one may be gone without the other: a signal can end a caller in between
+        self._tokens.pop(waiting.token, None)
         if failed:
             return RequestFailed(waiting.token, no_responders(waiting.subject))
         return ReplyReceived(waiting.token, message)
 
     def receive_all(self, messages: Iterable[Message]) -> list[ReplyReceived | RequestFailed]:
-        """The completions that messages on the inbox stand for. Written out for a plain reply: nearly all are."""
-        completions: list[ReplyReceived | RequestFailed] = []
-        start, waits, tokens = self._start, self._waiting, self._tokens
-        for message in messages:
-            key = message.subject[start:]
-            waiting = waits.get(key)
-            if waiting is not None and waiting.accept is None and message.header_block is None:
-                del waits[key]
-                tokens.pop(waiting.token, None)  # as in `receive`
-                completions.append(ReplyReceived(waiting.token, message))
-            elif (completion := self.receive(message)) is not None:
-                completions.append(completion)
-        return completions
+        """The completions that messages on the inbox stand for."""
+        return self._requests.complete(messages, self.receive)
 
     def awaits(self, message: Message) -> bool:
         """Whether it is the reply to a request that is still waited for."""
@@ -194,14 +155,6 @@ def new_inbox(prefix: str, rng: random.Random) -> str:
         number, index = divmod(number, 62)
         characters.append(_ALPHABET[index])
     return f"{prefix}.{''.join(characters)}"
-
-
-def new_keys(rng: random.Random) -> list[str]:
-    """What tells `KEYS_AT_ONCE` reply subjects from one another and from all others."""
-    digits = KEY_LENGTH * KEYS_AT_ONCE
-    # Padded with zeros: a small number would have fewer digits, and the last key would be short or empty.
-    drawn = f"{rng.getrandbits(4 * digits):0{digits}x}"
-    return [drawn[start : start + KEY_LENGTH] for start in range(0, digits, KEY_LENGTH)]
 
 
 def _nobody_responds(message: Message) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from .._interface.events import ReplyReceived, RequestFailed
 from .._value import Value
+from ..errors import NATSError
 
-__all__ = ["ConnectionReplaced", "Mark"]
+__all__ = ["ConnectionReplaced", "Mark", "PublishDropped"]
 
 
 class ConnectionReplaced(Value, frozen=True):
@@ -22,5 +23,16 @@ class ConnectionReplaced(Value, frozen=True):
     """
 
 
-Mark = ConnectionReplaced | ReplyReceived | RequestFailed
+class PublishDropped(Value, frozen=True):
+    """A publish whose answer would come to this subscription was taken, and given up before it was handed over.
+
+    The connected server would refuse it (``error``), as the event `PublishesDropped` says of all such. It is certain
+    that nobody got it. ``reply``: its reply subject.
+    """
+
+    reply: str
+    error: NATSError
+
+
+Mark = ConnectionReplaced | PublishDropped | ReplyReceived | RequestFailed
 """The last two end a request that was made with ``Session.request(..., into=subscription)``."""

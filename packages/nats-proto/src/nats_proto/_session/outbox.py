@@ -56,6 +56,12 @@ LOW_WATER: Final = HIGH_WATER // 2
 
 _take: Final = methodcaller("take")
 
+# Made and forgotten at once, so that the GNU C library keeps memory that was freed. At first it returns to the system
+# what is free at the end of a heap as soon as that is 128 KiB, as two chunks are: nearly every chunk is written to new
+# pages then, which costs a publish of 1 KiB more than all the rest. Once a block that had pages of its own is freed, it
+# keeps twice the size of that in each heap. Elsewhere, and where the environment says what to keep, nothing changes.
+bytes(HIGH_WATER)
+
 _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
 
 
@@ -131,12 +137,12 @@ class Outbox:
         "_in_flight",
         "_landed",
         "_open",
-        "_pending",
         "_pings",
         "_quick",
         "_sealed",
         "_sent_of_flight",
         "_unaccepted",
+        "beside_tail",
         "tail",
     )
 
@@ -155,7 +161,7 @@ class Outbox:
         self._unaccepted = 0
         self._open = False
         """There is a transport: between `begin` and `cut`."""
-        self._pending = 0
+        self.beside_tail = 0
         """`pending_bytes` without those in the tail."""
         self._full = False
         self._quick = False
@@ -163,7 +169,7 @@ class Outbox:
     @property
     def pending_bytes(self) -> int:
         """Bytes appended or taken and not yet accepted by the transport; after a cut those of publishes alone."""
-        return self._pending + self.tail.size
+        return self.beside_tail + self.tail.size
 
     @property
     def full(self) -> bool:
@@ -212,7 +218,7 @@ class Outbox:
         """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
         chunks = list(_chunks_of(operations))
         self._sealed.extendleft(reversed(chunks))
-        self._pending += sum(chunk.size for chunk in chunks)
+        self.beside_tail += sum(chunk.size for chunk in chunks)
 
     def take(self, limit: int, control: list[bytes]) -> tuple[list[bytes], list[int]]:
         """Take the connection's ``control`` bytes and whole chunks until ``limit`` bytes: pieces, and flush tokens."""
@@ -224,7 +230,7 @@ class Outbox:
         pings: list[int] = []
         if control:
             chunk = _Chunk([*control])
-            self._pending += chunk.size
+            self.beside_tail += chunk.size
             self._unaccepted += chunk.size
             self._in_flight.append(chunk)
             pieces.extend(control)
@@ -261,7 +267,7 @@ class Outbox:
         if not self._full and self.tail.size >= CHUNK_SIZE:
             self._seal()  # too much may wait by now: then publishers wait until little is left, not only less
         self._unaccepted -= nbytes
-        self._pending -= nbytes
+        self.beside_tail -= nbytes
         sent = self._sent_of_flight + nbytes
         in_flight = self._in_flight
         while in_flight and sent >= in_flight[0].size:
@@ -283,7 +289,7 @@ class Outbox:
         for operation in waiting:
             self.append(operation)
         self._aside.extend(in_flight)
-        self._pending += sum(encoded_size(operation) for operation in in_flight if _is_publish(operation))
+        self.beside_tail += sum(encoded_size(operation) for operation in in_flight if _is_publish(operation))
         # What was accepted of the first chunk is counted again, by operations: those accepted whole must not be
         # written twice.
         self._sent_late(sent)
@@ -297,11 +303,11 @@ class Outbox:
             if refused is None:
                 return True
             dropped.append(refused)
-            self._pending -= encoded_size(operation)
+            self.beside_tail -= encoded_size(operation)
             return False
 
         self._seal()
-        pending = self._pending
+        pending = self.beside_tail
         self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
         for index, chunk in enumerate(self._sealed):
             before = len(dropped)
@@ -309,7 +315,7 @@ class Outbox:
             if len(dropped) > before:
                 self._sealed[index] = _Chunk(operations)
                 self._sealed[index].pings = chunk.pings
-        nbytes = pending - self._pending
+        nbytes = pending - self.beside_tail
         if self.pending_bytes <= LOW_WATER:
             self.full = False
         return dropped, nbytes
@@ -318,7 +324,7 @@ class Outbox:
         """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""
         if self._open:
             self._open = False
-            self._pending -= self._unaccepted
+            self.beside_tail -= self._unaccepted
             self._aside.extend(operation for chunk in self._in_flight for operation in chunk.operations)
             self._in_flight.clear()
             self._unaccepted = 0
@@ -340,7 +346,7 @@ class Outbox:
         while aside and self._sent_of_flight >= (size := encoded_size(aside[0])):
             self._sent_of_flight -= size
             if _is_publish(aside.popleft()):
-                self._pending -= size
+                self.beside_tail -= size
 
     def unsent_publishes(self) -> Iterator[Encoded]:
         """The publishes that were not handed over whole, in order."""
@@ -370,7 +376,7 @@ class Outbox:
         self._landed.clear()
         self._pings = ()
         self._sent_of_flight = self._unaccepted = 0
-        self._pending = 0
+        self.beside_tail = 0
         self.full = False
 
     def _seal(self) -> None:
@@ -404,8 +410,8 @@ class Outbox:
         self._sealed.append(chunk)
 
     def _count(self, nbytes: int) -> None:
-        self._pending += nbytes
-        if self._pending + self.tail.size >= HIGH_WATER and not self._full:
+        self.beside_tail += nbytes
+        if self.beside_tail + self.tail.size >= HIGH_WATER and not self._full:
             self.full = True
 
 

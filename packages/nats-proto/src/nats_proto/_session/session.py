@@ -152,6 +152,11 @@ class Session(Generic[MessageT]):
         True: the message was taken. False: it was not, and `publish` decides what to do with it. Raises nothing.
         Compiled (`accelerated`) it is the one thing that a thread may call while another is in a method of the session.
         """
+        self.request_quickly = self._traffic.inbox.ask_quickly
+        """`request`, for what nearly all programs ask nearly always. It takes (subject, data, headers, accept).
+
+        The token; or 0: nothing has changed, and `request` decides what to do with it. Raises nothing.
+        """
         self._life = LifeCycle(
             self._link,
             self._traffic,
@@ -454,6 +459,8 @@ class Session(Generic[MessageT]):
             self._life.status is not SessionStatus.CONNECTED or not self._outbox.make_room()
         ):
             self._life.check_publish()
+        if into is None:
+            return self._traffic.ask(subject, data, headers, accept)
         return self._traffic.request(subject, data, headers, into, accept)
 
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
@@ -552,7 +559,8 @@ class Session(Generic[MessageT]):
         To have another task or thread write less than that costs less than to write each publish by itself. From a
         chunk on nothing is gained by waiting for more.
         """
-        return self._outbox.pending_bytes >= CHUNK_SIZE
+        outbox = self._outbox
+        return outbox.tail.size + outbox.beside_tail >= CHUNK_SIZE  # `Outbox.pending_bytes`: requests ask this often
 
     @property
     def pending_requests(self) -> int:

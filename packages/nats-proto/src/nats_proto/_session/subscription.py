@@ -232,8 +232,8 @@ class SubscriptionState(Generic[MessageT]):
     def add_mark(self, mark: Mark, placeholder: MessageT) -> None:
         """The table's: put a mark behind the messages that are there. ``placeholder`` is a message without a subject.
 
-        Pending limits do not count marks, and need not: there is one for each request of its own that the reader made,
-        and one for each connection, but never two of those without a message or an answer between them.
+        Pending limits do not count marks, and need not: there is one for each request and each publish of its own that
+        the reader made, and one for each connection, but never two of those without a message or an answer between.
         """
         if self._marks is _NO_MARKS:
             self._marks = deque()

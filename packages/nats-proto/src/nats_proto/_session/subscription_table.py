@@ -10,9 +10,10 @@ from .._interface.events import MessagesAvailable, SlowConsumer, SubscriptionClo
 from .._wire.batch import Batch, Share
 from .._wire.encoder import Encoder
 from .._wire.frames import Message
+from .._wire.subjects import subject_matches
 from ..errors import NATSError, PermissionsError
 from .hand_back import HandBack
-from .marks import Mark
+from .marks import Mark, PublishDropped
 from .subscription import NO_QUEUE, MessageT, SubscriptionState, SubscriptionStatus
 
 __all__ = ["SubscriptionTable"]
@@ -217,6 +218,12 @@ class SubscriptionTable(Generic[MessageT]):
         for sub in self._by_sid.values():
             if sub.wants_marks and not sub.ends_with(mark):
                 self.mark(sub, mark)
+
+    def publish_dropped(self, reply: str, error: NATSError) -> None:
+        """Tell those of a dropped publish who asked for marks and would get its answer."""
+        for sub in self._by_sid.values():
+            if sub.wants_marks and subject_matches(sub.subject, reply):
+                self.mark(sub, PublishDropped(reply, error))
 
     def _drop_unknown(self, sid: int, messages: Sequence[Message]) -> None:
         if not self.hand_back.late(sid, messages):

@@ -54,6 +54,7 @@ class Traffic(Generic[MessageT]):
         "_out_bytes",
         "_out_msgs",
         "_up",
+        "ask",
         "encoder",
         "handover",
         "inbox",
@@ -82,7 +83,9 @@ class Traffic(Generic[MessageT]):
         self.encoder = Encoder(max_control_line=max_control_line)
         self.outbox = Outbox(self.encoder.heads)
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable(message_type("", 0, None, b""))
-        self.inbox = RequestInbox(inbox_prefix, rng)
+        self.inbox = RequestInbox(inbox_prefix, rng, self.outbox.tail, self._send_request)
+        self.ask = self.inbox.ask
+        """Publish with a reply subject of the inbox; the request's token."""
         self.round_trips = RoundTrips()
         self.handover: Informed[MessageT] | None = None
         """Who hears of every subscription as well, while a lame duck is left."""
@@ -133,13 +136,12 @@ class Traffic(Generic[MessageT]):
         subject: str,
         data: Payload,
         headers: HeadersLike | None,
-        into: SubscriptionState[MessageT] | None = None,
-        accept: Accept | None = None,
+        into: SubscriptionState[MessageT],
+        accept: Accept | None,
     ) -> int:
-        """Publish with a reply subject of the inbox; the request's token. ``into``: in whose queue its end is told."""
-        token = self.inbox.ask(self.outbox.tail, self._send_request, subject, data, headers, accept)
-        if into is not None:
-            self._into[token] = into
+        """`ask`, where the end of the request is told in this subscription's queue."""
+        token = self.ask(subject, data, headers, accept)
+        self._into[token] = into
         return token
 
     def _send_request(self, subject: str, data: Payload, reply: str, headers: HeadersLike | None) -> None:
@@ -393,16 +395,16 @@ class Traffic(Generic[MessageT]):
         self._up = True
         self.outbox.prepend(self.subs.restore(self.encoder))
         self._connection_made()
-        self.drop_refused()
 
     def adopt(self, operations: list[bytes]) -> None:
         """The successor's connection takes operations, first what it has to hear about subscriptions."""
         self._up = True
         self.outbox.prepend(operations)
         self._connection_made()
-        self.drop_refused()
 
     def _connection_made(self) -> None:
+        # In this order: who hears of another connection may send something again, but not what was dropped.
+        self.drop_refused()
         self._connections += 1
         if self._connections > 1:
             self.subs.mark_all(ConnectionReplaced())
@@ -419,9 +421,13 @@ class Traffic(Generic[MessageT]):
         self._dropped_publishes += len(refusals)
         self._events.add(PublishesDropped(error=refusals[0].error, dropped_msgs=len(refusals), dropped_bytes=size))
         for refusal in refusals:
-            failed = None if refusal.reply is None else self.inbox.fail_reply(refusal.reply, refusal.error)
+            if refusal.reply is None:
+                continue
+            failed = self.inbox.fail_reply(refusal.reply, refusal.error)
             if failed is not None:
                 self._complete(failed)
+            else:
+                self.subs.publish_dropped(refusal.reply, refusal.error)
         self.announce_messages()
 
     def link_lost(self, lost: ConnectionLostError) -> None:
