@@ -14,8 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_proto import Message
-from nats_proto._jetstream.api_answer import compare, decode_answer
-from nats_proto._jetstream.durations import (
+from nats_proto._jetstream.api_answer import compare, decode_answer, from_wire
+from nats_proto._jetstream.errors import api_error
+from nats_proto._jetstream.pub_ack import decode_pub_ack
+from nats_proto._jetstream.read_config import read_config
+from nats_proto._jetstream.stored_message import stored_message, stored_message_direct
+from nats_proto._json.durations import (
     MAX_NANOSECONDS,
     Seconds,
     Timestamp,
@@ -24,11 +28,7 @@ from nats_proto._jetstream.durations import (
     take_duration,
     take_time,
 )
-from nats_proto._jetstream.errors import api_error
-from nats_proto._jetstream.pub_ack import decode_pub_ack
-from nats_proto._jetstream.read_config import read_config
-from nats_proto._jetstream.stored_message import stored_message, stored_message_direct
-from nats_proto._jetstream.wire_kinds import (
+from nats_proto._json.wire_kinds import (
     Choice,
     DurationKind,
     Flag,
@@ -39,7 +39,7 @@ from nats_proto._jetstream.wire_kinds import (
     Text,
     TimeKind,
 )
-from nats_proto._jetstream.wire_value import Nested, WireValue, decode_json, encode_json, from_wire, plan_of, to_wire
+from nats_proto._json.wire_value import Nested, WireValue, decode_json, encode_json, plan_of, to_wire
 from nats_proto.jetstream import (
     AccountInfo,
     ApiError,
@@ -268,6 +268,7 @@ def test_any_acknowledgement_is_one_or_none(raw: dict[str, object]) -> None:
     if isinstance(ack, PubAck):
         assert ack.stream
         assert 0 <= ack.sequence < 2**64
+        assert ack.sequence or not ack.duplicate
 
 
 @given(

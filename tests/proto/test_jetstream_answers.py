@@ -9,17 +9,18 @@ from datetime import timedelta
 import pytest
 
 from nats_proto import Message
-from nats_proto._jetstream.api_answer import compare, decode_answer, dropped_fields, read_answer
-from nats_proto._jetstream.durations import Seconds, Timestamp
+from nats_proto._jetstream.api_answer import compare, decode_answer, dropped_fields, from_wire, read_answer
 from nats_proto._jetstream.pub_ack import decode_pub_ack
 from nats_proto._jetstream.stored_message import stored_message, stored_message_direct
-from nats_proto._jetstream.wire_value import WireValue, from_wire, to_wire
+from nats_proto._json.durations import Seconds, Timestamp
+from nats_proto._json.wire_value import WireValue, to_wire
 from nats_proto.jetstream import (
     AccountInfo,
     ApiError,
     ConsumerConfig,
     ConsumerInfo,
     ConsumerLimits,
+    DuplicateInProgressError,
     ExternalStream,
     JetStreamDecodeError,
     JetStreamError,
@@ -287,6 +288,13 @@ def test_a_publish_is_refused() -> None:
     assert str(error) == "publish to 'a': wrong last sequence: 7 (400, err_code 10071)"
 
 
+def test_one_of_the_same_id_is_being_stored() -> None:
+    """Servers before 2.11 call it a duplicate of a message that has no sequence yet."""
+    error = decode_pub_ack("publish to 'a'", message({"stream": "S", "seq": 0, "duplicate": True}))
+    assert isinstance(error, DuplicateInProgressError)
+    assert str(error) == "publish to 'a': duplicate message id is in process (409, err_code 10158)"
+
+
 # --- stored messages -------------------------------------------------------------------------------------------------
 
 BLOCK = b"NATS/1.0\r\nNats-Msg-Id: 7\r\nX: a\r\nX: b\r\n\r\n"
@@ -365,6 +373,37 @@ def test_a_message_that_came_directly() -> None:
     # The message itself is left as it came.
     assert given.headers is not None
     assert "Nats-Subject" in given.headers
+
+
+PLACE = {"Nats_Stream": "S", "Nats_Subject": "a.b", "Nats_Sequence": "9", "Nats_Time_Stamp": "2026-11-29T17:00:00.1Z"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"Nats_Sequence": f"{10**18}"},
+        {"Nats_Sequence": f"{2**64 - 1}"},
+        {"Nats_Subject": "ü.b"},
+        {"Nats_Subject": " a.b"},
+        {"Nats_Time_Stamp": "0001-01-01T00:00:00Z"},
+        {"Nats_Time_Stamp": "2026-11-29T17:00:00+01:00"},
+        {"Nats_Time_Stamp": "2026-13-29T17:00:00Z"},
+        {"Nats_Time_Stamp": "now"},
+        {"Nats_Num_Pending": "3"},
+        {"X": "a"},
+    ],
+)
+def test_a_message_without_headers_is_read_as_any_other(changed: dict[str, str]) -> None:
+    def read(headers: dict[str, str]) -> object:
+        try:
+            stored = stored_message_direct("get", direct(**headers))
+        except JetStreamDecodeError as error:
+            return str(error)
+        return [getattr(stored, name) for name in stored.__struct_fields__ if name != "headers"]
+
+    # With one header of its own it is read name by name.
+    assert read({**PLACE, **changed}) == read({**PLACE, **changed, "Own": "1"})
 
 
 @pytest.mark.parametrize(

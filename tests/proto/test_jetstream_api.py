@@ -12,7 +12,6 @@ from nats_proto import Message, Operation, Pause, Request
 from nats_proto._jetstream import consumer_calls, stream_calls
 from nats_proto._jetstream.api import GRACE, JetStreamApi
 from nats_proto._jetstream.consumer_config import ConsumerConfig
-from nats_proto._jetstream.durations import parse_time
 from nats_proto._jetstream.errors import (
     ApiError,
     ApiLevelError,
@@ -28,6 +27,7 @@ from nats_proto._jetstream.errors import (
     StreamNotFoundError,
 )
 from nats_proto._jetstream.stream_config import StreamConfig
+from nats_proto._json.durations import parse_time
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import NATSTimeoutError, NoRespondersError
@@ -49,6 +49,7 @@ class Servers:
 
     def __init__(self, *answers: Any, version: str = "2.15.1", **options: Any) -> None:
         self.time = 100.0
+        self.oversleeps = 0.0
         self.answers = list(answers)
         self.asked: list[tuple[str, Any]] = []
         self.headers: list[Any] = []
@@ -67,7 +68,7 @@ class Servers:
                 return end.value
             answer = error = None
             if isinstance(effect, Pause):
-                self.time += effect.seconds
+                self.time += effect.seconds + self.oversleeps
                 continue
             assert isinstance(effect, Request)
             self.asked.append((effect.subject, json.loads(effect.data) if effect.data else None))
@@ -157,6 +158,20 @@ def test_what_we_have_made_may_not_be_known_yet(call: str, answer: Any) -> None:
         servers.run(CALLS[call](servers.api))
     assert len(servers.asked) == 3  # a server that knows the stream, but no such consumer, is believed
     assert servers.time - began <= servers.api.timeout
+
+
+@pytest.mark.parametrize(("oversleeps", "asked"), [(0.0, 3), (0.115, 1), (0.09, 2), (5.0, 1)])
+def test_nothing_is_asked_again_for_which_there_is_no_time(oversleeps: float, asked: int) -> None:
+    """What was said is raised, and not that the last question, which had a moment, was not answered."""
+    servers = Servers(STREAM, NO_STREAM)
+    servers.run(stream_calls.create_stream(servers.api, StreamConfig(name="S", subjects=["s"]), timeout=None))
+    servers.asked.clear()
+    servers.timeouts.clear()
+    servers.oversleeps = oversleeps
+    with pytest.raises(StreamNotFoundError):
+        servers.run(stream_calls.purge_stream(servers.api, "S", timeout=0.15))
+    assert len(servers.asked) == asked
+    assert all(timeout is not None and timeout >= 0.01 for timeout in servers.timeouts)
 
 
 def test_after_a_while_not_found_is_the_truth() -> None:
@@ -396,9 +411,12 @@ def test_a_status_in_place_of_a_message(code: int, error: type[Exception]) -> No
         servers.run(stream_calls.get_last_msg(servers.api, "S", "s", direct=True, timeout=None))
 
 
-def test_without_direct_access_the_leader_is_asked() -> None:
+@pytest.mark.parametrize("just_made", [False, True])
+def test_without_direct_access_the_leader_is_asked(just_made: bool) -> None:
     stored = {"message": {"subject": "s", "seq": 7, "data": "aGk=", "time": "2026-01-02T03:04:05Z"}}
     servers = Servers(NoRespondersError, stored)
+    if just_made:  # the time is not spent on waiting for a direct access that may never be there
+        servers.api.created("S")
     message = servers.run(stream_calls.get_msg(servers.api, "S", 7, direct=True, timeout=None))
     assert (message.subject, message.sequence, message.data, message.stream) == ("s", 7, b"hi", "S")
     assert [subject for subject, _ in servers.asked] == ["$JS.API.DIRECT.GET.S", "$JS.API.STREAM.MSG.GET.S"]

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nats_proto._jetstream.api_answer import from_wire
 from nats_proto._jetstream.names import check_name, check_priority_group
 from nats_proto._jetstream.read_config import read_config
-from nats_proto._jetstream.wire_value import WireValue, from_wire, to_wire
+from nats_proto._json.wire_value import WireValue, to_wire
 from nats_proto.errors import InvalidSubjectError
 from nats_proto.jetstream import (
     ConsumerConfig,

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nats_proto._jetstream.wire_kinds import Items, Kind, Table
-from nats_proto._jetstream.wire_value import Nested, WireValue, plan_of, to_wire
+from nats_proto._json.wire_kinds import Items, Kind, Table
+from nats_proto._json.wire_value import Nested, WireValue, plan_of, to_wire
 from nats_proto.jetstream import (
     AccountInfo,
     ConsumerConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .wire_value import WireValue
+from .._json.wire_value import WireValue
 
 __all__ = ["AccountInfo", "AccountLimits", "AccountTier", "ApiStats"]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from .._json.durations import DurationLike, take_duration
 from .._limits import check_seconds
 from .._value import Value
-from .durations import DurationLike, take_duration
 from .errors import AlreadyAcknowledgedError, NotJetStreamMessageError
 from .metadata import ACK_PREFIX, Metadata, not_an_ack_subject, parse_ack_subject
 

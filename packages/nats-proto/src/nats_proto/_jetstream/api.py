@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from .._calls.operation import ApiCall, Operation, Pause
+from .._json.wire_value import encode_json
 from .._limits import check_timeout
 from .._wire.frames import Message
 from ..errors import NATSError, NATSTimeoutError, NoRespondersError
@@ -34,7 +35,6 @@ from .errors import (
     nobody_answered,
 )
 from .names import check_domain, check_prefix
-from .wire_value import encode_json
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "JetStreamApi"]
 
@@ -129,12 +129,15 @@ class JetStreamApi:
         seconds = self.seconds(timeout)
         began = self.clock()
         pause = FIRST_PAUSE
+        failure: NATSError | None = None
         while True:
             left = began + seconds - self.clock()
+            if failure is not None and left < FIRST_PAUSE:
+                raise failure  # it says more than a question for which there is no time
             try:
                 return (yield from api.run(timeout=max(left, 0.0)))
             except NoRespondersError as error:
-                failure: NATSError = self.nobody(api.what, error.subject)
+                failure = self.nobody(api.what, error.subject)
             except (StreamNotFoundError, ConsumerNotFoundError, ClusterUnavailableError) as error:
                 failure = error
             except NATSTimeoutError as error:

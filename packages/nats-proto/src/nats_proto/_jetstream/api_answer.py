@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
+from .._json.durations import Seconds, Timestamp
+from .._json.wire_kinds import Mismatch, is_mapping, is_object, is_sequence, kind_of_json
+from .._json.wire_value import WireValue, decode_json, read_wire
 from .._value import Value
 from .._wire.frames import Message
-from .durations import Seconds, Timestamp
 from .errors import JetStreamDecodeError, api_error
-from .wire_kinds import Mismatch, is_mapping, is_object, is_sequence, kind_of_json
-from .wire_value import WireValue, decode_json, read_wire
 
-__all__ = ["Difference", "compare", "decode_answer", "dropped_fields", "read_answer"]
+__all__ = ["Difference", "compare", "decode_answer", "dropped_fields", "from_wire", "read_answer"]
 
 W = TypeVar("W", bound=WireValue)
 
@@ -41,8 +41,8 @@ def read_answer(what: str, message: Message) -> dict[str, object]:
         raise JetStreamDecodeError(f"{what}: the answer is empty")
     try:
         answer = decode_json(message.data)
-    except JetStreamDecodeError as error:
-        raise JetStreamDecodeError(f"{what}: {error}") from None
+    except Mismatch as mismatch:
+        raise JetStreamDecodeError(f"{what}: {mismatch}") from None
     if not is_object(answer):
         raise JetStreamDecodeError(f"{what}: the answer must be an object, not {kind_of_json(answer)}")
     if answer.get("error") is not None:
@@ -65,6 +65,14 @@ def decode_answer(what: str, message: Message, kind: type[W], key: str | None = 
     except Mismatch as mismatch:
         seen = mismatch if key is None else mismatch.under(f".{key}")
         raise JetStreamDecodeError(f"{what}: the answer cannot be read: {seen}") from None
+
+
+def from_wire(kind: type[W], raw: object) -> W:
+    """A value that stands in an answer. Raises `JetStreamDecodeError`, and nothing else; the text names the field."""
+    try:
+        return read_wire(kind, raw)
+    except Mismatch as mismatch:
+        raise JetStreamDecodeError(f"{kind.__name__} cannot be read: {mismatch}") from None
 
 
 # --- what a server made of a configuration ---------------------------------------------------------------------------

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec.structs import replace
 
 from .._calls.operation import ApiCall, Operation
+from .._json.durations import Time, format_time, take_time
+from .._json.wire_value import to_wire
 from .consumer_config import ConsumerConfig
 from .consumer_info import ConsumerInfo, ConsumerPause
 from .decoders import check_nothing_dropped, check_sequence, names_of, succeeded, tell_differences, value_of, values_of
-from .durations import Time, format_time, take_time
 from .errors import ConsumerExistsError
 from .levels import level_of_consumer
 from .names import check_name
 from .pages import Pages
 from .read_config import read_config
-from .wire_value import to_wire
 
 if TYPE_CHECKING:
     from .api import JetStreamApi

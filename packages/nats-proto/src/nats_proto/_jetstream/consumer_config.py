@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
+from .._json.durations import Duration, DurationLike, Time
+from .._json.wire_value import WireValue
 from .._wire.subjects import encode_queue, encode_subject, encode_subscription_subject
-from .durations import Duration, DurationLike, Time
 from .names import check_name, check_priority_group
-from .wire_value import WireValue
 
 __all__ = ["AckPolicy", "ConsumerConfig", "ConsumerFields", "DeliverPolicy", "PriorityPolicy", "ReplayPolicy"]
 

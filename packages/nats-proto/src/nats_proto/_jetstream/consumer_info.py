@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._json.durations import Seconds, Timestamp
+from .._json.wire_value import WireValue
 from .consumer_config import ConsumerConfig
-from .durations import Seconds, Timestamp
 from .stream_info import ClusterInfo
-from .wire_value import WireValue
 
 __all__ = ["ConsumerInfo", "ConsumerPause", "PriorityGroupState", "SequenceInfo"]
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from .._calls.operation import Operation
+from .._json.wire_kinds import is_sequence, kind_of_json
+from .._json.wire_value import WireValue
 from .._limits import shown
 from .._wire.frames import Message
 from ..errors import NATSError
-from .api_answer import compare, decode_answer, dropped_fields, read_answer
+from .api_answer import compare, decode_answer, dropped_fields, from_wire, read_answer
 from .consumer_info import ConsumerInfo
 from .errors import (
     ConsumerExistsError,
@@ -21,8 +23,6 @@ from .errors import (
 )
 from .stored_message import StoredMessage, stored_message, stored_message_direct
 from .stream_info import StreamInfo
-from .wire_kinds import is_sequence, kind_of_json
-from .wire_value import WireValue, from_wire
 
 __all__ = [
     "check_nothing_dropped",

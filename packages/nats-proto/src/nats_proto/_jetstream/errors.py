@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from .._json.wire_kinds import is_object, kind_of_json
 from ..errors import LocalProtocolError, NATSError, NATSTimeoutError, NoRespondersError, Outcome
-from .wire_kinds import is_object, kind_of_json
 
 __all__ = [
     "AlreadyAcknowledgedError",
@@ -258,7 +258,8 @@ class WrongStreamError(ApiError):
 
 
 class DuplicateInProgressError(ApiError):
-    """A message with the same id is being stored at this moment (10158). It may be an earlier try of this one."""
+    """A message with the same id is being stored at this moment (10158; servers before 2.11 acknowledge it without a
+    sequence). It may be an earlier try of this one."""
 
 
 class TooManyRequestsError(ApiError):
@@ -302,7 +303,8 @@ class JetStreamNotEnabledForAccountError(ApiError):
 
 
 class ClusterUnavailableError(ApiError):
-    """The cluster has no leader at the moment, or the server is not the one (10008, 10009). Worth trying later."""
+    """The cluster has no leader at the moment, or the server is not the one (10008, 10009, or no number: servers before
+    2.12). Worth trying later."""
 
 
 class InsufficientResourcesError(ApiError):
@@ -408,6 +410,9 @@ _REFUSED: Final = frozenset(range(10002, 10228)) - _MAY_HAVE_HAPPENED
 _FULL: Final = ("maximum messages exceeded", "maximum bytes exceeded", "maximum messages per subject exceeded")
 """What stream stores say when they are full. Servers have one code for all failures of a store, so that the words are
 all there is to tell this one, which leaves nothing behind."""
+_NOT_LEADER: Final = "raft: not leader"
+"""What a server before 2.12 says, without a number, when its leadership of a stream ends between the arrival of a
+publish and its proposal to the other replicas: so nothing was stored."""
 
 # Twenty digits are enough for 64 bits.
 _LAST_SEQUENCE: Final = re.compile(r"wrong last sequence: ([0-9]{1,20})(?![0-9])").match
@@ -435,6 +440,10 @@ def api_error(what: str, error: object) -> JetStreamError:
     description = _fit_to_print(said)
     text = f"{what}: {description or 'the server refused it without a word'} ({code}"
     text += f", err_code {err_code})" if err_code else ")"
+    if not err_code and description == _NOT_LEADER:
+        refused = ClusterUnavailableError(text, code=code, description=description)
+        refused.outcome = "failed"
+        return refused
     made = _CLASSES.get(err_code, ApiError)
     if made is StoreFailedError and description.startswith(_FULL):
         made = StreamFullError

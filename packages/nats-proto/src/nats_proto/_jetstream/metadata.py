@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from .._json.durations import Timestamp
 from .._value import Value
-from .durations import Timestamp
 from .errors import NotJetStreamMessageError
 
 __all__ = ["ACK_PREFIX", "Metadata", "parse_ack_subject"]

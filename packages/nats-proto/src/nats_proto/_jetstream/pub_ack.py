@@ -14,7 +14,7 @@ from .._value import Value
 from .._wire.frames import Message
 from .errors import JetStreamDecodeError, JetStreamError, api_error
 
-__all__ = ["LARGEST", "PubAck", "decode_plain", "decode_pub_ack"]
+__all__ = ["PubAck", "decode_pub_ack", "read_plain"]
 
 
 # The names are those of the decoder below. A counter's total is a text on the wire, so that is none for it.
@@ -51,12 +51,11 @@ class _Wire(msgspec.Struct, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Wire).decode
-decode_plain: Final = msgspec.json.Decoder(PubAck).decode
-"""For an acknowledgement and nothing else, as nearly all are: no error, no counter, no key of a newer server.
+_decode_plain: Final = msgspec.json.Decoder(PubAck).decode
 
-It raises for all else. What it returns counts only with a stream, with a sequence up to `LARGEST`, and without a
-``count``: `decode_pub_ack` tells what anything else is.
-"""
+_STORING: Final = {"code": 409, "err_code": 10158, "description": "duplicate message id is in process"}
+"""What servers since 2.11 say of a message while one of the same id is being stored. Older ones acknowledge it as a
+duplicate at sequence 0, although nothing is stored yet, nor certain to be."""
 
 LARGEST: Final = 2**64 - 1
 """The last sequence that there can be."""
@@ -65,19 +64,28 @@ MAX_VALUE_DIGITS: Final = 4096
 """Digits of a counter. There is no limit in ADR-49, and Python refuses to read more than 4,300 of them."""
 
 
+def read_plain(data: bytes) -> PubAck | None:
+    """An acknowledgement and nothing else, as nearly all are: no error, no counter, no key of a newer server.
+
+    None for all else: `decode_pub_ack` tells what that is. Raises nothing.
+    """
+    try:
+        plain = _decode_plain(data)
+    except (RecursionError, msgspec.DecodeError, ValueError):
+        return None
+    if plain.duplicate and not plain.sequence:
+        return None
+    return plain if plain.stream and plain.sequence <= LARGEST and not plain.count else None
+
+
 def decode_pub_ack(what: str, message: Message) -> PubAck | JetStreamError | None:
     """The acknowledgement in an answer, or the error in it. None: the answer is from somebody other than a stream.
 
     ``what`` names the publish in the error's text, such as ``publish to 'orders.new'``. Raises nothing.
     """
-    data = message.data
-    try:
-        plain = decode_plain(data)
-    except (RecursionError, msgspec.DecodeError, ValueError):
-        pass
-    else:
-        if plain.stream and plain.sequence <= LARGEST and not plain.count:
-            return plain
+    plain = read_plain(message.data)
+    if plain is not None:
+        return plain
     # Whatever is no JSON of this shape may come from a responder that listens to the subject of a stream.
     try:
         wire = _decode(message.data)
@@ -89,6 +97,8 @@ def decode_pub_ack(what: str, message: Message) -> PubAck | JetStreamError | Non
         return None
     if not 0 <= wire.seq <= LARGEST or not 0 <= (wire.count or 0) <= LARGEST:
         return JetStreamDecodeError(f"{what}: the acknowledgement has a number that is out of range")
+    if wire.duplicate and not wire.seq:
+        return api_error(what, _STORING)
     value = None
     if wire.val is not None:
         value = _number(wire.val)

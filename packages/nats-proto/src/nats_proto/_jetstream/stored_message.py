@@ -7,15 +7,16 @@ whose headers tell where it is stored. Both give the same value.
 from __future__ import annotations
 
 import binascii
+import re
 from typing import Final
 
+from .._json.durations import Timestamp, parse_time
+from .._json.wire_kinds import Mismatch
+from .._json.wire_value import WireValue, read_wire
 from .._value import Value
 from .._wire.frames import Message
 from .._wire.headers import Headers, parse_header_block
-from .durations import Timestamp, parse_time
 from .errors import JetStreamDecodeError
-from .wire_kinds import Mismatch
-from .wire_value import WireValue, read_wire
 
 __all__ = ["StoredMessage", "stored_message", "stored_message_direct"]
 
@@ -82,6 +83,10 @@ def stored_message_direct(what: str, message: Message) -> StoredMessage:
 
     Raises `JetStreamDecodeError`; ``what`` names the call in its text.
     """
+    if message.header_block is not None and (plain := _PLAIN(message.header_block)) is not None:
+        stored = _without_headers(message, *plain.groups())
+        if stored is not None:
+            return stored
     given = message.headers
     if given is None or SEQUENCE not in given or SUBJECT not in given:
         raise JetStreamDecodeError(f"{what}: the answer does not say where the message is stored")
@@ -105,6 +110,31 @@ def stored_message_direct(what: str, message: Message) -> StoredMessage:
         stream=given.get(STREAM),
         num_pending=num_pending,
         last_sequence=last_sequence,
+    )
+
+
+# What a server writes before a message that was published without headers, as nearly all are: to read it at once takes
+# a third of the time that reading it as headers does. Anything else goes that way, and is refused there.
+_PLAIN: Final = re.compile(
+    rb"NATS/1\.0\r\nNats-Stream: ([!-~]+)\r\nNats-Subject: ([!-~]+)\r\nNats-Sequence: ([0-9]{1,19})\r\n"
+    rb"Nats-Time-Stamp: ([!-~]+)\r\n\r\n"
+).fullmatch
+
+
+def _without_headers(
+    message: Message, stream: bytes, subject: bytes, sequence: bytes, time: bytes
+) -> StoredMessage | None:
+    try:
+        stored = parse_time(time.decode())
+    except ValueError:
+        return None
+    return StoredMessage(
+        subject=subject.decode(),
+        sequence=int(sequence),
+        time=stored,
+        data=message.data,
+        headers=Headers(),
+        stream=stream.decode(),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec.structs import replace
 
 from .._calls.operation import Operation
+from .._json.wire_value import to_wire
 from .._limits import check_count
 from .._wire.subjects import encode_subscription_subject
 from .account_info import AccountInfo
@@ -33,7 +34,6 @@ from .pages import Pages
 from .stored_message import StoredMessage
 from .stream_config import StreamConfig
 from .stream_info import StreamInfo
-from .wire_value import to_wire
 
 if TYPE_CHECKING:
     from .api import JetStreamApi
@@ -265,7 +265,8 @@ def _get(
     if direct:
         call = api.request(what, f"DIRECT.GET.{stream}", decode_direct(what), body)
         try:
-            return (yield from api.call(call, seconds, stream=stream))
+            # Nobody may answer here because the stream is new: that is asked again below, where somebody must answer.
+            return (yield from api.call(call, seconds))
         except JetStreamNotEnabledError:
             pass  # the stream allows no direct access, or its replicas are not there yet: the leader knows
     call = api.request(what, f"STREAM.MSG.GET.{stream}", decode_stored(what, stream), body)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
+from .._json.durations import Duration, DurationLike, Time
+from .._json.wire_value import WireValue
 from .._value import set_once
 from .._wire.subjects import encode_subject, encode_subscription_subject
-from .durations import Duration, DurationLike, Time
 from .names import check_name
-from .wire_value import WireValue
 
 __all__ = [
     "Compression",

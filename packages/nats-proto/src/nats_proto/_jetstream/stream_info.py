@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .durations import Seconds, Timestamp
+from .._json.durations import Seconds, Timestamp
+from .._json.wire_value import WireValue
 from .stream_config import ExternalStream, StreamConfig, SubjectTransform
-from .wire_value import WireValue
 
 __all__ = [
     "ClusterInfo",
