@@ -198,7 +198,7 @@ class WindowMachine(RuleBasedStateMachine):
         if open_ones:
             due = window.next_timeout()
             assert due is not None or window._in_order
-            assert window._look <= min(pending.deadline for pending in open_ones)
+            assert window._flight.look <= min(pending.deadline for pending in open_ones)
 
     @invariant()
     def each_ends_once_and_with_its_own_sequence(self) -> None:
@@ -265,7 +265,7 @@ def test_late_acknowledgements(seed: int) -> None:
     numbers: dict[int, int] = {}
     done = 0
     while done < 4000:
-        while window.room and window._number < 4000:
+        while window.room and window._flight.number < 4000:
             pending = window.begin("s", b"x", None, now=now)
             sequence += 1
             numbers[pending.number] = sequence

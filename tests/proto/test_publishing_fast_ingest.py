@@ -268,6 +268,7 @@ def test_a_refused_message_ends_it() -> None:
     assert isinstance(error, WrongLastSequenceError)
     assert "message 5" in str(error)
     assert "4 messages are stored" in error.__notes__[0]
+    assert error.outcome == "unknown"  # of the whole: who repeats it would have these four twice
 
 
 @pytest.mark.parametrize("error", [b"7", b"null", b'{"code":"x"}'])
@@ -305,6 +306,47 @@ def test_a_server_that_does_not_know_it() -> None:
     assert isinstance(ingest.machine.error, JetStreamDecodeError)
     assert "2.14" in str(ingest.machine.error)
     assert ingest.machine.error.outcome == "unknown"
+
+
+def test_that_nobody_takes_a_question_says_nothing_of_the_message() -> None:
+    """The answer to the first message was lost, and then the leader: it may be stored."""
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    (question,) = ingest.wait(1.0)
+    assert question is not None
+    ingest.machine.receive(Message(question, 1, None, b"", encode_status_block(503)), now=ingest.now)
+    assert not ingest.machine.done
+    ingest.wait(2.0)
+    assert isinstance(ingest.machine.error, NATSTimeoutError)
+    assert ingest.machine.error.outcome == "unknown"
+
+
+def test_a_refusal_makes_room_as_an_acknowledgement_does() -> None:
+    """A server acknowledges what it has stored: of a window that is refused as a whole there comes nothing else."""
+    ingest = Ingest(flow=3, max_outstanding=1, on_gap="ok")
+    ingest.ack(1, 3)
+    ingest.publish(3)
+    assert ingest.machine.room == 0
+    assert ingest.machine.next_timeout() is not None
+    for number in (2, 3, 4):
+        ingest.give(b'{"type":"err","seq":%d,"error":%b}' % (number, REFUSED))
+    assert ingest.machine.room == 3
+    assert ingest.machine.next_timeout() is None
+    ingest.give(b'{"type":"err","seq":1000,"error":%b}' % REFUSED)  # more than was sent
+    ingest.publish(3)
+    assert (ingest.machine.room, ingest.machine.acknowledged) == (0, 1)
+
+
+def test_a_server_that_ends_it_has_stored_what_it_has_not_lost_or_refused() -> None:
+    ingest = Ingest(on_gap="ok")
+    ingest.ack(1, 100)
+    ingest.publish(10)
+    ingest.give(b'{"type":"gap","last_seq":3,"seq":5}')
+    ingest.give(b'{"type":"err","seq":6,"error":%b}' % REFUSED)
+    ingest.final(9)
+    error = ingest.machine.error
+    assert isinstance(error, FastIngestGapError)
+    assert (error.stored, ingest.machine.acknowledged) == (6, 9)
 
 
 def test_nobody_listens() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from nats_proto import Headers
-from nats_proto._jetstream.durations import Timestamp
+from nats_proto._json.durations import Timestamp
 from nats_proto._publishing.headers import PublishOptions, message_id, publish_headers
 from nats_proto.errors import InvalidSubjectError
 

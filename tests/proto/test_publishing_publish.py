@@ -132,8 +132,10 @@ class World:
         ([refusal(10009, 500), ACK], None, 2, STORED),
         ([refusal(10039, 503), refusal(10076, 503), ACK], None, 3, STORED),
         ([refusal(10163, 503), ACK], None, 2, STORED),
+        ([refusal(0, 503, "raft: not leader"), ACK], None, 2, STORED),
         ([refusal(10167, 429), ACK], None, 2, STORED),
         ([refusal(10158, 409), refusal(10158, 409), DUPLICATE], ID, 3, DOUBLE),
+        ([b'{"stream":"ORDERS","seq":0,"duplicate": true}', DUPLICATE], ID, 2, DOUBLE),  # before 2.11: being stored
         ([NATSTimeoutError, DUPLICATE], ID, 2, DOUBLE),
         ([ConnectionLostError, ACK], ID, 2, STORED),
         ([NATSTimeoutError, NoRespondersError, DUPLICATE], ID, 3, DOUBLE),
@@ -166,6 +168,8 @@ def test_it_is_stored_in_the_end(
         ([refusal(10071, text="wrong last sequence: 3")], ID, 1, WrongLastSequenceError, "failed"),
         ([refusal(10054)], ID, 1, MaxMessageSizeError, "failed"),
         ([refusal(10077, 503)], ID, 1, ApiError, "unknown"),
+        # The same code without a number tells of a failed write as well.
+        ([refusal(0, 503, "write failed: disk")], ID, 1, ApiError, "unknown"),
         ([PermissionsError("no")], ID, 1, PermissionsError, "failed"),
         ([ConnectionClosedError("closed")], ID, 1, ConnectionClosedError, "failed"),
         # A try without an answer before one that was refused: the first may be stored.

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from nats_proto import Headers, Message, Publish, Subscribe
+from nats_proto import Conductor, Headers, Message, Publish, Subscribe
 from nats_proto._jetstream.errors import (
     ApiError,
     NoStreamResponseError,
@@ -31,6 +31,7 @@ from nats_proto.errors import (
     OutboundBufferLimitError,
     SubscriptionClosedError,
 )
+from tests.proto.driver import CoreMessage, World
 
 NOW = 100.0
 NOBODY = b""
@@ -122,6 +123,11 @@ class Window:
         return sent
 
 
+def notes(pending: Pending) -> str:
+    """What its error says besides its text."""
+    return " ".join(getattr(pending.error, "__notes__", ()))
+
+
 def outcome(pending: Pending) -> str:
     assert pending.error is not None
     return pending.error.outcome
@@ -141,6 +147,18 @@ def test_each_acknowledgement_completes_its_own_publish_in_order_of_arrival() ->
     assert [pending.done for pending in (first, second, third)] == [True, True, False]
     assert window.window.pending == 1
     assert window.sent() == [b"0", b"1", b"2"]
+
+
+def test_a_message_of_its_id_that_is_being_stored_is_no_acknowledgement() -> None:
+    """As servers before 2.11 say it: a duplicate, without a sequence."""
+    window = Window()
+    pending = window.publish(identity="1")
+    assert window.answer(pending, b'{"stream":"S","seq":0,"duplicate": true}') == []
+    assert not pending.done
+    window.wait(1.0)
+    assert window.answer(pending, b'{"stream":"S","seq":4,"duplicate": true}') == [pending]
+    assert pending.pub_ack is not None
+    assert (pending.pub_ack.sequence, pending.pub_ack.duplicate, pending.tries) == (4, True, 2)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3-2", "", "x", "1.1"])
@@ -226,6 +244,24 @@ def test_an_id_that_the_stream_has_forgotten() -> None:
     assert window.wait(5.0) == [pending]
     assert outcome(pending) == "unknown"
     assert window.sent() == [b"x"]
+    assert notes(pending) == (
+        "It was not tried again: the stream knows a message id for 5 s (duplicate_window), and would store the message "
+        "a second time."
+    )
+
+
+@pytest.mark.parametrize(
+    ("identity", "duplicate_window", "retry_for", "waits"),
+    [(None, 5.0, 10.0, 5.0), ("7", 120.0, 10.0, 10.0), ("7", 5.0, 5.0, 5.0)],
+    ids=["no id", "tried as long as it may be", "no time to try again"],
+)
+def test_only_what_would_have_been_tried_again_says_why_it_was_not(
+    identity: str | None, duplicate_window: float, retry_for: float, waits: float
+) -> None:
+    window = Window(duplicate_window=duplicate_window, retry_for=retry_for)
+    pending = window.publish(b"x", identity)
+    assert window.wait(waits) == [pending]
+    assert (outcome(pending), notes(pending)) == ("unknown", "")
 
 
 @pytest.mark.parametrize(("refusal", "error"), [(NOBODY, NoStreamResponseError), (BUSY, TooManyRequestsError)])
@@ -652,6 +688,63 @@ def test_a_try_that_is_refused_says_nothing_of_the_one_before_it() -> None:
     assert window.window.refused(MaxPayloadError("too large for this server"), now=window.now)
     assert window.drain() == [pending]
     assert outcome(pending) == "unknown"
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("identity", [None, "7"])
+def test_what_the_session_has_given_up_is_certainly_not_stored(identity: str | None, in_order: bool) -> None:
+    window = Window(in_order=in_order)
+    pending, other = window.publish(b"x", identity), window.publish(b"y")
+    window.window.publish_dropped(pending.reply, TOO_LARGE, now=window.now)
+    assert window.drain() == [pending]
+    assert pending.error is TOO_LARGE
+    assert outcome(pending) == "failed"
+    window.window.publish_dropped(pending.reply, TOO_LARGE, now=window.now)  # both of two tries
+    assert window.answer(other) == [other]
+    assert window.window.room == 10
+
+
+def test_another_try_that_the_session_has_given_up_says_nothing_of_the_one_before_it() -> None:
+    window = Window()
+    pending = window.publish(b"x", "7")
+    window.replaced()
+    window.window.publish_dropped(pending.reply, MaxPayloadError("too large"), now=window.now)
+    assert window.drain() == [pending]
+    assert outcome(pending) == "unknown"
+
+
+def test_another_try_of_what_the_session_has_given_up_is_not_made() -> None:
+    window = Window()
+    pending = unsent(window, "7", answer=None)
+    window.window.publish_dropped(pending.reply, MaxPayloadError("too large"), now=window.now)
+    assert window.drain() == [pending]
+    assert window.sent() == []
+
+
+def test_a_session_gives_up_what_its_next_server_would_refuse() -> None:
+    """Window and session together: what never left the client does not end as unknown."""
+    world = World().ready()
+    window: PublishWindow[Pending] = PublishWindow("acks", Pending)
+    conductor: Conductor[CoreMessage, Pending] = Conductor(window)
+    window.wants.clear()
+    sub = world.session.subscribe("acks.*", marks=True)
+    world.cut()
+    pending = {}
+    for size, identity in ((10, None), (200, None), (201, "7")):
+        headers = None if identity is None else Headers({"Nats-Msg-Id": identity})
+        pending[size] = one = window.begin("orders", b"x" * size, headers, now=world.now)
+        assert one is not None
+        world.session.publish("orders", one.data, reply=one.reply, headers=headers)
+    world.wait(10.0)
+    world.up(max_payload=150)
+    while (message := sub.pop()) is not None:
+        assert not message.subject
+        conductor.marked(sub.take_mark(), now=world.now)
+    assert list(window.items) == [pending[200], pending[201]]
+    assert not window.wants
+    for one in window.items:
+        assert isinstance(one.error, MaxPayloadError)
+        assert outcome(one) == "failed"
 
 
 def test_a_try_for_which_there_is_no_room_without_a_connection_is_tried_later() -> None:

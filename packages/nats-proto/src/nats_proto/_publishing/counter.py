@@ -16,9 +16,9 @@ from .._jetstream.api import JetStreamApi
 from .._jetstream.errors import FeatureDroppedError, JetStreamDecodeError, MessageNotFoundError
 from .._jetstream.names import check_name
 from .._jetstream.pub_ack import MAX_VALUE_DIGITS, PubAck
-from .._jetstream.read_only import ReadOnlyMapping
 from .._jetstream.stored_message import StoredMessage
 from .._jetstream.stream_calls import get_last_msg, stream_name_by_subject
+from .._json.read_only import ReadOnlyMapping
 from .._value import Value
 from .._wire.headers import Headers
 from .._wire.subjects import encode_subject

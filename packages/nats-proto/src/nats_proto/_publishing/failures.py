@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from .._jetstream.errors import JetStreamError
 from ..errors import NATSError
@@ -20,16 +20,16 @@ class Failures:
     __slots__ = ("_first", "_unobserved")
 
     def __init__(self) -> None:
-        self._first: list[Pending] = []
+        self._first: list[Pending[Any]] = []
         self._unobserved = 0
 
-    def add(self, pending: Pending) -> None:
+    def add(self, pending: Pending[Any]) -> None:
         """It has failed, and nobody was told of it yet."""
         self._unobserved += 1
         if len(self._first) < MAX_ERRORS:
             self._first.append(pending)
 
-    def observe(self, pending: Pending) -> None:
+    def observe(self, pending: Pending[Any]) -> None:
         """Somebody was told of its error, if it has one."""
         if pending.error is not None and not pending.observed:
             pending.observed = True

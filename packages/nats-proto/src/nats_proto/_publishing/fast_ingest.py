@@ -18,6 +18,9 @@ As with the publish window (`window`, where it is told why), who has called `beg
 subject that it got. In OPENING there is room for one message, later for ``max_outstanding`` acknowledgements' worth of
 them beyond the last one that was acknowledged.
 
+An acknowledgement is for so many messages that were stored. So of a window in which all were refused none would come:
+a refusal, too, says that the server has come as far as this message, and makes room.
+
 Acknowledgements may be lost, and the server may be another one. So when nothing comes for a third of ``timeout`` while
 something is waited for, a ping asks for the last acknowledgement again, and after a new connection at once. When
 nothing comes for all of it, the batch has failed, and only what was acknowledged is certain. Nothing is waited for
@@ -151,6 +154,8 @@ class FastIngest:
         """Of the sign that there will be no more messages."""
         self.sent = 0
         """The number of the last message."""
+        self._looked_at = 0
+        """The last message of which the server has said something, also that it is refused."""
         self.acknowledged = 0
         """The server has said something of all messages up to this number."""
         self.lost = 0
@@ -158,7 +163,8 @@ class FastIngest:
         self.refused = 0
         """Messages that the stream has refused, as far as the server has told."""
         self.pub_ack: PubAck | None = None
-        """The last answer; its ``count`` says how many messages are stored."""
+        """The last answer. Its ``count`` is the number of the last message, of which with ``on_gap="ok"`` not all are
+        stored."""
         self.items: deque[IngestReport] = deque(maxlen=MAX_REPORTS)
         self.wants: deque[Want] = deque((Subscribe(f"{inbox}.>"),))
         self.done = False
@@ -176,7 +182,7 @@ class FastIngest:
             return 0
         if not self._opened:
             return 0 if self.sent else 1
-        return max(0, self.acknowledged + self._flow * self._max_outstanding - self.sent)
+        return max(0, self._allowed - self.sent)
 
     def begin(self, subject: str, *, now: float, last: bool = False) -> str:
         """The reply subject with which the caller publishes a message now. ``last``: it ends the batch.
@@ -226,8 +232,10 @@ class FastIngest:
             return
         if not message.data and message.header_block is not None:
             status = message.status
-            # Later on it is a message that was lost, of which the next leader tells.
-            if status is not None and status.code == NO_RESPONDERS and not self._opened:
+            # Later on it is a message that was lost, of which the next leader tells. Of a question it says nothing: the
+            # first message may have been taken, and its answer lost.
+            asked = message.subject.endswith(f".{_PING}.$FI")
+            if status is not None and status.code == NO_RESPONDERS and not (self._opened or asked):
                 text = "no stream takes it: none has this subject, or the one that has it has no leader"
                 self._end(NoStreamResponseError(f"fast ingest to {self._subject!r}: {text}", self._subject))
             return
@@ -248,6 +256,7 @@ class FastIngest:
             case "err":
                 self._since, self._asked = now, 0
                 self.refused += 1
+                self._looked_at = max(self._looked_at, min(answer.seq, self.sent))
                 self._report(IngestRefusal(answer.seq, api_error(self._what_of(answer.seq), answer.error)))
             case "":
                 self._last_answer(message)
@@ -292,7 +301,12 @@ class FastIngest:
         """The server is to say something before anything can go on."""
         if self.done or not self.sent:
             return False
-        return self._ending or not self._opened or self.acknowledged + self._flow * self._max_outstanding <= self.sent
+        return self._ending or not self._opened or self._allowed <= self.sent
+
+    @property
+    def _allowed(self) -> int:
+        """The number of the last message that may be sent by now."""
+        return max(self.acknowledged, self._looked_at) + self._flow * self._max_outstanding
 
     def _reply(self, number: int, operation: int) -> str:
         return f"{self._prefix}{number}.{operation}.$FI"
@@ -333,6 +347,7 @@ class FastIngest:
             return
         if isinstance(answer, JetStreamError):
             if self._opened:
+                answer.outcome = "unknown"  # of the whole: a part is stored, or may be
                 answer.add_note(
                     f"{self.acknowledged} of {self.sent} messages were acknowledged. A server forgets a fast ingest "
                     f"from which nothing came for 10 s."
@@ -349,10 +364,14 @@ class FastIngest:
             )
             return
         self.pub_ack = answer
-        stored = answer.count or 0
-        self.acknowledged = max(self.acknowledged, min(stored, self.sent))
+        count = answer.count or 0
+        self.acknowledged = max(self.acknowledged, min(count, self.sent))
+        # What the server counts are the numbers up to the last one, and with "ok" some of these are not stored.
+        stored = count if self._fails else max(0, count - self.lost - self.refused)
         if self._refusal is not None:
             error: JetStreamError = self._refusal.error
+            if stored:
+                error.outcome = "unknown"  # of the whole
             error.add_note(f"It has ended the fast ingest, of which {stored} messages are stored.")
             self._end(error)
         elif self._fails and stored < self.sent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypedDict
 
-from .._jetstream.durations import DurationLike, Time, format_time, take_duration, take_time
+from .._json.durations import DurationLike, Time, format_time, take_duration, take_time
 from .._limits import check_count, shown
 from .._wire.frames import Payload
 from .._wire.headers import Headers, HeadersLike

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import msgspec
 
 from .._jetstream.pub_ack import PubAck
@@ -11,8 +13,10 @@ from ..errors import NATSError
 
 __all__ = ["Pending"]
 
+OwnerT = TypeVar("OwnerT")
 
-class Pending(msgspec.Struct, eq=False):
+
+class Pending(msgspec.Struct, Generic[OwnerT], eq=False):
     """A publish that was begun. It ends with an acknowledgement or with an error, never with both."""
 
     subject: str
@@ -29,6 +33,8 @@ class Pending(msgspec.Struct, eq=False):
     """When the present try was."""
     deadline: float
     """When something is due: the end of the present try, or the beginning of the next."""
+    publisher: OwnerT | None
+    """The client's publisher, which waits for it."""
     pub_ack: PubAck | None = None
     """What the stream has said. None until then, and when it has failed."""
     error: NATSError | None = None

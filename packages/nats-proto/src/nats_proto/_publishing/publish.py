@@ -27,7 +27,15 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
 from ..errors import NATSError
 from .headers import message_id
-from .retries import DUPLICATE_WINDOW, RETRY_FOR, conflicts, final_error, may_be_stored, pause_before_retry
+from .retries import (
+    DUPLICATE_WINDOW,
+    RETRY_FOR,
+    conflicts,
+    final_error,
+    may_be_stored,
+    note_of_forgotten,
+    pause_before_retry,
+)
 
 __all__ = ["FindStored", "publish_operation", "steady"]
 
@@ -105,11 +113,9 @@ def _publish(
         unknown = unknown or may_be_stored(error)
         if pause is None or spent >= retry_for:
             made = final_error(error, subject, tries=tries, seconds=spent, unknown=unknown, foreign=answers.foreign)
-            if identity is not None and made.outcome == "unknown" and duplicate_window <= spent < retry_for:
-                made.add_note(
-                    f"It was not tried again: the stream knows a message id for {duplicate_window:g} s "
-                    f"(duplicate_window), and would store the message a second time."
-                )
+            note_of_forgotten(
+                made, has_id=identity is not None, seconds=spent, window=duplicate_window, retry_for=retry_for
+            )
             raise made from error.__cause__
         if pause:
             # The last try is at the very end, so that a leader who comes just then is met.

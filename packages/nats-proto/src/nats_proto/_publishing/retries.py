@@ -7,7 +7,7 @@ A publish may be tried again when that cannot store it twice:
     what happened                                     again?
     nobody listens (503): no leader, or no stream     yes: nothing was stored
     refused for now (10008, 10009, 10035, 10039,      yes: nothing was stored
-      10076, 10163, 10167)
+      10076, 10163, 10167, "not leader")
     one of this id is being stored (10158)            yes: the stream knows the id, and says at last "duplicate"
     no acknowledgement in time, connection lost       with a message id, inside the stream's duplicate window
     everything else                                   no
@@ -46,6 +46,7 @@ __all__ = [
     "final_error",
     "mark_unknown",
     "may_be_stored",
+    "note_of_forgotten",
     "pause_before_retry",
 ]
 
@@ -116,6 +117,18 @@ def final_error(
             f"publish to {subject!r}: no acknowledgement within {seconds:.3g} s{again}; it may be stored{answered}"
         )
     return mark_unknown(error) if unknown else error
+
+
+def note_of_forgotten(error: NATSError, *, has_id: bool, seconds: float, window: float, retry_for: float) -> None:
+    """Say so in the error of the last try, if there was no other because the stream may have forgotten the message id.
+
+    ``seconds`` since the first try; ``window`` is the stream's duplicate window.
+    """
+    if has_id and error.outcome == "unknown" and window <= seconds < retry_for:
+        error.add_note(
+            f"It was not tried again: the stream knows a message id for {window:g} s (duplicate_window), and would "
+            f"store the message a second time."
+        )
 
 
 def mark_unknown(error: NATSError) -> NATSError:

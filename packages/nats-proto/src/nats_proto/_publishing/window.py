@@ -14,11 +14,14 @@ value made, queued, taken and matched for each message, which would cost as much
 needed: who calls `begin` is at that moment in the client, and publishes with its quickest means what `begin` has
 returned. When that raises, the message was not taken, and `failed` takes the publish out again. Only what is sent
 another time goes through `wants`. What of that the client refuses is told by `refused`, and what it has no room for is
-still among the wants: of both it is certain that they are not stored. Everything else is as for all machines: the first
+still among the wants: of both it is certain that they are not stored. So it is of what the session has
+taken and gives up before it is handed over, because the next server would refuse it: `publish_dropped` tells of that.
+Everything else is as for all machines: the first
 want is the subscription, completed publishes are the items, in the order in which their acknowledgements came, and time
 passes while somebody waits.
-With several threads, `begin` and the publish belong under one lock, where the order of the calls shall be that of the
-wire.
+With several threads all calls belong under one lock, and so do `begin` and the publish together, since the order of the
+calls shall be that of the wire. `publish` is both in one step. Where the core is compiled it needs no lock, so it may
+come between any two lines here: it adds to what waits, counts on, and lowers the time of the next look, nothing else.
 
 States of a publish
 -------------------
@@ -54,19 +57,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
-
-import msgspec
+from typing import Any, Final, Generic, TypeVar
 
 from .._calls.machine import Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.errors import PublishWindowFullError
-from .._jetstream.pub_ack import LARGEST, PubAck, decode_plain, decode_pub_ack
+from .._jetstream.pub_ack import PubAck, decode_pub_ack, read_plain
 from .._limits import check_count, check_seconds, check_timeout
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._session.subscription import MessageT
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
+from .._wire.in_flight import QuickPublish
+from .._wire.twin import InFlight
 from ..errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -87,13 +90,15 @@ from .retries import (
     final_error,
     mark_unknown,
     may_be_stored,
+    note_of_forgotten,
     pause_before_retry,
 )
 from .unsent import take_back, unsent_replies
 
 __all__ = ["LOOK", "MAX_PENDING", "SOME_ROOM", "PublishWindow"]
 
-PendingT = TypeVar("PendingT", bound=Pending)
+OwnerT = TypeVar("OwnerT")
+PendingT = TypeVar("PendingT", bound=Pending[Any])
 
 MAX_PENDING: Final = 4000
 """Publishes in flight, unless the user says otherwise: a distance of 100 ms does not slow down 40,000 a second."""
@@ -113,7 +118,7 @@ _OF_ALL: Final = (ConnectionClosedError, ConnectionDrainingError, SubscriptionCl
 """What a client says when it publishes nothing any more."""
 
 
-class PublishWindow(Generic[PendingT]):
+class PublishWindow(Generic[PendingT, OwnerT]):
     """A `Machine`. Its items are those `Pending` that have ended, except what was ended by `failed`.
 
     ``make``: the client's class of pending publishes. ``timeout`` (seconds) is for each try, ``retry_for`` says for how
@@ -124,7 +129,7 @@ class PublishWindow(Generic[PendingT]):
     def __init__(
         self,
         inbox: str,
-        make: Callable[[str, Payload, Headers | None, str, int, float, float, float], PendingT],
+        make: Callable[[str, Payload, Headers | None, str, int, float, float, float, OwnerT | None], PendingT],
         *,
         max_pending: int = MAX_PENDING,
         timeout: float = 5.0,
@@ -137,16 +142,24 @@ class PublishWindow(Generic[PendingT]):
         self._retry_for = check_timeout("retry_for", retry_for)
         self._duplicate_window = check_seconds("duplicate_window", duplicate_window)
         self._in_order = in_order
-        self._make = make
         self._prefix = inbox + "."
-        self._number = 0
-        self._waiting: dict[str, PendingT] = {}
+        # Bounded, since anybody may publish to the inbox: who floods it costs acknowledgements, no memory.
+        limit = max_pending + MAX_FOREIGN
+        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit),))
+        self._flight: InFlight[PendingT, OwnerT] = InFlight(self._prefix, make, read_plain, self.wants, self._timeout)
+        """It has the numbers, and ``look``, which is made exact only when it has come: to keep it so would cost each
+        acknowledgement something, and nearly all come long before."""
+        self._flight.limit = self._max
+        self.publish: Callable[[QuickPublish, str, Payload, float], PendingT | None] = self._flight.publish
+        """`begin`, and publish without headers by ``quickly``, which is ``Session.publish_quickly``: in one step.
+
+        None, and nothing was begun, when there is no `room`, and for what has to go another way. Its arguments are
+        ``quickly``, the subject, the payload and the time.
+        """
+        self._waiting = self._flight.waiting
         """All that have not ended, by their reply subjects."""
         self._resting = 0
         """How many of these wait for their next try."""
-        self._look = _NEVER
-        """Not later than the first of their deadlines. It is made exact only when it has come: to keep it so would cost
-        each acknowledgement something, and nearly all come long before."""
         self._stalled_until = 0.0
         """In order: when the oldest of those that rest may be sent again."""
         self._replaced = -_NEVER
@@ -156,13 +169,19 @@ class PublishWindow(Generic[PendingT]):
         self.late = 0
         """Answers for which nobody waited: too late, or doubled."""
         self.items: deque[PendingT] = deque()
-        # Bounded, since anybody may publish to the inbox: who floods it costs acknowledgements, no memory.
-        limit = max_pending + MAX_FOREIGN
-        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit),))
         self.error: NATSError | None = None
         """Always None: failures belong to single publishes; see `failure`."""
 
     # --- publishing --------------------------------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> OwnerT | None:
+        """Whose publishes they are: each of them is told."""
+        return self._flight.owner
+
+    @owner.setter
+    def owner(self, owner: OwnerT) -> None:
+        self._flight.owner = owner
 
     @property
     def room(self) -> int:
@@ -192,19 +211,7 @@ class PublishWindow(Generic[PendingT]):
 
         None when there is no `room`. ``headers`` must not be changed any more.
         """
-        waiting = self._waiting
-        if len(waiting) >= self._max or self.wants or self._ending or (self._resting and self._in_order):
-            return None
-        number = self._number = self._number + 1
-        reply = self._prefix + str(number)
-        deadline = now + self._timeout
-        if type(data) is not bytes:
-            data = steady(data)
-        pending = self._make(subject, data, headers, reply, number, now, now, deadline)
-        waiting[reply] = pending
-        if deadline < self._look:
-            self._look = deadline
-        return pending
+        return self._flight.begin(subject, data if type(data) is bytes else steady(data), headers, now)
 
     def failed(self, pending: PendingT, error: BaseException) -> None:
         """Its first try could not be published: the caller has the error, which counts as observed."""
@@ -233,9 +240,17 @@ class PublishWindow(Generic[PendingT]):
             self._try_failed(pending, error, now)
         return True
 
+    def publish_dropped(self, reply: str, error: NATSError, *, now: float) -> None:
+        """The session has given up this try before it was handed over: it is certainly not stored."""
+        pending = self._waiting.get(reply)
+        if pending is not None:
+            take_back(self.wants, reply)  # another try of it would be given up as well
+            self._rest_no_more(pending)
+            self._try_failed(pending, error, now)
+
     def full_error(self, subject: str, *, now: float) -> PublishWindowFullError:
         """For who has waited for room as long as he may."""
-        oldest = now - min((pending.begun for pending in self._waiting.values()), default=now)
+        oldest = now - min((pending.begun for pending in list(self._waiting.values())), default=now)
         why = f", {self._resting} of them to be sent again in order" if self._in_order and self._resting else ""
         return PublishWindowFullError(
             f"publish to {subject!r}: not sent, since {len(self._waiting)} publishes of at most {self._max} wait for "
@@ -247,10 +262,11 @@ class PublishWindow(Generic[PendingT]):
     def finish(self) -> None:
         """No more will be begun: it is done when all have ended."""
         self._ending = True
+        self._flight.limit = 0
 
     def abandon(self, cause: NATSError) -> None:
         """Nobody will wait any more: all that has not ended fails now, with an error that says why."""
-        self._ending = True
+        self.finish()
         unsent = unsent_replies(self.wants)
         self.wants.clear()
         for pending in sorted(self._waiting.values(), key=_number):
@@ -265,7 +281,7 @@ class PublishWindow(Generic[PendingT]):
 
     def failure(self) -> PublishesFailedError | None:
         """What to raise at the end, for those that have failed without that anybody was told of it."""
-        return self._failures.error(self._number)
+        return self._failures.error(self._flight.number)
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -281,15 +297,15 @@ class PublishWindow(Generic[PendingT]):
 
     def receive(self, message: Message, *, now: float) -> None:
         """An answer to one of them."""
-        pending = self._waiting.pop(message.subject, None)
+        pending = self._waiting.get(message.subject)
         if pending is None:
             self.late += 1
             return
         pub_ack = decode_pub_ack("publish", message)
         if not isinstance(pub_ack, PubAck):
-            self._waiting[message.subject] = pending
             self._not_acknowledged(pending, message, now)
             return
+        del self._waiting[message.subject]
         pending.pub_ack = pub_ack
         self.items.append(pending)
         if self._resting:
@@ -298,30 +314,18 @@ class PublishWindow(Generic[PendingT]):
     def receive_all(self, arrived: deque[MessageT], marked: Callable[[], None], *, now: float) -> None:
         """`receive` each, in order, and take it out of the queue; ``marked`` is called for one without a subject.
 
-        Acknowledgements come many at once, and nearly all are plain ones. For these it is `receive` without a call of
-        a function for each, which is half of what they cost. All else is left to `receive`.
+        Acknowledgements come many at once, and nearly all are plain ones: these are taken without a call for each.
         """
-        waiting, take = self._waiting, arrived.popleft
-        pop, ended = waiting.pop, self.items.append
         while arrived:
-            message = take()  # one by one: what an interrupt has left in the queue is received later
-            pending = pop(message.subject, None)
-            if pending is None:
-                if message.subject:
-                    self.late += 1
-                else:
-                    marked()
-                continue
-            try:
-                plain = decode_plain(message.data)
-            except (RecursionError, msgspec.DecodeError, ValueError):
-                plain = None
-            if plain is None or not plain.stream or plain.sequence > LARGEST or plain.count or self._resting:
-                waiting[message.subject] = pending
+            if not self._resting:
+                self._flight.complete(arrived, self.items)
+                if not arrived:
+                    return
+            message = arrived.popleft()  # one by one: what an interrupt has left in the queue is received later
+            if message.subject:
                 self.receive(message, now=now)
             else:
-                pending.pub_ack = plain
-                ended(pending)
+                marked()
 
     def connection_replaced(self, *, now: float) -> None:
         """Acknowledgements may be lost: what can be sent a second time is."""
@@ -339,16 +343,16 @@ class PublishWindow(Generic[PendingT]):
 
     def next_timeout(self) -> float | None:
         """When a try ends without an answer, or one is to be made again. It may be too early."""
-        due = self._look if self._waiting else _NEVER
+        due = self._flight.look if self._waiting else _NEVER
         if self._stalled_idly:
             due = min(due, self._stalled_until)
         return None if due == _NEVER else due
 
     def handle_timeout(self, *, now: float) -> None:
         """End tries whose time is up, and begin those for which it has come."""
-        if self._waiting and now >= self._look:
+        if self._waiting and now >= self._flight.look:
             unsent = unsent_replies(self.wants)
-            for pending in sorted((one for one in self._waiting.values() if one.deadline <= now), key=_number):
+            for pending in sorted((one for one in list(self._waiting.values()) if one.deadline <= now), key=_number):
                 if pending.reply in unsent:
                     self._not_sent(pending, now)
                 elif pending.resting and not self._in_order:
@@ -358,9 +362,11 @@ class PublishWindow(Generic[PendingT]):
                     pending.deadline = now + min(EXCUSE, self._timeout)
                 else:
                     self._try_failed(pending, pending.last or self._silence(pending), now)
-            self._look = min((one.deadline for one in self._waiting.values()), default=_NEVER)
+            # In this order: a publish that is begun meanwhile lowers it as well.
+            self._flight.look = _NEVER
+            self._flight.look_by(min((one.deadline for one in list(self._waiting.values())), default=_NEVER))
         if self._stalled_idly and now >= self._stalled_until:
-            self._send(min(self._waiting.values(), key=_number), now)
+            self._send(min(list(self._waiting.values()), key=_number), now)
 
     # --- one try -----------------------------------------------------------------------------------------------------
 
@@ -395,19 +401,26 @@ class PublishWindow(Generic[PendingT]):
                 unknown=pending.unknown,
                 foreign=pending.foreign,
             )
+            note_of_forgotten(
+                error,
+                has_id=message_id(pending.headers) is not None,
+                seconds=spent,
+                window=self._duplicate_window,
+                retry_for=self._retry_for,
+            )
             self._end(pending, error)
             return
         # The last try is at the very end, so that a leader who comes just then is met.
         pause = min(pause, self._retry_for - spent)
         if self._in_order:
             pending.resting, pending.deadline, pending.last = True, self._end_of(pending), error
-            self._look = min(self._look, pending.deadline)
-            self._resting += 1
+            self._flight.look_by(pending.deadline)
+            self._rests()
             self._stalled_until = max(self._stalled_until, now + pause)
         elif pause:
             pending.resting, pending.deadline = True, now + pause
-            self._resting += 1
-            self._look = min(self._look, pending.deadline)
+            self._rests()
+            self._flight.look_by(pending.deadline)
         else:
             self._send(pending, now)
 
@@ -417,14 +430,14 @@ class PublishWindow(Generic[PendingT]):
         pending.tries += 1
         if pending.refused:
             pending.refused = False
-            del self._waiting[pending.reply]
-            pending.reply = f"{self._prefix}{pending.number}-{pending.tries}"
+            answered, pending.reply = pending.reply, f"{self._prefix}{pending.number}-{pending.tries}"
             self._waiting[pending.reply] = pending
+            del self._waiting[answered]  # behind it: else there would be room for another one in between
         pending.last = None
         pending.sent, pending.excused = now, False
         # In order it may have waited for others beyond the time in which tries are begun. A little it always has.
         pending.deadline = min(now + self._timeout, max(self._end_of(pending), now + EXCUSE))
-        self._look = min(self._look, pending.deadline)
+        self._flight.look_by(pending.deadline)
         self.wants.append(Publish(pending.subject, pending.data, pending.reply, pending.headers))
 
     def _end_of(self, pending: PendingT) -> float:
@@ -444,10 +457,17 @@ class PublishWindow(Generic[PendingT]):
         error.outcome = "failed"
         self._end(pending, mark_unknown(error) if pending.unknown else error)
 
+    def _rests(self) -> None:
+        self._resting += 1
+        if self._in_order:
+            self._flight.limit = 0  # nothing new is begun before it
+
     def _rest_no_more(self, pending: PendingT) -> None:
         if pending.resting:
             pending.resting = False
             self._resting -= 1
+            if not (self._resting or self._ending):
+                self._flight.limit = self._max
 
     def _end(self, pending: PendingT, error: NATSError) -> None:
         self._waiting.pop(pending.reply, None)
@@ -482,5 +502,5 @@ class PublishWindow(Generic[PendingT]):
                 self._send(one, now)
 
 
-def _number(pending: Pending) -> int:
+def _number(pending: Pending[Any]) -> int:
     return pending.number
