@@ -11,9 +11,9 @@ from nats_proto import Message, Request
 from nats_proto._consuming.diagnose import Diagnosis, diagnose, diagnosis
 from nats_proto._consuming.warning import ConsumerWarning
 from nats_proto._jetstream.api import JetStreamApi
+from nats_proto._jetstream.api_answer import from_wire
 from nats_proto._jetstream.consumer_info import ConsumerInfo
 from nats_proto._jetstream.errors import JetStreamNotEnabledError, api_error
-from nats_proto._jetstream.wire_value import from_wire
 from nats_proto.errors import NATSError, NATSTimeoutError, PermissionsError
 
 

@@ -123,6 +123,19 @@ def test_no_wait_ends_when_there_is_nothing(words: str, came: int) -> None:
     assert (machine.done, machine.reason, len(machine.items)) == (True, "no_messages", came)
 
 
+def test_no_wait_asks_for_the_rest_when_the_request_has_ended_before_all_was_seen() -> None:
+    """A replicated consumer ends it with a time-out after the first message that it has at hand, although more are
+    stored. Only "no messages" says that there is no more."""
+    machine = fetch(no_wait=True)
+    machine.receive(delivered(1), now=NOW)
+    machine.receive(status(reply(machine), "408 Request Timeout", (2, 0)), now=NOW)
+    assert requests(machine.wants) == [("in.1.2", {"batch": 2, "no_wait": True})]
+    assert not machine.done
+    machine.receive(delivered(2), now=NOW)
+    machine.receive(status("in.1.2", "404 No Messages"), now=NOW)
+    assert (machine.done, machine.reason, len(machine.items)) == (True, "no_messages", 2)
+
+
 def test_no_wait_without_an_answer_asks_once_and_says_ack_limit() -> None:  # row 12
     machine = fetch(no_wait=True)
     reply(machine)

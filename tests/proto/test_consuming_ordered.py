@@ -14,8 +14,8 @@ from nats_proto._consuming.options import ConsumeOptions, Priority
 from nats_proto._consuming.ordered import Ordered
 from nats_proto._consuming.ordered_calls import OrderedCalls, ordered_config, ordered_options
 from nats_proto._jetstream.api import JetStreamApi
-from nats_proto._jetstream.durations import Timestamp
 from nats_proto._jetstream.errors import ConsumerDeletedError, JetStreamNotEnabledError, api_error
+from nats_proto._json.durations import Timestamp
 from nats_proto.errors import NATSError, NATSTimeoutError, NoRespondersError, PermissionsError
 from tests.proto.consuming import NOW, Inboxes, status
 
@@ -30,12 +30,22 @@ def error(err_code: int, code: int = 404) -> NATSError:
 class Reading:
     """The machine, with the server's part played by the test."""
 
-    def __init__(self, *, after: int | None = None, max_attempts: int | None = None, **fields: Any) -> None:
+    def __init__(
+        self,
+        *,
+        after: int | None = None,
+        max_attempts: int | None = None,
+        patience: float | None = None,
+        timeout: float = 5.0,
+        make: Callable[[Message, float], Any] = lambda message, _: bytes(message.data),
+        **fields: Any,
+    ) -> None:
         self.now = NOW
-        self.api = JetStreamApi(timeout=5.0, now=lambda: self.now, new_inbox=Inboxes(), server_version=lambda: "2.15.1")
-        self.calls = OrderedCalls(self.api, "S", ordered_config(**fields))
-        make: Callable[[Message, float], bytes] = lambda message, _: bytes(message.data)  # noqa: E731
-        self.machine: Ordered[Message, bytes] = Ordered(
+        self.api = JetStreamApi(
+            timeout=timeout, now=lambda: self.now, new_inbox=Inboxes(), server_version=lambda: "2.15.1"
+        )
+        self.calls = OrderedCalls(self.api, "S", ordered_config(**fields), patience=patience)
+        self.machine: Ordered[Message, Any] = Ordered(
             self.calls, OPTIONS, make=make, now=NOW, after=after, max_attempts=max_attempts
         )
         self.subscribed: list[Subscribe] = []
@@ -170,10 +180,13 @@ def test_the_first_creation_is_what_the_user_said_and_later_ones_a_sequence(  # 
     assert again == {**always, **kept, "name": name, "deliver_policy": "by_start_sequence", "opt_start_seq": 13}
 
 
-@pytest.mark.parametrize(("policy", "start"), [("new", 13), ("all", 13), ("last", 13), ("last_per_subject", None)])
-def test_what_began_with_nothing_begins_there_again(policy: str, start: int | None) -> None:
+@pytest.mark.parametrize(
+    ("policy", "pending", "start"),
+    [("new", 0, 13), ("all", 7, 13), ("last", 1, 13), ("last_per_subject", 0, 13), ("last_per_subject", 7, None)],
+)
+def test_what_began_with_nothing_begins_there_again(policy: str, pending: int, start: int | None) -> None:
     read = Reading(deliver_policy=policy)
-    read.answer("CREATE", start=13)
+    read.answer("CREATE", pending=pending, start=13)
     read.give(2, 20)
     read.rebuild()
     assert read.created[1][1].get("opt_start_seq") == start
@@ -236,6 +249,23 @@ def test_a_message_that_came_before_is_left_out() -> None:
     assert read.given == [5, 6]
     assert read.warned == []
     assert not read.machine.done
+
+
+@pytest.mark.parametrize("first", [6, 9, 30])
+def test_a_consumer_that_a_server_has_made_anew_is_given_up(first: int) -> None:
+    """It counts from 1 again, and would come to the expected number with what is behind a hole."""
+    read = reading()
+    for number in range(1, 5):
+        read.give(number, 5 + number)
+    read.give(1, first)
+    assert read.warned == ["gap"]
+    for number in range(2, 8):
+        read.give(number, first + number)
+    assert read.given == [6, 7, 8, 9]
+    read.rebuild()
+    assert read.created[1][1].get("opt_start_seq") == 10
+    read.give(1, 10, name=read.name)
+    assert read.given == [10]
 
 
 def test_a_stream_that_was_made_anew_is_another_one() -> None:
@@ -596,6 +626,53 @@ def test_the_first_consumer_has_the_time_of_a_call() -> None:
         assert read.now < NOW + 12.0
     assert isinstance(read.machine.error, JetStreamNotEnabledError)
     assert read.now >= NOW + 5.0
+
+
+@pytest.mark.parametrize(
+    ("patience", "seconds"),
+    [
+        (None, [2.5, 2.4]),
+        (1.0, [0.5, 0.5]),
+        (0.0, [0.5]),
+        (20.0, [5.0, 5.0, 5.0]),
+        (float("inf"), [5.0] * 20),
+    ],
+)
+def test_a_first_consumer_that_was_not_answered_is_made_under_another_name(
+    patience: float | None, seconds: list[float]
+) -> None:
+    """Its server may have died a moment ago: there is time for the next one, and all in all what the user gives."""
+    read = Reading(patience=patience)
+    for count, expected in enumerate(seconds, 1):
+        assert len({name for name, _ in read.created}) == count
+        ask = read.asked[-1]
+        assert ask.timeout == pytest.approx(expected, abs=0.1)
+        read.now += ask.timeout
+        read.answer("CREATE", NATSTimeoutError("late"))
+        if not read.machine.done:
+            read.wait()
+            if ".CONSUMER.DELETE." in read.asked[-1].api.subject:
+                read.answer("DELETE", error(10014))
+    assert read.machine.done == (patience is None or patience < 20.0)
+    if not read.machine.done:
+        read.answer("CREATE")
+        read.give(1, 1)
+        assert read.given == [1]
+        assert read.calls.renewed().patience == patience
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(60.0, 5.0), (5.0, 5.0), (0.7, 0.7)])
+def test_no_attempt_takes_longer_than_five_seconds(timeout: float, seconds: float) -> None:
+    """However long a call may take: one that went to a server that has died is not answered."""
+    read = reading(timeout=timeout)
+    for _ in range(3):
+        read.give(2, 2)
+        read.answer("DELETE")
+        read.wait()
+        assert read.asked[-1].timeout == seconds
+        read.answer("CREATE")
+    first = Reading(timeout=timeout)
+    assert first.asked[0].timeout == max(seconds / 2 if timeout < 10 else seconds, 0.5)
 
 
 def test_later_ones_are_tried_for_ever_or_so_many_times() -> None:

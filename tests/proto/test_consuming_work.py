@@ -14,9 +14,10 @@ from nats_proto._calls.operation import Publish
 from nats_proto._consuming.dead_letter import Unburied, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
 from nats_proto._consuming.options import ConsumeOptions
-from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, pause_after, reason_of, verdict_on
-from nats_proto._consuming.work import MAX_PREFETCH, Work
+from nats_proto._consuming.prefetch import MAX_PREFETCH
+from nats_proto._consuming.signals import Reject, Retry, Spent
+from nats_proto._consuming.verdicts import Verdict, pause_after, reason_of, refuse_spent, verdict_on
+from nats_proto._consuming.work import Work
 from nats_proto._consuming.work_options import KEEP_ALIVE_LIMIT, WorkOptions
 from nats_proto._jetstream.acknowledge import IN_PROGRESS, Acknowledgeable, Delivery
 from nats_proto._jetstream.errors import ApiError
@@ -90,7 +91,7 @@ def give(machine: Work[Message, Held], count: int, now: float = NOW) -> list[Hel
 def end(machine: Work[Message, Held], messages: list[Held], now: float) -> None:
     """Handlers have ended; the coordinator learns of it when it is called."""
     machine.ended.extend(messages)
-    if len(machine.ended) >= machine.call_at:
+    if len(machine.ended) >= machine.prefetch.call_at:
         assert machine.next_timeout() == 0.0
         machine.handle_timeout(now=now)
 
@@ -104,13 +105,13 @@ def test_twice_the_concurrency_is_asked_for_and_held_together() -> None:
     assert batches(machine) == [8]
     messages = give(machine, 8)
     assert batches(machine) == []
-    assert (machine.outstanding, machine.held) == (0, 8)
+    assert (machine.outstanding, machine.prefetch.held) == (0, 8)
     assert machine.next_timeout() == NOW + WAIT / 3  # nothing is outstanding: only what is held is looked after
     end(machine, messages[:1], NOW + 1)
     assert batches(machine) == []  # half of the reserve is what it waits for
     end(machine, messages[1:2], NOW + 2)
     assert batches(machine) == [2]
-    assert machine.held + machine.outstanding == 8
+    assert machine.prefetch.held + machine.outstanding == 8
 
 
 def test_one_handler_holds_two_messages() -> None:
@@ -130,15 +131,15 @@ def test_quick_handlers_are_given_more_and_slow_ones_less_again() -> None:
         batches(machine)
         end(machine, give(machine, machine.outstanding, now), now + 0.0001)
         now += 0.0001
-        seen.append(machine.prefetch)
-        assert machine.held + machine.outstanding <= machine.prefetch
+        seen.append(machine.prefetch.size)
+        assert machine.prefetch.held + machine.outstanding <= machine.prefetch.size
     assert all(after <= 2 * before for before, after in itertools.pairwise(seen))
     assert seen[-1] == MAX_PREFETCH
     for _ in range(3):
         batches(machine)
         end(machine, give(machine, machine.outstanding, now), now + 60.0)
         now += 60.0
-    assert machine.prefetch == 16
+    assert machine.prefetch.size == 16
 
 
 def test_never_more_than_the_bound_whatever_ends_when() -> None:
@@ -154,9 +155,9 @@ def test_never_more_than_the_bound_whatever_ends_when() -> None:
             ended, running = running[:count], running[count:]
             machine.ended.extend(ended)
             machine.handle_timeout(now=now)
-        assert machine.held == len(running)
-        assert machine.outstanding + machine.held <= MAX_PREFETCH
-        assert machine.outstanding + machine.held > 0
+        assert machine.prefetch.held == len(running)
+        assert machine.outstanding + machine.prefetch.held <= MAX_PREFETCH
+        assert machine.outstanding + machine.prefetch.held > 0
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_limit_of_the_consumer_lowers_what_is_asked_for() -> None:
     machine.wants.clear()
     machine.receive(status(to, "409 Exceeded MaxRequestBatch of 3"), now=NOW)
     assert batches(machine) == [3]
-    assert machine.prefetch == 3
+    assert machine.prefetch.size == 3
 
 
 def test_a_handler_that_ends_before_the_coordinator_waits_is_not_missed() -> None:
@@ -291,7 +292,7 @@ def test_the_place_of_what_was_not_handed_out_is_asked_for_again(prefetch: int) 
     batches(machine)
     for number in range(prefetch):
         machine.receive(delivered(number + 1), now=NOW + 600)
-    assert (len(machine.items), machine.outlived, machine.held) == (0, prefetch, 0)
+    assert (len(machine.items), machine.outlived, machine.prefetch.held) == (0, prefetch, 0)
     assert sum(batches(machine)) == prefetch
 
 
@@ -325,6 +326,31 @@ GIVEN_UP = "given up after 4 attempts: "
 def test_verdicts(attempt: int, error: Exception, options: dict[str, Any], max_deliver: int, verdict: Verdict) -> None:
     """Rows 37 to 39."""
     assert verdict_on(held(1, attempt), error, WorkOptions(**options), max_deliver=max_deliver) == verdict
+
+
+@pytest.mark.parametrize(
+    ("delivered", "options", "refused"),
+    [
+        (13, {"max_attempts": 3}, False),
+        (14, {"max_attempts": 3}, True),
+        (14, {**DEAD, "max_attempts": 3}, True),
+        (10**6, {}, False),
+        (10**6, {"max_attempts": 3, "on_poison": "nak"}, False),
+    ],
+)
+def test_a_message_that_has_cost_many_workers_is_refused_before_it_is_begun(
+    delivered: int, options: dict[str, Any], refused: bool
+) -> None:
+    """Those that were handed back by workers which were drained come again, however small ``max_attempts`` is."""
+    policy = WorkOptions(**options)
+    if not refused:
+        refuse_spent(held(1, delivered), policy)
+        return
+    with pytest.raises(Spent, match=r"delivered 13 times") as raised:
+        refuse_spent(held(1, delivered), policy)
+    verdict = verdict_on(held(1, delivered), raised.value, policy, max_deliver=0)
+    assert verdict == Verdict("dead_letter" if "dead_letter" in options else "term", reason=raised.value.reason)
+    assert "nothing was heard of it" in verdict.reason
 
 
 def test_the_pauses_of_the_consumer_are_the_next_best() -> None:
@@ -480,3 +506,26 @@ def test_a_reason_that_is_none(value: Any) -> None:
 def test_what_handlers_raise_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(Retry(3))).delay == 3.0
     assert pickle.loads(pickle.dumps(Reject("no"))).reason == "no"
+
+
+def test_what_is_to_be_kept_alive_is_no_reason_to_drop_what_comes_next() -> None:
+    """The time at which one that is held is due, and the time from which on what comes is too old, are two."""
+    machine = worker(4)
+    [first] = give(machine, 1)
+    later = NOW + WAIT / 3 + 0.01  # nobody has handled the time-out yet
+    machine.receive(delivered(2), now=later)
+    assert len(machine.items) == 1
+    assert machine.outlived == 0
+    machine.wants.clear()
+    machine.handle_timeout(now=later)
+    told = [(want.subject, want.data) for want in machine.wants if isinstance(want, Publish)]
+    assert (first.ack_subject(), IN_PROGRESS) in told
+
+
+def test_a_request_that_follows_another_hides_nothing_that_is_to_be_kept_alive() -> None:
+    machine = worker(4)
+    [(to, _)] = requests(machine.wants)
+    give(machine, 1)
+    due = machine.due
+    machine.receive(status(to, "408 Request Timeout", (7, 0)), now=NOW + 1)
+    assert machine.due == due

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Final
 from .._calls.machine import Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.decoders import check_sequence
-from .._jetstream.durations import Time, format_time, take_time
 from .._jetstream.errors import (
     ApiError,
     FeatureDroppedError,
@@ -39,7 +38,8 @@ from .._jetstream.errors import (
 )
 from .._jetstream.names import check_name
 from .._jetstream.stored_message import StoredMessage, stored_message_direct
-from .._jetstream.wire_value import encode_json
+from .._json.durations import Time, format_time, take_time
+from .._json.wire_value import encode_json
 from .._limits import check_count
 from .._wire.frames import Message
 from .._wire.subjects import encode_subscription_subject

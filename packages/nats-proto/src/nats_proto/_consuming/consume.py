@@ -7,9 +7,9 @@ Theory of operation
       │  └──── the consumer was created ── RECREATING ◀── it is gone, and ``on_missing="recreate"`` ──┐
       └──────── limit, terminal error ───────┴──▶ ENDED                                     (from both)
 
-ASKING: whenever less than the threshold is outstanding, the rest up to the maximum is asked for. A message is
-outstanding until the reader takes it: what lies unread in the queue of the subscription counts. So what is outstanding
-and what is unread are together never more than the maximum, and a reader who is slow asks for less, without a word.
+ASKING: what is missing is asked for (`Asking`). A message is outstanding until the reader takes it: what lies unread in
+the queue of the subscription counts. So what is outstanding and what is unread are together never more than the
+maximum, and a reader who is slow asks for less, without a word.
 PAUSED: nothing is asked for until the pause is over (`Pacing`); what is outstanding may still come. RECREATING: the
 consumer is gone, and it is being created again; nothing is asked for. The accounts, their generations and the clock are
 `Pulls`.
@@ -28,28 +28,11 @@ refuses for what it is, a missing permission to ask (`probe`). All else passes b
     nothing but heart-beats   when the last message said that more are pending, the consumer's info is asked for, once:
                               as many messages as it allows may wait for their acknowledgement
 
+Messages that lie unread for too long are not handed out (`Freshness`).
+
 A consumer that exists no more is recognised by its status (``Consumer Deleted``) or by the answer to the question for
 its info. With ``on_missing="wait"`` the reader goes on asking, with pauses, for one of the same name. A status that
 belongs to an earlier generation says nothing of the consumer that is read now, and is ignored.
-
-Old messages
-------------
-The server gives a message to another reader when it was not acknowledged for ``ack_wait``. That time begins with the
-delivery, not when the message is taken from the queue; and a message does not tell when it arrived. Two things are
-known: the marks of the queue (`Ages`), where whoever drives the machine can count; and that a message is not delivered
-later than when the last of all requests has expired. What has outlived ``ack_wait`` by one of them is not
-handed out, only counted (`outlived`): the reader is slow, or the process was stopped. In the second case nothing new is
-asked for until the ends of these requests were read, by which time the old messages are through. What may be older than
-half of ``ack_wait`` is handed out, and the server told that it is in progress. A message that is only perhaps too old
-is handed out, since to lose a fresh one is worse; and so is one whose last attempt this is, for nobody else gets it.
-
-Pinned clients (ADR-42)
------------------------
-The server gives all messages of a group to one client, whose messages then have its identity. Each request with that
-identity keeps it. So until the identity is known there is one request at a time (a second one would have none and wait
-for nothing), and a request waits for half of ``priority_timeout`` at most. A reader that does not know this
-time asks for the consumer's info before its first request, and goes on without when it may not know. Status 423 says
-that the identity is void.
 """
 
 from __future__ import annotations
@@ -65,15 +48,18 @@ from .._jetstream.acknowledge import IN_PROGRESS
 from .._jetstream.errors import ApiError, ClusterUnavailableError, NotJetStreamMessageError
 from .._jetstream.metadata import ACK_PREFIX, parse_ack_subject
 from .._session.subscription import MessageT
+from .._wire.twin import Deliveries
 from ..errors import NATSError, PermissionsError
-from .ages import Age, Ages
+from .ages import Age
+from .asking import Asking
 from .condition import ConsumerCondition
-from .options import ConsumeOptions, half, renewing
+from .demand import Demand
+from .freshness import Freshness
+from .options import ConsumeOptions
 from .pacing import Pacing
 from .probe import probe
-from .pulls import GRACE, PullRequest, Pulls
+from .pulls import PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
-from .sizes import size_on_wire
 from .statuses import Meaning, PullStatus, read_status
 from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
@@ -96,48 +82,35 @@ class Consume(Generic[MessageT, ItemT]):
     """A `Machine` that gives messages without end. ``now`` is an absolute time (seconds).
 
     ``subject``, ``what``, ``make``, ``info``: as of `Fetch`. ``create``: how to create the consumer again, for
-    ``on_missing="recreate"``; without it that raises `ValueError`.
+    ``on_missing="recreate"``; without it that raises `ValueError`. ``account``: of who reads in its place. ``demand``:
+    how many messages are to be outstanding, in place of the numbers of the options.
     """
 
     __slots__ = (
-        "_ack_wait",
-        "_ages",
         "_asking",
         "_beats",
         "_beats_since",
         "_create",
-        "_expires",
-        "_fresh_until",
-        "_heartbeat",
+        "_freshness",
         "_info",
         "_leader_changed",
-        "_look_at",
-        "_low",
-        "_low_bytes",
         "_make",
-        "_max_bytes",
-        "_max_messages",
-        "_may_be_pinned",
         "_new_inbox",
-        "_newest",
         "_options",
-        "_outliving",
         "_pacing",
-        "_plain",
         "_probe",
         "_probed",
         "_pulls",
+        "_question",
         "_replaced_at",
         "_resume",
         "_state",
-        "_threshold",
         "_told",
-        "_unsure",
         "_wanted",
+        "account",
         "done",
         "error",
         "items",
-        "outlived",
         "wants",
         "warnings",
         "what",
@@ -155,23 +128,14 @@ class Consume(Generic[MessageT, ItemT]):
         info: ApiCall[object] | None = None,
         create: ApiCall[object] | None = None,
         ages: bool = True,
+        account: Deliveries[MessageT, ItemT] | None = None,
+        demand: Demand | None = None,
     ) -> None:
-        assert options.max_messages is not None  # the options have filled these in
-        assert options.threshold is not None
-        assert options.heartbeat is not None
         if options.on_missing == "recreate" and create is None:
             raise ValueError("on_missing='recreate' needs the configuration of the consumer")
         self._options = options
-        self._outliving = False
-        """Messages were too old lately."""
-        self._max_messages = options.max_messages
-        self._max_bytes = options.max_bytes or 0
-        self._threshold = options.threshold
-        self._expires = options.expires
-        self._heartbeat = options.heartbeat
         self._wanted = options.limit
         """Messages that are still to be given; None: without end."""
-        self._ack_wait = float("inf") if options.ack_wait is None else options.ack_wait
         self.what = what
         self._new_inbox = new_inbox
         self._make = make
@@ -180,42 +144,36 @@ class Consume(Generic[MessageT, ItemT]):
         self._probe = probe(what, subject)
         self._probed = False
         """The last question was that."""
-        self._asking: ApiCall[object] | None = None
+        self._question: ApiCall[object] | None = None
         """The call that was made and not answered yet: one at a time."""
-        self._pulls = Pulls(subject, priority=options.priority)
+        self.items: deque[ItemT] = deque()
+        self.wants: deque[Want] = deque()
+        if account is None:
+            account = Deliveries(make, self.items, self.wants)
+        account.heard, account.look_at = float("-inf"), float("inf")  # it may have served another consumer before
+        account.newest = None
+        self.account = account
+        """Whoever drives the machine may take messages there, past `receive`, which has to see what it leaves."""
+        self._pulls: Pulls[MessageT, ItemT] = Pulls(subject, priority=options.priority, account=self.account)
         self._pacing = Pacing()
-        self._plain = options.limit is None and not self._max_bytes and options.priority is None
-        """A message is nothing but one less: nothing else is looked at."""
-        self._low = self._threshold - 1
-        """With so few messages outstanding there may be something to do."""
-        self._low_bytes = self._max_bytes // 2
-        self._ages = Ages(self._ack_wait) if ages and self._ack_wait < float("inf") else None
-        self._fresh_until = float("inf")
-        """A message that is taken later has certainly outlived ``ack_wait``."""
-        self._look_at = float("inf")
-        """A message that is taken later may have, or may be about to."""
+        ack_wait = float("inf") if options.ack_wait is None else options.ack_wait
+        self._freshness = Freshness(ack_wait, options.max_deliver, ages=ages)
+        self._asking = Asking(options, self._pulls, self._freshness, demand, knows=info is not None)
+        self.account.plain = options.limit is None and not options.max_bytes and options.priority is None
+        self.account.low = self._asking.demand.low
         self._resume = float("inf")
-        self._unsure = options.priority is not None and options.priority_timeout is None and info is not None
-        """How soon a pinned client has to ask again is not known yet."""
-        self._may_be_pinned = options.priority is not None and options.priority_timeout != float("inf")
         self._replaced_at = float("inf")
         """When the connection was replaced, as long as messages that came before may be unread."""
         self._leader_changed = float("-inf")
         """When another leader has told so last."""
         self._state = _State.ASKING
-        self._newest: str | None = None
-        """The reply subject of the last message."""
         self._beats = 0
         """Heart-beats since then, as far as `_beats_since` is still that subject."""
         self._beats_since: str | None = None
         self._told: dict[WarningKind, float] = {}
         """The last sign of life when each kind of warning was told last."""
-        self.items: deque[ItemT] = deque()
-        self.wants: deque[Want] = deque()
         self.warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
         """What it has survived, the newest last. Whoever shows them takes them out."""
-        self.outlived = 0
-        """Messages that were not handed out, since the server has given them to another reader."""
         self.done = False
         self.error: NATSError | None = None
         self._renew(now)
@@ -225,22 +183,27 @@ class Consume(Generic[MessageT, ItemT]):
         """Messages that were asked for and not taken yet."""
         return max(0, self._pulls.messages)
 
+    @property
+    def outlived(self) -> int:
+        """Messages that were not handed out, since the server has given them to another reader."""
+        return self._freshness.outlived
+
     def receive(self, message: MessageT, *, now: float) -> None:
         """A message of the consumer, or a status."""
         if message.reply is None:
             self._status(message, now)
             return
-        pulls = self._pulls
-        left = pulls.messages - 1
-        pulls.messages = left
-        pulls.heard = now
-        self._newest = message.reply
-        if self._plain and now < self._look_at:
+        account = self.account
+        left = account.messages - 1
+        account.messages = left
+        account.heard = now
+        account.newest = message.reply
+        if account.plain and now < account.look_at:
             self.items.append(self._make(message, now))  # nearly always
         else:
             self._look_into(message, now)
-        if left <= self._low:
-            self._refill(now)
+        if left <= account.low:
+            self.refill(now)
 
     def connection_replaced(self, *, now: float) -> None:
         """All requests are lost with the connection, as far as anybody can know.
@@ -261,9 +224,9 @@ class Consume(Generic[MessageT, ItemT]):
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What the consumer says of itself, or what became of its creation."""
-        if self.done or api is not self._asking:
+        if self.done or api is not self._question:
             return
-        self._asking = None
+        self._question = None
         if api is self._create:
             self._created(answer, now)
             return
@@ -273,13 +236,9 @@ class Consume(Generic[MessageT, ItemT]):
                 return
         elif is_gone(answer) and isinstance(answer, NATSError):
             self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
-        elif self._unsure:
-            self._unsure = False
-            if isinstance(answer, ConsumerCondition):
-                self._may_be_pinned = answer.priority_timeout is not None
-                self._expires = renewing(self._expires, answer.priority_timeout)
-                self._heartbeat = min(self._heartbeat, self._expires / 2)
-            self._refill(now)
+        elif self._asking.unsure:
+            self._asking.learn(answer if isinstance(answer, ConsumerCondition) else None)
+            self.refill(now)
         elif isinstance(answer, ConsumerCondition):
             self._explain(answer)
         # The consumer was seen to be gone while this question was on its way, and one is asked at a time.
@@ -310,35 +269,49 @@ class Consume(Generic[MessageT, ItemT]):
                 self._recreate()
             else:
                 self._state = _State.ASKING
-                self._refill(now)
+                self.refill(now)
         due = self._pulls.next_timeout()
         if due is None or now < due or self._pulls.spare(now=now):
             return
         if self._pulls.silent(now=now):
             before = self._told.get("no_heartbeat")
-            self._warn("no_heartbeat", f"no sign of life for {2 * self._heartbeat:g} s: asking again")
+            self._warn("no_heartbeat", f"no sign of life for {2 * self._asking.heartbeat:g} s: asking again")
             self._renew(now)
             # Silence once more, and no sign of life in between: maybe we are not permitted to ask. In turns.
             self._probed = before == self._pulls.heard and not self._probed
             self._look(self._probe if self._probed else self._info)
         elif self._pulls.expire(now=now):
-            self._refill(now)
+            self.refill(now)
+
+    def refill(self, now: float) -> None:
+        """See whether to ask for more. Whoever has changed the demand calls this."""
+        account, demand = self.account, self._asking.demand
+        if account.messages <= 0:
+            self._pulls.write_off()  # all that was asked for has come, and maybe more: there is nothing to hear of it
+        if demand.reckon(account.messages, now):
+            if self._state is _State.ASKING and self._replaced_at == float("inf"):
+                self._ask(now)
+            demand.asked(account.messages)
+
+    def too_old(self) -> None:
+        """A message was not handed out, since somebody else has it."""
+        if self._freshness.count():
+            self._warn(
+                "outlived",
+                f"messages were taken more than ack_wait={self._freshness.ack_wait:g} s after they came, and are not "
+                f"handed out: the server has given them to another reader by now",
+            )
 
     # --- what comes
 
     def _look_into(self, message: MessageT, now: float) -> None:
         """A message for which there is more to do than to hand it out."""
-        pulls = self._pulls
-        if self._max_bytes:
-            pulls.bytes -= size_on_wire(message, pulls.pin)
-            if pulls.bytes <= 0:
-                pulls.write_off()  # their bytes are used up: such requests are ended without a word
-            if pulls.bytes <= self._low_bytes:
-                self._low = self._max_messages  # the caller is to look
-        if self._options.priority is not None and pulls.take_pin(message):
+        if self._asking.max_bytes:
+            self._asking.count_bytes(message)
+        if self._options.priority is not None and self._pulls.take_pin(message):
             self._warn("pinned", "this client is the pinned one now")
-        if now >= self._look_at and self._has_outlived(message, now):
-            self._too_old()
+        if now >= self.account.look_at and self._has_outlived(message, now):
+            self.too_old()
             return
         if self._wanted is not None:
             if not self._wanted:
@@ -350,42 +323,12 @@ class Consume(Generic[MessageT, ItemT]):
 
     def _has_outlived(self, message: MessageT, now: float) -> bool:
         """Whether the server has given it to another reader, or will at once; one that is aged gets its whole time."""
-        age = Age.OUTLIVED
-        if now < self._fresh_until and self._ages is not None:
-            age = self._ages.judge(now)
-            self._look_at = min(self._fresh_until, self._ages.look_at)
         reply = message.reply or ""
-        match age:
-            case Age.YOUNG:
-                self._outliving = False
-                return False
-            case Age.AGED:
-                if reply.startswith(ACK_PREFIX):
-                    self.wants.append(Publish(reply, IN_PROGRESS))
-                return False
-            case Age.OUTLIVED:
-                return not self._is_last_attempt(reply)
-            case _:
-                assert_never(age)
-
-    def _is_last_attempt(self, reply: str) -> bool:
-        """Nobody else gets it any more."""
-        last = self._options.max_deliver
-        try:
-            return last > 0 and parse_ack_subject(reply).num_delivered >= last
-        except NotJetStreamMessageError:
-            return False
-
-    def _too_old(self) -> None:
-        self.outlived += 1
-        if self._outliving:
-            return  # it was told, and since then no reader has kept up
-        self._outliving = True
-        self._warn(
-            "outlived",
-            f"messages were taken more than ack_wait={self._ack_wait:g} s after they came, and are not handed out: the "
-            f"server has given them to another reader by now",
-        )
+        age = self._freshness.judge(reply, now)
+        self.account.look_at = self._freshness.look_at
+        if age is Age.AGED and reply.startswith(ACK_PREFIX):
+            self.wants.append(Publish(reply, IN_PROGRESS))
+        return age is Age.OUTLIVED
 
     def _status(self, message: MessageT, now: float) -> None:
         pulls = self._pulls
@@ -399,17 +342,15 @@ class Consume(Generic[MessageT, ItemT]):
             case Meaning.HEARTBEAT:
                 pulls.heard = now
                 self._only_beats()
-                if self._ages is not None:  # while a reader waits, these are what makes marks
-                    self._ages.judge(now)
-                    self._look_at = min(self._fresh_until, self._ages.look_at)
+                self._freshness.beat(now)
+                self.account.look_at = self._freshness.look_at
             case Meaning.FLOW_CONTROL:
                 pass
             case Meaning.EXPIRED | Meaning.COMPLETED | Meaning.NO_MESSAGES | Meaning.REQUESTS_PENDING:
                 self._ended(request, status, now)
             case Meaning.MESSAGE_TOO_LARGE:
-                # Of a request for all the bytes that there may be nothing was used: so it will be with each other one.
-                if self._max_bytes and status.unused_bytes == request.max_bytes == self._max_bytes:
-                    self._end(too_large(self.what, status, self._max_bytes))
+                if self._asking.asked_for_all_bytes(request, status):  # so it will be with each other request
+                    self._end(too_large(self.what, status, request.max_bytes))
                 else:
                     self._ended(request, status, now)
             case Meaning.LEADER_CHANGED:
@@ -426,8 +367,8 @@ class Consume(Generic[MessageT, ItemT]):
             case Meaning.NO_RESPONDERS:
                 self._unanswered(request, now)
             case Meaning.MAX_WAITING:
-                self._warn("max_waiting", refusal(self.what, status, request).args[0])
-                self._ended(request, status, now, pause=2 * self._heartbeat)
+                self._warn("max_waiting", f"as many requests wait as the consumer allows: {status.text}")
+                self._ended(request, status, now, pause=2 * self._asking.heartbeat)
             case Meaning.LIMIT:
                 self._lower(request, status, now)
             case Meaning.CONSUMER_DELETED:
@@ -442,14 +383,14 @@ class Consume(Generic[MessageT, ItemT]):
 
     def _only_beats(self) -> None:
         """A heart-beat: the second one in a row, with messages pending, has a cause that the user may not know of."""
-        if self._beats_since is not self._newest:
-            self._beats_since = self._newest
+        if self._beats_since is not self.account.newest:
+            self._beats_since = self.account.newest
             self._beats = 0
         self._beats += 1
-        if self._beats != 2 or self._newest is None:
+        if self._beats != 2 or self.account.newest is None:
             return
         try:
-            pending = parse_ack_subject(self._newest).num_pending
+            pending = parse_ack_subject(self.account.newest).num_pending
         except NotJetStreamMessageError:
             return  # whoever has sent it
         if pending:
@@ -459,8 +400,8 @@ class Consume(Generic[MessageT, ItemT]):
         unused = request.batch if status.refused else status.unused_messages
         unused_bytes = request.max_bytes if status.refused else status.unused_bytes
         self._pulls.end(request, unused, unused_bytes)
-        if status.meaning is Meaning.EXPIRED and now - request.sent >= self._expires * 0.9:
-            self._refill(now)  # it has waited as long as it was to: nothing has failed, however short that is
+        if status.meaning is Meaning.EXPIRED and now - request.sent >= self._asking.expires * 0.9:
+            self.refill(now)  # it has waited as long as it was to: nothing has failed, however short that is
         else:
             self._again(request, now, pause=pause)
 
@@ -468,7 +409,7 @@ class Consume(Generic[MessageT, ItemT]):
         """A new leader tells each request that the one before it had. One that was sent later may be its own."""
         self._pulls.lose(request)
         if request.sent < self._leader_changed:
-            self._refill(now)  # it belongs to the same change
+            self.refill(now)  # it belongs to the same change
             return
         self._leader_changed = now
         self._warn("leadership_change", "the consumer has another leader: asking anew")
@@ -483,17 +424,7 @@ class Consume(Generic[MessageT, ItemT]):
 
     def _lower(self, request: PullRequest, status: PullStatus, now: float) -> None:
         """The consumer does not allow that much in one request: no reason to give up, unless it makes no sense."""
-        limit = status.limit or 0.0
-        if status.limit_name == "max_batch" and 1 <= limit < request.batch:
-            self._max_messages = int(limit)
-            self._threshold = min(self._threshold, half(self._max_messages))
-        elif status.limit_name == "max_bytes" and 1 <= limit < request.max_bytes:
-            self._max_bytes = int(limit)
-            self._low_bytes = self._max_bytes // 2
-        elif status.limit_name == "max_expires" and 0.001 <= limit < self._expires:
-            self._expires = limit
-            self._heartbeat = min(self._heartbeat, limit / 2)
-        else:
+        if not self._asking.lower(request, status):
             self._end(refusal(self.what, status, request))
             return
         self._warn("limit_lowered", f"the consumer allows less in one request: {status.text}")
@@ -509,69 +440,35 @@ class Consume(Generic[MessageT, ItemT]):
             self._state = _State.PAUSED
             self._resume = now + pause
         else:
-            self._refill(now)
+            self.refill(now)
 
     def _renew(self, now: float) -> None:
         """Another inbox: what was asked for before finds nobody any more. Nothing that waits to be done is still right,
         and the answer to a call that was made would go to the inbox that is left."""
         self.wants.clear()
-        self._asking = None
+        self._question = None
         self._replaced_at = float("inf")
-        ages = self._ages
+        ages = self._freshness.ages
         if ages is not None:
             ages.renewed(now)
         self.wants.append(self._pulls.subscribe(self._new_inbox(), None if ages is None else ages.opened))
         if self._state is _State.RECREATING:
             self._recreate()
         else:
-            self._refill(now)
+            self.refill(now)
 
-    def _refill(self, now: float) -> None:
-        """Ask for what is missing, when less than the threshold is outstanding, or too few bytes."""
-        if self._state is not _State.ASKING or self._replaced_at < float("inf"):
-            return
-        if self._unsure:
+    def _ask(self, now: float) -> None:
+        if self._asking.unsure:
             self._look(self._info)
             return
-        pulls = self._pulls
-        self._low = self._threshold - 1
-        if pulls.messages <= 0:
-            pulls.write_off()  # all that was asked for has come, and maybe more
-        few = pulls.messages < self._threshold
-        few_bytes = bool(self._max_bytes) and pulls.bytes <= self._low_bytes
-        if not few and not few_bytes:
-            return
-        if pulls.any_open and (now >= self._fresh_until or self._waits_for_pin()):
-            return
-        batch = self._max_messages - pulls.messages
-        if self._wanted is not None:
-            batch = min(batch, self._wanted - pulls.messages)
-        if batch < 1:
-            return
-        self._fresh_until = now + self._expires + GRACE + self._ack_wait
-        if self._ages is None:
-            self._look_at = self._fresh_until
-            self._outliving = False
-        else:
-            self._look_at = min(self._fresh_until, self._ages.look_at)
-        self.wants.append(
-            pulls.ask(
-                batch,
-                now=now,
-                expires=self._expires,
-                heartbeat=self._heartbeat,
-                max_bytes=self._max_bytes - pulls.bytes if self._max_bytes else 0,
-            )
-        )
-
-    def _waits_for_pin(self) -> bool:
-        """A second request without the identity of the pinned client would wait for nothing."""
-        return self._may_be_pinned and self._pulls.pin is None
+        request = self._asking.next_request(self._wanted, now=now)
+        if request is not None:
+            self.wants.append(request)
 
     def _look(self, call: ApiCall[object] | None) -> None:
         """Ask what the consumer says of itself, or whether we may ask it."""
-        if call is not None and self._asking is None and not self.done:
-            self._asking = call
+        if call is not None and self._question is None and not self.done:
+            self._question = call
             self.wants.append(Ask(call, INFO_TIMEOUT))
 
     def _explain(self, condition: ConsumerCondition) -> None:
@@ -604,9 +501,9 @@ class Consume(Generic[MessageT, ItemT]):
             self._resume = now + pause
 
     def _recreate(self) -> None:
-        if self._create is not None and self._asking is None:
+        if self._create is not None and self._question is None:
             self._resume = float("inf")
-            self._asking = self._create
+            self._question = self._create
             self.wants.append(Ask(self._create, CREATE_TIMEOUT))
 
     def _created(self, answer: object, now: float) -> None:
@@ -614,7 +511,7 @@ class Consume(Generic[MessageT, ItemT]):
             self._warn("consumer_recreated", "the consumer was created again")
             self._pacing.reset()
             self._state = _State.ASKING
-            self._refill(now)
+            self.refill(now)
         elif isinstance(answer, PermissionsError) or (isinstance(answer, ApiError) and not _passes(answer)):
             self._end(answer)
         else:

@@ -33,6 +33,7 @@ from .._calls.machine import Ask, Want
 from .._calls.operation import ApiCall
 from .._limits import check_count, check_seconds, shown
 from .._session.subscription import MessageT
+from .._wire.twin import Deliveries
 from ..errors import NATSError
 from .condition import ConsumerCondition
 from .options import HEARTBEAT, Priority, renewing
@@ -96,7 +97,6 @@ class Fetch(Generic[MessageT, ItemT]):
         "_first",
         "_heartbeat",
         "_info",
-        "_left",
         "_linger",
         "_linger_until",
         "_longest",
@@ -106,7 +106,6 @@ class Fetch(Generic[MessageT, ItemT]):
         "_new_inbox",
         "_no_wait",
         "_pacing",
-        "_plain",
         "_priority",
         "_pulls",
         "_replaced_at",
@@ -115,6 +114,7 @@ class Fetch(Generic[MessageT, ItemT]):
         "_spared",
         "_state",
         "_suspicion",
+        "account",
         "done",
         "error",
         "items",
@@ -158,15 +158,18 @@ class Fetch(Generic[MessageT, ItemT]):
         self._answered = False
         """The consumer's info has come."""
         self._priority = priority
-        self._pulls = Pulls(subject, priority=priority, pin=pin)
+        self.items: deque[ItemT] = deque()
+        self.wants: deque[Want] = deque()
+        self.account: Deliveries[MessageT, ItemT] = Deliveries(make, self.items, self.wants)
+        """Whoever drives the machine may take messages there, past `receive`, which has to see what it leaves."""
+        self._pulls: Pulls[MessageT, ItemT] = Pulls(subject, priority=priority, pin=pin, account=self.account)
         self._longest = renewing(MAX_EXPIRES, priority_timeout)
         """Seconds that one request waits at most."""
         self._pacing = Pacing()
-        self._left = self._batch
+        self.account.left = self._batch
         self._bytes = self._max_bytes
         """Bytes that may still come, when they are counted."""
-        self._plain = self._linger is None and not self._max_bytes and priority is None
-        """A message is nothing but one less: nothing else is looked at."""
+        self.account.plain = self._linger is None and not self._max_bytes and priority is None
         self._first = True
         self._deadline = now + seconds
         self._linger_until = float("inf")
@@ -180,8 +183,6 @@ class Fetch(Generic[MessageT, ItemT]):
         self._state = _State.ASKING
         self._suspicion: FetchReason | None = None
         """What the consumer's info gave as a cause of silence."""
-        self.items: deque[ItemT] = deque()
-        self.wants: deque[Want] = deque()
         self.done = False
         self.error: NATSError | None = None
         self.reason: FetchReason | None = None
@@ -198,15 +199,15 @@ class Fetch(Generic[MessageT, ItemT]):
         if message.reply is None:
             self._status(message, now)
             return
-        left = self._left - 1
+        account = self.account
+        left = account.left - 1
         if left < 0 or self.done:
             return  # nobody asked for this one
-        self._left = left
-        pulls = self._pulls
-        pulls.messages -= 1
-        pulls.heard = now
+        account.left = left
+        account.messages -= 1
+        account.heard = now
         self.items.append(self._make(message, now))
-        if not self._plain:
+        if not account.plain:
             self._look_into(message, now)
         if not left:
             self._end("limit")
@@ -226,7 +227,7 @@ class Fetch(Generic[MessageT, ItemT]):
         if self.done:
             return
         if is_gone(answer) and isinstance(answer, NATSError):
-            self._fail(missing(self.what, answer, heard=bool(self._left < self._batch)))
+            self._fail(missing(self.what, answer, heard=bool(self.account.left < self._batch)))
             return
         self._asking = False
         if isinstance(answer, ConsumerCondition):
@@ -290,7 +291,7 @@ class Fetch(Generic[MessageT, ItemT]):
             self._bytes -= size
             self._pulls.bytes -= size
             # A request whose bytes are used up is ended without a word.
-            if self._bytes <= 0 and self._left:
+            if self._bytes <= 0 and self.account.left:
                 self._end("max_bytes")
 
     def _status(self, message: MessageT, now: float) -> None:
@@ -310,7 +311,7 @@ class Fetch(Generic[MessageT, ItemT]):
             case Meaning.EXPIRED | Meaning.COMPLETED | Meaning.NO_MESSAGES | Meaning.REQUESTS_PENDING:
                 self._expired(request, status, now)
             case Meaning.MESSAGE_TOO_LARGE:
-                if self._left < self._batch:
+                if self.account.left < self._batch:
                     self._end("max_bytes")
                 else:
                     self._fail(too_large(self.what, status, self._max_bytes))
@@ -360,7 +361,9 @@ class Fetch(Generic[MessageT, ItemT]):
         """Ask for what is missing, for the time that is left."""
         self._state = _State.ASKING
         if self._no_wait:
-            self.wants.append(self._pulls.ask(self._left, now=now, expires=0.0, max_bytes=self._bytes, no_wait=True))
+            self.wants.append(
+                self._pulls.ask(self.account.left, now=now, expires=0.0, max_bytes=self._bytes, no_wait=True)
+            )
             self._sent = now
             return
         rest = self._deadline - now
@@ -370,7 +373,7 @@ class Fetch(Generic[MessageT, ItemT]):
         heartbeat = min(self._heartbeat, expires / 2) if expires >= MIN_WAIT_FOR_HEARTBEAT / 2 else 0.0
         self._sent = now
         self.wants.append(
-            self._pulls.ask(self._left, now=now, expires=expires, heartbeat=heartbeat, max_bytes=self._bytes)
+            self._pulls.ask(self.account.left, now=now, expires=expires, heartbeat=heartbeat, max_bytes=self._bytes)
         )
 
     def _look(self, now: float) -> None:

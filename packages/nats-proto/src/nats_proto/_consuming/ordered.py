@@ -6,25 +6,14 @@ The reader has a consumer of its own, in memory and without acknowledgements, an
 consumer counts what it delivers. Each message has to have the next number; else something was lost on the way, and the
 consumer is given up: another one is made that begins behind the last message that was *handed over*.
 
-    BEGINNING ──the consumer was made──▶ READING ──a gap, silence, it is gone, nobody answers──▶ PAUSED
-        ▲  ╰──it could not be made──────────────────────────────────────────────────────────────▶ │
-        ╰────────────────────────────────── the pause is over ─────────────────────────────────────╯
-    all ──the stream is gone, no permission, what the server never takes──▶ ENDED
+    MAKING ──the consumer was made──▶ READING ──a gap, silence, it is gone, nobody answers──▶ MAKING
+    both ──the stream is gone, no permission, what the server never takes──▶ ENDED
 
 A message counts when it is received, which is when the driver gives it: what lies unread in the queue was not counted.
 So a reader that is slow makes no hole, whatever is dropped behind its back. It asks for less meanwhile, as `Consume`
 does, and is no reason to make a new consumer.
 
-One rebuild at a time. The old consumer is deleted first; only when that was not confirmed, and just one is left like
-this, the next one is made all the same. So never more than two of a reader exist, however often it is disturbed. A
-deletion is asked for again until it is confirmed, or until the server must have done it by itself. A creation whose
-connection was lost is asked for again under the same name, which makes no second one. One that was not answered in time
-is given up as a consumer is: a cluster may have assigned the name to a server that has just died, and then answers
-nothing to this name until that server is back, while another name goes to a server that lives.
-
-The first rebuild follows nearly at once. Each further one waits for twice as long, from 1 to 30 seconds, and no two
-readers equally long. Only a minute of reading ends that: else a fleet of readers, all disturbed by the same thing,
-would keep a server busy with nothing but the making of consumers.
+How consumers are made one after another, and deleted, is told in `ordered_making`.
 
 A new connection makes no new consumer: the old one is asked for messages again. If it is gone, nobody answers; if
 messages were lost with the old connection, the next one has not the next number.
@@ -44,7 +33,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
 from .._calls.machine import Ask, Subscribe, Want
@@ -52,18 +40,18 @@ from .._calls.operation import ApiCall, Publish
 from .._jetstream.consumer_info import ConsumerInfo
 from .._jetstream.errors import (
     ConsumerDeletedError,
-    ConsumerExistsError,
     ConsumerNotFoundError,
     NotJetStreamMessageError,
-    StreamNotFoundError,
 )
 from .._jetstream.metadata import parse_ack_subject
 from .._session.subscription import MessageT
-from ..errors import NATSError, NATSTimeoutError, NoRespondersError, PermissionsError
+from .._wire.twin import Deliveries
+from ..errors import NATSError, PermissionsError
 from .consume import Consume
+from .demand import Demand
 from .options import ConsumeOptions
-from .ordered_backoff import Backoff, is_final, is_final_at_first
 from .ordered_calls import OrderedCalls
+from .ordered_making import NEVER, Making
 from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
 __all__ = ["Ordered"]
@@ -72,64 +60,38 @@ ItemT = TypeVar("ItemT")
 
 SETTLING: Final = 2.0
 """Seconds after its creation in which the servers of a cluster may not know yet where the consumer is."""
-DELETE_TIMEOUT: Final = 2.0
-DELETE_PAUSE: Final = 5.0
-"""Seconds between two attempts to delete, while the next consumer is being read."""
-MAX_RETIRED: Final = 1
-"""Consumers whose deletion was not confirmed, when the next one is made."""
 MAX_SEQUENCE: Final = 2**63 - 1
 SAME_TIME: Final = 1_000_000_000
 """Nanoseconds that the clocks of a cluster's servers may differ."""
-NEVER: Final = float("inf")
-
-
-class _State(Enum):
-    BEGINNING = auto()
-    READING = auto()
-    PAUSED = auto()
-    ENDED = auto()
 
 
 class Ordered(Generic[MessageT, ItemT]):
     """A `Machine` that gives a stream's messages in order. ``now`` is an absolute time (seconds).
 
     ``make`` makes an item of a message and the time. ``after``: begin behind this sequence, in place of the start that
-    the configuration says. ``max_attempts``: so many creations in a row may fail.
+    the configuration says. ``max_attempts``: so many creations in a row may fail. ``demand``: as of `Consume`.
     """
 
     __slots__ = (
-        "_attempts",
-        "_backoff",
         "_beaten",
-        "_began",
+        "_before",
         "_calls",
-        "_created_at",
-        "_creating",
-        "_delete_at",
-        "_deleting",
+        "_demand",
         "_doubt_at",
-        "_expected",
         "_inner",
         "_make",
-        "_max_attempts",
+        "_making",
         "_mute",
-        "_name",
         "_options",
-        "_parts",
-        "_prefix",
         "_probing",
-        "_resume",
-        "_retired",
-        "_serial",
         "_start",
-        "_state",
+        "account",
         "done",
         "error",
         "info",
         "initial_pending",
         "items",
         "rebuilt",
-        "sequence",
         "wants",
         "warnings",
         "what",
@@ -144,44 +106,27 @@ class Ordered(Generic[MessageT, ItemT]):
         now: float,
         after: int | None = None,
         max_attempts: int | None = None,
+        demand: Demand | None = None,
     ) -> None:
         if options.limit is not None or options.on_missing != "raise" or options.priority is not None:
             raise ValueError("an ordered consumer has no limit, no priority group, and recreates what is missing")
         self._calls = calls
         self._options = options
         self._make = make
-        self._max_attempts = max_attempts
+        self._demand = demand
         self.what = calls.what
-        self._began = now
-        self._state = _State.BEGINNING
-        self._serial = 1
-        self._name = calls.name(1)
         self._start: int | None = None
         """The first sequence of the first consumer, when it is known and means the same as what the user has said."""
-        self._retired: dict[str, float] = {}
-        """Consumers that are to be deleted, and when the server will have done so by itself."""
-        self._creating: ApiCall[object] | None = None
-        self._deleting: tuple[str, ApiCall[object]] | None = None
-        self._delete_at = NEVER
-        self._resume = NEVER
         self._doubt_at = NEVER
         """When the consumer is given up unless there is a sign of life."""
-        self._backoff = Backoff(calls.rng)
-        self._attempts = 0
-        self._created_at = -NEVER
         self._inner: Consume[MessageT, ItemT] | None = None
         self._probing: ApiCall[object] | None = None
         self._beaten = False
         """The consumer has sent heart-beats."""
         self._mute = False
         """The consumer before this one was given up without any sign of life."""
-        self._prefix = ""
-        """How the reply subjects of the consumer's messages begin, up to the first number."""
-        self._expected = 1
-        self._parts: list[str] = []
-        """What followed the prefix, of the last message."""
-        self.sequence = 0 if after is None else after
-        """Of the last message that was given; 0 before the first."""
+        self._before: list[str] = []
+        """What followed the prefix, of the last message of earlier consumers."""
         self.info: ConsumerInfo | None = None
         """Of the consumer, as it was made."""
         self.initial_pending: int | None = None
@@ -190,30 +135,72 @@ class Ordered(Generic[MessageT, ItemT]):
         """How often the consumer was made anew."""
         self.items: deque[ItemT] = deque()
         self.wants: deque[Want] = deque()
+        self.account: Deliveries[MessageT, ItemT] = Deliveries(make, self.items, self.wants)
+        """Whoever drives the machine may take messages there, past `receive`, which has to see what it leaves. It knows
+        how the reply subjects of the consumer's messages begin, and which message is the next one."""
+        self.account.prefix = ""
+        self.account.sequence = 0 if after is None else after
         self.warnings: deque[ConsumerWarning] = deque(maxlen=MAX_WARNINGS)
         """What it has survived, the newest last. Whoever shows them takes them out."""
         self.done = False
         self.error: NATSError | None = None
-        self._listen()
-        self._create()
+        self._making = Making(
+            calls,
+            self.wants,
+            start=self._next_place,
+            expires=options.expires,
+            max_attempts=max_attempts,
+            failed=lambda error: self._warn("not_created", f"the consumer could not be made: {error}", error),
+            now=now,
+        )
+
+    @property
+    def sequence(self) -> int:
+        """Of the last message that was given; 0 before the first."""
+        return self.account.sequence
+
+    @property
+    def _prefix(self) -> str:
+        return self.account.prefix or ""
+
+    @property
+    def _expected(self) -> int:
+        return self.account.expected
+
+    @property
+    def _parts(self) -> list[str]:
+        """What followed the prefix, of the last message that was given."""
+        newest = self.account.newest
+        return self._before if newest is None else newest[len(self._prefix) :].split(".", 5)
 
     @property
     def pending(self) -> int | None:
         """Messages that were behind the last one when it was delivered; None before the first message."""
-        if not self._parts:
+        told = self.told
+        return None if told is None else told[1]
+
+    @property
+    def told(self) -> tuple[int, int] | None:
+        """When the last message was stored, in nanoseconds since 1970, and how many were behind it; None before it."""
+        try:
+            _, _, _, stored, pending, *_ = self._parts
+        except ValueError:
             return None
-        text = self._parts[4]
-        return int(text) if text.isdecimal() and len(text) <= 20 else None
+        if stored.isdecimal() and pending.isdecimal() and len(stored) <= 20 and len(pending) <= 20:
+            return int(stored), int(pending)
+        return None
+
+    @property
+    def reading(self) -> bool:
+        """A consumer is there, as far as is known; else it is made, or will be."""
+        return self._inner is not None
 
     def leave(self) -> list[Publish]:
         """What deletes the consumers that may be there, when nobody reads any more: to be published, no answer comes.
 
         Changes nothing, and may be called at any time.
         """
-        names = list(self._retired)
-        if self._inner is not None or self._creating is not None:
-            names.append(self._name)
-        return [self._calls.forget(name) for name in names]
+        return self._making.leave(reading=self._inner is not None)
 
     # --- what comes
 
@@ -231,14 +218,14 @@ class Ordered(Generic[MessageT, ItemT]):
                 self._beaten = True
             self._look_after(inner, now)
             return
-        prefix = self._prefix
+        account = self.account
+        prefix = account.prefix or ""
         if reply.startswith(prefix):
             parts = reply[len(prefix) :].split(".", 5)
             try:
-                if int(parts[2]) == self._expected and self.sequence < (sequence := int(parts[1])) <= MAX_SEQUENCE:
-                    self._expected += 1
-                    self.sequence = sequence
-                    self._parts = parts
+                if int(parts[2]) == account.expected and account.sequence < (sequence := int(parts[1])) <= MAX_SEQUENCE:
+                    account.expected += 1
+                    account.sequence = sequence
                     inner.receive(message, now=now)
                     if inner.wants:
                         self._look_after(inner, now)
@@ -253,29 +240,24 @@ class Ordered(Generic[MessageT, ItemT]):
         if inner is not None:
             inner.connection_replaced(now=now)
             self._look_after(inner, now)
-        elif self._state is not _State.ENDED:
-            self._listen()
-            if self._state is _State.BEGINNING:
-                self._begin(now)
-            else:
-                self._delete()
+        elif not self.done:
+            self._forget_inner()
+            self._making.connection_replaced(now)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What a creation, or a deletion, came to."""
-        if self._state is _State.ENDED:
+        if self.done:
             return
-        if self._deleting is not None and api is self._deleting[1]:
-            self._deleted(self._deleting[0], answer, now)
-        elif api is self._creating:
-            self._creating = None
-            if isinstance(answer, ConsumerInfo):
-                self._created(answer, now)
-            elif isinstance(answer, NATSError):
-                self._not_created(answer, now)
-        elif api is self._probing:
+        if api is self._probing:
             self._probing = None
             if isinstance(answer, PermissionsError):
                 self._end(answer)
+            return
+        made = self._making.answered(api, answer, now)
+        if isinstance(made, ConsumerInfo):
+            self._created(made, now)
+        elif made is not None:
+            self._end(made)
         elif self._inner is not None:
             self._inner.answered(api, answer, now=now)
             self._look_after(self._inner, now)
@@ -284,7 +266,7 @@ class Ordered(Generic[MessageT, ItemT]):
         """When something is overdue, or a pause is over."""
         if self.done:
             return None
-        due = min(self._resume, self._delete_at, self._doubt_at)
+        due = min(self._making.next_timeout(), self._doubt_at)
         inner = None if self._inner is None else self._inner.next_timeout()
         if inner is not None and inner < due:
             due = inner
@@ -294,13 +276,7 @@ class Ordered(Generic[MessageT, ItemT]):
         """Go on after a pause; see whether the consumer lives."""
         if self.done:
             return
-        if now >= self._resume:
-            self._resume = NEVER
-            self._state = _State.BEGINNING
-            self._begin(now)
-        if now >= self._delete_at:
-            self._delete_at = NEVER
-            self._delete()
+        self._making.handle_timeout(now)
         inner = self._inner
         if inner is None:
             return
@@ -320,25 +296,31 @@ class Ordered(Generic[MessageT, ItemT]):
             metadata = parse_ack_subject(reply)
         except NotJetStreamMessageError:
             return  # no consumer has delivered it
-        if metadata.consumer != self._name:
+        if metadata.consumer != self._making.name:
             return
         prefix = _prefix_of(reply, second_form=not reply.startswith(f"$JS.ACK.{metadata.stream}.{metadata.consumer}."))
         if prefix != self._prefix:
-            self._prefix = prefix
+            self.account.prefix = prefix
             self.receive(message, now=now)
             return
         number = metadata.consumer_sequence
         if number > self._expected:
-            text = f"message {self._expected} of consumer {self._name!r} is missing, {number} came"
+            text = f"message {self._expected} of consumer {self._making.name!r} is missing, {number} came"
             self._warn("gap", f"{text}: reading again behind sequence {self.sequence}")
             self._reset(now)
         elif number == self._expected:
             self._again(message, metadata.timestamp.nanoseconds, now)
+        elif reply != self.account.newest:
+            # A server that was killed makes the consumer anew, which knows nothing: it begins where it began at first,
+            # with number 1, and would come to the number that is expected with what is behind a hole.
+            text = f"message {number} of consumer {self._making.name!r} came again: a server has made it anew"
+            self._warn("gap", f"{text}: reading again behind sequence {self.sequence}")
+            self._reset(now)
 
     def _again(self, message: MessageT, nanoseconds: int, now: float) -> None:
         """The consumer began too early: one whose server is behind the others can. What the user has is left out."""
-        parts = self._parts
-        if len(parts) > 3 and parts[3].isdecimal() and nanoseconds > int(parts[3][:20]) + SAME_TIME:
+        told = self.told
+        if told is not None and nanoseconds > told[0] + SAME_TIME:
             self._end(
                 ConsumerDeletedError(
                     f"{self.what}: the stream was deleted and made anew: its sequences begin again, and message "
@@ -346,10 +328,13 @@ class Ordered(Generic[MessageT, ItemT]):
                 )
             )
             return
-        self._expected += 1
+        account = self.account
+        account.expected += 1
         inner = self._inner
         if inner is not None:
+            newest = account.newest
             inner.receive(message, now=now)
+            account.newest = newest  # the last one that was given
             self.items.pop()
             self._look_after(inner, now)
 
@@ -359,7 +344,8 @@ class Ordered(Generic[MessageT, ItemT]):
         if wants and isinstance(wants[0], Subscribe):
             # What waits to be done belongs to the inbox that is left, and answers would go there.
             self.wants.clear()
-            self._forget_calls(now)
+            self._probing = None
+            self._making.resubscribed(now)
         while wants:
             want = wants.popleft()
             if isinstance(want, Subscribe):
@@ -374,10 +360,10 @@ class Ordered(Generic[MessageT, ItemT]):
                 lost = True
             elif warning.kind == "no_responders":
                 # A cluster may not know yet where the new consumer is. Else it is gone, or its server is.
-                if self._expected > 1 or now >= self._created_at + SETTLING:
+                if self._expected > 1 or now >= self._making.created_at + SETTLING:
                     lost = True
                 else:
-                    self._doubt_at = self._created_at + SETTLING
+                    self._doubt_at = self._making.created_at + SETTLING
         if inner.done:
             if isinstance(inner.error, (ConsumerDeletedError, ConsumerNotFoundError)):
                 self._warn("consumer_missing", "the consumer is gone", inner.error)
@@ -391,137 +377,54 @@ class Ordered(Generic[MessageT, ItemT]):
 
     def _reset(self, now: float, *, gone: bool = False) -> None:
         """Give the consumer up."""
-        if not gone:
-            self._retire(now)
         self._mute = not gone and self._expected == 1 and not self._beaten
-        self._backoff.was_read_for(now - self._created_at)
-        self._serial += 1
-        self._name = self._calls.name(self._serial)
-        self._listen()
-        self._delete()
-        self._pause(now)
+        self._forget_inner()
+        self._making.give_up(now, gone=gone)
 
-    def _retire(self, now: float) -> None:
-        threshold = self._calls.config.inactive_threshold or 0.0
-        self._retired[self._name] = now + float(threshold) + self._options.expires
+    def _forget_inner(self) -> None:
+        self._inner = self._probing = None
+        self.account.plain = False  # nothing is taken before there is another consumer
+        self._doubt_at = NEVER
 
-    def _pause(self, now: float) -> None:
-        """Before the next attempt."""
-        self._state = _State.PAUSED
-        self._resume = now + self._backoff.pause()
-
-    def _listen(self) -> None:
-        """Another inbox, for the answers. What the old one has, nobody will read."""
-        self._inner = None
-        self._creating = self._deleting = self._probing = None
-        self._doubt_at = self._delete_at = NEVER
-        self.wants.clear()
-        self.wants.append(Subscribe(self._calls.new_inbox()))
-
-    def _begin(self, now: float) -> None:
-        """Delete what is to be deleted before the next consumer is made."""
-        for name in [name for name, until in self._retired.items() if now >= until]:
-            del self._retired[name]
-        if self._deleting is not None:
-            return  # its answer goes on
-        if len(self._retired) > MAX_RETIRED:
-            self._delete()
-        else:
-            self._create()
-
-    def _create(self) -> None:
-        self._state = _State.BEGINNING
-        sequence = self.sequence + 1 if self.sequence else self._start
-        self._creating = self._calls.create(self._name, sequence)
-        self.wants.append(Ask(self._creating, self._calls.timeout))
+    def _next_place(self) -> int | None:
+        """The sequence with which the next consumer begins."""
+        return self.sequence + 1 if self.sequence else self._start
 
     def _created(self, info: ConsumerInfo, now: float) -> None:
         first = self.initial_pending is None
-        self._attempts = 0
         self.info = info
-        self._created_at = now
-        self._expected = 1
-        self._prefix = f"$JS.ACK.{self._calls.stream}.{self._name}."
+        self._before = self._parts
+        account = self.account
+        account.expected = 1
+        account.prefix = f"$JS.ACK.{self._calls.stream}.{self._making.name}."
         if first:
             self.initial_pending = info.num_pending
-            # Of what is last now another consumer would find another one. What the others mean is a place.
-            if self._calls.config.deliver_policy != "last_per_subject" and info.delivered is not None:
+            # Of what is last now another consumer would find another one. What the others mean is a place. Where there
+            # is nothing yet, the place is where the first message will come.
+            last = self._calls.config.deliver_policy == "last_per_subject"
+            if info.delivered is not None and not (last and info.num_pending):
                 self._start = info.delivered.stream_seq + 1
         else:
             self.rebuilt += 1
             behind = f"behind sequence {self.sequence}" if self.sequence else "from the start"
-            self._warn("consumer_recreated", f"consumer {self._name!r} was made, reading goes on {behind}")
-        self._state = _State.READING
+            self._warn("consumer_recreated", f"consumer {self._making.name!r} was made, reading goes on {behind}")
         inner: Consume[MessageT, ItemT] = Consume(
-            self._calls.pull_subject(self._name),
+            self._calls.pull_subject(self._making.name),
             self._options,
             what=self.what,
             new_inbox=self._calls.new_inbox,
             make=self._make,
             now=now,
+            account=account,
+            demand=self._demand,
         )
         inner.items = self.items
         self._inner = inner
         self._beaten = False
         self._look_after(inner, now)
         if self._mute:
-            self._probing = self._calls.probe(self._name)
+            self._probing = self._calls.probe(self._making.name)
             self.wants.append(Ask(self._probing, self._calls.timeout))
-
-    def _not_created(self, error: NATSError, now: float) -> None:
-        """The attempt has failed."""
-        if isinstance(error, NoRespondersError):
-            error = self._calls.nobody(error.subject)
-        self._attempts += 1
-        if self._is_final(error, now):
-            self._end(error)
-            return
-        if isinstance(error, (ConsumerExistsError, NATSTimeoutError)):
-            self._retire(now)
-            self._serial += 1
-            self._name = self._calls.name(self._serial)
-        self._warn("not_created", f"the consumer could not be made: {error}", error)
-        self._pause(now)
-
-    def _is_final(self, error: NATSError, now: float) -> bool:
-        if self._max_attempts is not None and self._attempts >= self._max_attempts:
-            return True
-        if self.initial_pending is not None:
-            return is_final(error)
-        if isinstance(error, StreamNotFoundError) and self._calls.stream_is_new:
-            return False
-        return now >= self._began + self._calls.timeout or is_final_at_first(error)
-
-    # --- consumers that are given up
-
-    def _delete(self) -> None:
-        """Ask for the deletion of the oldest one."""
-        if self._retired and self._deleting is None:
-            name = next(iter(self._retired))
-            call = self._calls.delete(name)
-            self._deleting = name, call
-            self.wants.append(Ask(call, DELETE_TIMEOUT))
-
-    def _deleted(self, name: str, answer: object, now: float) -> None:
-        self._deleting = None
-        if not isinstance(answer, NATSError) or isinstance(answer, (ConsumerNotFoundError, StreamNotFoundError)):
-            self._retired.pop(name, None)
-        if self._state is _State.READING:
-            self._delete_later(now)
-        elif self._state is _State.BEGINNING:
-            if len(self._retired) > MAX_RETIRED and isinstance(answer, NATSError):
-                self._pause(now)  # more of them than there may be, and no word that one is gone
-            else:
-                self._begin(now)
-
-    def _delete_later(self, now: float) -> None:
-        for name in [name for name, until in self._retired.items() if now >= until]:
-            del self._retired[name]
-        self._delete_at = now + DELETE_PAUSE if self._retired else NEVER
-
-    def _forget_calls(self, now: float) -> None:
-        self._deleting = self._probing = None
-        self._delete_later(now)
 
     # --- the end
 
@@ -529,7 +432,6 @@ class Ordered(Generic[MessageT, ItemT]):
         self.warnings.append(ConsumerWarning(kind, f"{self.what}: {text}", error))
 
     def _end(self, error: NATSError | None) -> None:
-        self._state = _State.ENDED
         self.done = True
         self.error = error
         self.wants.clear()

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.consumer_calls import delete_call, put_call
 from .._jetstream.consumer_config import ConsumerConfig, DeliverPolicy, ReplayPolicy
-from .._jetstream.durations import DurationLike, Time, take_duration
 from .._jetstream.errors import JetStreamNotEnabledError
 from .._jetstream.names import check_name
+from .._json.durations import DurationLike, Time, take_duration
 from .options import EXPIRES, ConsumeOptions
 from .probe import probe
 
@@ -104,16 +104,26 @@ def ordered_options(
 
 
 class OrderedCalls:
-    """The calls for one stream and one configuration. ``prefix``: how the names of the consumers begin.
+    """The calls for one stream and one configuration. ``prefix``: how the names of the consumers begin. ``patience``:
+    seconds in which the first consumer has to be made; by default those of a call.
 
     Raises `InvalidNameError` for what cannot be a name.
     """
 
-    __slots__ = ("_api", "_config", "_name", "_prefix", "rng", "stream", "what")
+    __slots__ = ("_api", "_config", "_name", "_prefix", "patience", "rng", "stream", "what")
 
-    def __init__(self, api: JetStreamApi, stream: str, config: ConsumerConfig, *, prefix: str = PREFIX) -> None:
+    def __init__(
+        self,
+        api: JetStreamApi,
+        stream: str,
+        config: ConsumerConfig,
+        *,
+        prefix: str = PREFIX,
+        patience: float | None = None,
+    ) -> None:
         self._api = api
         self._config = config
+        self.patience = api.timeout if patience is None else patience
         self.stream = check_name("stream", stream)
         if len(check_name("consumer", prefix)) > _MAX_PREFIX:
             raise ValueError(f"the prefix of a consumer's name may have {_MAX_PREFIX} characters")
@@ -125,7 +135,7 @@ class OrderedCalls:
 
     def renewed(self) -> OrderedCalls:
         """The same, for a reader of its own, whose consumers have other names."""
-        return OrderedCalls(self._api, self.stream, self._config, prefix=self._prefix)
+        return OrderedCalls(self._api, self.stream, self._config, prefix=self._prefix, patience=self.patience)
 
     @property
     def config(self) -> ConsumerConfig:

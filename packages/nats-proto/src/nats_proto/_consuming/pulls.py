@@ -42,17 +42,21 @@ for one heart-beat.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from .._calls.machine import Subscribe
 from .._calls.operation import Publish
+from .._session.subscription import MessageT
 from .._wire.frames import Message
+from .._wire.twin import Deliveries
 from .options import Priority
 from .sizes import PIN_HEADER
 
 __all__ = ["HAND_BACK", "PullRequest", "Pulls"]
+
+ItemT = TypeVar("ItemT")
 
 HAND_BACK: Final = b"-NAK"
 """What answers a message that nobody will read: the server gives it to another reader at once."""
@@ -83,7 +87,7 @@ class PullRequest(msgspec.Struct, gc=False, eq=False):
     deadline: float
 
 
-class Pulls:
+class Pulls(Generic[MessageT, ItemT]):
     """The requests of one reader. The counters are for whoever receives its messages: see `Consume.receive`."""
 
     __slots__ = (
@@ -97,13 +101,21 @@ class Pulls:
         "_spared",
         "_spared_until",
         "_subject",
+        "account",
         "bytes",
-        "heard",
-        "messages",
         "pin",
     )
 
-    def __init__(self, subject: str, *, priority: Priority | None = None, pin: str | None = None) -> None:
+    def __init__(
+        self,
+        subject: str,
+        *,
+        priority: Priority | None = None,
+        pin: str | None = None,
+        account: Deliveries[MessageT, ItemT] | None = None,
+    ) -> None:
+        self.account: Deliveries[MessageT, ItemT] = Deliveries() if account is None else account
+        """Who receives a message takes it off there."""
         self._subject = subject
         self._priority = priority
         self._prefix = ""
@@ -117,14 +129,28 @@ class Pulls:
         self._spared = float("nan")
         """The last sign of life when the clock was last given one more heart-beat."""
         self._spared_until = NEVER
-        self.messages = 0
-        """Outstanding messages. Whoever receives one takes it off."""
         self.bytes = 0
         """Outstanding bytes, where requests are bounded by bytes."""
-        self.heard = NEVER
-        """When the last message or heart-beat was received. Whoever receives one sets it."""
         self.pin = pin
         """The identity that the server gave this client, as the one that it pinned (ADR-42)."""
+
+    @property
+    def messages(self) -> int:
+        """Outstanding messages."""
+        return self.account.messages
+
+    @messages.setter
+    def messages(self, messages: int) -> None:
+        self.account.messages = messages
+
+    @property
+    def heard(self) -> float:
+        """When the last message or heart-beat was received."""
+        return self.account.heard
+
+    @heard.setter
+    def heard(self, now: float) -> None:
+        self.account.heard = now
 
     @property
     def any_open(self) -> bool:

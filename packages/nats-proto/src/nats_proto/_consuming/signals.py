@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .._jetstream.acknowledge import term
-from .._jetstream.durations import DurationLike, take_duration
+from .._json.durations import DurationLike, take_duration
 
-__all__ = ["Reject", "Retry"]
+__all__ = ["Reject", "Retry", "Spent"]
 
 
 class Retry(Exception):
@@ -34,3 +34,7 @@ class Reject(Exception):
         term(reason)  # raises for what it cannot be
         self.reason = reason
         super().__init__(reason)
+
+
+class Spent(Reject):
+    """Raised in place of a handler, for a message that was delivered too often: whoever had it is gone."""

@@ -12,6 +12,12 @@
 A handler that returns has its message acknowledged; one that was cancelled leaves it to the server, which delivers it
 again after ``ack_wait``; one that has settled its message by itself has had its way. These three need no policy.
 
+A message that kills each worker that begins it has nobody who could say that it was the last attempt. With
+``max_deliver`` the server stops it. With ``max_attempts`` alone it is poison before its handler is called, once it was
+delivered `HANDED_BACK` times more often than that (`refuse_spent`). Not sooner, since the server counts deliveries and
+not attempts: what a drained worker hands back, begun by nobody, counts as well, and must not be lost for it. With
+``on_poison="nak"`` it is never refused.
+
 The pause of an attempt is that of the ``backoff`` that was given, else of the consumer's, else 1 s, twice as long with
 each attempt, up to 60 s, and spread: messages that fail together, because what they all need is away, must not all come
 back in the same moment. What spreads them is their sequence, so a message has the same pauses wherever it fails.
@@ -23,10 +29,10 @@ from typing import Final, Literal
 
 from .._jetstream.acknowledge import Acknowledgeable
 from .._value import Value
-from .signals import Reject, Retry
+from .signals import Reject, Retry, Spent
 from .work_options import WorkOptions
 
-__all__ = ["Verdict", "last_attempt", "pause_after", "reason_of", "verdict_on"]
+__all__ = ["HANDED_BACK", "Verdict", "last_attempt", "pause_after", "reason_of", "refuse_spent", "verdict_on"]
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
@@ -34,6 +40,9 @@ SPREAD: Final = 0.5
 """Of a pause: it is shortened by up to so much of it."""
 MAX_REASON: Final = 200
 """Characters of a reason: it goes into an advisory and a header, and may be made of what somebody has sent."""
+
+HANDED_BACK: Final = 10
+"""Deliveries of a message that may have been no attempts: each worker that is drained may have handed it back."""
 
 
 class Verdict(Value, frozen=True):
@@ -61,6 +70,19 @@ def verdict_on(message: Acknowledgeable, error: BaseException, options: WorkOpti
     if options.on_poison == "term" or isinstance(error, Reject):
         return Verdict("term", reason=reason)
     return Verdict("again", pause_after(message, options))
+
+
+def refuse_spent(message: Acknowledgeable, options: WorkOptions) -> None:
+    """Before a handler is called: raises `Spent` for a message that has cost too many workers already.
+
+    Raises `NotJetStreamMessageError` for what was not delivered by a consumer.
+    """
+    most = options.max_attempts
+    if most is None or options.on_poison != "term":
+        return
+    before = message.metadata.num_delivered - 1
+    if before >= most + HANDED_BACK:
+        raise Spent(f"given up before it was begun: it was delivered {before} times, and nothing was heard of it again")
 
 
 def last_attempt(options: WorkOptions, max_deliver: int) -> int | None:

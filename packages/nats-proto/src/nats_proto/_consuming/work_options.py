@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from .._jetstream.durations import DurationLike, take_duration
+from .._json.durations import DurationLike, take_duration
 from .._limits import MAX_SECONDS, check_concurrency, check_count, shown
 from .._value import Value, set_once
 from .._wire.subjects import encode_subject
