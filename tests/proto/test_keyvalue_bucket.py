@@ -10,7 +10,7 @@ import pytest
 from nats_proto._jetstream.api import JetStreamApi
 from nats_proto._jetstream.stream_config import StreamConfig, StreamSource, SubjectTransform
 from nats_proto._jetstream.stream_info import StreamInfo, StreamState
-from nats_proto._jetstream.wire_value import to_wire
+from nats_proto._json.wire_value import to_wire
 from nats_proto._keyvalue.bucket import (
     KeyValueConfig,
     KeyValueFields,
@@ -46,11 +46,23 @@ SECOND = 1_000_000_000
         ({"compression": True, "description": "d"}, {"compression": "s2", "description": "d"}),
         ({"metadata": {"a": "b"}}, {"metadata": {"a": "b"}}),
         (
-            {"sources": [StreamSource(name="A", filter_subject="$KV.A.x.>"), StreamSource(name="KV_C")]},
             {
                 "sources": [
-                    {"name": "KV_A", "subject_transforms": [{"src": "$KV.A.x.>", "dest": "$KV.B.>"}]},
+                    StreamSource(name="A", filter_subject="$KV.A.x.>"),
+                    StreamSource(name="KV_C"),
+                    StreamSource(name="D", filter_subject="$KV.D.*.x.*.y"),
+                ]
+            },
+            {
+                "sources": [
+                    {"name": "KV_A", "subject_transforms": [{"src": "$KV.A.x.>", "dest": "$KV.B.x.>"}]},
                     {"name": "KV_C", "subject_transforms": [{"src": "$KV.C.>", "dest": "$KV.B.>"}]},
+                    {
+                        "name": "KV_D",
+                        "subject_transforms": [
+                            {"src": "$KV.D.*.x.*.y", "dest": "$KV.B.{{wildcard(1)}}.x.{{wildcard(2)}}.y"}
+                        ],
+                    },
                 ]
             },
         ),
@@ -65,6 +77,12 @@ def test_the_stream_of_a_bucket(fields: dict[str, Any], changed: dict[str, Any])
     made = stream_of(read_bucket(None, "B", fields))
     assert to_wire(made) == PLAIN | changed
     assert stream_of(config_of(made)) == made
+
+
+def test_a_source_has_a_filter_of_its_own_keys() -> None:
+    config = read_bucket(None, "B", {"sources": [StreamSource(name="A", filter_subject="$KV.C.>")]})
+    with pytest.raises(ValueError, match=r"filter_subject of the source 'KV_A' must begin with '\$KV\.A\.'"):
+        stream_of(config)
 
 
 def test_a_mirror() -> None:

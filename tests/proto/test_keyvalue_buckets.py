@@ -10,10 +10,11 @@ import pytest
 
 from nats_proto import Operation
 from nats_proto._jetstream.api import JetStreamApi
-from nats_proto._jetstream.durations import take_time
+from nats_proto._jetstream.api_answer import from_wire
 from nats_proto._jetstream.errors import ApiError, ApiLevelError, FeatureDroppedError, JetStreamError
 from nats_proto._jetstream.stream_info import StreamInfo
-from nats_proto._jetstream.wire_value import from_wire, to_wire
+from nats_proto._json.durations import take_time
+from nats_proto._json.wire_value import to_wire
 from nats_proto._keyvalue import buckets
 from nats_proto._keyvalue.bucket import KeyValueConfig, status_of, stream_of
 from nats_proto._keyvalue.codecs import BYTES
@@ -145,7 +146,7 @@ def test_markers_are_removed_by_their_age(
         key="k",
         data=b"",
         revision=7,
-        created=None if created is None else take_time("created", created),
+        stored=None if created is None else take_time("created", created),
         delta=0,
         operation="delete",
         codec=BYTES,

@@ -88,7 +88,7 @@ def test_what_a_message_means(headers: dict[str, str], operation: str) -> None:
 
 def entry(data: bytes, operation: Any, codec: Any) -> KeyValueEntry[Any]:
     return KeyValueEntry(
-        bucket="B", key="k", data=data, revision=7, created=None, delta=0, operation=operation, codec=codec
+        bucket="B", key="k", data=data, revision=7, stored=None, delta=0, operation=operation, codec=codec
     )
 
 

@@ -18,6 +18,7 @@ from nats_proto._keyvalue.errors import (
     KeyNotFoundError,
     RevisionMismatchError,
 )
+from nats_proto._keyvalue.many import snapshot_refused
 from nats_proto.errors import NATSTimeoutError
 from tests.proto.keyvalue import Stream, refusal
 
@@ -329,3 +330,10 @@ def test_codecs() -> None:
     assert typed.entry("elsewhere", b"", None, 1, None, 0) is None
     with pytest.raises(TypeError):
         stream.bucket.typed(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("code", "told"), [(413, "more than 1024 keys match"), (408, "as the server said")])
+def test_n6_a_snapshot_that_is_refused(code: int, told: str) -> None:
+    refused = snapshot_refused(Stream().bucket, ApiError("as the server said", code=code, description="words"))
+    assert told in str(refused)
+    assert (refused.code, refused.description) == (code, "words")

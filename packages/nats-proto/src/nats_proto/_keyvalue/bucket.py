@@ -7,7 +7,6 @@ from typing import Final, TypedDict
 
 from msgspec.structs import replace
 
-from .._jetstream.durations import Duration, DurationLike, Seconds
 from .._jetstream.stream_config import (
     Placement,
     Republish,
@@ -17,7 +16,8 @@ from .._jetstream.stream_config import (
     SubjectTransform,
 )
 from .._jetstream.stream_info import StreamInfo
-from .._jetstream.wire_value import WireValue
+from .._json.durations import Duration, DurationLike, Seconds
+from .._json.wire_value import WireValue
 from .._limits import check_count
 from .._value import Value
 from .errors import BucketNotFoundError
@@ -245,6 +245,21 @@ def _source(source: StreamSource, bucket: str) -> StreamSource:
     if source.subject_transforms:
         return source  # it may be any stream: its user says what its subjects become
     name = _with_prefix(source.name)
-    kept = source.filter_subject or f"$KV.{name.removeprefix(STREAM_PREFIX)}.>"
-    transform = SubjectTransform(src=kept, dest=f"$KV.{bucket}.>")
+    origin = f"$KV.{name.removeprefix(STREAM_PREFIX)}."
+    kept = source.filter_subject or f"{origin}>"
+    if not kept.startswith(origin):
+        raise ValueError(f"bucket {bucket!r}: the filter_subject of the source {name!r} must begin with {origin!r}")
+    transform = SubjectTransform(src=kept, dest=f"$KV.{bucket}.{_same(kept.removeprefix(origin))}")
     return replace(source, name=name, filter_subject=None, subject_transforms=(transform,))
+
+
+def _same(pattern: str) -> str:
+    """As the destination of a transform: each wildcard stands for what it has found."""
+    count = 0
+    parts: list[str] = []
+    for part in pattern.split("."):
+        if part == "*":
+            count += 1
+            part = f"{{{{wildcard({count})}}}}"
+        parts.append(part)
+    return ".".join(parts)

@@ -71,7 +71,7 @@ def _put(
         if account.api.level < MARKER_LEVEL:
             raise ApiLevelError(
                 f"{what}: limit_marker_ttl needs a server of 2.11 or newer (level {MARKER_LEVEL} of the API), this one "
-                f"has level {account.api.level}",
+                f"is {api.server_version() or 'of an unknown version'} and has level {account.api.level}",
                 code=412,
                 err_code=10185,
             )

@@ -7,12 +7,13 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from .._jetstream.errors import JetStreamDecodeError
 from .._wire.frames import Payload
 
-__all__ = ["BYTES", "KeyCodec", "ValueCodec", "value_codec"]
+__all__ = ["BYTES", "UNREADABLE", "KeyCodec", "ValueCodec", "value_codec"]
 
 T = TypeVar("T")
+
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError)
 
 
 class KeyCodec(Protocol):
@@ -32,9 +33,12 @@ class KeyCodec(Protocol):
 
 
 class ValueCodec(Generic[T]):
-    """How values are written and read. ``nothing``: gives the value of an entry that has none, or raises."""
+    """How values are written and read.
 
-    __slots__ = ("encode", "nothing", "read")
+    ``read`` raises one of `UNREADABLE` for what is no value. ``nothing``: gives the value of an entry that has none.
+    """
+
+    __slots__ = ("as_is", "encode", "nothing", "read")
 
     def __init__(
         self, encode: Callable[[T], bytes], read: Callable[[bytes], T], nothing: Callable[[], T] | None
@@ -42,13 +46,8 @@ class ValueCodec(Generic[T]):
         self.encode = encode
         self.read = read
         self.nothing = nothing
-
-    def decode(self, what: str, data: bytes) -> T:
-        """The value. `JetStreamDecodeError`, whose text begins with ``what``, for what is none of this type."""
-        try:
-            return self.read(data)
-        except (msgspec.DecodeError, RecursionError, ValueError) as error:
-            raise JetStreamDecodeError(f"{what}: the value cannot be read: {str(error)[:200]}") from None
+        self.as_is = read is bytes
+        """A value is what is stored."""
 
 
 def _as_bytes(given: Payload) -> bytes:
@@ -62,8 +61,8 @@ def _as_bytes(given: Payload) -> bytes:
         ) from None
 
 
-BYTES: Final = ValueCodec[bytes](_as_bytes, lambda data: data, lambda: b"")
-"""Values as they are."""
+BYTES: Final = ValueCodec[bytes](_as_bytes, bytes, bytes)
+"""Values as they are: what ``bytes`` makes of bytes is the same object."""
 
 
 def value_codec(kind: type[T]) -> ValueCodec[T]:

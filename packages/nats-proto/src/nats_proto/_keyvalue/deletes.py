@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from .._calls.operation import Operation
-from .._jetstream.durations import DurationLike, Timestamp, take_duration
+from .._json.durations import DurationLike, Timestamp, take_duration
 from .._value import Value
 from .bucket import KeyValueStatus
 from .entry import KeyValueEntry

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Generic, Literal, TypeVar
 
-from .._jetstream.durations import Timestamp
+from .._jetstream.errors import JetStreamDecodeError
+from .._json.durations import Timestamp, parse_time
 from .._value import Value
 from .._wire.headers import Headers
-from .codecs import ValueCodec
+from .codecs import UNREADABLE, ValueCodec
 from .errors import KeyDeletedError
 
-__all__ = ["KEY_OPERATION", "KeyOperation", "KeyValueEntry", "operation_of"]
+__all__ = ["KEY_OPERATION", "TELLING", "KeyOperation", "KeyValueEntry", "operation_of"]
 
 T = TypeVar("T")
 
@@ -24,11 +25,15 @@ KeyOperation = Literal["put", "delete", "purge", "expired"]
 
 KEY_OPERATION: Final = "KV-Operation"
 MARKER_REASON: Final = "Nats-Marker-Reason"
+TELLING: Final = (KEY_OPERATION.encode(), MARKER_REASON.encode())
+"""A message whose header block has none of these texts says that its key was given a value."""
 _BY_CLIENTS: Final[Mapping[str, KeyOperation]] = {"DEL": "delete", "PURGE": "purge"}
 _BY_SERVERS: Final[Mapping[str, KeyOperation]] = {"MaxAge": "expired", "Purge": "purge", "Remove": "delete"}
 
 
-class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False):
+# One is built for every message of a bucket, and a program may keep a hundred thousand of them. Nothing that it holds
+# refers back to it, so the collector need not look at it (``gc=False``).
+class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False, gc=False):
     """One revision of a key."""
 
     bucket: str
@@ -37,8 +42,9 @@ class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False):
     """The value as it is stored. Empty when there is none, or when values were not asked for."""
     revision: int
     """The sequence in the bucket's stream. Each write to the bucket has a greater one."""
-    created: Timestamp | None
-    """When it was written, by the clock of the server."""
+    stored: Timestamp | int | str | None
+    """The same as `created`, or that of which it is made when somebody asks: the nanoseconds since 1970, or a text that
+    is certainly a time of RFC 3339."""
     delta: int
     """How many entries the reader had still before it when this one was delivered; 0 for the newest."""
     operation: KeyOperation
@@ -51,17 +57,35 @@ class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False):
 
         Raises `JetStreamDecodeError` for bytes that are no value of this type, `KeyDeletedError` for none.
         """
+        codec = self.codec
         if self.operation == "put":
-            return self.codec.decode(f"value of key {self.key!r} of bucket {self.bucket!r}", self.data)
-        if self.codec.nothing is not None:
-            return self.codec.nothing()
+            if codec.as_is:
+                return self.data  # type: ignore[return-value]  # T is bytes: what ``bytes`` makes of them is the same
+            try:
+                return codec.read(self.data)
+            except UNREADABLE as error:
+                text = f"{self._what()}: the value cannot be read: {str(error)[:200]}"
+                raise JetStreamDecodeError(text) from None
+        if codec.nothing is not None:
+            return codec.nothing()
         raise KeyDeletedError(
-            f"value of key {self.key!r} of bucket {self.bucket!r}: it has none, {_TOLD[self.operation]}",
+            f"{self._what()}: it has none, {_TOLD[self.operation]}",
             bucket=self.bucket,
             key=self.key,
             revision=self.revision,
             operation=self.operation,
         )
+
+    def _what(self) -> str:
+        return f"value of key {self.key!r} of bucket {self.bucket!r}"
+
+    @property
+    def created(self) -> Timestamp | None:
+        """When it was written, by the clock of the server."""
+        stored = self.stored
+        if isinstance(stored, int):
+            return Timestamp.from_nanoseconds(stored)
+        return parse_time(stored) if isinstance(stored, str) else stored
 
     @property
     def deleted(self) -> bool:

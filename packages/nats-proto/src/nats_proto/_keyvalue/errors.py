@@ -19,6 +19,7 @@ __all__ = [
     "KeyDeletedError",
     "KeyExistsError",
     "KeyNotFoundError",
+    "LockLostError",
     "RevisionMismatchError",
 ]
 
@@ -87,6 +88,19 @@ class KeyExistsError(JetStreamError):
         self.bucket = bucket
         self.key = key
         self.revision = revision
+
+
+class LockLostError(JetStreamError):
+    """A lock is not held any more: it could not be renewed in time, or somebody has taken it away.
+
+    ``token`` is that of the hold that was lost. Another program may hold the lock already.
+    """
+
+    def __init__(self, message: str, *, bucket: str = "", key: str = "", token: int = 0) -> None:
+        super().__init__(message)
+        self.bucket = bucket
+        self.key = key
+        self.token = token
 
 
 class RevisionMismatchError(JetStreamError):

@@ -7,16 +7,17 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from .._calls.operation import Operation
-from .._consuming.batch_get import BATCH, BatchGet, get_last_msgs
-from .._jetstream.errors import FeatureDroppedError, JetStreamError
+from .._consuming.batch_get import BATCH, MAX_SUBJECTS, BatchGet, get_last_msgs
+from .._jetstream.errors import ApiError, FeatureDroppedError, JetStreamError
 from .entry import KeyValueEntry
 from .errors import KeyNotFoundError
 from .reading import BucketReader, Reads
 
-__all__ = ["cannot_batch", "each_alone", "questions_for_keys", "snapshot_question"]
+__all__ = ["cannot_batch", "each_alone", "questions_for_keys", "snapshot_question", "snapshot_refused"]
 
 T = TypeVar("T")
 
+TOO_MANY: Final = 413
 KEYS_OF_A_QUESTION: Final = 256
 """Servers take 1024, and a question of long keys has to fit into a message."""
 
@@ -36,7 +37,7 @@ def snapshot_question(
     bucket: BucketReader[T], patterns: Sequence[str], *, timeout: float | None
 ) -> Callable[[float], BatchGet]:
     """The last entries of all keys of these patterns, as they were at one moment. Raises `InvalidKeyError`."""
-    return _question(bucket, [bucket.filter(pattern) for pattern in patterns or (">",)], timeout)
+    return _question(bucket, bucket.filters(patterns), timeout)
 
 
 def _question(bucket: BucketReader[T], subjects: list[str], timeout: float | None) -> Callable[[float], BatchGet]:
@@ -50,6 +51,18 @@ def _question(bucket: BucketReader[T], subjects: list[str], timeout: float | Non
         max_bytes=None,
         limit=None,
         timeout=timeout,
+    )
+
+
+def snapshot_refused(bucket: BucketReader[T], error: ApiError) -> ApiError:
+    """What a snapshot ends with that the server has refused: more keys than it answers for in one go have one."""
+    if error.code != TOO_MANY:
+        return error
+    return ApiError(
+        f"snapshot of bucket {bucket.name!r}: more than {MAX_SUBJECTS} keys match, and a server answers for no more of "
+        f"them as they are at one moment: give narrower patterns, or use keys() and get_many(), which take several",
+        code=error.code,
+        description=error.description,
     )
 
 

@@ -26,13 +26,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from .._calls.operation import Operation, Pause
-from .._jetstream.durations import DurationLike
 from .._jetstream.errors import WrongLastSequenceError
 from .._jetstream.pub_ack import PubAck
 from .._jetstream.stream_calls import get_last_msg, purge_stream
+from .._json.durations import DurationLike
 from .._limits import check_count
 from .._publishing.headers import PublishOptions, message_id, publish_headers
 from .._publishing.publish import publish_operation
+from .._publishing.retries import RETRY_FOR
 from .._wire.headers import Headers
 from .codecs import BYTES, KeyCodec, value_codec
 from .entry import KEY_OPERATION, KeyValueEntry
@@ -82,9 +83,18 @@ class Bucket(BucketReader[T]):
         return ack.sequence
 
     def create(
-        self, key: str, value: T, *, ttl: DurationLike | Literal["never"] | None = None, timeout: float | None = None
+        self,
+        key: str,
+        value: T,
+        *,
+        ttl: DurationLike | Literal["never"] | None = None,
+        timeout: float | None = None,
+        retry_for: float = RETRY_FOR,
     ) -> Operation[int]:
-        """Write the value of a key that has none: its revision. Raises `KeyExistsError`."""
+        """Write the value of a key that has none: its revision. Raises `KeyExistsError`.
+
+        ``retry_for``: seconds for which a write that failed by itself is tried again.
+        """
         what = self._what("create", key)
         data = self._codec.encode(value)
         options: PublishOptions = {} if ttl is None else {"ttl": ttl}
@@ -94,7 +104,7 @@ class Bucket(BucketReader[T]):
         pauses = self._pauses()
         while True:
             try:
-                ack = yield from self._write(key, data, expected, None, options, timeout)
+                ack = yield from self._write(key, data, expected, None, options, timeout, retry_for)
                 return ack.sequence
             except WrongLastSequenceError as error:
                 refused = error
@@ -222,6 +232,7 @@ class Bucket(BucketReader[T]):
         headers: Headers | None,
         options: PublishOptions,
         timeout: float | None,
+        retry_for: float = RETRY_FOR,
     ) -> Operation[PubAck]:
         """Write if the key's last revision is ``expected``."""
         subject = self.subjects.write + self.stored_key(key)
@@ -236,6 +247,7 @@ class Bucket(BucketReader[T]):
             publish_headers(subject, data, headers, told),
             now=self._api.clock,
             timeout=self._api.seconds(timeout),
+            retry_for=retry_for,
             duplicate_window=self._window,
             find_stored=lambda _, identity: self._find(key, identity),
         )
@@ -259,6 +271,43 @@ class Bucket(BucketReader[T]):
             expected=expected,
             revision=last,
         )
+
+    # --- for locks
+
+    @property
+    def keys_may_expire(self) -> bool:
+        """A key may have a time to live. Of a mirror only its origin knows."""
+        return bool(self._stream.allow_msg_ttl) or self.subjects.is_mirror
+
+    @property
+    def shortest_life(self) -> float:
+        """Seconds that a key with a time to live lives at least. Where a stream keeps more than one message of a
+        subject, servers raise a shorter time to that of its markers, and do not say so (ADR-43)."""
+        if self._stream.max_msgs_per_subject == 1:
+            return 0.0
+        return float(self._stream.subject_delete_marker_ttl or 0.0)
+
+    def new_id(self) -> str:
+        """A random text that nobody else has."""
+        return self._random()
+
+    def write_again(self, key: str, data: bytes, revision: int, *, ttl: DurationLike, timeout: float) -> Operation[int]:
+        """Write a value that lives for ``ttl`` if the key's last revision is ``revision``: the new one.
+
+        Raises `WrongLastSequenceError`, which may be about an earlier write whose acknowledgement was lost.
+        """
+        ack = yield from self._write(key, data, revision, None, {"ttl": ttl}, timeout, retry_for=0.0)
+        return ack.sequence
+
+    def delete_once(self, key: str, revision: int, timeout: float) -> Operation[int]:
+        """Delete a key if its last revision is ``revision``, with one try. Raises as `write_again`."""
+        headers = Headers({KEY_OPERATION: "DEL"})
+        ack = yield from self._write(key, b"", revision, headers, {}, timeout, retry_for=0.0)
+        return ack.sequence
+
+    def last_written(self, key: str, timeout: float) -> Operation[KeyValueEntry[T] | None]:
+        """The key's last entry as the leader has it, which may be a marker; None when there is none."""
+        return self._at_origin(key, timeout)
 
     def clean(self, entry: KeyValueEntry[T], *, keep: bool, timeout: float | None = None) -> Operation[int]:
         """Remove all of a key up to this entry, or ``keep`` it and remove what is before: how many entries went.

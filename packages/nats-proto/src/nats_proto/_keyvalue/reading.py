@@ -7,11 +7,12 @@ origin's is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
-from .._calls.operation import Operation, Pause
+from .._calls.operation import Operation, Pause, Request
 from .._jetstream.decoders import check_sequence, decode_direct
 from .._jetstream.errors import (
     JetStreamDecodeError,
@@ -22,18 +23,20 @@ from .._jetstream.stored_message import StoredMessage
 from .._jetstream.stream_calls import get_last_msg, get_msg
 from .._limits import shown
 from .._publishing.retries import DUPLICATE_WINDOW
+from .._wire.frames import Message
 from .._wire.headers import Headers
+from .._wire.twin import EntryMaker
 from ..errors import NATSTimeoutError, NoRespondersError
 from .codecs import KeyCodec, ValueCodec
-from .entry import KeyValueEntry, operation_of
+from .entry import TELLING, KeyValueEntry, operation_of
 from .errors import BucketNotFoundError, KeyNotFoundError
 from .names import check_key, check_pattern
 from .subjects import BucketSubjects
 
 if TYPE_CHECKING:
     from .._jetstream.api import JetStreamApi
-    from .._jetstream.durations import Timestamp
     from .._jetstream.stream_config import StreamConfig
+    from .._json.durations import Timestamp
 
 __all__ = ["BucketReader", "Reads", "check_reads"]
 
@@ -46,6 +49,15 @@ SHORTEST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.05
 """Seconds to wait for another write that is on its way, a share of chance in it, so that rivals do not meet again."""
 
+# What a server writes before a value that was published without headers: the subject, the sequence, and a time that is
+# certainly one, so that it can be read when somebody asks. A 29th of February is left to those who look more closely.
+_PLAIN: Final = re.compile(
+    rb"NATS/1\.0\r\nNats-Stream: [!-~]+\r\nNats-Subject: ([!-~]+)\r\nNats-Sequence: ([1-9][0-9]{0,17})\r\n"
+    rb"Nats-Time-Stamp: ([2-9][0-9]{3}-"
+    rb"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    rb"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z)\r\n\r\n"
+).fullmatch
+
 
 def check_reads(reads: Reads) -> Reads:
     """Raises `ValueError` for another choice."""
@@ -57,7 +69,19 @@ def check_reads(reads: Reads) -> Reads:
 class BucketReader(Generic[T]):
     """One bucket, as far as both clients have the same to do with it. ``timeout``: seconds for a whole operation."""
 
-    __slots__ = ("_api", "_codec", "_keys", "_reads", "_rng", "_stream", "_window", "name", "subjects")
+    __slots__ = (
+        "_api",
+        "_codec",
+        "_direct",
+        "_keys",
+        "_reads",
+        "_rng",
+        "_start",
+        "_stream",
+        "_window",
+        "name",
+        "subjects",
+    )
 
     def __init__(
         self,
@@ -75,6 +99,9 @@ class BucketReader(Generic[T]):
         self._keys = keys
         self.subjects = BucketSubjects(api, stream)
         self.name = self.subjects.bucket
+        self._direct = f"{api.prefix}DIRECT.GET.{self.subjects.stream}."
+        """How questions for the last entry of a key begin that any replica may answer; the key's subject follows."""
+        self._start = self._direct + self.subjects.read
         self._window = float(stream.duplicate_window or 0.0) or DUPLICATE_WINDOW
         # For pauses alone; it comes from the random numbers of the session.
         self._rng = Random(self._random()) if rng is None else rng  # noqa: S311
@@ -107,8 +134,18 @@ class BucketReader(Generic[T]):
         """The subject that keys of this pattern are stored with. Raises as `stored_key`."""
         return self.subjects.read + check_pattern(pattern if self._keys is None else self._keys.encode_pattern(pattern))
 
+    def filters(self, patterns: Iterable[str]) -> list[str]:
+        """The same for each of these patterns; for all keys when there are none."""
+        return [self.filter(pattern) for pattern in dict.fromkeys(patterns)] or [self.filter(">")]
+
     def entry(
-        self, subject: str, data: bytes, headers: Headers | None, revision: int, created: Timestamp | None, delta: int
+        self,
+        subject: str,
+        data: bytes,
+        headers: Headers | None,
+        revision: int,
+        stored: Timestamp | int | None,
+        delta: int,
     ) -> KeyValueEntry[T] | None:
         """Of a message of the stream; None when its subject, or its key, is none of ours."""
         key = self.subjects.key_of(subject)
@@ -124,11 +161,17 @@ class BucketReader(Generic[T]):
             key=key,
             data=data,
             revision=revision,
-            created=created,
+            stored=stored,
             delta=delta,
             operation=operation_of(headers),
             codec=self._codec,
         )
+
+    def entry_maker(self) -> EntryMaker[KeyValueEntry[T]] | None:
+        """What makes the same of most messages, with less work; None where each has to be looked at."""
+        if self._keys is not None:
+            return None
+        return EntryMaker(KeyValueEntry, self.name, self.subjects.read, self._codec, TELLING)
 
     def entry_of(self, stored: StoredMessage) -> KeyValueEntry[T] | None:
         """Of a message that was read."""
@@ -138,6 +181,27 @@ class BucketReader(Generic[T]):
         return f"{verb} key {key!r} of bucket {self.name!r}"
 
     # --- reading
+
+    def question(
+        self, key: str, revision: int | None = None, min_revision: int | None = None, reads: Reads | None = None
+    ) -> str | None:
+        """Where an empty request asks for the last entry of a key; None where more is to be done: see `get`.
+
+        The answer is for `answered`; `unanswered` goes on when nobody answers. Raises as `get`.
+        """
+        if revision is not None or min_revision is not None or self._leader(reads):
+            return None
+        return self._start + self.stored_key(key)
+
+    def answered(self, key: str, question: str, answer: Message) -> KeyValueEntry[T]:
+        """What the answer to a `question` tells. Raises as `get`."""
+        subject = question[len(self._direct) :]
+        entry = self._plain(answer, subject)
+        return self._value(key, self._look_at(key, subject, answer)) if entry is None else entry
+
+    def unanswered(self, key: str, question: str, until: float) -> Operation[KeyValueEntry[T]]:
+        """Nobody answers a `question`: goes on until that time. Raises as `get`."""
+        return self._value(key, (yield from self._from_leader(key, question[len(self._direct) :], until)))
 
     def get(
         self,
@@ -155,9 +219,7 @@ class BucketReader(Generic[T]):
         entry = yield from self.last(
             key, revision, min_revision=min_revision, leader=self._leader(reads), timeout=timeout
         )
-        if entry.deleted:
-            raise entry.not_found(self._what("get", key))
-        return entry
+        return self._value(key, entry)
 
     def last(
         self,
@@ -182,28 +244,62 @@ class BucketReader(Generic[T]):
         return (self._reads if reads is None else check_reads(reads)) == "leader"
 
     def _last(self, key: str, subject: str, leader: bool, timeout: float | None) -> Operation[KeyValueEntry[T]]:
-        stored = yield from self._asked(
-            key,
-            get_last_msg(self._api, self.subjects.stream, subject, direct=False, timeout=timeout)
-            if leader
-            else self._from_any(subject, timeout),
-        )
+        if not leader:
+            return (yield from self._from_any(key, subject, timeout))
+        asked = get_last_msg(self._api, self.subjects.stream, subject, direct=False, timeout=timeout)
+        stored = yield from self._asked(key, asked)
         if stored is None:
             raise self._none(key)
         return self._read(key, subject, stored)
 
-    def _from_any(self, subject: str, timeout: float | None) -> Operation[StoredMessage]:
+    def _from_any(self, key: str, subject: str, timeout: float | None) -> Operation[KeyValueEntry[T]]:
         """From any replica, by a question that is its subject alone, which is the quickest one for a server."""
-        api, stream = self._api, self.subjects.stream
-        until = api.clock() + api.seconds(timeout)
-        what = f"get the last message on {subject!r} of stream {stream!r}"
+        api = self._api
+        seconds = api.seconds(timeout)
+        until = api.clock() + seconds
         try:
-            call = api.request(what, f"DIRECT.GET.{stream}.{subject}", decode_direct(what))
-            return (yield from call.run(timeout=api.seconds(timeout)))
+            answer = yield Request(self._direct + subject, timeout=seconds)
         except NoRespondersError:
-            pass  # the stream allows no direct access, or its replicas are not there yet: the leader knows
-        left = max(until - api.clock(), 0.0)
-        return (yield from get_last_msg(api, stream, subject, direct=False, timeout=left))
+            return (yield from self._from_leader(key, subject, until))
+        assert answer is not None  # a driver sends the answer of a request, or throws its error in
+        entry = self._plain(answer, subject)
+        return self._look_at(key, subject, answer) if entry is None else entry
+
+    def _from_leader(self, key: str, subject: str, until: float) -> Operation[KeyValueEntry[T]]:
+        """No replica answers: the stream allows no direct access, or they are not there yet. The leader knows."""
+        return self._last(key, subject, True, max(until - self._api.clock(), 0.0))
+
+    def _look_at(self, key: str, subject: str, answer: Message) -> KeyValueEntry[T]:
+        """What any answer tells."""
+        what = f"get the last message on {subject!r} of stream {self.subjects.stream!r}"
+        try:
+            stored = decode_direct(what)(answer)
+        except MessageNotFoundError:
+            raise self._none(key) from None
+        return self._read(key, subject, stored)
+
+    def _plain(self, answer: Message, subject: str) -> KeyValueEntry[T] | None:
+        """What an answer tells that is nothing but a value, as nearly all are: None for any other.
+
+        To read it at once takes a third of the time that the headers, a stored message and an entry of that take.
+        """
+        block = answer.header_block
+        found = None if block is None or self._keys is not None else _PLAIN(block)
+        if found is None:
+            return None
+        told, sequence, stored = found.groups()
+        if told != subject.encode():
+            return None
+        return KeyValueEntry(
+            bucket=self.name,
+            key=subject[len(self.subjects.read) :],
+            data=answer.data,
+            revision=int(sequence),
+            stored=stored.decode(),
+            delta=0,
+            operation="put",
+            codec=self._codec,
+        )
 
     def _at(
         self, key: str, subject: str, revision: int, leader: bool, timeout: float | None
@@ -245,6 +341,12 @@ class BucketReader(Generic[T]):
                     )
                 yield Pause(pause)
             leader = True
+
+    def _value(self, key: str, entry: KeyValueEntry[T]) -> KeyValueEntry[T]:
+        """The entry, if it is one with a value."""
+        if entry.deleted:
+            raise entry.not_found(self._what("get", key))
+        return entry
 
     def _none(self, key: str, more: str = "") -> KeyNotFoundError:
         return KeyNotFoundError(f"{self._what('get', key)}: there is no such key{more}", bucket=self.name, key=key)
