@@ -1,0 +1,78 @@
+"""The cursor in an object, held beside a file of the same bytes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nats_proto._objectstore.cursor import SKIPPED, Cursor
+from nats_proto._objectstore.reader import Start
+
+CHUNK = 10
+DATA = bytes(range(95))
+
+SEEKS = st.tuples(st.integers(-120, 120), st.sampled_from([0, 1, 2]))
+READS = st.integers(0, 40)
+
+
+class Reader:
+    """Gives chunks from where it began."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        chunk = cursor.position // CHUNK
+        self._at = chunk * CHUNK
+        cursor.begin(Start(chunk, 1, CHUNK))
+
+    def chunk(self) -> bytes:
+        chunk = DATA[self._at : self._at + CHUNK]
+        self._at += CHUNK
+        return chunk
+
+
+@given(st.lists(SEEKS | READS, max_size=30))
+def test_it_reads_and_seeks_as_a_file_does(steps: list[tuple[int, int] | int]) -> None:
+    cursor, file = Cursor(len(DATA)), io.BytesIO(DATA)
+    reader = Reader(cursor)
+    for step in steps:
+        if isinstance(step, tuple):
+            offset, whence = step
+            if offset + (0, file.tell(), len(DATA))[whence] < 0:
+                with pytest.raises(ValueError, match="before the beginning"):
+                    cursor.seek(offset, whence)
+            else:
+                assert cursor.seek(offset, whence) == file.seek(offset, whence)
+        else:
+            while cursor.needs_chunk:
+                if cursor.jumped:
+                    reader = Reader(cursor)
+                cursor.came(reader.chunk())
+            at = file.tell()
+            assert cursor.take(step) == file.read(min(step, CHUNK - at % CHUNK))
+        assert cursor.position == file.tell()
+
+
+@pytest.mark.parametrize(("place", "jumped"), [(CHUNK + SKIPPED, False), (CHUNK + SKIPPED + 1, True), (3, True)])
+def test_a_few_bytes_are_read_and_thrown_away(place: int, jumped: bool) -> None:
+    cursor = Cursor(2 * SKIPPED)
+    cursor.begin(Start())
+    cursor.came(bytes(CHUNK))
+    assert len(cursor.take()) == CHUNK
+    cursor.seek(place, 0)
+    assert cursor.jumped is jumped
+    cursor.seek(0, 1)
+    assert cursor.jumped is jumped
+
+
+def test_bytes_are_put_where_there_is_room() -> None:
+    cursor = Cursor(5)
+    cursor.came(b"abcde")
+    room = bytearray(3)
+    assert (cursor.take_into(memoryview(room)), room) == (3, b"abc")
+    assert (cursor.take_into(memoryview(room)), room) == (2, b"dec")
+    assert not cursor.has_bytes
+    cursor.drop()
+    with pytest.raises(ValueError, match="whence must be"):
+        cursor.seek(0, 3)
