@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 from ._consuming.diagnose import Diagnosis
 from ._consuming.fetch import FetchReason
+from ._consuming.hooks import Hooks, Settlement
 from ._consuming.options import OnMissing
 from ._consuming.signals import Reject, Retry
+from ._consuming.stats import ConsumerStats
 from ._consuming.warning import ConsumerWarning, WarningKind
 from ._consuming.work_options import OnPoison
+from ._ensure.ensure import ConsumersToEnsure
+from ._ensure.plan import BucketConfig
+from ._ensure.report import EnsureAction, EnsureReport, EnsureStep, ImmutableFieldError
 from ._jetstream.account_info import AccountInfo, AccountLimits, AccountTier, ApiStats
 from ._jetstream.api_answer import Difference
 from ._jetstream.consumer_config import (
@@ -22,7 +27,6 @@ from ._jetstream.consumer_config import (
     ReplayPolicy,
 )
 from ._jetstream.consumer_info import ConsumerInfo, ConsumerPause, PriorityGroupState, SequenceInfo
-from ._jetstream.durations import DurationLike, Seconds, Timestamp
 from ._jetstream.errors import (
     AlreadyAcknowledgedError,
     ApiError,
@@ -102,7 +106,8 @@ from ._jetstream.stream_info import (
     StreamInfo,
     StreamState,
 )
-from ._jetstream.wire_value import WireValue
+from ._json.durations import DurationLike, Seconds, Timestamp
+from ._json.wire_value import WireValue
 from ._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
 from ._keyvalue.codecs import KeyCodec
 from ._keyvalue.deletes import DeletesPurged
@@ -115,10 +120,25 @@ from ._keyvalue.errors import (
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
+    LockLostError,
     RevisionMismatchError,
 )
+from ._keyvalue.key_codecs import Base64Keys, ChainedKeys, PathKeys
 from ._keyvalue.reading import Reads
-from ._keyvalue.watch import InitialValuesDone
+from ._keyvalue.watch import InitialValuesDone, WatchState
+from ._objectstore.bucket import ObjectStoreConfig, ObjectStoreFields, ObjectStoreStatus
+from ._objectstore.errors import (
+    DigestMismatchError,
+    InvalidObjectNameError,
+    ObjectDamagedError,
+    ObjectError,
+    ObjectExistsError,
+    ObjectLinkError,
+    ObjectNotFoundError,
+    ObjectReplacedError,
+)
+from ._objectstore.garbage import GarbageCollected
+from ._objectstore.info import ObjectFields, ObjectInfo, ObjectLink, ObjectOptions
 from ._publishing.counter import CounterEntry
 from ._publishing.failures import PublishesFailedError
 from ._publishing.fast_ingest import FastIngestGapError, IngestGap, IngestRefusal
@@ -151,8 +171,11 @@ __all__ = [
     "ApiLevelError",
     "ApiStats",
     "AtomicBatchError",
+    "Base64Keys",
+    "BucketConfig",
     "BucketExistsError",
     "BucketNotFoundError",
+    "ChainedKeys",
     "ClusterInfo",
     "ClusterUnavailableError",
     "Compression",
@@ -167,22 +190,31 @@ __all__ = [
     "ConsumerNotFoundError",
     "ConsumerOfflineError",
     "ConsumerPause",
+    "ConsumerStats",
     "ConsumerWarning",
+    "ConsumersToEnsure",
     "CounterEntry",
     "CounterError",
     "DeletesPurged",
     "DeliverPolicy",
     "Diagnosis",
     "Difference",
+    "DigestMismatchError",
     "Discard",
     "DuplicateInProgressError",
     "DurationLike",
+    "EnsureAction",
+    "EnsureReport",
+    "EnsureStep",
     "ErrorCode",
     "ExternalStream",
     "FastIngestError",
     "FastIngestGapError",
     "FeatureDroppedError",
     "FetchReason",
+    "GarbageCollected",
+    "Hooks",
+    "ImmutableFieldError",
     "InfoError",
     "IngestGap",
     "IngestRefusal",
@@ -191,6 +223,7 @@ __all__ = [
     "InvalidBucketError",
     "InvalidKeyError",
     "InvalidNameError",
+    "InvalidObjectNameError",
     "JetStreamDecodeError",
     "JetStreamDomainNotFoundError",
     "JetStreamError",
@@ -205,6 +238,7 @@ __all__ = [
     "KeyValueEntry",
     "KeyValueFields",
     "KeyValueStatus",
+    "LockLostError",
     "LostStreamData",
     "MaxConsumersError",
     "MaxMessageSizeError",
@@ -216,8 +250,22 @@ __all__ = [
     "NoHeartbeatError",
     "NoStreamResponseError",
     "NotJetStreamMessageError",
+    "ObjectDamagedError",
+    "ObjectError",
+    "ObjectExistsError",
+    "ObjectFields",
+    "ObjectInfo",
+    "ObjectLink",
+    "ObjectLinkError",
+    "ObjectNotFoundError",
+    "ObjectOptions",
+    "ObjectReplacedError",
+    "ObjectStoreConfig",
+    "ObjectStoreFields",
+    "ObjectStoreStatus",
     "OnMissing",
     "OnPoison",
+    "PathKeys",
     "PeerInfo",
     "PersistMode",
     "Placement",
@@ -239,6 +287,7 @@ __all__ = [
     "RevisionMismatchError",
     "Seconds",
     "SequenceInfo",
+    "Settlement",
     "SourceConsumer",
     "SourceInfo",
     "Storage",
@@ -260,6 +309,7 @@ __all__ = [
     "Timestamp",
     "TooManyRequestsError",
     "WarningKind",
+    "WatchState",
     "WireValue",
     "WrongLastMsgIdError",
     "WrongLastSequenceError",
