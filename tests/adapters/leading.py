@@ -28,10 +28,12 @@ __all__ = [
     "can_be_led",
     "in_background",
     "leads",
+    "leads_of",
     "nothing_to_read",
     "replies",
     "silent",
     "tireless",
+    "undisturbed",
 ]
 
 MARK = pytest.mark.skipif(not hasattr(select, "epoll"), reason="without epoll nobody leads")
@@ -44,6 +46,12 @@ NO_RESPONDERS = b"NATS/1.0 503\r\n\r\n"
 def tireless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leading is never left alone."""
     monkeypatch.setattr(_turns, "MAX_REST", 0)
+
+
+@pytest.fixture
+def undisturbed(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the manager does not take it away from a caller who has led for some time, as on a busy machine."""
+    monkeypatch.setattr(_turns, "PATROL", 60.0)
 
 
 @pytest.fixture
@@ -80,6 +88,22 @@ ECHO = loop(answers(b"@"))
 
 def leads(client: Client) -> bool:
     return client._turns.turn in (Turn.LED, Turn.LED_AWAITED, Turn.LED_OWED)
+
+
+def leads_of(client: Client) -> list[Lead]:
+    """The leads that there have been from now on: a state that lasts a moment may be over before anybody looks."""
+    found: list[Lead] = []
+    turns = client._turns
+    lead = turns.lead
+
+    def remember() -> Lead | None:
+        taken = lead()
+        if taken is not None:
+            found.append(taken)
+        return taken
+
+    turns.lead = remember  # type: ignore[method-assign]
+    return found
 
 
 def can_be_led(client: Client) -> bool:

@@ -9,7 +9,7 @@ import nats_anyio
 from nats_anyio._engine import driver as anyio_driver
 from nats_proto import ApiCall, Machine, Operation
 from nats_sync._engine import driver as sync_driver
-from tests.adapters.legs import ThreadsClient, in_thread
+from tests.adapters.legs import PATIENCE, ThreadsClient, in_thread
 
 __all__ = ["Driven", "call", "run"]
 
@@ -42,14 +42,14 @@ class Driven:
             yield item
 
 
-async def call(client: nats_anyio.Client | ThreadsClient, api: ApiCall[T], *, timeout: float = 5.0) -> T:
+async def call(client: nats_anyio.Client | ThreadsClient, api: ApiCall[T], *, timeout: float = PATIENCE) -> T:
     if isinstance(client, ThreadsClient):
         host = client.client._host()
         return await in_thread(lambda: sync_driver.call(host, api, timeout=timeout))
     return await anyio_driver.call(client._host(), api, timeout=timeout)
 
 
-async def run(client: nats_anyio.Client | ThreadsClient, operation: Operation[T], *, timeout: float = 5.0) -> T:
+async def run(client: nats_anyio.Client | ThreadsClient, operation: Operation[T], *, timeout: float = PATIENCE) -> T:
     if isinstance(client, ThreadsClient):
         host = client.client._host()
         return await in_thread(lambda: sync_driver.run(host, operation, timeout=timeout))

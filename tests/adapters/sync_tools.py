@@ -16,11 +16,11 @@ from nats_sync.testing import LocalServer
 
 __all__ = ["PATIENCE", "connect", "eventually", "log_handler", "open_fds", "threads_of"]
 
-PATIENCE = 10.0
+PATIENCE = 30.0  # seconds until a state that is waited for is given up: a busy machine stands still for some of them
 
 
 def connect(server: LocalServer | str, **options: object) -> Client:
-    quick: dict[str, object] = {"reconnect_wait": 0.05, "reconnect_jitter": 0.01, "connect_timeout": 2.0}
+    quick: dict[str, object] = {"reconnect_wait": 0.05, "reconnect_jitter": 0.01, "connect_timeout": 10.0}
     return nats_sync.connect(server if isinstance(server, str) else server.url, **(quick | options))
 
 

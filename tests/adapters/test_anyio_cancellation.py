@@ -21,7 +21,7 @@ from nats_proto._session import life_cycle as _life_cycle
 from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError, NoRespondersError
 from nats_sync.testing import LocalServer
 from tests.adapters.cancelling import after_turns, at_suspension, tasks
-from tests.adapters.legs import QUICK, Flag, eventually, stands_still
+from tests.adapters.legs import PATIENCE, QUICK, Flag, eventually, stands_still
 from tests.faults.peer import Peer, freeze, handshake
 from tests.faults.proxy import Proxy
 from tests.transports import Transport
@@ -76,7 +76,7 @@ class Rig:
 
     async def read(self, count: int) -> None:
         while len(self.got) < count:
-            self.got.append(int((await self.sub.next(timeout=5)).data))
+            self.got.append(int((await self.sub.next(timeout=PATIENCE)).data))
 
     async def check(self) -> None:
         """The client is as good as new."""
@@ -84,7 +84,7 @@ class Rig:
         assert not self.nc._hub.requests
         assert not self.nc._hub.flushes
         assert not self.nc._hub.publishers.waiting
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             while True:
                 # An operation may have asked for a new connection, and what is written at its end may go with it.
                 with contextlib.suppress(NATSTimeoutError):
@@ -131,12 +131,12 @@ async def rig_on(dial: Dial) -> AsyncIterator[Rig]:
 
 
 async def request(rig: Rig) -> None:
-    assert (await rig.nc.request("echo", b"x", timeout=5)).data == b"x"
+    assert (await rig.nc.request("echo", b"x", timeout=PATIENCE)).data == b"x"
 
 
 async def request_to_nobody(rig: Rig) -> None:
     with pytest.raises(NoRespondersError):
-        await rig.nc.request("nobody", timeout=5)
+        await rig.nc.request("nobody", timeout=PATIENCE)
 
 
 async def request_timeout(rig: Rig) -> None:
@@ -145,37 +145,37 @@ async def request_timeout(rig: Rig) -> None:
 
 
 async def request_many(rig: Rig) -> None:
-    answers = [message.data async for message in rig.nc.request_many("three", max_wait=5, max_msgs=3)]
+    answers = [message.data async for message in rig.nc.request_many("three", max_wait=PATIENCE, max_msgs=3)]
     assert answers == [b"0", b"1", b"2"]
 
 
 async def request_many_stall(rig: Rig) -> None:
-    answers = [message.data async for message in rig.nc.request_many("three", max_wait=5, stall=0.002)]
+    answers = [message.data async for message in rig.nc.request_many("three", max_wait=PATIENCE, stall=0.002)]
     assert answers == [b"0", b"1", b"2"][: len(answers)]
 
 
 async def request_many_block(rig: Rig) -> None:
-    async with rig.nc.request_many("three", max_wait=5) as answers:
+    async with rig.nc.request_many("three", max_wait=PATIENCE) as answers:
         async for _ in answers:
             break
 
 
 async def request_many_break(rig: Rig) -> None:
-    async for _ in rig.nc.request_many("three", max_wait=5):
+    async for _ in rig.nc.request_many("three", max_wait=PATIENCE):
         break
 
 
 async def flush(rig: Rig) -> None:
-    await rig.nc.flush(timeout=5)
+    await rig.nc.flush(timeout=PATIENCE)
 
 
 async def rtt(rig: Rig) -> None:
-    assert await rig.nc.rtt(timeout=5) > 0
+    assert await rig.nc.rtt(timeout=PATIENCE) > 0
 
 
 async def next_message(rig: Rig) -> None:
     await rig.feed(1)
-    rig.got.append(int((await rig.sub.next(timeout=5)).data))
+    rig.got.append(int((await rig.sub.next(timeout=PATIENCE)).data))
 
 
 async def next_message_for_ever(rig: Rig) -> None:
@@ -185,14 +185,14 @@ async def next_message_for_ever(rig: Rig) -> None:
 
 async def next_batch(rig: Rig) -> None:
     await rig.feed(3)
-    rig.got.extend(int(message.data) for message in await rig.sub.next_batch(2, timeout=5))
+    rig.got.extend(int(message.data) for message in await rig.sub.next_batch(2, timeout=PATIENCE))
 
 
 async def next_with_several_readers(rig: Rig) -> None:
     await rig.feed(4)
 
     async def read() -> None:
-        rig.got.append(int((await rig.sub.next(timeout=5)).data))
+        rig.got.append(int((await rig.sub.next(timeout=PATIENCE)).data))
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
@@ -213,7 +213,7 @@ async def iterate(rig: Rig) -> None:
 async def subscribe_block(rig: Rig) -> None:
     async with rig.nc.subscribe("mine") as sub:
         await rig.nc.publish("mine", b"1")
-        await sub.next(timeout=5)
+        await sub.next(timeout=PATIENCE)
 
 
 async def callback(rig: Rig) -> None:
@@ -230,8 +230,8 @@ async def drain_subscription(rig: Rig) -> None:
     sub = await rig.nc.subscribe("mine")
     try:
         await rig.nc.publish("mine", b"1")
-        await sub.next(timeout=5)
-        await sub.drain(timeout=5)
+        await sub.next(timeout=PATIENCE)
+        await sub.drain(timeout=PATIENCE)
     finally:
         sub._unsubscribe(None)
 
@@ -247,8 +247,8 @@ async def drain_callback(rig: Rig) -> None:
     try:
         for _ in range(3):
             await rig.nc.publish("mine")
-        await rig.nc.flush(timeout=5)
-        await sub.drain(timeout=5)
+        await rig.nc.flush(timeout=PATIENCE)
+        await sub.drain(timeout=PATIENCE)
         assert len(handled) == 3
     finally:
         sub._unsubscribe(None)
@@ -321,7 +321,7 @@ async def test_cancelled_after_some_turns(dial: Dial, how: str, operation: Calla
 
 async def nothing_is_lost(rig: Rig, *, in_order: bool) -> None:
     """Every number came once; those that no cancelled call took are still there."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await rig.read(rig.fed)
     assert (rig.got if in_order else sorted(rig.got)) == list(range(rig.fed))
     assert rig.sub.pending == (0, 0)
@@ -355,7 +355,7 @@ async def draining(dial: Dial, seen: list[nats_anyio.Client]) -> None:
         await nc.subscribe("a", callback=handle)
         for _ in range(3):
             await nc.publish("a")
-        await nc.drain(timeout=5)
+        await nc.drain(timeout=PATIENCE)
         assert nc.status is SessionStatus.CLOSED
 
 
@@ -373,7 +373,7 @@ async def test_the_life_of_a_client_cancelled_at_each_suspension(
     before = tasks()
     seen: list[nats_anyio.Client] = []
     for point in range(1, MOST):
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             reached = await at_suspension(lambda: operation(dial, seen), point, how=how)
         assert tasks() == before
         assert all(nc.status is SessionStatus.CLOSED for nc in seen)
@@ -393,7 +393,7 @@ async def test_the_life_of_a_client_cancelled_after_some_turns(
     before = tasks()
     seen: list[nats_anyio.Client] = []
     for turns in range(MOST * 10):
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             await after_turns(lambda: operation(dial, seen), turns)
         assert tasks() == before
         assert all(nc.status is SessionStatus.CLOSED for nc in seen)
@@ -416,7 +416,7 @@ async def test_closing_on_a_peer_that_takes_nothing(how: str, monkeypatch: pytes
                             await nc.publish("big", b"x" * 100_000)
                     await nc.close()
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             reached = await at_suspension(stuck, point, how=how)
         assert tasks() == before
         if not reached:
@@ -459,7 +459,7 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
                     break
         server.start()
         await nc.reconnect()
-        assert (await sub.next(timeout=5)).data == b""  # the requests, which were sent all the same
+        assert (await sub.next(timeout=PATIENCE)).data == b""  # the requests, which were sent all the same
 
 
 async def test_the_end_cancelled_while_reconnecting(server: LocalServer, transport: Transport, how: str) -> None:
@@ -478,7 +478,7 @@ async def test_the_end_cancelled_while_reconnecting(server: LocalServer, transpo
                         with contextlib.suppress(NATSError):
                             await nc.drain()
 
-                with anyio.fail_after(5):
+                with anyio.fail_after(PATIENCE):
                     reached = await at_suspension(finish, point, how=how)
             assert tasks() == before
             if not reached:
@@ -538,7 +538,7 @@ async def test_publishers_cancelled_while_the_buffer_is_full(
                     else:
                         await at_suspension(publish, n % 3 + 1, how=how)
             await nc.flush()
-            got = [int((await sub.next(timeout=5)).data.split()[0]) for _ in taken]
+            got = [int((await sub.next(timeout=PATIENCE)).data.split()[0]) for _ in taken]
             assert got == taken
             assert sub.pending == (0, 0)
 
@@ -557,7 +557,7 @@ async def test_a_finalizer_in_the_middle_of_things_changes_nothing(
 ) -> None:
     """A collection of garbage may run anywhere, also while the session works on its subscriptions."""
     async with rig_on(dial) as rig:
-        held = [rig.nc.request_many("three", max_wait=5)]
+        held = [rig.nc.request_many("three", max_wait=PATIENCE)]
         await anext(held[0])
         session = rig.nc._hub.session
         receive_data = session.receive_data

@@ -203,7 +203,7 @@ async def test_a_request_takes_along_what_waits(url: str, sockets: Sockets, cloc
         with pytest.raises(nats_anyio.errors.NoRespondersError):
             await nc.request("nobody")
         assert len(sockets.sizes) == 1
-        assert [(await sub.next(timeout=5)).data for _ in range(2)] == [b"1", b"2"]
+        assert [(await sub.next(timeout=PATIENCE)).data for _ in range(2)] == [b"1", b"2"]
 
 
 @pytest.mark.parametrize("gathers", [True, False], ids=["several pieces at once", "piece by piece"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.anyio
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+PINGS: Final[dict[str, Any]] = {"ping_interval": 0.05, "max_pings_out": 1000}
+"""So the timer has something to do soon, and a server that stands still for a moment is not left."""
 
 
 class Planted(Exception):
@@ -86,7 +91,7 @@ async def test_everybody_is_told_of_a_defect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = EventLog()
-    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=log, ping_interval=0.05) as nc:
+    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=log, **PINGS) as nc:
 
         def plant() -> None:
             monkeypatch.setattr(owner, method, fails)
@@ -122,7 +127,7 @@ async def test_everybody_is_told_of_a_defect(
 @pytest.mark.parametrize("again", ["fail", "events_received"])
 async def test_also_when_ending_fails_as_well(server: LocalServer, again: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log = EventLog()
-    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=log, ping_interval=0.05) as nc:
+    async with NoTaskLeft(), nats_anyio.connect(server.url, on_event=log, **PINGS) as nc:
         handled: list[object] = []
         await nc.subscribe("callback", callback=handled.append)
         session = nc._hub.session

@@ -22,7 +22,7 @@ from nats_proto.errors import (
 )
 from nats_sync.testing import LocalServer
 from tests.adapters.cancelling import NoTaskLeft, tasks
-from tests.adapters.legs import QUICK, EventLog, eventually
+from tests.adapters.legs import PATIENCE, QUICK, EventLog, eventually
 from tests.faults.peer import Peer, freeze, handshake, hold
 
 pytestmark = pytest.mark.anyio
@@ -117,7 +117,7 @@ async def test_the_first_connect_may_go_on_in_the_background(server: LocalServer
         async with nc.subscribe("early") as sub:
             server.start()
             await log.wait(Connected)
-            assert (await sub.next(timeout=5)).data == b"1"
+            assert (await sub.next(timeout=PATIENCE)).data == b"1"
 
 
 async def test_a_block_that_is_left_while_reconnecting(server: LocalServer) -> None:
@@ -206,7 +206,7 @@ async def test_a_defect_in_a_task_closes_the_client_and_leaves_nobody_waiting(
         def defect(*_: object, **__: object) -> None:
             raise RuntimeError("a defect")
 
-        with anyio.fail_after(5), monkeypatch.context() as patched:
+        with anyio.fail_after(PATIENCE), monkeypatch.context() as patched:
             async with anyio.create_task_group() as group:
                 group.start_soon(fails, "next", sub.next)
                 group.start_soon(fails, "iterate", iterate)
@@ -306,7 +306,7 @@ async def test_close_in_a_cancelled_scope_closes(url: str) -> None:
                 completed = True
             assert completed
             assert nc._hub.ended.is_set()
-            assert (await sub.next(timeout=5)).data == b"1"
+            assert (await sub.next(timeout=PATIENCE)).data == b"1"
 
 
 async def test_what_was_published_in_a_cancelled_block_is_written(url: str) -> None:
@@ -319,7 +319,7 @@ async def test_what_was_published_in_a_cancelled_block_is_written(url: str) -> N
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
         assert scope.cancelled_caught
-        got = [(await sub.next(timeout=5)).data for _ in range(100)]
+        got = [(await sub.next(timeout=PATIENCE)).data for _ in range(100)]
         assert got == [b"%d" % n for n in range(100)]
 
 
@@ -338,7 +338,7 @@ async def test_the_end_comes_with_the_last_byte_and_not_with_the_time(
 async def test_leaving_while_the_peer_takes_nothing(url: str) -> None:
     with Peer([handshake(), freeze()], rcvbuf=4096) as peer:
         async with NoTaskLeft():
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE):
                 async with nats_anyio.connect(peer.url, ping_interval=0) as nc:
                     with anyio.move_on_after(0.2):
                         while True:

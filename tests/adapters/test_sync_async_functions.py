@@ -12,7 +12,7 @@ import nats_sync
 from nats_proto import LifecycleEvent
 from nats_proto.errors import ConfigurationError
 from nats_sync.testing import LocalServer
-from tests.adapters.sync_tools import eventually
+from tests.adapters.sync_tools import PATIENCE, eventually
 
 
 async def handle(message: nats_sync.Message) -> None:
@@ -48,7 +48,7 @@ def test_a_callback_that_returns_a_coroutine_is_told_of_once(
         for _ in range(5):
             client.publish("a")
         eventually(lambda: len(called) == 5)
-        sub.drain(timeout=10)
+        sub.drain(timeout=PATIENCE)
     told = [record for record in caplog.records if record.exc_info]
     assert [str(record.exc_info[1]) for record in told if record.exc_info] == [
         "it returned a coroutine, and threads await nothing: give a plain function, or use nats_anyio"

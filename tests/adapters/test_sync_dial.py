@@ -99,7 +99,7 @@ def test_a_name_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_resolver_that_hangs_ends_the_attempt_in_time(resolver: Resolver, server: LocalServer) -> None:
     resolver.hanging.add("hangs.test")
     servers = ["nats://hangs.test:4222", server.url]
-    with nats_sync.connect(servers, randomize_servers=False, connect_timeout=0.1, name="hangs") as client:
+    with nats_sync.connect(servers, randomize_servers=False, connect_timeout=2.0, name="hangs") as client:
         assert client.connected_url == server.url
         error = client.last_error
         assert isinstance(error, NATSTimeoutError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,7 +64,8 @@ def test_drain_ends_at_its_time_while_on_event_hangs(server: LocalServer, hangin
 
     client = connect(server, name="hangs", on_event=on_event)
     assert hanging.running.wait(PATIENCE)
-    client.drain(timeout=0.2)
+    with contextlib.suppress(NATSTimeoutError):  # where the server stands still
+        client.drain(timeout=0.2)
     client.close()
 
 

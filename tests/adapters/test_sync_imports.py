@@ -60,6 +60,16 @@ OF_JETSTREAM = (
 )
 """How the names of its modules begin: loaded by the first `Client.jetstream`, or by whoever imports them."""
 
+OF_SERVICES = ("nats_proto.services", "nats_proto._services", "nats_sync.services", "nats_sync._services")
+"""The same for services: `Client.add_service` and `Client.services`."""
+
+USE_SERVICES = """
+with nats_sync.connect(URL, name="lean") as nc, nc.add_service("orders", "1.2.0") as service:
+    service.endpoint("create", lambda request: request.respond(b"ok"))
+    assert nc.request("create", timeout=10).data == b"ok"
+    assert [found.id for found in nc.services("orders", service.id, timeout=10).ping()] == [service.id]
+"""
+
 USE_JETSTREAM = """
 with nats_sync.connect(URL, name="lean") as nc:
     js = nc.jetstream()
@@ -84,11 +94,19 @@ def of_jetstream(modules: set[str]) -> set[str]:
     return {name for name in modules if name.startswith(OF_JETSTREAM)}
 
 
+def of_services(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.startswith(OF_SERVICES)}
+
+
+def of_both(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.startswith("nats_proto._json")}
+
+
 def test_an_import_loads_what_every_program_needs() -> None:
     modules = loaded_by("import nats_sync")
     assert "nats_sync" in modules
     assert modules & (NEVER | NOT_BEFORE_A_CONNECTION) == loaded_by("import msgspec") & NEVER == set()
-    assert of_jetstream(modules) == set()
+    assert of_jetstream(modules) == of_services(modules) == of_both(modules) == set()
 
 
 def test_a_plain_connection_loads_what_it_needs() -> None:
@@ -96,7 +114,7 @@ def test_a_plain_connection_loads_what_it_needs() -> None:
         modules = loaded_by("import nats_sync" + USE.replace("URL", repr(server.url)))
     assert modules & NEVER == set()
     assert modules >= NOT_BEFORE_A_CONNECTION
-    assert of_jetstream(modules) == set()
+    assert of_jetstream(modules) == of_services(modules) == of_both(modules) == set()
 
 
 def test_jetstream_loads_no_more_than_itself() -> None:
@@ -105,9 +123,20 @@ def test_jetstream_loads_no_more_than_itself() -> None:
         modules = loaded_by("import nats_sync" + USE_JETSTREAM.replace("URL", repr(server.url)))
     assert modules & NEVER == set()
     assert of_jetstream(modules)
+    assert of_services(modules) == set()
     assert "nats_proto._jetstream.error_codes" not in modules
     # Each with its machine; what programs use that write in batches or count.
     assert not {name for name in modules if name.endswith((".atomic_batch", ".fast_ingest", ".counter"))}
+
+
+def test_services_load_no_more_than_themselves() -> None:
+    """Nothing of JetStream, although both have values that are JSON."""
+    with LocalServer() as server:
+        modules = loaded_by("import nats_sync" + USE_SERVICES.replace("URL", repr(server.url)))
+    assert modules & NEVER == set()
+    assert of_services(modules)
+    assert of_both(modules)
+    assert of_jetstream(modules) == set()
 
 
 def test_every_public_name_is_there_at_once() -> None:

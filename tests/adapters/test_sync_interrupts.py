@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import operator
 import os
@@ -44,7 +45,10 @@ def interrupted(blocked: Callable[[], object], call: Callable[[], object]) -> No
 
 @contextlib.contextmanager
 def interrupting(seed: str) -> Iterator[Callable[[], None]]:
-    """What it gives has SIGINT come at a random moment within 0.4 ms."""
+    """What it gives has SIGINT come at a random moment within 0.4 ms.
+
+    Without the collector meanwhile: what is raised in a callback of a weak reference is lost, and interrupts nothing.
+    """
     moments = random.Random(seed)
     start, stop = threading.Semaphore(0), threading.Event()
 
@@ -57,9 +61,12 @@ def interrupting(seed: str) -> Iterator[Callable[[], None]]:
 
     helper = threading.Thread(target=interrupt)
     helper.start()
+    gc.collect()
+    gc.disable()
     try:
         yield start.release
     finally:
+        gc.enable()
         stop.set()
         start.release()
         helper.join()

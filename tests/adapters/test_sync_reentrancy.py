@@ -148,7 +148,10 @@ def test_a_subscription_ended_from_inside_its_own_callback(server: LocalServer) 
         assert got == [b"%d" % n for n in range(10)]
 
 
-def test_two_callbacks_that_close_do_not_wait_for_each_other(server: LocalServer) -> None:
+def test_two_callbacks_that_close_do_not_wait_for_each_other(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nats_sync._engine.threads.USER_CODE_LIMIT", 600.0)
     both = threading.Barrier(2)
     closed = threading.Semaphore(0)
     client = connect(server, name="both")
@@ -162,7 +165,7 @@ def test_two_callbacks_that_close_do_not_wait_for_each_other(server: LocalServer
         client.subscribe("end", callback=handle)
     client.publish("end")
     for _ in range(2):
-        assert closed.acquire(timeout=1.0)
+        assert closed.acquire(timeout=PATIENCE)
     eventually(lambda: threads_of("both") == {})
 
 

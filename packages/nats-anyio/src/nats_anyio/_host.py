@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -14,6 +15,7 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterable
 
     import nats_proto
@@ -86,6 +88,20 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
             pass  # none left
         return None
 
+    @property
+    def unread(self) -> deque[Any]:
+        """Where its messages come. Who takes them there leaves the last one, and counts them."""
+        return self._state.messages
+
+    @property
+    def budget(self) -> int:
+        """How many may be taken there before others have their turn."""
+        return length_hint(self._left)
+
+    @budget.setter
+    def budget(self, msgs: int) -> None:
+        self._begin_turn(max(0, msgs))
+
     def take_all(self, into: Callable[[Iterable[ReceivedT]], object]) -> None:
         """Put all whose turn it is into what this extends, without their client: they are for a machine alone."""
         with suppress(IndexError):  # none left
@@ -147,6 +163,8 @@ class MachineHost(Generic[ReceivedT]):
     def __init__(self, client: Asking[ReceivedT], hub: Hub[ReceivedT]) -> None:
         self._client = client
         self._hub = hub
+        self.writer = hub.writer
+        self.check_caller = hub.check_caller
         self.new_inbox = client.new_inbox
         self.request = client.request_accepted
         self.unsent = client.unsent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from nats_proto import SubscriptionStatus
 from nats_proto.errors import ConnectionClosedError
@@ -14,6 +14,7 @@ from ._message import ReceivedMessage, ReceivedT
 from ._subscription import Owner, SubscriptionBase
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterable
 
     import nats_proto
@@ -100,6 +101,11 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
             pass  # none left
         return None
 
+    @property
+    def unread(self) -> deque[Any]:
+        """Where its messages come. Who takes them there leaves the last one."""
+        return self._queue
+
     def take_all(self, into: Callable[[Iterable[ReceivedT]], object]) -> None:
         """Put all there are into what this extends, without their client: they are for a machine alone."""
         with suppress(IndexError):  # none left
@@ -159,6 +165,7 @@ class MachineHost(Generic[ReceivedT]):
         self._client = client
         self._hub = hub
         self._writer = writer
+        self.writing = hub.writing
         self.new_inbox = client.new_inbox
         self.publish_now = client.publish_now
         self.request = client.request_accepted

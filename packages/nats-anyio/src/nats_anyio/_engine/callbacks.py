@@ -20,6 +20,11 @@ because it was the turn of others, or because the worker was cancelled.
 Each callback has a context, a copy of that of the call of ``subscribe``, and another copy for each further call at
 once. Each step of a call runs in it, whichever worker's task that is.
 
+**In place of a worker.** On trio the task that reads is a task as workers are, and to wake one of them for a message
+that comes alone takes more time than all else that is done for it. So the task that reads calls the callback itself, if
+one alone has messages, and only a few. What such a call returns to be awaited is awaited in a task of its own, and the
+next calls of that callback are left to the workers.
+
 Whatever a callback raises is logged and survived. It may block its own subscription, never the client.
 """
 
@@ -28,6 +33,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextvars import Context, copy_context
+from functools import partial
+from inspect import iscoroutinefunction
 from itertools import repeat
 from operator import length_hint
 from typing import Final, Generic, Protocol, TypeVar
@@ -49,6 +56,8 @@ MessageT_co = TypeVar("MessageT_co", bound=Message, covariant=True)
 
 TURN: Final = 8192
 """Messages after which a worker that never had to wait lets others run: more than one chunk from the network holds."""
+FEW: Final = 8
+"""Messages that the task that reads hands on itself, at most. It should soon read on."""
 MAX_IDLE: Final = 16
 """Workers that wait for the duty; more than these end. To start one takes several times as long as to wake one."""
 
@@ -82,7 +91,7 @@ class Served(Protocol[MessageT_co]):
 class _Callback(Generic[MessageT]):
     """One subscription's callback: a function, or one that returns something to await."""
 
-    __slots__ = ("_contexts", "_origin", "function", "queued", "room", "state", "sub")
+    __slots__ = ("_contexts", "_origin", "awaits", "function", "queued", "room", "state", "sub")
 
     def __init__(
         self,
@@ -98,6 +107,8 @@ class _Callback(Generic[MessageT]):
         """So many more calls may begin: those that may run at once, without those under way."""
         self.queued = False
         """It stands among those that are ready."""
+        self.awaits: bool = iscoroutinefunction(function)
+        """What it returns is awaited, or was to be once: the task that reads does not call it."""
         self._origin = copy_context()
         self._contexts: list[Context] = []
         """Those of calls that may begin."""
@@ -152,6 +163,10 @@ class Workers(Generic[MessageT]):
         """Workers that wait for the duty. There is one, or one is on duty: else nobody could be woken for messages."""
         self._by_task: dict[int, _Worker[MessageT]] = {}
         self._ended = False
+        self._in_place: _Worker[MessageT] = _Worker(loop.new_wait(), loop.cancellations())
+        """The task that reads, when it calls a callback."""
+        self.held = False
+        """Nobody is called out for what arrives: `call_in_place` follows."""
 
     def serve(
         self,
@@ -176,9 +191,43 @@ class Workers(Generic[MessageT]):
             elif callback.room and not callback.queued:
                 callback.queued = True
                 ready.append(callback)
-        if ready and not self._duty:
+        if ready and not self._duty and not self.held:
             self._call_out()
         return others
+
+    def call_in_place(self) -> None:
+        """By the task that reads, after what was `held`: call the callback that is ready, or have a worker do it."""
+        ready = self._ready
+        if not ready or self._duty:
+            return
+        callback = ready[0]
+        if len(ready) > 1 or callback.awaits or len(callback.state.messages) > FEW:
+            self._call_out()
+            return
+        ready.clear()
+        callback.queued = False
+        self._duty = True  # as long as it lasts
+        worker = self._in_place
+        worker.turn = repeat(None, FEW)
+        worker.on_duty = False
+        worker.called = callback
+        context = callback.begin()
+        awaitable: Awaitable[object] | None = None
+        try:
+            awaitable = context.run(self._call, worker, callback)
+        except BaseException as error:
+            # Raised here it would be wrapped, and end the connection first. From a task of its own it goes its way as
+            # it does from a worker.
+            self._tasks.start(partial(_raise, error), name="nats callbacks")
+        finally:
+            worker.called = None
+            self._duty = False
+            if awaitable is None:
+                self._finished(callback, context)
+        if awaitable is not None:
+            callback.awaits = True
+            self._tasks.start(partial(self._finish, callback, context, awaitable), name="nats callbacks")
+            self.suspended(worker, callback)
 
     def closed(self, sid: int) -> None:
         """No more messages will arrive for this subscription. What is there is still given to its callback."""
@@ -199,12 +248,12 @@ class Workers(Generic[MessageT]):
 
     def is_worker(self, task: int) -> bool:
         """Whether this task calls callbacks."""
-        return task in self._by_task
+        return task in self._by_task or self._in_place.called is not None
 
     def is_calling(self, task: int, state: SubscriptionState[MessageT]) -> bool:
         """Whether this task is in the midst of a call of this subscription's callback."""
-        worker = self._by_task.get(task)
-        return worker is not None and worker.called is not None and worker.called.state is state
+        worker = self._by_task.get(task, self._in_place)
+        return worker.called is not None and worker.called.state is state
 
     # --- who is on duty ----------------------------------------------------------------------------------------------
 
@@ -229,6 +278,13 @@ class Workers(Generic[MessageT]):
         if callback.room and not callback.queued and callback.state.messages:
             callback.queued = True
             self._ready.append(callback)
+
+    def _finished(self, callback: _Callback[MessageT], context: Context) -> None:
+        """A call is over that no worker on duty has made."""
+        callback.end(context)
+        self._queue_again(callback)
+        if self._ready and not self._duty:
+            self._call_out()
 
     # --- the task of a worker ----------------------------------------------------------------------------------------
 
@@ -261,6 +317,22 @@ class Workers(Generic[MessageT]):
             worker.wait = self._loop.new_wait()
             self._idle.append(worker)
             await worker.wait
+
+    async def _finish(self, callback: _Callback[MessageT], context: Context, awaitable: Awaitable[object]) -> None:
+        """Await what a call in place of a worker has returned."""
+        task = anyio.get_current_task().id
+        worker: _Worker[MessageT] = _Worker(self._loop.new_wait(), self._loop.cancellations())
+        worker.on_duty = False
+        worker.called = callback
+        self._by_task[task] = worker
+        try:
+            await _Steps(self, worker, callback, context, self._go_on(worker, callback, awaitable))
+        except anyio.get_cancelled_exc_class():
+            if not self._tasks.is_replaced("a callback"):
+                raise
+        finally:
+            del self._by_task[task]
+            self._finished(callback, context)
 
     async def _do_duty(self, worker: _Worker[MessageT]) -> None:
         """Call all callbacks that are ready, until none is, or until a call suspends."""
@@ -318,6 +390,10 @@ class Workers(Generic[MessageT]):
     def _log_failure(self, callback: _Callback[MessageT], error: Exception) -> None:
         state = callback.state
         self._log.failure(f"the callback of the subscription to {state.subject} (sid {state.sid}) raised", error)
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 class _Steps(Generic[MessageT]):

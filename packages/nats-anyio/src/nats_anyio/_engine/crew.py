@@ -7,7 +7,7 @@ copy of the context in which it was started. A drain that one of them calls does
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -18,6 +18,7 @@ from .driver import Host, Inbox, MessageOut
 
 if TYPE_CHECKING:
     from .tasks import Tasks
+    from .writer import Writer
 
 __all__ = ["Crew", "Employer", "HeldInbox"]
 
@@ -100,6 +101,15 @@ class HeldInbox(Inbox[MessageOut], Protocol[MessageOut]):
 
 class Employer(Host[MessageOut], Protocol[MessageOut]):
     """The client, as far as those need it who let its tasks work for them."""
+
+    @property
+    def writer(self) -> Writer[Any]:
+        """For publishes that wait for nothing."""
+        ...
+
+    def check_caller(self) -> None:
+        """As of `Hub`."""
+        ...
 
     @property
     def drain_timeout(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, assert_never
 
 from nats_proto import (
     ApiCall,
@@ -19,16 +19,21 @@ from nats_proto import (
     Mark,
     Message,
     Operation,
-    OperationEffect,
     Pause,
     Payload,
     Publish,
     Request,
     Subscribe,
 )
-from nats_proto.errors import NATSError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import NATSError, NATSTimeoutError, OutboundBufferLimitError, SubscriptionClosedError
+
+if TYPE_CHECKING:
+    from nats_proto._wire.deliveries import Deliveries
 
 __all__ = ["Driver", "Host", "Inbox", "call", "run"]
+
+AT_ONCE: Final = 0.0
+"""The deadline of what is not to wait: a time that has passed."""
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -50,6 +55,19 @@ class Inbox(Protocol[MessageOut]):
     def take(self) -> MessageOut | None:
         """The next message, if there is one."""
         ...
+
+    @property
+    def unread(self) -> deque[Any]:
+        """Where its messages come. Who takes them there leaves the last one, and counts them."""
+        ...
+
+    @property
+    def budget(self) -> int:
+        """How many may be taken there before others have their turn. Who has taken some sets it."""
+        ...
+
+    @budget.setter
+    def budget(self, msgs: int) -> None: ...
 
     def take_all(self, into: Callable[[Iterable[MessageOut]], object]) -> None:
         """Put all whose turn it is into what this extends, without their client: they are for a machine alone."""
@@ -168,10 +186,12 @@ class Driver(Generic[MessageT, ItemT]):
         machine = self._machine
         items = machine.items
         while True:
-            if machine.wants and not await self._do(deadline):
-                return None
+            # What has come is given, also when there is no room for what is to be sent.
+            in_time = not machine.wants or await self._do(AT_ONCE if items else deadline)
             if items:
                 return items.popleft()
+            if not in_time:
+                return None
             if machine.done:
                 await self._end()
                 return None
@@ -221,6 +241,20 @@ class Driver(Generic[MessageT, ItemT]):
             receive_all(arrived, lambda: self._conductor.marked(inbox.take_mark(), now=now), now=now)
             inbox.take_all(arrived.extend)
 
+    def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
+        """Until `close_queue` messages may be taken by the account, without the driver."""
+        inbox = self._inbox
+        if inbox is not None and inbox.budget:
+            account.budget = inbox.budget
+            account.queue = inbox.unread
+
+    def close_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
+        """The driver is used again."""
+        if account.queue is not None:
+            account.queue = None
+            if self._inbox is not None:
+                self._inbox.budget = account.budget
+
     async def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.
 
@@ -262,27 +296,32 @@ class Driver(Generic[MessageT, ItemT]):
             raise error.with_traceback(None)
 
     async def _do(self, deadline: float | None) -> bool:
-        """All that the machine wants; False when ``deadline`` came before there was room for it."""
+        """All that the machine wants, as far as it can be done; False when ``deadline`` came before there was room."""
         machine, conductor, host = self._machine, self._conductor, self._host
         wants = machine.wants
         while wants:
             if not await host.room_until(conductor.next_timeout(deadline)):
                 now = self._now()
                 self._handle_timeout(now)
-                if machine.done:
+                if machine.done and not machine.items:
                     error = machine.error or host.unsent(machine.what, round(now - self._began, 3))
                     await self.close()
                     raise error
-                if deadline is not None and now >= deadline:
+                if machine.items or (deadline is not None and now >= deadline):
                     return False
                 continue
             # Taken out only now that there is room: a wait for room that is cancelled must lose nothing of what is
             # wanted.
             want = wants.popleft()
             match want:
-                case Publish(subject=subject, data=data, reply=reply, headers=headers):
+                case Publish() | Ask():
                     try:
-                        host.publish_at_once(subject, data, reply=reply, headers=headers)
+                        self._send(want)
+                    except OutboundBufferLimitError:
+                        wants.appendleft(want)
+                        if not conductor.may_wait_for_connection():
+                            raise
+                        return True
                     except NATSError:
                         wants.appendleft(want)  # it was not done: whose it is may want to know which one it was
                         raise
@@ -296,12 +335,18 @@ class Driver(Generic[MessageT, ItemT]):
                         conductor.resubscribed()
                         self._cancel_expired()
                         await before.unsubscribe()
-                case Ask(api=api):
-                    assert self._inbox is not None  # as above
-                    conductor.asked(self._inbox.ask(api), want, now=self._now())
                 case _:
                     assert_never(want)
         return True
+
+    def _send(self, want: Publish | Ask) -> None:
+        """When there is room."""
+        if isinstance(want, Publish):
+            self._host.publish_at_once(want.subject, want.data, reply=want.reply, headers=want.headers)
+            self._conductor.published()
+        else:
+            assert self._inbox is not None  # the first that a machine wants is a subscription
+            self._conductor.asked(self._inbox.ask(want.api), want, now=self._now())
 
     def _handle_timeout(self, now: float) -> None:
         self._conductor.handle_timeout(now=now)
@@ -327,7 +372,14 @@ async def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) 
         effect = next(operation)
         while True:
             try:
-                answer = await _perform(host, effect, timeout)
+                answer: Message | None = None
+                if isinstance(effect, Request):  # nearly always: here it saves a call
+                    seconds = timeout if effect.timeout is None else effect.timeout
+                    answer = await host.request(
+                        effect.subject, effect.data, timeout=seconds, headers=effect.headers, accept=effect.accept
+                    )
+                else:
+                    await _perform(host, effect)
             except Exception as error:
                 # Not `BaseException`: a cancellation is no answer to the operation, and ends it: see ``finally``.
                 effect = operation.throw(error)
@@ -340,17 +392,12 @@ async def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) 
         operation.close()  # also when the wait was cancelled
 
 
-async def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> Message | None:
+async def _perform(host: Host[MessageT], effect: Publish | Pause) -> None:
     match effect:
-        case Request(subject=subject, data=data, headers=headers, accept=accept):
-            seconds = timeout if effect.timeout is None else effect.timeout
-            return await host.request(subject, data, timeout=seconds, headers=headers, accept=accept)
         case Publish(subject=subject, data=data, reply=reply, headers=headers):
             await host.room_until(None)
             host.publish_at_once(subject, data, reply=reply, headers=headers)
-            return None
         case Pause(seconds=seconds):
             await host.pause(seconds)
-            return None
         case _:
             assert_never(effect)

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import anyio
 import anyio.lowlevel
 
+from nats_proto._wire.twin import TaskAnswers, TrioAnswers
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -76,6 +78,11 @@ class EventLoop:
         """In a forked child: what the loop asks the system for is shared with the parent, and not to be touched."""
         self._forgotten = True
         self.home = None
+
+    def answers(self) -> TaskAnswers | TrioAnswers | None:
+        """By which answers wake tasks; None on a trio that puts tasks to sleep in a way that is not known here."""
+        loop = self._asyncio
+        return _trio_answers() if loop is None else TaskAnswers(loop, sys.modules["asyncio"].CancelledError)
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
@@ -188,8 +195,31 @@ class _TrioWait:
 
     def _abort(self, raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         self._task = None
-        aborted: trio.lowlevel.Abort = sys.modules["trio"].lowlevel.Abort.SUCCEEDED
-        return aborted
+        return _agree(raise_cancel)
+
+
+def _agree(raise_cancel: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+    """Whoever cancels a wait of trio may do so."""
+    aborted: trio.lowlevel.Abort = sys.modules["trio"].lowlevel.Abort.SUCCEEDED
+    return aborted
+
+
+def _trio_answers() -> TrioAnswers | None:
+    """None: this trio puts tasks to sleep, or wakes them, in another way than is known here."""
+    lowlevel, outcome = sys.modules["trio"].lowlevel, sys.modules.get("outcome")
+    if outcome is None:
+        return None
+    # What a coroutine that waits says to trio, and whether it expects an outcome. It belongs to no task.
+    waiting = lowlevel.wait_task_rescheduled(_agree)
+    trap = waiting.send(None)
+    try:
+        waiting.send(outcome.Value(trap))
+    except StopIteration as end:
+        # Where the trap says more than which function ends the wait, one may not stand for all.
+        if end.value is trap and getattr(trap, "__dict__", None) == {"abort_func": _agree}:
+            return TrioAnswers(lowlevel.current_task, lowlevel.reschedule, trap, outcome.Value(None))
+    waiting.close()
+    return None
 
 
 async def _nothing() -> None:

@@ -47,7 +47,7 @@ from nats_proto import (
 )
 from nats_proto.errors import ConnectionClosedError, DefectError, LocalProtocolError, NATSError
 
-from .answers import Answer
+from .answers import AnyAnswer, maker_of_answers
 from .callbacks import Workers
 from .dispatch import Dispatcher
 from .event_loop import EventLoop
@@ -99,16 +99,19 @@ class Hub(Generic[MessageT]):
             session, loop, settle=self.settle, received=self.received, written=self._written, fail=self.fail
         )
         self.writer = self.manager.writer
-        self.timer = Timer(loop, self._time_is_up)
+        self.requests: dict[int, AnyAnswer] = {}
+        self.flushes: dict[int, AnyAnswer] = {}
+        """Who waits for an answer, by the session's tokens."""
+        self.timer = Timer(loop, self.requests, self._time_is_up)
         self.publishers = Publishers(self._may_publish)
         self.tasks = Tasks(loop, self.fail)
         self.workers: Workers[MessageT] = Workers(loop, self.tasks, log)
 
+        self._called_in_task = not loop.is_asyncio
+        """`received` is called in the task that reads. On asyncio the loop calls it, mostly."""
         self.user_tasks: set[int] = set()
         """Those of crews, which run user code."""
-        self.requests: dict[int, Answer] = {}
-        self.flushes: dict[int, Answer] = {}
-        """Who waits for an answer, by the session's tokens."""
+        self.new_answer = maker_of_answers(loop)
         self.subscriptions: dict[int, ref[Listener]] = {}
         """Those that have not ended. Whoever reads one holds it; if it has a callback, `workers` have it, not this."""
         self.abandoned: deque[SubscriptionState[MessageT]] = deque()
@@ -203,6 +206,8 @@ class Hub(Generic[MessageT]):
         if not self.session.only_messages or self.abandoned:
             self.settle()
             return
+        workers = self.workers
+        workers.held = self._called_in_task
         try:
             requests = self.requests
             for event in self.session.events_received():
@@ -213,7 +218,11 @@ class Hub(Generic[MessageT]):
                         answer.give(event.message)
                 else:
                     self._route(event)
+            if workers.held:
+                workers.held = False
+                workers.call_in_place()
         except Exception as error:
+            workers.held = False
             self.fail(error)
 
     def _end_abandoned(self) -> None:

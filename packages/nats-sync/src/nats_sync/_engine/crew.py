@@ -19,6 +19,7 @@ from .waiter import Waiter, complete_all
 
 if TYPE_CHECKING:
     from .hub import Hub
+    from .writing_side import WritingSide
 
 __all__ = ["Crew", "Employer", "HeldInbox"]
 
@@ -33,6 +34,11 @@ class HeldInbox(Inbox[MessageOut], Protocol[MessageOut]):
 
 class Employer(Host[MessageOut], Protocol[MessageOut]):
     """The client, as far as those need it who let its threads work for them."""
+
+    @property
+    def writing(self) -> WritingSide:
+        """For publishes that take no lock."""
+        ...
 
     @property
     def drain_timeout(self) -> float:

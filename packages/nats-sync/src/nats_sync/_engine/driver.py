@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, assert_never
 
 from nats_proto import (
     ApiCall,
@@ -20,16 +20,22 @@ from nats_proto import (
     Mark,
     Message,
     Operation,
-    OperationEffect,
     Pause,
     Payload,
     Publish,
     Request,
     Subscribe,
+    accelerated,
 )
-from nats_proto.errors import NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import NATSTimeoutError, OutboundBufferLimitError, SubscriptionClosedError
+
+if TYPE_CHECKING:
+    from nats_proto._wire.deliveries import Deliveries
 
 __all__ = ["Driver", "Host", "Inbox", "call", "run"]
+
+AT_ONCE: Final = 0.0
+"""The deadline of what is not to wait: a time that has passed."""
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -50,6 +56,11 @@ class Inbox(Protocol[MessageOut]):
 
     def take(self) -> MessageOut | None:
         """The next message, if there is one."""
+        ...
+
+    @property
+    def unread(self) -> deque[Any]:
+        """Where its messages come. Who takes them there leaves the last one."""
         ...
 
     def take_all(self, into: Callable[[Iterable[MessageOut]], object]) -> None:
@@ -161,10 +172,12 @@ class Driver(Generic[MessageT, ItemT]):
         machine = self._machine
         items = machine.items
         while True:
-            if machine.wants and not self._do(deadline):
-                return None
+            # What has come is given, also when there is no room for what is to be sent.
+            in_time = not machine.wants or self._do(AT_ONCE if items else deadline)
             if items:
                 return items.popleft()
+            if not in_time:
+                return None
             if machine.done:
                 self._end()
                 return None
@@ -196,20 +209,36 @@ class Driver(Generic[MessageT, ItemT]):
             else:
                 self._conductor.marked(inbox.take_mark(), now=monotonic())
 
-    def look(self, receive_all: ReceiveAll[MessageT]) -> None:
+    def look(self, receive_all: ReceiveAll[MessageT], *, do: bool = False) -> None:
         """Give in what has come, many at once, and wait for nothing: ``receive_all`` is the machine's.
 
-        What the machine wants is left to the next call that waits.
+        ``do``: what the machine wants is done meanwhile, if there is room for it, and raises as `next_until`. What
+        comes from then on is left, or a quick server could fill the memory. Without it nothing is done before the next
+        call that waits.
         """
         inbox = self._inbox
         if inbox is None:
             return
         now = monotonic()
-        arrived = self._arrived
+        arrived, done = self._arrived, False
         inbox.take_all(arrived.extend)
         while arrived:
             receive_all(arrived, lambda: self._conductor.marked(inbox.take_mark(), now=now), now=now)
-            inbox.take_all(arrived.extend)
+            if do and self._machine.wants:
+                self._do(AT_ONCE)
+                done = True
+            if not done:
+                inbox.take_all(arrived.extend)
+
+    def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
+        """Until `close_queue` messages may be taken by the account, without the driver: by any thread, in one step."""
+        inbox = self._inbox
+        if inbox is not None and accelerated:
+            account.queue = inbox.unread
+
+    def close_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
+        """The driver is used again, by this thread alone."""
+        account.queue = None
 
     def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.
@@ -257,7 +286,7 @@ class Driver(Generic[MessageT, ItemT]):
             raise error.with_traceback(None)
 
     def _do(self, deadline: float | None) -> bool:
-        """All that the machine wants; False when ``deadline`` came before there was room for it."""
+        """All that the machine wants, as far as it can be done; False when ``deadline`` came before there was room."""
         machine, conductor, host = self._machine, self._conductor, self._host
         wants = machine.wants
         while wants:
@@ -267,8 +296,13 @@ class Driver(Generic[MessageT, ItemT]):
             until = conductor.next_timeout(deadline)
             done = True
             match want:
-                case Publish(subject=subject, data=data, reply=reply, headers=headers):
-                    done = host.publish_now(subject, data, reply=reply, headers=headers, deadline=until)
+                case Publish() | Ask():
+                    try:
+                        done = self._send(want, until)
+                    except OutboundBufferLimitError:
+                        if not conductor.may_wait_for_connection():
+                            raise
+                        return True
                 case Subscribe():
                     inbox, self._inbox = self._inbox, None
                     if inbox is not None:
@@ -280,12 +314,6 @@ class Driver(Generic[MessageT, ItemT]):
                         want.opened(self._inbox.arrivals)
                     if self._stopped:  # by another thread, and meanwhile: it has not seen this subscription
                         self._inbox.unsubscribe()
-                case Ask(api=api):
-                    assert self._inbox is not None  # as above
-                    token = self._inbox.ask(api, until)
-                    done = token is not None
-                    if token is not None:
-                        conductor.asked(token, want, now=monotonic())
                 case _:
                     assert_never(want)
             if done:
@@ -293,13 +321,28 @@ class Driver(Generic[MessageT, ItemT]):
                 continue
             now = monotonic()
             self._handle_timeout(now)
-            if machine.done:
+            if machine.done and not machine.items:
                 error = machine.error or host.unsent(machine.what, round(now - self._began, 3))
                 self.close()
                 raise error
-            if deadline is not None and now >= deadline:
+            if machine.items or (deadline is not None and now >= deadline):
                 return False
         return True
+
+    def _send(self, want: Publish | Ask, until: float | None) -> bool:
+        """False when there was no room until then."""
+        if isinstance(want, Publish):
+            done = self._host.publish_now(
+                want.subject, want.data, reply=want.reply, headers=want.headers, deadline=until
+            )
+            if done:
+                self._conductor.published()
+            return done
+        assert self._inbox is not None  # the first that a machine wants is a subscription
+        token = self._inbox.ask(want.api, until)
+        if token is not None:
+            self._conductor.asked(token, want, now=monotonic())
+        return token is not None
 
     def _handle_timeout(self, now: float) -> None:
         self._conductor.handle_timeout(now=now)
@@ -325,7 +368,14 @@ def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
         effect = next(operation)
         while True:
             try:
-                answer = _perform(host, effect, timeout)
+                answer: Message | None = None
+                if isinstance(effect, Request):  # nearly always: here it saves a call
+                    seconds = timeout if effect.timeout is None else effect.timeout
+                    answer = host.request(
+                        effect.subject, effect.data, timeout=seconds, headers=effect.headers, accept=effect.accept
+                    )
+                else:
+                    _perform(host, effect)
             # Not a `BaseException`: a `KeyboardInterrupt` is for the caller, and an operation might survive it.
             except Exception as error:
                 effect = operation.throw(error)
@@ -338,16 +388,11 @@ def run(host: Host[MessageT], operation: Operation[T], *, timeout: float) -> T:
         operation.close()  # also when a `KeyboardInterrupt` has ended the wait
 
 
-def _perform(host: Host[MessageT], effect: OperationEffect, timeout: float) -> Message | None:
+def _perform(host: Host[MessageT], effect: Publish | Pause) -> None:
     match effect:
-        case Request(subject=subject, data=data, headers=headers, accept=accept):
-            seconds = timeout if effect.timeout is None else effect.timeout
-            return host.request(subject, data, timeout=seconds, headers=headers, accept=accept)
         case Publish(subject=subject, data=data, reply=reply, headers=headers):
             host.publish_now(subject, data, reply=reply, headers=headers, deadline=None)
-            return None
         case Pause(seconds=seconds):
             host.pause(seconds)
-            return None
         case _:
             assert_never(effect)

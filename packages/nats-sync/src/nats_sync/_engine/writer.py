@@ -79,6 +79,7 @@ class Writer:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._side = hub.writing
+        self._side.attend, self._side.gather, self._side.push = self.attend, self.gather, self.push
         self._transport: Transport | None = None
         """The connection that the batch is for."""
         self._chunks: list[Chunk] = []
@@ -166,6 +167,18 @@ class Writer:
     def attend(self) -> None:
         """After a publish without the lock: see that somebody writes it."""
         self.do(_nothing, needs_room=False, at_once=False)
+
+    def gather(self) -> None:
+        """Before many publishes: have them written together, and not the first one alone, as after a rest.
+
+        The writer's thread is called, which writes when the caller waits for something, or a moment later.
+        """
+        with self._hub.lock:
+            self._hub.see_to_writing()
+
+    def push(self) -> None:
+        """After many, before a wait for what answers them: write what waits, and wake no thread for it."""
+        self.do(_nothing, needs_room=False)
 
     def _rested(self) -> bool:
         """Under the lock: nobody writes, or will, and nobody has written for a while."""

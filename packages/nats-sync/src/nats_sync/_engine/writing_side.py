@@ -45,9 +45,20 @@ QuickPublish = Callable[[str, Payload, "str | None", "HeadersLike | None"], bool
 
 
 class WritingSide:
-    """Of one client. Except for `publish_quickly` and a look at `attended` all of it is used under the hub's lock."""
+    """Of one client. What publishers use takes no lock, or takes it itself; all else is used under the hub's lock."""
 
-    __slots__ = ("_wakes", "attended", "called", "owner", "publish_quickly", "send_lock", "written")
+    __slots__ = (
+        "_wakes",
+        "attend",
+        "attended",
+        "called",
+        "gather",
+        "owner",
+        "publish_quickly",
+        "push",
+        "send_lock",
+        "written",
+    )
 
     def __init__(self, session: Session[Message], lock: threading.RLock) -> None:
         self.publish_quickly: QuickPublish
@@ -59,6 +70,12 @@ class WritingSide:
         self.attended = False
         """Somebody will look for what there is to write. Never True without such a one for longer than an exception
         takes to leave `Writer.do`; it may be False although there is one."""
+        self.attend: Callable[[], None]
+        """`Writer.attend`, for who finds that nobody will look. These three are set by the writer."""
+        self.gather: Callable[[], None]
+        """`Writer.gather`, before many publishes."""
+        self.push: Callable[[], None]
+        """`Writer.push`, after many, before a wait."""
         self.written = 0.0
         """When the system took something the last time."""
         self.send_lock = threading.Lock()
