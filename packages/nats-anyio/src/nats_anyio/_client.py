@@ -6,7 +6,7 @@ subscription gives messages: the three know each other, and what they are based 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
@@ -28,7 +28,7 @@ from nats_proto import (
 )
 
 from ._client_state import ClientState
-from ._engine.answers import Answer
+from ._engine.answers import AnyAnswer
 from ._engine.limits import CLOSE_LIMIT
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
@@ -36,10 +36,15 @@ from ._subscription import SubscriptionBase
 
 if TYPE_CHECKING:
     import nats_proto
+    from nats_proto._consuming.hooks import Hooks
 
     from ._engine.hub import Hub
     from ._host import MachineHost
     from ._jetstream.context import JetStream
+    from ._jetstream.message import JetStreamMessage
+    from ._services.discovery import Services
+    from ._services.running import StatsHandler
+    from ._services.service import Service
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
@@ -184,15 +189,11 @@ class Client(ClientState[Message]):
         """
         # The same lines stand in `request_accepted`. To call that would make one coroutine more for each request, which
         # with thousands of them costs the collector and each wake-up more than all calls below.
-        self._hub.check_caller()
-        deadline = None if self._hub.session.writable else await self._room_for_request(subject, timeout)
+        answer = self._ask_quickly(subject, data, timeout, headers, None)
+        if answer is None:
+            answer = await self._ask(subject, data, timeout, headers, None)
         try:
-            answer = self._ask(subject, data, timeout, headers, None, deadline)
-        except Exception:
-            await anyio.lowlevel.checkpoint()
-            raise
-        try:
-            await answer.arrived
+            await answer
         except BaseException:
             self._give_up(answer)
             raise
@@ -208,15 +209,11 @@ class Client(ClientState[Message]):
         accept: Callable[[nats_proto.Message], bool] | None,
     ) -> Message:
         """`request`, where an answer for which ``accept`` returns False is skipped; see `Session.request`."""
-        self._hub.check_caller()
-        deadline = None if self._hub.session.writable else await self._room_for_request(subject, timeout)
+        answer = self._ask_quickly(subject, data, timeout, headers, accept)
+        if answer is None:
+            answer = await self._ask(subject, data, timeout, headers, accept)
         try:
-            answer = self._ask(subject, data, timeout, headers, accept, deadline)
-        except Exception:
-            await anyio.lowlevel.checkpoint()
-            raise
-        try:
-            await answer.arrived
+            await answer
         except BaseException:
             self._give_up(answer)
             raise
@@ -233,53 +230,80 @@ class Client(ClientState[Message]):
             raise self.unsent(f"request to {subject!r}", seconds)
         return deadline
 
-    def _ask(
+    def _ask_quickly(
         self,
         subject: str,
         data: Payload,
         timeout: float,
         headers: HeadersLike | None,
         accept: Callable[[nats_proto.Message], bool] | None,
-        deadline: float | None,
-    ) -> Answer:
-        """Send a request, for which there is room."""
+    ) -> AnyAnswer | None:
+        """Send a request as nearly all are; None leaves it to `_ask`."""
         hub = self._hub
-        if deadline is None:
-            if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:  # nearly never: it saves a call
-                timeout = check_timeout("timeout", timeout)
-            deadline = hub.now() + timeout
+        loop = hub.loop
+        if loop.running() is not loop.home:  # nearly never: it saves a call
+            hub.check_caller()
+        if type(timeout) is not float or not 0.0 <= timeout <= MAX_SECONDS:
+            return None
+        token = hub.session.request_quickly(subject, data, headers, accept)
+        return self._expect(token, hub.now() + timeout) if token else None
+
+    async def _ask(
+        self,
+        subject: str,
+        data: Payload,
+        timeout: float,
+        headers: HeadersLike | None,
+        accept: Callable[[nats_proto.Message], bool] | None,
+    ) -> AnyAnswer:
+        """Send a request, as soon as there is room for it."""
+        hub = self._hub
+        if hub.session.writable:
+            deadline = None
+        else:
+            deadline = await self._room_for_request(subject, timeout)
+        try:
+            if deadline is None:
+                deadline = hub.now() + check_timeout("timeout", timeout)
+            token = hub.session.request(subject, data, headers=headers, accept=accept)
+        except Exception:
+            await anyio.lowlevel.checkpoint()
+            raise
+        return self._expect(token, deadline)
+
+    def _expect(self, token: int, deadline: float) -> AnyAnswer:
+        """The answer to a request, which is written."""
+        hub = self._hub
         requests = hub.requests
-        token = hub.session.request(subject, data, headers=headers, accept=accept)
-        answer = requests[token] = Answer(hub.loop, deadline, token)
-        hub.timer.expect(answer)
+        answer = requests[token] = hub.new_answer(deadline, token)
+        hub.timer.expect_request(answer, deadline)
         try:
             # A request that waits alone has no other to share a write with, and to wake the writer's task would take a
             # turn. And with thousands of them, the server should have something to do while the others ask.
             if len(requests) == 1 or hub.session.chunk_waits:
                 self._writer.write_now()
-            else:
+            elif self._writer.idle is not None:
                 self._writer.wake()  # it writes this together with the requests of others who ask at the same time
         except BaseException:
             self._give_up(answer)
             raise
         return answer
 
-    def _give_up(self, answer: Answer) -> None:
+    def _give_up(self, answer: AnyAnswer) -> None:
         """Nobody waits for it any more."""
         answer.over = True
         # The hub takes out what was answered. So the session still keeps a place for this one, and has to give it up.
         if self._hub.requests.pop(answer.token, None) is not None:
             self._hub.session.cancel_request(answer.token)
 
-    def _answered(self, answer: Answer, subject: str, timeout: float) -> Message:
+    def _answered(self, answer: AnyAnswer, subject: str, timeout: float) -> Message:
         """The wait is over."""
         answer.over = True
-        if answer.token in self._hub.requests:
-            self._give_up(answer)
         message, error = answer.take()
-        if isinstance(message, Message):
+        if isinstance(message, Message):  # the hub has forgotten the request
             message.client = self
             return message
+        self._give_up(answer)
         raise error or no_answer_in_time(f"request to {subject!r}", check_timeout("timeout", timeout), self.status)
 
     def request_many(
@@ -318,11 +342,19 @@ class Client(ClientState[Message]):
         self._hub.check_caller()
         return Answers(self._host(), collection)
 
-    def jetstream(self, *, domain: str | None = None, api_prefix: str | None = None, timeout: float = 5.0) -> JetStream:
+    def jetstream(
+        self,
+        *,
+        domain: str | None = None,
+        api_prefix: str | None = None,
+        timeout: float = 5.0,
+        hooks: Hooks[JetStreamMessage] | None = None,
+    ) -> JetStream:
         """JetStream, as this account has it: streams, publishing with acknowledgements, consumers. Asks nothing yet.
 
         ``domain``, or ``api_prefix`` in place of ``$JS.API``, is where it is, if not at the servers of this account.
-        ``timeout``: seconds for each call that says nothing else. Raises `ValueError`, `TypeError`.
+        ``timeout``: seconds for each call that says nothing else. ``hooks``: functions that see all that is published,
+        read and acknowledged by it (`nats_anyio.jetstream.Hooks`). Raises `ValueError`, `TypeError`.
         """
         from nats_proto._jetstream.api import JetStreamApi
 
@@ -337,7 +369,7 @@ class Client(ClientState[Message]):
             new_inbox=self.new_inbox,
             server_version=self._server_version,
         )
-        return JetStream(self, self._host(), api)
+        return JetStream(self, self._host(), api, hooks)
 
     def _server_version(self) -> str:
         info = self.server_info
@@ -364,11 +396,11 @@ class Client(ClientState[Message]):
         except Exception:
             await anyio.lowlevel.checkpoint()
             raise
-        answer = self._hub.flushes[token] = Answer(self._hub.loop, self._hub.now() + seconds, token)
+        answer = self._hub.flushes[token] = self._hub.new_answer(self._hub.now() + seconds, token)
         self._hub.timer.expect(answer)
         try:
             self._writer.write_now()
-            await answer.arrived
+            await answer
         finally:
             answer.over = True
             if self._hub.flushes.pop(token, None) is not None:
@@ -431,6 +463,64 @@ class Client(ClientState[Message]):
         """A reply subject nobody else has, under the ``inbox_prefix``."""
         self._hub.check_caller()
         return self._hub.session.new_inbox()
+
+    # --- services ----------------------------------------------------------------------------------------------------
+
+    def add_service(
+        self,
+        name: str,
+        version: str,
+        *,
+        description: str = "",
+        metadata: Mapping[str, str] | None = None,
+        queue_group: str | None = "q",
+        stats_handler: StatsHandler | None = None,
+    ) -> Service:
+        """Begin an instance of a service (ADR-32), which monitors find at once; its endpoints are made by its methods.
+
+        ``name``: letters, digits, ``-`` and ``_``. ``version``: as Semantic Versioning has it. ``queue_group``: of its
+        endpoints, if these say nothing else, so that each request goes to one instance; None: each instance gets each
+        request. ``stats_handler`` is called with an `EndpointInfo` when somebody asks for statistics, and what it
+        returns is told as ``data``. ``async with nc.add_service(...) as service`` stops it when the block is left;
+        it may be awaited as well.
+
+        Raises `InvalidServiceError`, `InvalidSubjectError`, `TypeError`, and as `subscribe`.
+        """
+        from ._services.running import Running  # as all of its kind: loaded by those who use it
+        from ._services.service import Service
+
+        self._hub.check_caller()
+        running = Running(
+            self,
+            self._hub,
+            name,
+            version,
+            description=description,
+            metadata=metadata,
+            queue_group=queue_group,
+            stats_handler=stats_handler,
+        )
+        return Service(running)
+
+    def services(
+        self,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002  # as the answers call it
+        *,
+        timeout: float = 1.0,
+        stall: float | None = 0.3,
+    ) -> Services:
+        """Ask which services there are: all, those of a ``name``, or the one instance with this ``id``.
+
+        `Services` has the questions. Each waits ``timeout`` seconds for answers, and after the first one no longer than
+        ``stall`` seconds for the next (None: the whole time). Raises `InvalidServiceError`, `TypeError`, `ValueError`.
+        """
+        from nats_proto._services.discovery import Sought
+
+        from ._services.discovery import Services
+
+        self._hub.check_caller()
+        return Services(self, Sought(name=name, instance=id, timeout=timeout, stall=stall))
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ subscription gives messages: the three know each other, and what they are based 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
@@ -33,11 +33,16 @@ from ._subscription import SubscriptionBase
 if TYPE_CHECKING:
     import nats_proto
     from nats_proto import Session
+    from nats_proto._consuming.hooks import Hooks
 
     from ._engine.assembly import Engine
     from ._engine.turns import Lead
     from ._host import MachineHost
     from ._jetstream.context import JetStream
+    from ._jetstream.message import JetStreamMessage
+    from ._services.discovery import Services
+    from ._services.running import StatsHandler
+    from ._services.service import Service
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
 
@@ -250,11 +255,19 @@ class Client(ClientState):
 
         return Answers(self._host(), collection)
 
-    def jetstream(self, *, domain: str | None = None, api_prefix: str | None = None, timeout: float = 5.0) -> JetStream:
+    def jetstream(
+        self,
+        *,
+        domain: str | None = None,
+        api_prefix: str | None = None,
+        timeout: float = 5.0,
+        hooks: Hooks[JetStreamMessage] | None = None,
+    ) -> JetStream:
         """JetStream, as this account has it: streams, publishing with acknowledgements, consumers. Asks nothing yet.
 
         ``domain``, or ``api_prefix`` in place of ``$JS.API``, is where it is, if not at the servers of this account.
-        ``timeout``: seconds for each call that says nothing else. Raises `ValueError`, `TypeError`.
+        ``timeout``: seconds for each call that says nothing else. ``hooks``: functions that see all that is published,
+        read and acknowledged by it (`nats_sync.jetstream.Hooks`). Raises `ValueError`, `TypeError`.
         """
         from nats_proto._jetstream.api import JetStreamApi
 
@@ -268,7 +281,7 @@ class Client(ClientState):
             new_inbox=self.new_inbox,
             server_version=self._server_version,
         )
-        return JetStream(self, self._host(), api)
+        return JetStream(self, self._host(), api, hooks)
 
     def _server_version(self) -> str:
         info = self.server_info
@@ -369,6 +382,61 @@ class Client(ClientState):
         """A reply subject nobody else has, under the ``inbox_prefix``."""
         with self._hub.lock:
             return self._hub.session.new_inbox()
+
+    # --- services ----------------------------------------------------------------------------------------------------
+
+    def add_service(
+        self,
+        name: str,
+        version: str,
+        *,
+        description: str = "",
+        metadata: Mapping[str, str] | None = None,
+        queue_group: str | None = "q",
+        stats_handler: StatsHandler | None = None,
+    ) -> Service:
+        """Begin an instance of a service (ADR-32), which monitors find at once; its endpoints are made by its methods.
+
+        ``name``: letters, digits, ``-`` and ``_``. ``version``: as Semantic Versioning has it. ``queue_group``: of its
+        endpoints, if these say nothing else, so that each request goes to one instance; None: each instance gets each
+        request. ``stats_handler`` is called with an `EndpointInfo` when somebody asks for statistics, and what it
+        returns is told as ``data``. ``with nc.add_service(...) as service`` stops it when the block is left.
+
+        Raises `InvalidServiceError`, `InvalidSubjectError`, `TypeError`, and as `subscribe`.
+        """
+        from ._services.running import Running  # as all of its kind: loaded by those who use it
+        from ._services.service import Service
+
+        running = Running(
+            self,
+            self._hub,
+            name,
+            version,
+            description=description,
+            metadata=metadata,
+            queue_group=queue_group,
+            stats_handler=stats_handler,
+        )
+        return Service(running)
+
+    def services(
+        self,
+        name: str | None = None,
+        id: str | None = None,  # noqa: A002  # as the answers call it
+        *,
+        timeout: float = 1.0,
+        stall: float | None = 0.3,
+    ) -> Services:
+        """Ask which services there are: all, those of a ``name``, or the one instance with this ``id``.
+
+        `Services` has the questions. Each waits ``timeout`` seconds for answers, and after the first one no longer than
+        ``stall`` seconds for the next (None: the whole time). Raises `InvalidServiceError`, `TypeError`, `ValueError`.
+        """
+        from nats_proto._services.discovery import Sought
+
+        from ._services.discovery import Services
+
+        return Services(self, Sought(name=name, instance=id, timeout=timeout, stall=stall))
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio.lowlevel
 
+from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
@@ -42,6 +43,9 @@ class Batch:
         self._ended = ended
         self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
+        self._account: Deliveries[ReceivedMessage, JetStreamMessage] = Deliveries()
+        """Which gives most messages without the driver; this one, before the first, gives none."""
+        self._now = host.now
         self._closed = False
         self._turn = Turn(host.now)
 
@@ -60,6 +64,9 @@ class Batch:
         Raises `ConsumerNotFoundError`, `ConsumerDeletedError`, `PullLimitError` for more than the consumer allows at
         once, `PullRefusedError`, `ConnectionClosedError`, `PermissionsError`. That nothing comes is no error.
         """
+        message = self._account.take(self._now())
+        if message is not None:
+            return message
         turn = self._turn
         if turn.taken:
             await turn.wait(None)
@@ -76,6 +83,7 @@ class Batch:
                 raise StopAsyncIteration
             driver = self._begin()
         try:
+            driver.close_queue(self._account)
             message = await driver.next_until(None)
         except SubscriptionClosedError:
             message = None  # the client is drained, so there will be no more
@@ -85,6 +93,7 @@ class Batch:
         if message is None:
             await self._finish()
             raise StopAsyncIteration
+        driver.open_queue(self._account)
         return message
 
     @property
@@ -122,5 +131,6 @@ class Batch:
 
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
         self._machine = self._make(self._host.now())
+        self._account = self._machine.account
         driver = self._driver = Driver(self._host, self._machine)
         return driver

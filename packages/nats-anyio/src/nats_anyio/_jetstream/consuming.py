@@ -6,13 +6,13 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
+from .._engine.driver import Driver
 from .background import LOOK, Background
 
 if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume
 
     from .._engine.crew import Employer
-    from .._engine.driver import Driver
     from .._message import ReceivedMessage
     from .message import JetStreamMessage
     from .messages import OnWarning
@@ -23,7 +23,7 @@ MessageHandler = Callable[["JetStreamMessage"], object]
 """What messages are given to: a function, or one that returns something to await."""
 
 
-class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]"]):
+class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]", "JetStreamMessage"]):
     """A handler that gets the messages of a consumer, one at a time. Made by `Consumer.consume`; begins at once.
 
     The handler acknowledges. What it raises is logged, and the next message follows. It ends as `Messages` does, and by
@@ -48,6 +48,11 @@ class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]"]):
 
     async def _make_machine(self) -> Consume[ReceivedMessage, JetStreamMessage]:
         return self._make(self._host.now())
+
+    def _make_driver(
+        self, machine: Consume[ReceivedMessage, JetStreamMessage]
+    ) -> Driver[ReceivedMessage, JetStreamMessage]:
+        return Driver(self._holding, machine)
 
     async def _read(
         self,

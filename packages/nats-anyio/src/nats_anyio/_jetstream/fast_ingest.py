@@ -42,6 +42,7 @@ class FastIngest:
 
     def __init__(self, caller: Caller, machine: Machine, on_report: OnReport | None) -> None:
         self._client = caller.client
+        self._hooking = caller.hooking
         self._machine = machine
         self._driver: Driver[ReceivedMessage, IngestReport] = Driver(caller.host, machine)
         self._on_report = on_report
@@ -120,6 +121,8 @@ class FastIngest:
         `FastIngestGapError` for messages that were lost, with how many are ``stored``, an `ApiError` for what the
         stream refuses, `FastIngestError`, `NATSTimeoutError` when the server is silent.
         """
+        if self._hooking is not None:
+            headers = self._hooking.hooks.headers_for(subject, headers)
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         machine = self._machine
         async with self._lock:

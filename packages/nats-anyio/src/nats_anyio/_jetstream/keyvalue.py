@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nats_proto import check_timeout
-from nats_proto._jetstream.durations import DurationLike, take_duration
-from nats_proto._jetstream.errors import JetStreamError
-from nats_proto._keyvalue import buckets
+from nats_proto._json.durations import DurationLike, take_duration
 from nats_proto._keyvalue.deletes import OLDER_THAN, Cleaning
-from nats_proto._keyvalue.errors import KeyNotFoundError
-from nats_proto._keyvalue.many import cannot_batch, each_alone, questions_for_keys, snapshot_question
-from nats_proto._keyvalue.reading import Reads, check_reads
-from nats_proto._keyvalue.watch import WatchOptions
+from nats_proto._keyvalue.watch import last_options
 
-from .stored import StoredMessages
-from .telling import OnWarning
-from .watching import Keys, KeyWatch, read_initial
+from .keyreading import ReadOnlyKeyValue
 
 if TYPE_CHECKING:
-    from nats_proto._consuming.batch_get import BatchGet
-    from nats_proto._keyvalue.bucket import KeyValueStatus
     from nats_proto._keyvalue.codecs import KeyCodec
     from nats_proto._keyvalue.deletes import DeletesPurged
-    from nats_proto._keyvalue.entry import KeyValueEntry
-    from nats_proto._keyvalue.operations import Bucket
 
-    from .caller import Caller
+    from .locking import Lock, OnLost
 
 __all__ = ["KeyValue"]
 
@@ -35,25 +24,13 @@ T = TypeVar("T")
 OtherT = TypeVar("OtherT")
 
 
-class KeyValue(Generic[T]):
+class KeyValue(ReadOnlyKeyValue[T]):
     """One bucket: its keys and their values, which are bytes if `typed` says nothing else. Made by `JetStream`.
 
     A key has letters, digits and ``- / _ = .``; the dots part it, and patterns may have ``*`` in place of one part and
     ``>`` in place of the rest. Each call takes ``timeout`` (seconds) and raises what those of `JetStream` raise;
     `InvalidKeyError` before anything is sent, `BucketNotFoundError` when the bucket is gone.
     """
-
-    def __init__(self, caller: Caller, bucket: Bucket[T]) -> None:
-        self._caller = caller
-        self._bucket = bucket
-
-    def __repr__(self) -> str:
-        return f"<nats_anyio.KeyValue {self._bucket.name!r}>"
-
-    @property
-    def bucket(self) -> str:
-        """The bucket's name."""
-        return self._bucket.name
 
     def typed(self, value_type: type[OtherT]) -> KeyValue[OtherT]:
         """The same bucket with values of this type, written as JSON by msgspec: a struct, ``dict[str, int]``, ...
@@ -66,6 +43,10 @@ class KeyValue(Generic[T]):
         """The same bucket with keys that this codec translates (ADR-54)."""
         return KeyValue(self._caller, self._bucket.with_keys(codec))
 
+    def read_only(self) -> ReadOnlyKeyValue[T]:
+        """The same bucket without what writes, for a part of a program that is only to read."""
+        return ReadOnlyKeyValue(self._caller, self._bucket)
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
     async def put(self, key: str, value: T, *, timeout: float | None = None) -> int:
@@ -77,8 +58,8 @@ class KeyValue(Generic[T]):
     ) -> int:
         """Write the value of a key that has none, or whose value was deleted or has expired: its revision.
 
-        ``ttl``: how long it lives, from 1 second on; the bucket needs a ``limit_marker_ttl``. Raises `KeyExistsError`,
-        whatever others do at the same time.
+        ``ttl``: how long it lives, from 1 second on; the bucket needs a ``limit_marker_ttl``, and with ``history`` it
+        lives that long at least (ADR-43). Raises `KeyExistsError`, whatever others do at the same time.
         """
         return await self._caller.run(self._bucket.create(key, value, ttl=ttl, timeout=timeout))
 
@@ -122,122 +103,35 @@ class KeyValue(Generic[T]):
         """
         take_duration("older_than", older_than)
         cleaning = Cleaning(self._bucket, older_than, await self.status(timeout=timeout))
-        for entry in await self._initial(WatchOptions(meta_only=True, until_initial=True), timeout):
+        seconds = self._caller.api.seconds(timeout)
+        for entry in await self._initial(last_options(seconds), seconds):
             if entry.deleted:
                 await self._caller.run(cleaning.clean(entry, timeout))
         return cleaning.result
 
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    async def get(
+    def lock(
         self,
         key: str,
         *,
-        revision: int | None = None,
-        min_revision: int | None = None,
-        reads: Reads | None = None,
+        ttl: DurationLike = 10.0,
+        holder: str = "",
         timeout: float | None = None,
-    ) -> KeyValueEntry[T]:
-        """The key's last entry, or the one with this ``revision``.
+        on_lost: OnLost | None = None,
+    ) -> Lock:
+        """A lock that one program holds at a time: ``async with kv.lock("leader") as lock``.
 
-        Any replica may answer, and may be a little behind: ``min_revision`` waits for an entry that is at least so new,
-        ``reads="leader"`` asks the leader. Raises `KeyNotFoundError` (`KeyDeletedError` for a key that was deleted or
-        has expired), `NATSTimeoutError` when none so new comes.
+        It is the key, which must be used for nothing else. Who holds it renews it all the time; ``ttl`` (seconds, from
+        1 to 86400) after it has died or was cut off, the next one may have it. ``holder``: a text that others see.
+        ``timeout``: seconds to wait for it at the beginning of the block. ``on_lost``: told that it was lost.
+
+        Raises `InvalidKeyError`, and `ValueError` for a bucket without ``limit_marker_ttl``, which needs a server of
+        2.11, and for a ``ttl`` shorter than that in a bucket with ``history``, where no key expires so soon.
         """
-        return await self._caller.run(
-            self._bucket.get(key, revision, min_revision=min_revision, reads=reads, timeout=timeout)
-        )
+        from nats_proto._keyvalue.lock import Lease
 
-    async def get_many(
-        self, keys: Iterable[str], *, reads: Reads | None = None, timeout: float | None = None
-    ) -> dict[str, KeyValueEntry[T]]:
-        """The last entries of those of these keys that have a value, with few requests.
+        from .locking import Lock
 
-        One by one where the server is older than 2.11, and where the leader is to be asked.
-        """
-        wanted = list(keys)
-        questions = questions_for_keys(self._bucket, wanted, timeout=timeout)
-        if (self._bucket.reads if reads is None else check_reads(reads)) == "any":
-            try:
-                return await self._collect(questions)
-            except JetStreamError as error:
-                if not cannot_batch(error):
-                    raise
-        return await self._caller.run(each_alone(self._bucket, wanted, reads=reads, timeout=timeout))
-
-    async def snapshot(self, *patterns: str, timeout: float | None = None) -> dict[str, KeyValueEntry[T]]:
-        """All keys of these patterns (by default all) that have a value, as they were at one moment.
-
-        Needs a server of 2.11 (`FeatureDroppedError`), which answers for at most 1024 keys, and refuses more with an
-        `ApiError`.
-        """
-        return await self._collect([snapshot_question(self._bucket, patterns, timeout=timeout)])
-
-    async def history(self, key: str, *, timeout: float | None = None) -> list[KeyValueEntry[T]]:
-        """All entries of a key that the bucket still has, the oldest first. Raises `KeyNotFoundError`."""
-        self._bucket.stored_key(key)
-        found = await self._initial(WatchOptions(patterns=(key,), include_history=True, until_initial=True), timeout)
-        if not found:
-            raise KeyNotFoundError(
-                f"history of key {key!r} of bucket {self.bucket!r}: there is no such key", bucket=self.bucket, key=key
-            )
-        return found
-
-    def keys(self, *patterns: str, timeout: float | None = None) -> Keys:
-        """The keys of these patterns (by default all) that have a value, each once; values are not sent.
-
-        The server picks them out. ``timeout``: seconds between two keys.
-        """
-        options = WatchOptions(
-            patterns=patterns or (">",), meta_only=True, ignore_deletes=True, until_initial=True, distinct=True
-        )
-        for pattern in options.patterns:
-            self._bucket.filter(pattern)
-        return Keys(lambda: KeyWatch(self._caller, self._bucket.untyped(), options), self._caller.api.seconds(timeout))
-
-    def watch(
-        self,
-        *patterns: str,
-        include_history: bool = False,
-        updates_only: bool = False,
-        ignore_deletes: bool = False,
-        meta_only: bool = False,
-        resume_from_revision: int | None = None,
-        coalesce: bool = False,
-        on_warning: OnWarning | None = None,
-    ) -> KeyWatch[T]:
-        """What happens to the keys of these patterns (by default all), beginning with the last entry of each.
-
-        ``include_history``: beginning with all entries there are; ``updates_only``: with none, and without
-        `InitialValuesDone`; ``resume_from_revision``: with this revision. ``meta_only``: without values.
-        ``coalesce``: of each key only the newest entry that was not read yet, for readers that are slow: the order of
-        different keys is lost. Raises `ValueError` for options that exclude each other.
-        """
-        options = WatchOptions(
-            patterns=patterns or (">",),
-            include_history=include_history,
-            updates_only=updates_only,
-            ignore_deletes=ignore_deletes,
-            meta_only=meta_only,
-            resume_from_revision=resume_from_revision,
-            coalesce=coalesce,
-        )
-        return KeyWatch(self._caller, self._bucket, options, on_warning)
-
-    async def status(self, *, timeout: float | None = None) -> KeyValueStatus:
-        """The bucket's configuration and state. Raises `BucketNotFoundError`."""
-        return await self._caller.run(buckets.bucket_status(self._bucket.api, self.bucket, timeout=timeout))
-
-    async def _initial(self, options: WatchOptions, timeout: float | None) -> list[KeyValueEntry[T]]:
-        seconds = self._caller.api.timeout if timeout is None else check_timeout("timeout", timeout)
-        return await read_initial(KeyWatch(self._caller, self._bucket, options), seconds)
-
-    async def _collect(self, questions: Iterable[Callable[[float], BatchGet]]) -> dict[str, KeyValueEntry[T]]:
-        found: dict[str, KeyValueEntry[T]] = {}
-        for question in questions:
-            async with StoredMessages(self._caller.host, question) as messages:
-                async for message in messages:
-                    entry = self._bucket.entry_of(message)
-                    if entry is not None and not entry.deleted:
-                        found[entry.key] = entry
-        return found
+        bucket = self._bucket.untyped()
+        if timeout is not None:
+            check_timeout("timeout", timeout)
+        return Lock(self._caller, bucket, Lease(bucket, key, ttl, holder), timeout, on_lost)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from nats_proto._consuming.consume import Consume
 
 from .._message import ReceivedMessage
 from .message import JetStreamMessage
 from .reading import OnWarning, Reading
+
+if TYPE_CHECKING:
+    from .._engine.crew import Employer
 
 __all__ = ["Messages", "OnWarning"]
 
@@ -23,6 +29,15 @@ class Messages(Reading[Consume[ReceivedMessage, JetStreamMessage]]):
     `stop` alone this takes as long as the client is open; `Client.close` loses it, and the server delivers it again
     after ``ack_wait``. `Client.drain` loses nothing. For any number of tasks: each message goes to one of them.
     """
+
+    def __init__(
+        self,
+        host: Employer[ReceivedMessage],
+        make: Callable[[float], Consume[ReceivedMessage, JetStreamMessage]],
+        on_warning: OnWarning | None,
+    ) -> None:
+        super().__init__(host, make, on_warning)
+        self._account = self._machine.account
 
     @property
     def outlived(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Self
 
 import anyio.lowlevel
@@ -11,10 +10,10 @@ import anyio.lowlevel
 from nats_proto import check_count, check_timeout
 from nats_proto._consuming.ordered import Ordered
 from nats_proto._jetstream.acknowledge import Delivery
-from nats_proto.errors import NATSError
 
+from .leaving import Leaving
 from .message import JetStreamMessage
-from .reading import Maker, OnWarning, Reading
+from .reading import OnWarning, Reading, message_maker
 
 if TYPE_CHECKING:
     from nats_proto._consuming.options import ConsumeOptions
@@ -48,14 +47,17 @@ class OrderedMessages(Reading["Ordered[ReceivedMessage, JetStreamMessage]"]):
         on_warning: OnWarning | None,
     ) -> None:
         self._host = caller.host
-        self._forgotten: set[str] = set()
+        self._leaving = Leaving(self._host)
         self._stopped = False
-        maker = Maker(caller, Delivery(stream=calls.stream, consumer=calls.name(1), acknowledged=False))
+        make = caller.making(
+            message_maker(caller, Delivery(stream=calls.stream, consumer=calls.name(1), acknowledged=False))
+        )
 
         def machine(now: float) -> Ordered[ReceivedMessage, JetStreamMessage]:
-            return Ordered(calls, options, make=maker, now=now, after=after, max_attempts=max_attempts)
+            return Ordered(calls, options, make=make, now=now, after=after, max_attempts=max_attempts)
 
-        super().__init__(self._host, machine, on_warning)
+        super().__init__(self._host, machine, caller.warned(on_warning))
+        self._account = self._machine.account
 
     @property
     def sequence(self) -> int:
@@ -79,20 +81,13 @@ class OrderedMessages(Reading["Ordered[ReceivedMessage, JetStreamMessage]"]):
         """
         self._stopped = True
         super().stop()
-        self._forget()
+        self._leaving.forget(self._machine.leave())
 
     def _look_around(self, message: JetStreamMessage | None) -> None:
         if message is None and self.ended:
-            self._forget()  # also what was being made while another task has stopped it
+            # Also what was being made while another task has stopped it.
+            self._leaving.forget(self._machine.leave())
         super()._look_around(message)
-
-    def _forget(self) -> None:
-        """Have the server delete the consumers. It would do so by itself, only later."""
-        for publish in self._machine.leave():
-            if publish.subject not in self._forgotten:
-                self._forgotten.add(publish.subject)
-                with suppress(NATSError):  # closed, or no room
-                    self._host.publish_at_once(publish.subject, publish.data, reply=None, headers=None)
 
 
 class OrderedConsumer:

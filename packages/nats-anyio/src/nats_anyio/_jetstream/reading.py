@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
+from nats_proto._wire.twin import Deliveries, MessageMaker
 from nats_proto.errors import NATSError, SubscriptionClosedError
 
 from .._engine.driver import Driver
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .._engine.crew import Employer
     from .caller import Caller
 
-__all__ = ["Maker", "OnWarning", "Reading", "Warned"]
+__all__ = ["OnWarning", "Reading", "Warned", "message_maker"]
 
 HAND_BACK: Final = 1.0
 """Seconds, at most, that the end of a block waits until what was on its way is handed back."""
@@ -38,27 +39,9 @@ class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
     """The newest last. Whoever shows them takes them out."""
 
 
-class Maker:
-    """Makes the messages of a reader. ``delivery``: what they have in common, which may change while it reads."""
-
-    __slots__ = ("_client", "delivery")
-
-    def __init__(self, caller: Caller, delivery: Delivery) -> None:
-        self._client = caller.client
-        self.delivery = delivery
-
-    def __call__(self, message: ReceivedMessage, now: float) -> JetStreamMessage:
-        return JetStreamMessage(
-            message.subject,
-            message.sid,
-            message.reply,
-            message.data,
-            message.header_block,
-            message.parsed,
-            self._client,
-            self.delivery,
-            now,
-        )
+def message_maker(caller: Caller, delivery: Delivery) -> MessageMaker[JetStreamMessage, Delivery]:
+    """What makes the messages of a reader. ``delivery``: what they have in common, which may change while it reads."""
+    return MessageMaker(JetStreamMessage, caller.client, caller.host.writer, delivery)
 
 
 MachineT = TypeVar("MachineT", bound=Warned)
@@ -77,6 +60,8 @@ class Reading(Generic[MachineT]):
         self._flush = host.flush
         self._machine = make(host.now())
         self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
+        self._account: Deliveries[ReceivedMessage, JetStreamMessage] | None = None
+        """What gives most messages without the driver, if the machine has such a way."""
         self._turn = Turn(host.now)
         self._telling = Telling(on_warning)
 
@@ -96,7 +81,8 @@ class Reading(Generic[MachineT]):
 
     async def __anext__(self) -> JetStreamMessage:
         """The next message; waits for it."""
-        message = await self._next_until(None)
+        account = self._account
+        message = (None if account is None else account.take(self._now())) or await self._next_until(None)
         if message is None:
             raise StopAsyncIteration
         return message
@@ -116,6 +102,8 @@ class Reading(Generic[MachineT]):
         turn.taken = True
         message = None
         try:
+            if self._account is not None:
+                self._driver.close_queue(self._account)
             message = await self._driver.next_until(deadline)
         except SubscriptionClosedError:
             self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
@@ -123,6 +111,8 @@ class Reading(Generic[MachineT]):
             turn.give_back()
             if message is None or self._machine.warnings:
                 self._look_around(message)
+            if self._account is not None:
+                self._driver.open_queue(self._account)
         return message
 
     @property

@@ -17,8 +17,8 @@ from nats_proto._consuming.ordered_calls import (
 )
 from nats_proto._jetstream import consumer_calls, stream_calls
 from nats_proto._jetstream.consumer_config import ConsumerConfig, ConsumerFields, DeliverPolicy, ReplayPolicy
-from nats_proto._jetstream.durations import DurationLike
 from nats_proto._jetstream.names import check_name
+from nats_proto._json.durations import DurationLike
 from nats_proto.errors import LocalProtocolError
 
 from .caller import Caller, Listing

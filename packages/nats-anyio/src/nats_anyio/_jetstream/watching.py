@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -9,16 +10,18 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import anyio.lowlevel
 
 from nats_proto import check_timeout
+from nats_proto._keyvalue.entry import KeyValueEntry
 from nats_proto._keyvalue.watch import InitialValuesDone, Watch, WatchedItem, WatchOptions
-from nats_proto.errors import NATSError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import NATSTimeoutError, SubscriptionClosedError
 
 from .._engine.driver import Driver
+from .leaving import Leaving
 from .telling import OnWarning, Telling
 
 if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
-    from nats_proto._keyvalue.entry import KeyValueEntry
     from nats_proto._keyvalue.operations import Bucket
+    from nats_proto._keyvalue.watch import WatchState
 
     from .._message import ReceivedMessage
     from .caller import Caller
@@ -48,9 +51,14 @@ class KeyWatch(Generic[T]):
         self._machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=caller.host.now())
         self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(self._host, self._machine, self._tell)
         self._coalesce = options.coalesce
-        self._telling = Telling(on_warning)
+        self._telling = Telling(caller.warned(on_warning))
         self._stopped = False
-        self._forgotten: set[str] = set()
+        self._leaving = Leaving(self._host)
+        self._held: deque[WatchedItem[T]] = deque()
+        """What has come while `ready` waited, or was there when the watch was stopped."""
+        self._nothing: deque[WatchedItem[T]] = deque()
+        self._at_hand = self._nothing
+        """Entries that may be given without a look at anything else: those of the machine, or nothing."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,6 +77,12 @@ class KeyWatch(Generic[T]):
         refuses, `JetStreamNotEnabledError` when the first consumer cannot be made in the time of a call,
         `ConnectionClosedError`, and what ``on_warning`` raises.
         """
+        at_hand = self._at_hand
+        if at_hand:
+            item = at_hand[0]
+            if type(item) is KeyValueEntry:  # nearly always
+                at_hand.popleft()
+                return item
         entry = await self._next_until(None)
         if entry is None:
             raise StopAsyncIteration
@@ -81,10 +95,33 @@ class KeyWatch(Generic[T]):
         """
         return await self._next_until(None if timeout is None else self._host.now() + check_timeout("timeout", timeout))
 
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until all initial values have come, or, with ``updates_only``, until what is written is sure to come.
+
+        For ``timeout`` seconds (None: for ever), else `NATSTimeoutError`. What comes is kept, and read afterwards as
+        otherwise, `InitialValuesDone` included. Raises as the iteration does; `SubscriptionClosedError` when the watch
+        has ended.
+        """
+        deadline = None if timeout is None else self._host.now() + check_timeout("timeout", timeout)
+        self._at_hand = self._nothing  # what is held comes first
+        while not self._machine.ready:
+            item = await self._item_until(deadline)
+            if item is not None:
+                self._held.append(item)
+            elif self.ended:
+                raise SubscriptionClosedError(f"{self._machine.what}: it has ended")
+            else:
+                raise NATSTimeoutError(f"{self._machine.what}: the initial values did not come within {timeout:g} s")
+
+    @property
+    def state(self) -> WatchState:
+        """What it is at: ``"beginning", "initial", "live"``, or ``"rebuilding"`` its consumer, or ``"ended"``."""
+        return "ended" if self._stopped else self._machine.state
+
     @property
     def revision(self) -> int:
-        """Of the last entry that has come; 0 before the first. A later watch may resume behind it."""
-        return self._machine.revision
+        """All up to this one was given; 0 before the first. A later watch may resume behind it."""
+        return self._machine.revision(self._held)
 
     @property
     def live(self) -> bool:
@@ -112,40 +149,62 @@ class KeyWatch(Generic[T]):
         The consumer on the server is deleted. May be called again.
         """
         self._stopped = True
+        self._at_hand = self._nothing
         self._driver.stop()
-        self._forget()
+        self._leaving.forget(self._machine.leave())
 
     async def _next_until(self, deadline: float | None) -> KeyValueEntry[T] | InitialValuesDone | None:
+        self._at_hand = self._nothing  # until it is known that nothing else is to be done
+        while True:
+            item = self._held.popleft() if self._held and not self._stopped else await self._item_until(deadline)
+            self._lay_out()
+            if item is None:
+                return None
+            entry = self._machine.taken(item)
+            if entry is not None:
+                return entry
+
+    def _lay_out(self) -> None:
+        """Whether what the machine has may be given as it is. Only what is done here, and `stop`, changes that."""
+        machine = self._machine
+        self._at_hand = machine.items
+        if machine.wants or machine.warnings or self._held or self._coalesce or self._stopped:
+            self._at_hand = self._nothing
+
+    async def _item_until(self, deadline: float | None) -> WatchedItem[T] | None:
+        machine = self._machine
+        if self._stopped:
+            # Nothing more is given, and `revision` does not say that it was.
+            self._held.extend(machine.items)
+            machine.items.clear()
+        elif self._coalesce or not machine.items:
+            # What has come is given in all at once, which costs half as much as to do it one by one. It is no more than
+            # was asked for: nothing is asked for meanwhile.
+            with suppress(SubscriptionClosedError):  # it is told below
+                self._driver.look(machine.receive_all)
+        if machine.items and not machine.wants and not machine.warnings and not self._stopped:
+            return machine.items.popleft()
         item = None
         try:
-            if self._coalesce:
-                self._driver.look(self._machine.receive_all)
             item = await self._driver.next_until(deadline)
         except SubscriptionClosedError:
             self.stop()  # the client is drained, and its user knows of no subscription: the watch has ended
         finally:
             if item is None and self.ended:
-                self._forget()  # also what was being made while another task has stopped it
-        if self._machine.warnings:
+                # Also what was being made while another task has stopped it.
+                self._leaving.forget(self._machine.leave())
+        if machine.warnings:
             try:
                 self._tell()
             except BaseException:
                 if item is not None:
-                    self._machine.items.appendleft(item)  # a user's function has raised: the entry is not lost
+                    machine.items.appendleft(item)  # a user's function has raised: the entry is not lost
                 raise
-        return None if item is None else self._machine.taken(item)
+        return item
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why."""
         self._telling.tell(self._machine.warnings)
-
-    def _forget(self) -> None:
-        """Have the server delete the consumers. It would do so by itself, only later."""
-        for publish in self._machine.leave():
-            if publish.subject not in self._forgotten:
-                self._forgotten.add(publish.subject)
-                with suppress(NATSError):  # closed, or no room
-                    self._host.publish_at_once(publish.subject, publish.data, reply=None, headers=None)
 
 
 class Keys:

@@ -16,12 +16,12 @@ import anyio
 
 from nats_proto._consuming.dead_letter import PART, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
-from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, verdict_on
+from nats_proto._consuming.signals import Reject, Retry, Spent
+from nats_proto._consuming.verdicts import Verdict, refuse_spent, verdict_on
 from nats_proto._publishing.publish import publish_operation
 from nats_proto.errors import ConnectionClosedError, NATSError
 
-from .._engine.driver import run
+from .._engine.driver import Driver, run
 from .background import LOOK, Background
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nats_proto._consuming.work_options import WorkOptions
 
     from .._engine.crew import Employer
-    from .._engine.driver import Driver
     from .._message import ReceivedMessage
     from .consuming import MessageHandler
     from .message import JetStreamMessage
@@ -45,7 +44,7 @@ LINGERED: Final = 0.02
 """Seconds. A message that was begun sooner after it was taken is not asked whether it is still ours."""
 
 
-class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
+class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]", "JetStreamMessage"]):
     """Handlers that get the messages of a consumer, several at once. Made by `Consumer.work`; begins at once.
 
     A message is acknowledged when its handler has returned, and delivered again after a pause when it has raised; when
@@ -92,6 +91,11 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
         employment = await self._employ()
         self._max_deliver = employment.max_deliver
         return employment.machine(self._host.now())
+
+    def _make_driver(
+        self, machine: WorkMachine[ReceivedMessage, JetStreamMessage]
+    ) -> Driver[ReceivedMessage, JetStreamMessage]:
+        return Driver(self._holding, machine)
 
     async def _read(
         self,
@@ -187,7 +191,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
                 machine.begun.pop(id(message), None)
                 self._leave_lane(message)
                 machine.ended.append(message)
-                if len(machine.ended) >= machine.call_at and not machine.called and self._driver is not None:
+                if len(machine.ended) >= machine.prefetch.call_at and not machine.called and self._driver is not None:
                     machine.called = True
                     self._driver.poke()
 
@@ -198,6 +202,8 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             machine.late.append(message)
             return
         try:
+            if self._options.max_attempts is not None:
+                refuse_spent(message, self._options)
             result = self._handler(message)
             if result is not None and isawaitable(result):
                 await result
@@ -214,7 +220,9 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
 
     async def _failed(self, message: JetStreamMessage, error: Exception) -> None:
         """The handler has raised."""
-        if not isinstance(error, (Retry, Reject)):
+        if isinstance(error, Spent):
+            self._host.log_failure(f"{self._what}: {message.subject} is not handled", error)
+        elif not isinstance(error, (Retry, Reject)):
             self._host.log_failure(f"{self._what}: the handler raised for {message.subject}", error)
         if self._on_error is not None:
             try:

@@ -95,7 +95,7 @@ class AtomicBatch:
         """
         caller = self._caller
         check_versions(caller.api, options)
-        made = publish_headers(subject, data, headers, options)
+        made = publish_headers(subject, data, caller.headers_for(subject, headers), options)
         with self._lock:
             adding = self._batch.add(subject, data, made)
             try:

@@ -1,12 +1,13 @@
-"""What `Consuming` and `Work` have in common: a thread of the client reads for them until they end."""
+"""What readers have in common that need nobody to wait: a thread of the client reads for them until they end."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from nats_proto import Subscribe, check_timeout
 from nats_proto.errors import (
@@ -18,16 +19,14 @@ from nats_proto.errors import (
     SubscriptionClosedError,
 )
 
-from .._engine.driver import Driver
 from .telling import Telling
 
 if TYPE_CHECKING:
-    from nats_proto._consuming.consume import Consume
     from nats_proto._consuming.warning import ConsumerWarning
 
     from .._engine.crew import Employer, HeldInbox
+    from .._engine.driver import Driver
     from .._message import ReceivedMessage
-    from .message import JetStreamMessage
     from .messages import OnWarning
 
 __all__ = ["LOOK", "Background"]
@@ -37,7 +36,15 @@ logger = logging.getLogger("nats_sync.jetstream")
 LOOK: Final = 5.0
 """Seconds after which warnings are told at the latest. The server's heart-beats wake the reader as often."""
 
-MachineT = TypeVar("MachineT", bound="Consume[ReceivedMessage, JetStreamMessage]")
+
+class Warned(Protocol):
+    """A machine, as far as all are alike."""
+
+    warnings: deque[ConsumerWarning]
+
+
+MachineT = TypeVar("MachineT", bound=Warned)
+ItemT = TypeVar("ItemT")
 
 
 class HoldingHost:
@@ -66,7 +73,7 @@ class HoldingHost:
             inbox.release()
 
 
-class Background(ABC, Generic[MachineT]):
+class Background(ABC, Generic[MachineT, ItemT]):
     """One reader that a thread of the client drives."""
 
     def __init__(self, host: Employer[ReceivedMessage], what: str, on_warning: OnWarning | None) -> None:
@@ -75,7 +82,7 @@ class Background(ABC, Generic[MachineT]):
         self._what = what
         self._on_warning = on_warning
         self._telling = Telling(self._tell_user)
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
+        self._driver: Driver[ReceivedMessage, ItemT] | None = None
         self._machine: MachineT | None = None
         self._error: NATSError | None = None
         self._stopping = False
@@ -148,7 +155,11 @@ class Background(ABC, Generic[MachineT]):
         """What is driven. By the thread of the reader: it may ask the server."""
 
     @abstractmethod
-    def _read(self, driver: Driver[ReceivedMessage, JetStreamMessage], machine: MachineT) -> None:
+    def _make_driver(self, machine: MachineT) -> Driver[ReceivedMessage, ItemT]:
+        """What drives it, by `_holding`."""
+
+    @abstractmethod
+    def _read(self, driver: Driver[ReceivedMessage, ItemT], machine: MachineT) -> None:
         """Until it is to end: returns, or raises."""
 
     def _wind_down(self) -> None:
@@ -164,7 +175,7 @@ class Background(ABC, Generic[MachineT]):
     def _run(self, _: int) -> bool:
         try:
             machine = self._machine = self._make_machine()
-            driver = self._driver = Driver(self._holding, machine)
+            driver = self._driver = self._make_driver(machine)
             if self._stopping:
                 driver.stop()
             try:

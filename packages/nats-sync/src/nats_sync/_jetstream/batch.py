@@ -7,15 +7,17 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
+from .reading import gather
 
 if TYPE_CHECKING:
     from nats_proto._consuming.fetch import Fetch, FetchReason
 
-    from .._engine.driver import Host
+    from .._engine.crew import Employer
     from .._message import ReceivedMessage
 
 __all__ = ["Batch"]
@@ -31,7 +33,7 @@ class Batch:
 
     def __init__(
         self,
-        host: Host[ReceivedMessage],
+        host: Employer[ReceivedMessage],
         make: Callable[[float], Fetch[ReceivedMessage, JetStreamMessage]],
         ended: Callable[[Fetch[ReceivedMessage, JetStreamMessage]], None],
     ) -> None:
@@ -41,6 +43,8 @@ class Batch:
         self._ended = ended
         self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
+        self._account: Deliveries[ReceivedMessage, JetStreamMessage] = Deliveries()
+        """Which gives most messages without the driver; this one, before the first, gives none."""
         self._closed = False
         self._turn = RLock()
         """Held by the one who reads."""
@@ -60,6 +64,9 @@ class Batch:
         Raises `ConsumerNotFoundError`, `ConsumerDeletedError`, `PullLimitError` for more than the consumer allows at
         once, `PullRefusedError`, `ConnectionClosedError`, `PermissionsError`. That nothing comes is no error.
         """
+        message = self._account.take(monotonic())
+        if message is not None:
+            return message
         with self._turn:
             driver = self._driver
             if driver is None:
@@ -67,6 +74,7 @@ class Batch:
                     raise StopIteration
                 driver = self._begin()
             try:
+                driver.close_queue(self._account)
                 message = driver.next_until(None)
             except SubscriptionClosedError:
                 message = None  # the client is drained, so there will be no more
@@ -76,6 +84,8 @@ class Batch:
             if message is None:
                 self._finish()
                 raise StopIteration
+            driver.open_queue(self._account)
+            gather(self._host.writing, self._account)
             return message
 
     @property
@@ -111,9 +121,14 @@ class Batch:
             if self._machine is not None:
                 self._ended(self._machine)
 
+    def _before_wait(self) -> None:
+        if self._host.writing.attended:
+            self._host.writing.push()  # acknowledgements: no other thread need be woken for them
+
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
         self._machine = self._make(monotonic())
-        driver = self._driver = Driver(self._host, self._machine)
+        self._account = self._machine.account
+        driver = self._driver = Driver(self._host, self._machine, self._before_wait)
         if self._closed:  # by another thread, which has not seen it
             driver.stop()
         return driver

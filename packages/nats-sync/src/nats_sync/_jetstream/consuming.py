@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._engine.driver import Driver
 from .._engine.handling import close_coroutine
 from .background import LOOK, Background
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from nats_proto._consuming.consume import Consume
 
     from .._engine.crew import Employer
-    from .._engine.driver import Driver
     from .._message import ReceivedMessage
     from .message import JetStreamMessage
     from .messages import OnWarning
@@ -24,7 +24,7 @@ MessageHandler = Callable[["JetStreamMessage"], object]
 """What messages are given to. It is called by a thread of the client."""
 
 
-class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]"]):
+class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]", "JetStreamMessage"]):
     """A handler that gets the messages of a consumer, one at a time. Made by `Consumer.consume`; begins at once.
 
     The handler acknowledges. What it raises is logged, and the next message follows. It ends as `Messages` does, and by
@@ -49,6 +49,11 @@ class Consuming(Background["Consume[ReceivedMessage, JetStreamMessage]"]):
 
     def _make_machine(self) -> Consume[ReceivedMessage, JetStreamMessage]:
         return self._make(monotonic())
+
+    def _make_driver(
+        self, machine: Consume[ReceivedMessage, JetStreamMessage]
+    ) -> Driver[ReceivedMessage, JetStreamMessage]:
+        return Driver(self._holding, machine)
 
     def _read(
         self,

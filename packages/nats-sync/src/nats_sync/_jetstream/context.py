@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from nats_proto import HeadersLike, Payload
@@ -20,10 +20,15 @@ from nats_proto._publishing.window import MAX_PENDING, PublishWindow
 from .buckets import KeyValueBuckets
 from .caller import Caller, Listing
 from .consumer import Consumer
+from .objectstores import ObjectStores
 from .publisher import PendingAck, Publisher
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from nats_proto._consuming.hooks import Hooks
+    from nats_proto._ensure.ensure import ConsumersToEnsure
+    from nats_proto._ensure.plan import BucketConfig
+    from nats_proto._ensure.report import EnsureReport
     from nats_proto._jetstream.account_info import AccountInfo
     from nats_proto._jetstream.api import JetStreamApi
     from nats_proto._jetstream.pub_ack import PubAck
@@ -34,11 +39,12 @@ if TYPE_CHECKING:
     from .atomic_batch import AtomicBatch, Sender
     from .counter import Counter, Counters
     from .fast_ingest import FastIngest, OnReport
+    from .message import JetStreamMessage
 
 __all__ = ["JetStream"]
 
 
-class JetStream(KeyValueBuckets):
+class JetStream(KeyValueBuckets, ObjectStores):
     """JetStream as one account has it. Made by `Client.jetstream`; costs no request, and there may be several.
 
     Each call takes ``timeout``, seconds for all that it asks, by default that of ``jetstream()``. All raise
@@ -46,8 +52,19 @@ class JetStream(KeyValueBuckets):
     `NATSTimeoutError`, `JetStreamDecodeError` for an answer that cannot be read, and what `Client.request` raises.
     """
 
-    def __init__(self, client: Sender, host: Employer[ReceivedMessage], api: JetStreamApi) -> None:
+    def __init__(
+        self,
+        client: Sender,
+        host: Employer[ReceivedMessage],
+        api: JetStreamApi,
+        hooks: Hooks[JetStreamMessage] | None = None,
+    ) -> None:
         self._caller = Caller(client, host, api)
+        if hooks is not None:
+            # What few programs use is loaded when it is used first; so here and below.
+            from .hooking import Hooking
+
+            self._caller.hooking = Hooking(hooks, host.log_failure)
         self._api = api
         self._sender = client
         self._find_stored = stored_by(api)
@@ -83,6 +100,7 @@ class JetStream(KeyValueBuckets):
         """
         if options:
             check_versions(self._api, options)
+        headers = self._caller.headers_for(subject, headers)
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
         return self._caller.run(
             publish_operation(
@@ -114,7 +132,7 @@ class JetStream(KeyValueBuckets):
         what makes no sense.
         """
         seconds = self._api.seconds(timeout)
-        window = PublishWindow(
+        window: PublishWindow[PendingAck, Publisher] = PublishWindow(
             self._api.new_inbox(),
             PendingAck,
             max_pending=max_pending,
@@ -123,7 +141,14 @@ class JetStream(KeyValueBuckets):
             duplicate_window=duplicate_window,
             in_order=in_order,
         )
-        return Publisher(self._caller.client, self._caller.host, window, seconds, self._api)
+        hooking = self._caller.hooking
+        if hooking is None or hooking.hooks.publish is None:
+            return Publisher(self._caller.client, self._caller.host, window, seconds, self._api)
+        from .hooking import HookedPublisher
+
+        hooked = HookedPublisher(self._caller.client, self._caller.host, window, seconds, self._api)
+        hooked.hooking = hooking
+        return hooked
 
     def atomic_batch(
         self,
@@ -140,7 +165,6 @@ class JetStream(KeyValueBuckets):
         ``max_messages``: of a batch, as the server is configured. Raises `ValueError` and `TypeError`, `ApiLevelError`
         when the server is too old: it would store the messages one by one.
         """
-        # What few programs use is loaded when it is used first; so here and below.
         from nats_proto._publishing.atomic_batch import AtomicBatch as Core
 
         from .atomic_batch import AtomicBatch
@@ -214,6 +238,33 @@ class JetStream(KeyValueBuckets):
     def account_info(self, *, timeout: float | None = None) -> AccountInfo:
         """What the account uses, and what it may use."""
         return self._caller.run(stream_calls.account_info(self._api, timeout=timeout))
+
+    def ensure(
+        self,
+        *,
+        streams: Iterable[StreamConfig] = (),
+        consumers: ConsumersToEnsure = (),
+        buckets: Iterable[BucketConfig] = (),
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> EnsureReport:
+        """Make streams, consumers and buckets what they are to be: create what is missing, change what differs.
+
+        ``consumers``: pairs of a stream's name and a `ConsumerConfig` that has a name, or for each stream its
+        consumer or several. ``buckets``: `KeyValueConfig`, `ObjectStoreConfig`. Fields that are not given stay as they
+        are, so a second call has nothing to do. Nothing is deleted. Everything is looked at before anything is
+        changed; with ``dry_run`` nothing is. Printed, the report has a line for each thing that is created, and for
+        each field that differs. ``timeout``: seconds for each request.
+
+        Raises `ImmutableFieldError` before anything is changed when a field differs that no server changes,
+        `StreamNotFoundError` for a consumer's stream, `TypeError` and `ValueError` for what cannot be; and in the
+        midst of it what a server refuses: a note of the error tells what was done before.
+        """
+        from nats_proto._ensure.ensure import ensure
+
+        return self._caller.run(
+            ensure(self._api, streams=streams, consumers=consumers, buckets=buckets, dry_run=dry_run, timeout=timeout)
+        )
 
     # --- streams -----------------------------------------------------------------------------------------------------
 

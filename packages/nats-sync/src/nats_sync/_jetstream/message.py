@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import nats_proto
 from nats_proto import HeadersLike, Payload
 from nats_proto._jetstream.acknowledge import ACK, IN_PROGRESS, Acknowledgeable, Delivery, nak, term
-from nats_proto._jetstream.durations import DurationLike
 from nats_proto._jetstream.errors import NotJetStreamMessageError
 from nats_proto._jetstream.metadata import ACK_PREFIX, Metadata
+from nats_proto._json.durations import DurationLike
 from nats_proto.errors import NATSTimeoutError
+
+if TYPE_CHECKING:
+    from .._engine.writing_side import WritingSide
 
 __all__ = ["Acknowledger", "JetStreamMessage"]
 
@@ -39,6 +42,7 @@ class JetStreamMessage(nats_proto.Message, Acknowledgeable, gc=False, eq=False):
     """
 
     client: Acknowledger | None = None
+    writer: WritingSide | None = None
     delivery: Delivery = Delivery(stream="", consumer="")
     received: float = 0.0
     settled: bool = False
@@ -49,10 +53,10 @@ class JetStreamMessage(nats_proto.Message, Acknowledgeable, gc=False, eq=False):
 
     def ack(self) -> None:
         """It is done. Returns when the acknowledgement is in the outgoing buffer: the server may still not get it."""
-        # `_settle` in one piece: each message is acknowledged, and three calls less are a tenth of what it costs.
-        reply, client = self.reply, self.client
+        # `_settle` in one piece: each message is acknowledged, and four calls less are a tenth of what it costs.
+        reply, writer = self.reply, self.writer
         if (
-            client is None
+            writer is None
             or reply is None
             or self.settled
             or not self.delivery.acknowledged
@@ -62,7 +66,10 @@ class JetStreamMessage(nats_proto.Message, Acknowledgeable, gc=False, eq=False):
             return
         self.settled = True
         try:
-            client.publish(reply, ACK)
+            if not writer.publish_quickly(reply, ACK, None, None):
+                self._client().publish(reply, ACK)
+            elif not writer.attended:
+                writer.attend()
         except BaseException:
             self.settled = False
             raise

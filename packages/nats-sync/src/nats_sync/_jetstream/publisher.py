@@ -5,8 +5,12 @@ Theory of operation
 The window of the core (`nats_proto._publishing.window`) is a machine, and a machine is run by whoever waits. Here any
 number of threads may publish and wait at once, so one of them *leads*: it waits for acknowledgements, and gives them to
 the window. The others wait until the leader has given something in, and look whether it was theirs; whoever still has
-to wait when the leader goes takes its place. The lock is held for each step of the window and for each publish, so that
-the order on the wire is the order of the calls; nobody holds it while waiting.
+to wait when the leader goes takes its place. The lock is held for each step of the window, and never while waiting.
+Before it waits, the leader writes what there is to write, so no other thread need be woken for that.
+
+Nearly every publish is one step of the core (`PublishWindow.publish`), which needs no lock where the core is compiled.
+All others, among them those that find no room, take the lock for the window's step and the publish together, so that
+the order on the wire is the order of the calls.
 
 Acknowledgements that come while nobody waits lie in the queue of the window's subscription, which has room for all of
 them. They are given in by the next publish that finds the window full or a moment past, and by who asks for `done`.
@@ -19,7 +23,7 @@ from threading import Condition, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Self, Unpack
 
-from nats_proto import HeadersLike, Payload, check_timeout
+from nats_proto import HeadersLike, Payload, accelerated, check_timeout
 from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._publishing.headers import PublishOptions, publish_headers
 from nats_proto._publishing.pending import Pending
@@ -31,18 +35,17 @@ from .._engine.driver import Driver
 
 if TYPE_CHECKING:
     from nats_proto._jetstream.api import JetStreamApi
+    from nats_proto._wire.in_flight import QuickPublish
 
-    from .._engine.driver import Host
+    from .._engine.crew import Employer
     from .._message import ReceivedMessage
     from .message import Acknowledger
 
 __all__ = ["PendingAck", "Publisher"]
 
 
-class PendingAck(Pending, eq=False):
+class PendingAck(Pending["Publisher"], eq=False):
     """One publish of a `Publisher`, which is stored as soon as it is acknowledged."""
-
-    publisher: Publisher | None = None
 
     def __repr__(self) -> str:
         state = "acknowledged" if self.pub_ack is not None else "failed" if self.error is not None else "in flight"
@@ -76,14 +79,17 @@ class Publisher:
     def __init__(
         self,
         client: Acknowledger,
-        host: Host[ReceivedMessage],
-        window: PublishWindow[PendingAck],
+        host: Employer[ReceivedMessage],
+        window: PublishWindow[PendingAck, Publisher],
         timeout: float,
         api: JetStreamApi,
     ) -> None:
         self._client = client
         self._api = api
         self._window = window
+        window.owner = self
+        self._writing = host.writing
+        self._publish = window.publish if accelerated else self._publish_under_lock
         self._driver: Driver[ReceivedMessage, PendingAck] = Driver(host, window)
         self._timeout = timeout
         self._lock = RLock()
@@ -129,6 +135,25 @@ class Publisher:
         `PublishWindowFullError` when there was no room for ``timeout`` seconds, by default those of the publisher, and
         what `Client.publish` raises: the message was not sent then. `LocalProtocolError` after `close`.
         """
+        if headers is None and not options:
+            now = monotonic()
+            if now < self._look_at:
+                writing = self._writing
+                quick = self._publish(writing.publish_quickly, subject, data, now)
+                if quick is not None:
+                    if not writing.attended:
+                        writing.attend()
+                    return quick
+        return self._publish_strictly(subject, data, headers, timeout, options)
+
+    def _publish_strictly(
+        self,
+        subject: str,
+        data: Payload,
+        headers: HeadersLike | None,
+        timeout: float | None,
+        options: PublishOptions,
+    ) -> PendingAck:
         if options:
             check_versions(self._api, options)
         made = None if headers is None and not options else publish_headers(subject, data, headers, options)
@@ -141,7 +166,6 @@ class Publisher:
             pending = window.begin(subject, data, made, now=now)
             while pending is None:
                 pending = window.begin(subject, data, made, now=self._make_room(subject, now, timeout))
-            pending.publisher = self
             try:
                 self._client.publish(subject, data, reply=pending.reply, headers=made)
             except Exception as error:
@@ -192,6 +216,11 @@ class Publisher:
             self._driver.close()
             self._changed.notify_all()
 
+    def _publish_under_lock(self, quickly: QuickPublish, subject: str, data: Payload, now: float) -> PendingAck | None:
+        """`PublishWindow.publish`, whose Python twin is many steps."""
+        with self._lock:
+            return self._window.publish(quickly, subject, data, now)
+
     # --- under the lock ----------------------------------------------------------------------------------------------
 
     def _make_room(self, subject: str, began: float, timeout: float | None) -> float:
@@ -204,6 +233,7 @@ class Publisher:
             raise window.full_error(subject, now=monotonic())
         if window.ending:
             raise LocalProtocolError(f"publish to {subject!r}: the publisher is closed") from self._ended_by
+        self._writing.gather()  # whoever has found the window full has more to publish, most likely
         return monotonic()
 
     def _abandon_all(self, cause: NATSError) -> None:
@@ -248,6 +278,7 @@ class Publisher:
                 if not self._step() and not satisfied():
                     changed.release()
                     try:
+                        self._writing.push()
                         self._driver.wait(deadline)
                     finally:
                         changed.acquire()

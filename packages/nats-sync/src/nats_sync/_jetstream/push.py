@@ -10,7 +10,7 @@ from nats_proto._jetstream import consumer_calls
 from nats_proto._jetstream.names import check_name
 from nats_proto.errors import LocalProtocolError
 
-from .reading import Maker, OnWarning, Reading
+from .reading import OnWarning, Reading, message_maker
 
 if TYPE_CHECKING:
     from nats_proto._consuming.options import OnMissing
@@ -86,13 +86,15 @@ class PushConsumer:
         acknowledgements behind the last message that came, else with the start that it had. Raises `ValueError` for
         anything else.
         """
-        maker = Maker(self._caller, Source(self._api, self._stream, self._name, self._info).delivery)
+        maker = message_maker(self._caller, Source(self._api, self._stream, self._name, self._info).delivery)
+
+        make = self._caller.making(maker)
 
         def found(info: ConsumerInfo) -> None:
             self._info = info
             maker.delivery = Source(self._api, self._stream, self._name, info).delivery
 
         def machine(now: float) -> Push[ReceivedMessage, JetStreamMessage]:
-            return push_reader(self._api, self._stream, self._name, maker, on_missing=on_missing, found=found, now=now)
+            return push_reader(self._api, self._stream, self._name, make, on_missing=on_missing, found=found, now=now)
 
-        return PushMessages(self._caller.host, machine, on_warning)
+        return PushMessages(self._caller.host, machine, self._caller.warned(on_warning))

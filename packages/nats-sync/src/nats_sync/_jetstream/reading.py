@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from nats_proto import Machine, check_timeout
+from nats_proto._wire.twin import Deliveries, MessageMaker
 from nats_proto.errors import NATSError, SubscriptionClosedError
 
 from .._engine.driver import Driver
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from nats_proto._jetstream.acknowledge import Delivery
 
     from .._engine.crew import Employer
+    from .._engine.writing_side import WritingSide
     from .caller import Caller
 
-__all__ = ["Maker", "OnWarning", "Reading", "Warned"]
+__all__ = ["OnWarning", "Reading", "Warned", "gather", "message_maker"]
 
+MANY: Final = 32
+"""Messages at hand. To call the writer's thread for fewer of them costs more than to write the first answer alone."""
 HAND_BACK: Final = 1.0
 """Seconds, at most, that the end of a block waits until what was on its way is handed back."""
 
@@ -37,27 +41,16 @@ class Warned(Machine[ReceivedMessage, JetStreamMessage], Protocol):
     """The newest last. Whoever shows them takes them out."""
 
 
-class Maker:
-    """Makes the messages of a reader. ``delivery``: what they have in common, which may change while it reads."""
+def message_maker(caller: Caller, delivery: Delivery) -> MessageMaker[JetStreamMessage, Delivery]:
+    """What makes the messages of a reader. ``delivery``: what they have in common, which may change while it reads."""
+    return MessageMaker(JetStreamMessage, caller.client, caller.host.writing, delivery)
 
-    __slots__ = ("_client", "delivery")
 
-    def __init__(self, caller: Caller, delivery: Delivery) -> None:
-        self._client = caller.client
-        self.delivery = delivery
-
-    def __call__(self, message: ReceivedMessage, now: float) -> JetStreamMessage:
-        return JetStreamMessage(
-            message.subject,
-            message.sid,
-            message.reply,
-            message.data,
-            message.header_block,
-            message.parsed,
-            self._client,
-            self.delivery,
-            now,
-        )
+def gather(writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamMessage]) -> None:
+    """Where many messages have come at once, have what acknowledges them written together."""
+    queue = account.queue
+    if queue is not None and len(queue) >= MANY and not writing.attended:
+        writing.gather()
 
 
 MachineT = TypeVar("MachineT", bound=Warned)
@@ -74,7 +67,10 @@ class Reading(Generic[MachineT]):
     ) -> None:
         self._flush = host.flush
         self._machine = make(monotonic())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._before_wait)
+        self._account: Deliveries[ReceivedMessage, JetStreamMessage] | None = None
+        """What gives most messages without the driver, if the machine has such a way."""
+        self._writing = host.writing
         self._turn = RLock()
         self._telling = Telling(on_warning)
 
@@ -93,7 +89,8 @@ class Reading(Generic[MachineT]):
 
     def __next__(self) -> JetStreamMessage:
         """The next message; waits for it."""
-        message = self._next_until(None)
+        account = self._account
+        message = (None if account is None else account.take(monotonic())) or self._next_until(None)
         if message is None:
             raise StopIteration
         return message
@@ -114,6 +111,8 @@ class Reading(Generic[MachineT]):
             return None
         message = None
         try:
+            if self._account is not None:
+                self._driver.close_queue(self._account)
             message = self._driver.next_until(deadline)
         except SubscriptionClosedError:
             self.stop()  # the client is drained, and its user knows of no subscription: the messages have ended
@@ -121,6 +120,9 @@ class Reading(Generic[MachineT]):
             try:
                 if message is None or self._machine.warnings:
                     self._look_around(message)
+                if self._account is not None:
+                    self._driver.open_queue(self._account)
+                    gather(self._writing, self._account)
             finally:
                 turn.release()
         return message
@@ -145,6 +147,11 @@ class Reading(Generic[MachineT]):
             if message is not None:
                 self._machine.items.appendleft(message)
             raise
+
+    def _before_wait(self) -> None:
+        if self._writing.attended:
+            self._writing.push()  # acknowledgements: no other thread need be woken for them
+        self._tell()
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from nats_proto._consuming.dead_letter import PART, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
-from nats_proto._consuming.signals import Reject, Retry
-from nats_proto._consuming.verdicts import Verdict, verdict_on
+from nats_proto._consuming.signals import Reject, Retry, Spent
+from nats_proto._consuming.verdicts import Verdict, refuse_spent, verdict_on
 from nats_proto._publishing.publish import publish_operation
 from nats_proto.errors import ConnectionClosedError, NATSError
 
-from .._engine.driver import run
+from .._engine.driver import Driver, run
 from .._engine.handling import close_coroutine
 from .background import LOOK, Background
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nats_proto._consuming.work_options import WorkOptions
 
     from .._engine.crew import Employer
-    from .._engine.driver import Driver
     from .._message import ReceivedMessage
     from .consuming import MessageHandler
     from .message import JetStreamMessage
@@ -45,7 +44,7 @@ LINGERED: Final = 0.02
 """Seconds. A message that was begun sooner after it was taken is not asked whether it is still ours."""
 
 
-class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
+class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]", "JetStreamMessage"]):
     """Handlers that get the messages of a consumer, several at once. Made by `Consumer.work`; begins at once.
 
     A message is acknowledged when its handler has returned, and delivered again after a pause when it has raised. It
@@ -91,6 +90,11 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
         employment = self._employ()
         self._max_deliver = employment.max_deliver
         return employment.machine(monotonic())
+
+    def _make_driver(
+        self, machine: WorkMachine[ReceivedMessage, JetStreamMessage]
+    ) -> Driver[ReceivedMessage, JetStreamMessage]:
+        return Driver(self._holding, machine)
 
     def _read(
         self,
@@ -182,6 +186,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
         assert machine is not None  # it has given the messages
         ready, begun, ended = self._ready, machine.begun, machine.ended
         handler, confirmed = self._handler, self._options.confirmed
+        limited = self._options.max_attempts is not None
         for _ in range(limit):
             if self._stopping:
                 return False
@@ -195,6 +200,8 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
                 machine.late.append(message)
             else:
                 try:
+                    if limited:
+                        refuse_spent(message, self._options)
                     result = handler(message)
                     if result is not None and (unawaited := close_coroutine(result)) is not None:
                         raise unawaited
@@ -213,7 +220,7 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
             if self._key is not None:
                 self._leave_lane(message)
             ended.append(message)
-            if len(ended) >= machine.call_at:
+            if len(ended) >= machine.prefetch.call_at:
                 self._call_reader(machine)
         return True
 
@@ -232,7 +239,9 @@ class Work(Background["WorkMachine[ReceivedMessage, JetStreamMessage]"]):
 
     def _failed(self, message: JetStreamMessage, error: BaseException) -> None:
         """The handler has raised."""
-        if not isinstance(error, (Retry, Reject)):
+        if isinstance(error, Spent):
+            self._host.log_failure(f"{self._what}: {message.subject} is not handled", error)
+        elif not isinstance(error, (Retry, Reject)):
             self._host.log_failure(f"{self._what}: the handler raised for {message.subject}", error)
         if self._on_error is not None:
             try:

@@ -81,7 +81,7 @@ class LocalCluster:
             self.wait_for_leader()
         return self
 
-    def wait_until_formed(self, timeout: float = 10.0) -> None:
+    def wait_until_formed(self, timeout: float = 30.0) -> None:
         """Wait until every running server has a route to every other one, and tells clients of it."""
         running = [server for server in self.servers if server.running]
         deadline = time.monotonic() + timeout

@@ -7,11 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
-__all__ = ["Config", "ServerTLS", "write_config"]
+__all__ = ["Config", "ServerTLS", "patient", "write_config"]
 
 Config = str | Mapping[str, object]
 StrPath = str | os.PathLike[str]
+
+AUTHENTICATION = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +56,26 @@ class ServerTLS:
         return block
 
 
+def patient(authorization: object) -> object:
+    """An ``authorization`` block by which a client has ten seconds to say who it is, unless the block says otherwise.
+
+    The server's own default, 2, is little on a busy machine.
+    """
+    if authorization is None:
+        return {"timeout": AUTHENTICATION}
+    return {"timeout": AUTHENTICATION, **authorization} if _is_block(authorization) else authorization
+
+
+def _is_block(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, Mapping)
+
+
 def write_config(
     directory: Path, given: Config | None, *, before: Mapping[str, object], after: Mapping[str, object]
 ) -> Path:
     """Write it and tell where: the user's settings override those ``before``, and are overridden by those ``after``."""
+    if isinstance(given, Mapping) and "authorization" in given:
+        given = {**given, "authorization": patient(given["authorization"])}
     text = given if isinstance(given, str) else _settings(given or {})
     (directory / "given.conf").write_text(text, encoding="utf-8")
     whole = directory / "server.conf"

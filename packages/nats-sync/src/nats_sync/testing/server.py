@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlencode, urlsplit
 
-from .config import Config, ServerTLS, write_config
+from .config import Config, ServerTLS, patient, write_config
 from .process import LOOPBACK, LocalServerError, ServerProcess, find_server, reserve_port
 
 __all__ = ["POLL_INTERVAL", "JetStreamChoice", "LocalServer", "WebSocketChoice"]
@@ -69,7 +69,7 @@ class LocalServer:
         monitoring: bool = True,
         debug: bool = False,
         trace: bool = False,
-        timeout: float = 10.0,
+        timeout: float = 30.0,
     ) -> None:
         if websocket not in (True, False, "compressed"):
             raise ValueError(f'websocket must be True, False or "compressed", not {websocket!r}')
@@ -285,7 +285,7 @@ class LocalServer:
         return port
 
     def _write_config(self) -> None:
-        before: dict[str, object] = {"server_name": self.name}
+        before: dict[str, object] = {"server_name": self.name, "authorization": patient(None)}
         if self._cluster_name is not None:
             listen = f"{LOOPBACK}:{self._cluster_port}"
             before["cluster"] = {"name": self._cluster_name, "listen": listen, "routes": self.routes}

@@ -1,0 +1,1 @@
+"""Services: endpoints that answer requests, what monitors are told, and how services are found."""

@@ -1,0 +1,186 @@
+"""`ObjectReader`: the bytes of one object, as a file and chunk by chunk."""
+
+from __future__ import annotations
+
+import io
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from nats_proto import check_timeout
+from nats_proto._objectstore.cursor import Cursor
+from nats_proto._objectstore.reader import ObjectReader as Machine
+from nats_proto._objectstore.reader import Start
+from nats_proto._objectstore.seeking import find_chunk
+from nats_proto.errors import NATSTimeoutError
+
+from .._engine.driver import Driver
+from .leaving import Leaving
+from .telling import Telling
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from nats_proto._objectstore.info import ObjectInfo
+    from nats_proto._objectstore.infos import StoreReader
+
+    from .._message import ReceivedMessage
+    from .caller import Caller
+
+__all__ = ["ObjectReader"]
+
+
+class ObjectReader(io.RawIOBase):
+    """The bytes of an object. Made by `ObjectStore.get`; iterating gives them chunk by chunk, as they come.
+
+    It is a raw file as well: `read`, `readinto`, `seek`, and whatever takes such a file; put an `io.BufferedReader`
+    around it to read lines. Whoever reads from the beginning to the end gets the last chunk only when the digest of all
+    is right. There is no digest of a part: after a `seek` only the size of each chunk is looked at.
+
+    Reading raises `ObjectReplacedError` when the object is replaced or deleted meanwhile, `DigestMismatchError`,
+    `ObjectDamagedError`, `NATSTimeoutError` when nothing comes for ``timeout`` seconds while it is waited for,
+    `BucketNotFoundError`, `PermissionsError`, `ConnectionClosedError`; `ValueError` after `close`. What passes by
+    itself, as a server that restarts, is told in the log. For one thread at a time.
+    """
+
+    def __init__(
+        self, caller: Caller, store: StoreReader, info: ObjectInfo, timeout: float, total_timeout: float | None
+    ) -> None:
+        self._caller = caller
+        self._store = store
+        self._info = info
+        self._timeout = timeout
+        self._seconds = None if total_timeout is None else check_timeout("total_timeout", total_timeout)
+        self._deadline = None if self._seconds is None else monotonic() + self._seconds
+        self._telling = Telling(caller.warned(None))
+        self._machine: Machine[ReceivedMessage] | None = None
+        self._driver: Driver[ReceivedMessage, bytes] | None = None
+        self._cursor = Cursor(info.size)
+
+    def __repr__(self) -> str:
+        return f"<nats_sync.ObjectReader of {self._info.name!r}>"
+
+    # A file that nobody refers to any more would be closed by the garbage collector, in whatever thread and whatever
+    # lock that has. The server forgets the consumer by itself.
+    def __del__(self) -> None:
+        pass
+
+    @property
+    def info(self) -> ObjectInfo:
+        """What the bucket knew of the object when it was opened; where a link leads, of the object there."""
+        return self._info
+
+    def __next__(self) -> bytes:
+        """The next chunk, or the rest of the one in which the position is."""
+        if not self._fill():
+            raise StopIteration
+        return self._cursor.take()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """So many bytes, fewer only at the end; all that are left without a number."""
+        if size is None or size < 0:
+            return self.readall()
+        parts: list[bytes] = []
+        while size > 0 and self._fill():
+            part = self._cursor.take(size)
+            size -= len(part)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readall(self) -> bytes:
+        """All bytes that are left."""
+        parts: list[bytes] = []
+        while self._fill():
+            parts.append(self._cursor.take())
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Put bytes into ``buffer``: how many, 0 only at the end. It may be fewer than there is room for."""
+        view = memoryview(buffer).cast("B")
+        if not len(view) or not self._fill():
+            return 0
+        return self._cursor.take_into(view)
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._cursor.position
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go on at this byte, counted from the beginning (``whence`` 0), from here (1), or from the end (2).
+
+        It asks nothing by itself. The next read asks the server where that byte is, and for no byte before its chunk.
+        Raises `ValueError` for a place before the beginning.
+        """
+        self._check_open()
+        return self._cursor.seek(offset, whence)
+
+    def close(self) -> None:
+        """End it. The consumer on the server is deleted. May be called again."""
+        if not self.closed:
+            self._stop()
+            self._cursor.drop()
+        super().close()
+
+    # --- chunks
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("the object is closed")
+
+    def _fill(self) -> bool:
+        """Have the bytes at the position; False at the end."""
+        self._check_open()
+        cursor = self._cursor
+        while cursor.needs_chunk:
+            if cursor.jumped:
+                self._stop()
+            driver = self._driver
+            if driver is None:
+                driver = self._open()
+            machine = self._machine
+            assert machine is not None  # made with the driver
+            machine.resume(now=monotonic())
+            try:
+                chunk = driver.next_until(self._deadline)
+            except Exception:
+                self._stop()
+                raise
+            if chunk is None:
+                self._stop()
+                raise NATSTimeoutError(
+                    f"{machine.what}: it was not read within {self._seconds} s (total_timeout)", outcome="failed"
+                )
+            cursor.came(chunk)
+        if not cursor.has_bytes:
+            self._stop()
+        return cursor.has_bytes
+
+    def _open(self) -> Driver[ReceivedMessage, bytes]:
+        store, info = self._store, self._info
+        start = Start()
+        if self._cursor.position:
+            start = self._caller.run(
+                find_chunk(store.api, store.subjects, info, self._cursor.position, timeout=store.api.timeout)
+            )
+        machine: Machine[ReceivedMessage] = Machine(
+            store.api, store.subjects, info, store.question(info), now=monotonic(), timeout=self._timeout, start=start
+        )
+        self._machine = machine
+        self._cursor.begin(start)
+        self._driver = Driver(self._caller.host, machine, lambda: self._telling.tell(machine.warnings))
+        return self._driver
+
+    def _stop(self) -> None:
+        driver, self._driver = self._driver, None
+        machine, self._machine = self._machine, None
+        if driver is None or machine is None:
+            return
+        Leaving(self._caller.host).forget(machine.leave())
+        driver.close()
