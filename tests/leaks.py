@@ -15,7 +15,8 @@ from nats_sync.testing import server as _local_server
 
 __all__ = ["GRACE", "Snapshot"]
 
-GRACE = 2.0  # seconds a thread that was told to end may take to end
+GRACE = 15.0
+"""Seconds a thread that was told to end may take to end: only a leak takes them, or a machine that stands still."""
 _FDS = Path("/proc/self/fd")
 
 

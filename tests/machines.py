@@ -41,7 +41,7 @@ def request_of(first: int, inbox: str) -> ApiCall[object]:
 class Numbers:
     """A `Machine`: gives the numbers below ``end`` as texts, in order, and then ends."""
 
-    def __init__(self, end: int, new_inbox: Callable[[], str], *, now: float) -> None:
+    def __init__(self, end: int, new_inbox: Callable[[], str], *, now: float, idle: float = IDLE) -> None:
         self._end = end
         self._new_inbox = new_inbox
         self._next = 0
@@ -54,7 +54,7 @@ class Numbers:
         """How often it began."""
         self.replaced = 0
         self.answers: list[object] = []
-        self.idle = IDLE
+        self.idle = idle
         self._deadline = now
         self._begin(now)
 

@@ -32,14 +32,23 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "_connection": {"_auth", "_interface", "_layers", "_servers", "_wire", "nkeys", *GROUND},
         "_session": {"_connection", "_interface", "_layers", "_servers", "_wire", *GROUND},
         "_calls": {"_interface", "_session", "_wire", *GROUND},
-        "_jetstream": {"_calls", "_interface", "_session", "_wire", *GROUND},
-        "_consuming": {"_calls", "_interface", "_jetstream", "_session", "_wire", *GROUND},
-        "_publishing": {"_calls", "_interface", "_jetstream", "_session", "_wire", *GROUND},
+        "_json": GROUND,
+        "_jetstream": {"_calls", "_interface", "_json", "_session", "_wire", *GROUND},
+        "_consuming": {"_calls", "_interface", "_jetstream", "_json", "_session", "_wire", *GROUND},
+        "_publishing": {"_calls", "_interface", "_jetstream", "_json", "_session", "_wire", *GROUND},
         "_keyvalue": {
-            *("_calls", "_consuming", "_interface", "_jetstream", "_publishing", "_session", "_wire"),
+            *("_calls", "_consuming", "_interface", "_jetstream", "_json", "_publishing", "_session", "_wire"),
             *GROUND,
         },
-        "jetstream": {"_consuming", "_jetstream", "_keyvalue", "_publishing"},
+        "_objectstore": {
+            *("_calls", "_consuming", "_interface", "_jetstream", "_json", "_keyvalue", "_publishing", "_session"),
+            "_wire",
+            *GROUND,
+        },
+        "_ensure": {"_calls", "_jetstream", "_json", "_keyvalue", "_objectstore", *GROUND},
+        "_services": {"_json", "_wire", *GROUND},
+        "jetstream": {"_consuming", "_ensure", "_jetstream", "_json", "_keyvalue", "_objectstore", "_publishing"},
+        "services": {"_services"},
         "testing": {"_wire"},
         "__init__": {"_auth", "_calls", "_connection", "_interface", "_servers", "_session", "_wire", "nkeys", *GROUND},
     },
@@ -52,8 +61,13 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "_host": {"_engine", "_message", "_subscription"},
         "_request_many": {"_engine", "_host", "_message"},
         "_jetstream": {"_engine", "_message"},
+        "_services": {"_engine", "_message"},
         "jetstream": {"_jetstream"},
-        "_client": {"_client_state", "_engine", "_host", "_jetstream", "_message", "_request_many", "_subscription"},
+        "services": {"_services"},
+        "_client": {
+            *("_client_state", "_engine", "_host", "_jetstream", "_message", "_request_many", "_services"),
+            "_subscription",
+        },
         "_connect": {"_client", "_engine"},
         "__init__": {"_client", "_connect"},
     },
@@ -65,8 +79,13 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "_host": {"_engine", "_message", "_subscription"},
         "_request_many": {"_engine", "_host", "_message"},
         "_jetstream": {"_engine", "_message"},
+        "_services": {"_engine", "_message"},
         "jetstream": {"_jetstream"},
-        "_client": {"_client_state", "_engine", "_host", "_jetstream", "_message", "_request_many", "_subscription"},
+        "services": {"_services"},
+        "_client": {
+            *("_client_state", "_engine", "_host", "_jetstream", "_message", "_request_many", "_services"),
+            "_subscription",
+        },
         "_connect": {"_client", "_engine"},
         "_open": {"_client", "_connect", "_engine"},
         "__init__": {"_client", "_connect", "_open"},
@@ -117,7 +136,7 @@ def test_every_module_has_its_room(package: str) -> None:
 @pytest.mark.parametrize("package", ["nats_anyio", "nats_proto", "nats_sync"])
 def test_the_rooms_are_above_one_another(package: str) -> None:
     order = list(TopologicalSorter(ROOMS[package]).static_order())  # raises when there is a circle
-    assert order[-1] in ("__init__", "_consuming", "jetstream", "testing")
+    assert order[-1] in ("__init__", "_consuming", "jetstream", "services", "testing")
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -14,9 +14,14 @@ from unittest import mock
 
 from nats_proto import Parser, Role
 from nats_proto._wire import assembly as _assembly
+from nats_proto._wire import deliveries as _deliveries
 from nats_proto._wire import fast_path as _fast_path
+from nats_proto._wire import in_flight as _in_flight
 from nats_proto._wire import parser as _parser
+from nats_proto._wire import requests as _requests
 from nats_proto._wire import tail as _tail
+from nats_proto._wire import task_answers as _task_answers
+from nats_proto._wire import trio_answers as _trio_answers
 
 try:
     from nats_proto._wire import _speedups as compiled_module
@@ -34,6 +39,15 @@ class Twin:
     fast_path: type[_fast_path.FastPath]
     tail: type[_tail.Tail]
     assembly: type[_assembly.Assembly]
+    requests: type[_requests.Requests[Any]]
+    answer: type[_task_answers.TaskAnswer]
+    answers: type[_task_answers.TaskAnswers]
+    trio_answer: type[_trio_answers.TrioAnswer]
+    trio_answers: type[_trio_answers.TrioAnswers]
+    in_flight: type[_in_flight.InFlight[Any, Any]]
+    deliveries: type[_deliveries.Deliveries[Any, Any]]
+    message_maker: type[_deliveries.MessageMaker[Any, Any]]
+    entry_maker: type[_deliveries.EntryMaker[Any]]
 
     def parser(self, role: Role = Role.CLIENT, **limits: Any) -> Parser:
         """A parser that has this twin's fast path and assembly."""
@@ -50,9 +64,35 @@ class Twin:
             yield
 
 
-PURE = Twin("pure", _fast_path.FastPath, _tail.Tail, _assembly.Assembly)
+PURE = Twin(
+    "pure",
+    _fast_path.FastPath,
+    _tail.Tail,
+    _assembly.Assembly,
+    _requests.Requests,
+    _task_answers.TaskAnswer,
+    _task_answers.TaskAnswers,
+    _trio_answers.TrioAnswer,
+    _trio_answers.TrioAnswers,
+    _in_flight.InFlight,
+    _deliveries.Deliveries,
+    _deliveries.MessageMaker,
+    _deliveries.EntryMaker,
+)
 COMPILED = compiled_module and Twin(
-    "compiled", compiled_module.FastPath, compiled_module.Tail, compiled_module.Assembly
+    "compiled",
+    compiled_module.FastPath,
+    compiled_module.Tail,
+    compiled_module.Assembly,
+    compiled_module.Requests,
+    compiled_module.TaskAnswer,
+    compiled_module.TaskAnswers,
+    compiled_module.TrioAnswer,
+    compiled_module.TrioAnswers,
+    compiled_module.InFlight,
+    compiled_module.Deliveries,
+    compiled_module.MessageMaker,
+    compiled_module.EntryMaker,
 )
 """None when it was not built."""
 TWINS = {"pure": PURE, "compiled": COMPILED}

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from nats_proto import SessionStatus
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import PATIENCE
+from tests.adapters.legs import PATIENCE, eventually, in_thread
 from tests.jetstream.cluster import STRICT
 from tests.jetstream.legs import jetstream
 from tests.transports import Transport
 
-__all__ = ["fill", "jetstream", "js_server"]
+__all__ = ["fill", "jetstream", "js_server", "restart"]
 
 
 @pytest.fixture
@@ -28,3 +29,10 @@ async def fill(client: Any, count: int, *, subject: str = "a", start: int = 1) -
     for number in range(start, start + count - 1):
         await client.publish(subject, b"%d" % number)
     await client.request(subject, b"%d" % (start + count - 1), timeout=PATIENCE)
+
+
+async def restart(server: LocalServer, client: Any) -> None:
+    """Stop and start a server. The client knows that the old one is gone, so whatever it asks goes to the new one."""
+    await in_thread(server.stop)
+    await eventually(lambda: client.status is not SessionStatus.CONNECTED)
+    await in_thread(server.start)

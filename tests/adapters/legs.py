@@ -36,6 +36,7 @@ __all__ = [
     "EventLog",
     "Flag",
     "Leg",
+    "all_written",
     "anyio_backend",
     "eventually",
     "in_thread",
@@ -43,7 +44,10 @@ __all__ = [
     "stands_still",
 ]
 
-PATIENCE: Final = 15.0  # seconds until a state that is waited for is given up
+PATIENCE: Final = 30.0
+"""Seconds until a state that is waited for is given up: longer than a busy machine stands still, which takes six."""
+DIAL: Final = 10.0
+"""Seconds for an attempt to connect, where a test does not say otherwise."""
 WORKERS: Final = 400  # blocking calls at once on the threads leg
 QUICK: Final[dict[str, float]] = {"reconnect_wait": 0.05, "reconnect_jitter": 0.01, "reconnect_jitter_tls": 0.01}
 """Options that keep a test with reconnects short."""
@@ -73,6 +77,11 @@ async def stands_still(value: Callable[[], int]) -> None:
             looks = looks + 1 if value() == seen != 0 else 0
             seen = value()
             await anyio.sleep(0.005)
+
+
+async def all_written(client: Any) -> None:
+    """Wait until the system has taken all that a client was to send."""
+    await eventually(lambda: hub_of(client).session.pending_bytes == 0)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
@@ -226,6 +235,9 @@ class Leg(ABC):
             options["options"] = replace(given, **self._transport.options)
         else:
             options = {**self._transport.options, **options}
+            if isinstance(servers, str):
+                # On a busy machine a server may say nothing for seconds. Where there are others the next one is tried.
+                options = {"connect_timeout": DIAL, **options}
         return self._connect(servers, options)
 
     @abstractmethod

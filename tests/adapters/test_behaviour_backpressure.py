@@ -12,7 +12,7 @@ import pytest
 from nats_proto import SessionStatus
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import PATIENCE, QUICK, Collected, Leg, eventually, in_thread, stands_still
-from tests.faults.peer import Connection, Peer, expect, freeze, handshake
+from tests.faults.peer import Connection, Peer, expect, freeze, handshake, reset
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
@@ -172,17 +172,21 @@ async def test_publish_waits_while_connected_and_full(leg: Leg) -> None:
 async def test_a_waiting_publisher_goes_on_when_the_link_is_lost(leg: Leg) -> None:
     """While down it is buffered as any publish is, and sent on the next connection, whole."""
     reader = SlowReader(pauses=0)
-    with Peer([handshake(), freeze()], [handshake(), reader], rcvbuf=4096) as peer:
-        async with leg.connect(
-            peer.url, ping_interval=0.3, max_pings_out=2, pending_size=64 * 1024 * 1024, **QUICK
-        ) as client:
+    with Peer([handshake(), freeze(), reset()], [handshake(), reader], rcvbuf=4096) as peer:
+        # No PINGs: on the second connection they would wait behind twenty megabytes, and a slow machine be cut off.
+        async with leg.connect(peer.url, ping_interval=0, pending_size=64 * 1024 * 1024, **QUICK) as client:
+            published = 0
 
             async def publish() -> None:
+                nonlocal published
                 for serial in range(200):
                     await client.publish("p.0", message(0, serial, 100_000))
+                    published += 1
 
             async with anyio.create_task_group() as group:
                 group.start_soon(publish)
+                await stands_still(lambda: published)
+                peer.release()
                 await eventually(lambda: client.stats.reconnects == 1)
             await client.flush(timeout=PATIENCE)
         assert reader.faults == []

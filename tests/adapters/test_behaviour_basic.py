@@ -17,7 +17,7 @@ from nats_proto.errors import (
     NoReplySubjectError,
 )
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import Collected, Leg, eventually
+from tests.adapters.legs import PATIENCE, Collected, Leg, eventually
 from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
@@ -118,7 +118,7 @@ async def test_verbose_and_pedantic(leg: Leg, url: str, fields: tuple[str, ...])
     async with leg.connect(url, **dict.fromkeys(fields, True)) as client, client.subscribe("v") as sub:
         for n in range(100):
             await client.publish("v", b"%d" % n)
-        assert [(await sub.next(timeout=5)).data for _ in range(100)] == [b"%d" % n for n in range(100)]
+        assert [(await sub.next(timeout=PATIENCE)).data for _ in range(100)] == [b"%d" % n for n in range(100)]
         await client.flush()
 
 
@@ -135,7 +135,7 @@ async def test_an_exception_inside_the_block_comes_out_as_itself(leg: Leg, url: 
 async def test_a_message_arrives_as_it_was_sent(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("orders.*") as sub:
         await client.publish("orders.new", b"\x00\r\n\xff", reply="answers.1", headers={"Trace": "1"})
-        message = await sub.next(timeout=5)
+        message = await sub.next(timeout=PATIENCE)
         assert message.subject == "orders.new"
         assert message.reply == "answers.1"
         assert message.data == b"\x00\r\n\xff"
@@ -148,7 +148,7 @@ async def test_a_message_arrives_as_it_was_sent(leg: Leg, url: str) -> None:
 async def test_a_message_without_headers_and_payload(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("empty") as sub:
         await client.publish("empty")
-        message = await sub.next(timeout=5)
+        message = await sub.next(timeout=PATIENCE)
         assert (message.data, message.reply, message.headers, message.status) == (b"", None, None, None)
 
 
@@ -159,8 +159,8 @@ async def test_payloads_of_all_sizes(leg: Leg, url: str, size: int) -> None:
     async with leg.connect(url) as client, client.subscribe("sizes") as sub:
         await client.publish("sizes", data)
         await client.publish("sizes", b"end")
-        assert (await sub.next(timeout=5)).data == data
-        assert (await sub.next(timeout=5)).data == b"end"
+        assert (await sub.next(timeout=PATIENCE)).data == data
+        assert (await sub.next(timeout=PATIENCE)).data == b"end"
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
@@ -172,13 +172,13 @@ async def test_a_buffer_changed_after_publish_does_not_change_the_message(
         buffer = bytearray(b"a" * size)
         await client.publish("buffers", kind(buffer))
         buffer[:] = b"b" * size
-        assert (await sub.next(timeout=5)).data == b"a" * size
+        assert (await sub.next(timeout=PATIENCE)).data == b"a" * size
 
 
 async def test_utf8_subjects(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("größe.*") as sub:
         await client.publish("größe.日本")
-        assert (await sub.next(timeout=5)).subject == "größe.日本"
+        assert (await sub.next(timeout=PATIENCE)).subject == "größe.日本"
 
 
 async def test_wildcards(leg: Leg, url: str) -> None:
@@ -187,7 +187,7 @@ async def test_wildcards(leg: Leg, url: str) -> None:
             await client.publish(subject)
         await client.flush()
         assert star.pending[0] == 1
-        assert [(await rest.next(timeout=5)).subject for _ in range(3)] == ["a.b.c", "a.b.d", "a.b"]
+        assert [(await rest.next(timeout=PATIENCE)).subject for _ in range(3)] == ["a.b.c", "a.b.d", "a.b"]
         assert rest.pending == (0, 0)
 
 
@@ -205,7 +205,7 @@ async def test_a_queue_group_gets_each_message_once(leg: Leg, url: str) -> None:
             await one.publish("work", b"%d" % n)
         await one.flush()
         await eventually(lambda: sum(sub.pending[0] for sub in subs) == 600)
-        shares = [[message.data for message in await sub.next_batch(1000, timeout=5)] for sub in subs]
+        shares = [[message.data for message in await sub.next_batch(1000, timeout=PATIENCE)] for sub in subs]
         assert sorted((*shares[0], *shares[1], *shares[2]), key=int) == [b"%d" % n for n in range(300)]
         assert shares[3] == [b"%d" % n for n in range(300)]
 
@@ -217,8 +217,8 @@ async def test_no_echo(leg: Leg, url: str) -> None:
         await silent.publish("echo", b"from silent")
         await silent.flush()
         await other.publish("echo", b"from other")
-        assert (await own.next(timeout=5)).data == b"from other"
-        assert (await seen.next(timeout=5)).data == b"from silent"
+        assert (await own.next(timeout=PATIENCE)).data == b"from other"
+        assert (await seen.next(timeout=PATIENCE)).data == b"from silent"
 
 
 @pytest.mark.transports("tcp", "tls", "ws", "wss")
@@ -227,7 +227,7 @@ async def test_messages_of_one_publisher_keep_their_order(leg: Leg, url: str) ->
         await reader.flush()
         for n in range(2000):
             await publisher.publish(f"order.{n % 3}", b"%d" % n)
-        got = [int((await sub.next(timeout=5)).data) for _ in range(2000)]
+        got = [int((await sub.next(timeout=PATIENCE)).data) for _ in range(2000)]
         assert got == list(range(2000))
 
 
@@ -239,7 +239,7 @@ async def test_headers_make_the_round_trip(leg: Leg, url: str) -> None:
     lines = [("Key", "1"), ("key", "odd"), ("Key", "2"), ("Empty", ""), ("Text", "größe 日本"), ("A-B_c!", "x:y")]
     async with leg.connect(url) as client, client.subscribe("headers") as sub:
         await client.publish("headers", b"data", headers=Headers(lines))
-        headers = (await sub.next(timeout=5)).headers
+        headers = (await sub.next(timeout=PATIENCE)).headers
         assert list(headers.items()) == lines
         assert headers.values("Key") == ["1", "2"]
         assert headers.get("KEY") is None
@@ -250,13 +250,13 @@ async def test_headers_make_the_round_trip(leg: Leg, url: str) -> None:
 async def test_headers_in_all_forms(leg: Leg, url: str, given: object) -> None:
     async with leg.connect(url) as client, client.subscribe("headers") as sub:
         await client.publish("headers", headers=given)
-        assert (await sub.next(timeout=5)).headers.values("A") == ["1", "2"]
+        assert (await sub.next(timeout=PATIENCE)).headers.values("A") == ["1", "2"]
 
 
 async def test_no_headers_at_all_is_a_plain_message(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("headers") as sub:
         await client.publish("headers", headers={})
-        assert (await sub.next(timeout=5)).headers is None
+        assert (await sub.next(timeout=PATIENCE)).headers is None
 
 
 async def test_headers_cannot_add_lines(leg: Leg, url: str) -> None:
@@ -335,7 +335,7 @@ async def test_headers_count_towards_max_payload(leg: Leg, transport: Transport)
                 with pytest.raises(MaxPayloadError):
                     await client.request("big", data, headers=headers)
             await client.publish("big", b"x" * 980, headers={"A": "b"})
-            assert [len((await sub.next(timeout=5)).data) for _ in range(2)] == [1000, 980]
+            assert [len((await sub.next(timeout=PATIENCE)).data) for _ in range(2)] == [1000, 980]
             assert client.status is SessionStatus.CONNECTED
             assert client.stats.reconnects == 0
 
@@ -346,8 +346,8 @@ async def test_headers_count_towards_max_payload(leg: Leg, transport: Transport)
 async def test_respond(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("asked") as asked, client.subscribe("answered") as answered:
         await client.publish("asked", reply="answered")
-        await (await asked.next(timeout=5)).respond(b"yes", headers={"A": "b"})
-        answer = await answered.next(timeout=5)
+        await (await asked.next(timeout=PATIENCE)).respond(b"yes", headers={"A": "b"})
+        answer = await answered.next(timeout=PATIENCE)
         assert answer.data == b"yes"
         assert answer.headers["A"] == "b"
 
@@ -355,7 +355,7 @@ async def test_respond(leg: Leg, url: str) -> None:
 async def test_respond_without_a_reply_subject(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("asked") as sub:
         await client.publish("asked")
-        message = await sub.next(timeout=5)
+        message = await sub.next(timeout=PATIENCE)
         with pytest.raises(NoReplySubjectError, match="asked"):
             await message.respond(b"yes")
 
@@ -367,7 +367,7 @@ async def test_inboxes_are_never_the_same(leg: Leg, url: str) -> None:
         assert {inbox.rpartition(".")[0] for inbox in inboxes} == {"_INBOX", "private.billing"}
         async with one.subscribe(one.new_inbox()) as sub:
             await one.publish(sub.subject, b"for one")
-            assert (await sub.next(timeout=5)).data == b"for one"
+            assert (await sub.next(timeout=PATIENCE)).data == b"for one"
 
 
 async def test_requests_use_the_inbox_prefix(leg: Leg, url: str) -> None:
@@ -379,7 +379,7 @@ async def test_requests_use_the_inbox_prefix(leg: Leg, url: str) -> None:
             await message.respond(b"yes")
 
         await client.subscribe("price", callback=leg.handler(answer))
-        assert (await client.request("price", timeout=5)).data == b"yes"
+        assert (await client.request("price", timeout=PATIENCE)).data == b"yes"
         assert replies[0].startswith("private.billing.")
         assert sub.pending == (0, 0)
 
@@ -389,7 +389,7 @@ async def test_statistics(leg: Leg, url: str) -> None:
         for _ in range(5):
             await client.publish("counted", b"12345", headers={"not": "counted"})
         for _ in range(5):
-            await sub.next(timeout=5)
+            await sub.next(timeout=PATIENCE)
         stats = client.stats
         assert (stats.out_msgs, stats.out_bytes, stats.in_msgs, stats.in_bytes) == (5, 25, 5, 25)
         assert stats.reconnects == 0

@@ -7,7 +7,7 @@ import pytest
 from nats_proto import Closed, Disconnected
 from nats_proto.errors import ConnectionLostError, NATSTimeoutError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, EventLog, Flag, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, EventLog, Flag, Leg, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
 
@@ -48,10 +48,10 @@ async def test_a_drain_in_an_outage_with_nothing_left_goes_well(leg: Leg, server
     async with leg.connect(server.url, on_event=log, **QUICK) as client:
         sub = await client.subscribe("s")
         await client.publish("s", b"1")
-        assert (await sub.next(timeout=5)).data == b"1"
+        assert (await sub.next(timeout=PATIENCE)).data == b"1"
         server.kill()
         await log.wait(Disconnected)
-        await client.drain(timeout=5)
+        await client.drain(timeout=PATIENCE)
         assert (await log.wait(Closed)).error is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from nats_proto import Closed, Connected, Disconnected, Reconnected, ServerErrorReceived, SessionStatus
 from nats_proto.errors import NoServersError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, Collected, EventLog, Flag, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Flag, Leg, eventually
 from tests.faults.peer import Peer, handshake, hold, send
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_an_on_event_that_raises_is_logged_and_harmless(
         server.restart()
         await log.wait(Reconnected)
         await client.publish("kept", b"1")
-        assert (await sub.next(timeout=5)).data == b"1"
+        assert (await sub.next(timeout=PATIENCE)).data == b"1"
     assert log.names[-1] == "Closed"
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert errors
@@ -83,7 +83,7 @@ async def test_a_callback_that_raises_is_logged_and_goes_on(
             await client.publish("raises", b"%d" % n)
         assert await got.wait_len(5) == [b"%d" % n for n in range(5)]
         await eventually(lambda: sub.delivered == 5)
-        await client.drain(timeout=5)
+        await client.drain(timeout=PATIENCE)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
     assert all("raises" in record.getMessage() for record in errors)
@@ -100,7 +100,7 @@ async def test_an_on_event_that_blocks_holds_up_nothing(leg: Leg, server: LocalS
         server.restart()
         await eventually(lambda: client.stats.reconnects == 1)
         await client.publish("kept", b"1")
-        assert (await sub.next(timeout=5)).data == b"1"
+        assert (await sub.next(timeout=PATIENCE)).data == b"1"
         assert (await client.rtt()) > 0
         assert log.names == ["Connected"]
         release.set()
@@ -132,10 +132,10 @@ async def test_an_on_event_may_call_the_client(leg: Leg, server: LocalServer) ->
             client = clients[0]
             async with client.subscribe("hook") as sub:
                 await client.publish("hook", b"from the hook")
-                results.add((await sub.next(timeout=5)).data)
-            await client.flush(timeout=5)
+                results.add((await sub.next(timeout=PATIENCE)).data)
+            await client.flush(timeout=PATIENCE)
             await client.subscribe("echo", callback=leg.handler(echo))
-            results.add((await client.request("echo", b"asked", timeout=5)).data)
+            results.add((await client.request("echo", b"asked", timeout=PATIENCE)).data)
 
     async def echo(message: object) -> None:
         await message.respond(message.data)

@@ -10,7 +10,7 @@ import pytest
 
 from nats_proto.errors import HeaderError, MaxControlLineError, MaxPayloadError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import EventLog, Leg, in_thread
+from tests.adapters.legs import PATIENCE, EventLog, Leg, in_thread
 from tests.transports import Transport
 
 pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp", "ws")]
@@ -21,7 +21,7 @@ BLOCKS = (b"x", b"\r\n", b"\r\n\r\n", b"NATS/1.0", b"NATS/1.0\r\n", b"1234567890
 
 def publish_raw(server: LocalServer, operations: Iterable[bytes]) -> None:
     """Write to the server's plain port what no client of ours would, and wait until it was read."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as raw, raw.makefile("rb") as lines:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as raw, raw.makefile("rb") as lines:
         assert lines.readline().startswith(b"INFO ")
         connect = b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n'
         raw.sendall(connect + b"".join(operations) + b"PING\r\n")
@@ -41,7 +41,7 @@ async def test_a_header_block_of_any_bytes_is_delivered_and_the_connection_stays
             await client.flush()
             await in_thread(lambda: publish_raw(server, [hpub(block, b"hello") for block in BLOCKS]))
             for block in BLOCKS:
-                message = await sub.next(timeout=30)
+                message = await sub.next(timeout=PATIENCE)
                 assert (message.data, message.header_block) == (b"hello", block)
                 assert isinstance(message.header_error, HeaderError)
                 assert message.headers is not None
@@ -56,7 +56,7 @@ async def test_an_empty_header_block_is_none(leg: Leg, transport: Transport) -> 
         async with leg.connect(server.url) as client, client.subscribe("h") as sub:
             await client.flush()
             await in_thread(lambda: publish_raw(server, [hpub(b"", b"hello")]))
-            message = await sub.next(timeout=30)
+            message = await sub.next(timeout=PATIENCE)
             assert (message.data, message.headers, message.header_error) == (b"hello", None, None)
 
 
@@ -65,13 +65,13 @@ async def test_an_answer_with_an_odd_header_block_is_an_answer(leg: Leg, transpo
         async with leg.connect(server.url) as client, client.subscribe("service") as service:
 
             async def answer() -> None:
-                request = await service.next(timeout=30)
+                request = await service.next(timeout=PATIENCE)
                 reply = str(request.reply).encode()
                 await in_thread(lambda: publish_raw(server, [b"HPUB %b 1 3\r\n?ok\r\n" % reply]))
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(answer)
-                assert (await client.request("service", b"", timeout=30)).data == b"ok"
+                assert (await client.request("service", b"", timeout=PATIENCE)).data == b"ok"
 
 
 async def test_headers_as_large_as_the_server_takes_come_back(leg: Leg, transport: Transport) -> None:
@@ -79,7 +79,7 @@ async def test_headers_as_large_as_the_server_takes_come_back(leg: Leg, transpor
         async with leg.connect(server.url) as client, client.subscribe("h") as sub:
             for size in (2 * MiB, 2 * MiB + 100_000, 5 * MiB - 100):
                 await client.publish("h", b"ok", headers={"L": "x" * size})
-                message = await sub.next(timeout=30)
+                message = await sub.next(timeout=PATIENCE)
                 assert message.data == b"ok"
                 assert message.headers is not None
                 assert message.headers["L"] == "x" * size
@@ -94,7 +94,7 @@ async def test_a_server_without_a_limit_of_payloads(leg: Leg, transport: Transpo
             assert client.server_info is not None
             assert (client.server_info.max_payload, client.max_payload) == (-1, 999_999_999)
             await client.publish("big", b"x" * 9 * MiB, headers={"A": "b"})
-            message = await sub.next(timeout=30)
+            message = await sub.next(timeout=PATIENCE)
             assert len(message.data) == 9 * MiB
             assert client.stats.reconnects == 0
 
@@ -106,7 +106,7 @@ async def test_an_account_that_allows_nothing_but_empty_messages(leg: Leg, trans
             await client.flush()  # the INFO with the limits of the account was sent before the answer
             assert client.max_payload == 0
             await client.publish("s", b"")
-            assert (await sub.next(timeout=30)).data == b""
+            assert (await sub.next(timeout=PATIENCE)).data == b""
             with pytest.raises(MaxPayloadError):
                 await client.publish("s", b"x")
             await client.flush()
@@ -119,7 +119,7 @@ async def test_a_server_that_reads_longer_lines(leg: Leg, transport: Transport) 
         async with leg.connect(server.url, max_control_line=65536) as client:
             async with client.subscribe(subject, queue="q") as sub:
                 await client.publish(subject, b"x", headers={"A": "b"})
-                assert (await sub.next(timeout=30)).subject == subject
+                assert (await sub.next(timeout=PATIENCE)).subject == subject
             with pytest.raises(MaxControlLineError, match="limit is 65536"):
                 await client.subscribe("y" * 65536)
         async with leg.connect(server.url) as client:

@@ -12,7 +12,7 @@ import pytest
 from nats_proto import Closed, Credentials, Disconnected, Reconnected, Reconnecting
 from nats_proto.errors import NATSError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, Collected, EventLog, Flag, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Flag, Leg, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.transports("tcp")]
 
@@ -156,7 +156,7 @@ async def test_an_outage_without_an_on_event_is_in_the_log(leg: Leg, server: Loc
             server.kill()
             await records.wait_for(lambda record: record.getMessage().startswith("closed: "))
             with pytest.raises(NATSError):
-                await client.flush(timeout=5)
+                await client.flush(timeout=PATIENCE)
     assert [text.split()[0] for text in texts(records)] == ["disconnected:", "reconnecting", "closed:"]
     assert "cannot connect" in texts(records)[1]
     assert "cannot connect" in texts(records)[2]

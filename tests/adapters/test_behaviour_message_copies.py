@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from nats_proto.errors import NoReplySubjectError
-from tests.adapters.legs import Leg, ThreadsMessage
+from tests.adapters.legs import PATIENCE, Leg, ThreadsMessage
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ def real(message: object) -> object:
 async def test_an_unpickled_message_has_all_but_its_client(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("pickled") as sub:
         await client.publish("pickled", b"data", reply="answers", headers={"A": "1"})
-        taken = await sub.next(timeout=10)
+        taken = await sub.next(timeout=PATIENCE)
         message = real(taken)
         assert message.headers is not None
         copied = pickle.loads(pickle.dumps(message))
@@ -37,10 +37,10 @@ async def test_an_unpickled_message_has_all_but_its_client(leg: Leg, url: str) -
 async def test_a_copy_can_be_answered(leg: Leg, url: str, way: object) -> None:
     async with leg.connect(url) as client, client.subscribe("copied") as sub, client.subscribe("answers") as answers:
         await client.publish("copied", reply="answers")
-        message = await sub.next(timeout=10)
+        message = await sub.next(timeout=PATIENCE)
         if isinstance(message, ThreadsMessage):
             message.message = way(message.message)
         else:
             message = way(message)
         await message.respond(b"answered")
-        assert (await answers.next(timeout=10)).data == b"answered"
+        assert (await answers.next(timeout=PATIENCE)).data == b"answered"

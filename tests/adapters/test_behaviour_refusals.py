@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from nats_proto.errors import PermissionsError
-from tests.adapters.legs import Leg, in_thread
+from tests.adapters.legs import PATIENCE, Leg, in_thread
 from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
@@ -65,8 +65,8 @@ async def test_a_refusal_finds_whom_it_concerns(leg: Leg, transport: Transport, 
                     answers.append((await client.request("yes", b"", timeout=60)).data)
 
                 tasks.start_soon(ask)
-                request = await asked.next(timeout=30)  # it is on its way while others are refused
-                with anyio.fail_after(30), pytest.raises(PermissionsError) as caught:
+                request = await asked.next(timeout=PATIENCE)  # it is on its way while others are refused
+                with anyio.fail_after(PATIENCE), pytest.raises(PermissionsError) as caught:
                     await client.request(subject, b"", timeout=300)
                 assert (caught.value.operation, caught.value.subject) == ("publish", subject)
                 assert PASSWORD not in str(caught.value)
@@ -74,7 +74,7 @@ async def test_a_refusal_finds_whom_it_concerns(leg: Leg, transport: Transport, 
             assert answers == [b"yes"]
             for queue in (None, "workers", 'q"uo\\te', PASSWORD):
                 async with client.subscribe(subject, queue=queue) as sub:
-                    with anyio.fail_after(30), pytest.raises(PermissionsError) as caught:
+                    with anyio.fail_after(PATIENCE), pytest.raises(PermissionsError) as caught:
                         await sub.next(timeout=300)
                 assert (caught.value.subject, caught.value.queue) == (subject, queue)
             assert client.stats.reconnects == 0
@@ -95,19 +95,19 @@ async def test_a_permission_that_comes_back_is_used_by_the_next_request(leg: Leg
             await client.subscribe("service", callback=leg.handler(answer))
             await client.flush()
             for _ in range(3):
-                with anyio.fail_after(30), pytest.raises(PermissionsError) as caught:
+                with anyio.fail_after(PATIENCE), pytest.raises(PermissionsError) as caught:
                     await client.request("service", b"", timeout=300)
                 assert caught.value.operation == "subscribe"
             await in_thread(lambda: server.reload(inbox_allowed(True)))
             for number in range(3):
-                with anyio.fail_after(30):
+                with anyio.fail_after(PATIENCE):
                     assert (await client.request("service", b"%d" % number, timeout=300)).data == b"%d" % number
             await in_thread(lambda: server.reload(inbox_allowed(False)))
             await client.flush()
             for _ in range(2):
-                with anyio.fail_after(30), pytest.raises(PermissionsError):
+                with anyio.fail_after(PATIENCE), pytest.raises(PermissionsError):
                     await client.request("service", b"", timeout=300)
             await in_thread(lambda: server.reload(inbox_allowed(True)))
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE):
                 assert (await client.request("service", b"again", timeout=300)).data == b"again"
             assert client.stats.reconnects == 0

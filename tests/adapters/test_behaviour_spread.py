@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from nats_proto import SlowConsumer
-from tests.adapters.legs import Collected, EventLog, Flag, Leg
+from tests.adapters.legs import PATIENCE, Collected, EventLog, Flag, Leg
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ async def test_each_subscription_gets_its_own_in_order(leg: Leg, url: str) -> No
         for got in called.values():
             assert await got.wait_len(ROUNDS) == DATA
         for sub in iterated.values():
-            assert [(await sub.next(10)).data for _ in DATA] == DATA
+            assert [(await sub.next(PATIENCE)).data for _ in DATA] == DATA
             assert (sub.pending, sub.delivered, sub.dropped) == ((0, 0), ROUNDS, 0)
         stats = client.stats
         assert (stats.in_msgs, stats.dropped_msgs, stats.dropped_unknown_sid) == (MANY * ROUNDS, 0, 0)
@@ -65,7 +65,7 @@ async def test_a_subscription_at_its_limit_costs_the_others_nothing(leg: Leg, ur
         assert [message.data async for message in ending] == DATA[:3]
         for sub in subs:
             kept = DATA[:4] if sub is subs[7] else DATA
-            assert [(await sub.next(10)).data for _ in kept] == kept
+            assert [(await sub.next(PATIENCE)).data for _ in kept] == kept
             assert (sub.pending[0], sub.dropped) == (0, ROUNDS - len(kept))
 
 
@@ -107,7 +107,7 @@ async def test_those_that_were_never_used_are_told_of_the_end(leg: Leg, url: str
 
         subs = [await client.subscribe(f"spread.{number}", callback=leg.handler(handle)) for number in range(MANY)]
         await publish_in_turn(client, 3)
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             await client.drain()
         assert len(called) == 3 * ROUNDS
         assert [sub.delivered for sub in subs] == [ROUNDS] * 3 + [0] * (MANY - 3)

@@ -10,7 +10,7 @@ import pytest
 from nats_proto import SlowConsumer
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSTimeoutError, SubscriptionClosedError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import Collected, EventLog, Flag, Leg, eventually
+from tests.adapters.legs import PATIENCE, Collected, EventLog, Flag, Leg, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def test_a_timeout_of_next_says_what_was_waited_for(leg: Leg, url: str) ->
         assert re.search(r"\b0\.05 s", text)
         assert "CONNECTED" in text.upper()
         await client.publish("quiet.subject", b"now")
-        assert (await sub.next(timeout=5)).data == b"now"
+        assert (await sub.next(timeout=PATIENCE)).data == b"now"
 
 
 @pytest.mark.parametrize("timeout", [0, -1])
@@ -67,7 +67,7 @@ async def test_next_without_time_takes_what_is_there(leg: Leg, url: str, timeout
         await client.publish("there", b"1")
         await client.flush()
         assert (await sub.next(timeout=timeout)).data == b"1"
-        with anyio.fail_after(5), pytest.raises(NATSTimeoutError):
+        with anyio.fail_after(PATIENCE), pytest.raises(NATSTimeoutError):
             await sub.next(timeout=timeout)
 
 
@@ -75,9 +75,9 @@ async def test_next_batch_waits_for_the_first_only(leg: Leg, url: str) -> None:
     async with leg.connect(url) as client, client.subscribe("batch") as sub:
         await publish_numbers(client, "batch", 10)
         await client.flush()
-        assert [message.data for message in await sub.next_batch(4, timeout=5)] == numbers(4)
+        assert [message.data for message in await sub.next_batch(4, timeout=PATIENCE)] == numbers(4)
         assert sub.pending[0] == 6
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             assert [message.data for message in await sub.next_batch(100)] == numbers(6, 4)
         assert await sub.next_batch(100, timeout=0.05) == []
         assert sub.delivered == 10
@@ -123,9 +123,9 @@ async def test_a_cancelled_wait_loses_no_message(leg: Leg, url: str) -> None:
                 with anyio.CancelScope() as scope:
                     if len(got) % 2:
                         scope.cancel()
-                    got.append((await sub.next(timeout=5)).data)
+                    got.append((await sub.next(timeout=PATIENCE)).data)
                 if scope.cancelled_caught:
-                    got.append((await sub.next(timeout=5)).data)
+                    got.append((await sub.next(timeout=PATIENCE)).data)
         assert got == numbers(50)
 
 
@@ -173,7 +173,7 @@ async def test_a_callback_that_blocks_holds_up_no_other(leg: Leg, url: str) -> N
         await client.flush()
         async with client.subscribe("asked") as sub:
             await client.publish("asked", b"1")
-            assert (await sub.next(timeout=5)).data == b"1"
+            assert (await sub.next(timeout=PATIENCE)).data == b"1"
         release.set()
 
 
@@ -187,11 +187,11 @@ async def test_a_callback_may_use_the_client(leg: Leg, url: str) -> None:
 
         async def handle(message: object) -> None:
             await client.publish("seen", message.data)
-            await client.flush(timeout=5)
-            answers.add((await client.request("echo", message.data, timeout=5)).data)
+            await client.flush(timeout=PATIENCE)
+            answers.add((await client.request("echo", message.data, timeout=PATIENCE)).data)
             async with client.subscribe("own") as own:
                 await client.publish("own", b"for me")
-                answers.add((await own.next(timeout=5)).data)
+                answers.add((await own.next(timeout=PATIENCE)).data)
             answers.add(client.stats.in_msgs > 0)
 
         await client.subscribe("echo", callback=leg.handler(echo))
@@ -390,10 +390,11 @@ async def test_a_full_queue_drops_the_new_and_says_so_once_per_episode(leg: Leg,
         event = await log.wait(SlowConsumer)
         assert (event.subject, event.sid, event.pending_msgs, event.dropped) == ("slow", sub.sid, 10, 1)
         assert (sub.pending[0], sub.dropped) == (10, 90)
-        assert [message.data for message in await sub.next_batch(5, timeout=5)] == numbers(5)
+        assert [message.data for message in await sub.next_batch(5, timeout=PATIENCE)] == numbers(5)
         await publish_numbers(client, "slow", 3, start=100)
         await client.flush()
-        assert [message.data for message in await sub.next_batch(100, timeout=5)] == numbers(5, 5) + numbers(3, 100)
+        rest = await sub.next_batch(100, timeout=PATIENCE)
+        assert [message.data for message in rest] == numbers(5, 5) + numbers(3, 100)
         assert len(log.of(SlowConsumer)) == 1
         await publish_numbers(client, "slow", 15, start=103)
         await client.flush()
@@ -442,11 +443,11 @@ async def test_a_slow_subscription_holds_up_nobody(leg: Leg, url: str) -> None:
         for n in range(1000):
             await client.publish("slow", b"x" * 1000)
             if n % 100 == 0:
-                assert (await client.request("echo", b"%d" % n, timeout=5)).data == b"%d" % n
+                assert (await client.request("echo", b"%d" % n, timeout=PATIENCE)).data == b"%d" % n
         await began.wait()
         async with client.subscribe("quick") as quick:
             await client.publish("quick", b"1")
-            assert (await quick.next(timeout=5)).data == b"1"
+            assert (await quick.next(timeout=PATIENCE)).data == b"1"
         assert unread.dropped == 900
         release.set()
 

@@ -13,7 +13,7 @@ import pytest
 
 from nats_proto import MAX_SECONDS
 from nats_proto.errors import NATSTimeoutError
-from tests.adapters.legs import Leg
+from tests.adapters.legs import PATIENCE, Leg
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +49,7 @@ WAITS: Final[dict[str, Call]] = {
 }
 COUNTS: Final[dict[str, tuple[int, Call]]] = {
     "request_many": (1, lambda nc, _, value: many(nc, max_wait=0.05, max_msgs=value)),
-    "next_batch": (1, lambda _, sub, value: sub.next_batch(value, timeout=30)),
+    "next_batch": (1, lambda _, sub, value: sub.next_batch(value, timeout=PATIENCE)),
     "unsubscribe": (1, lambda _, sub, value: sub.unsubscribe(value)),
     "max_msgs": (1, lambda nc, _, value: subscribed(nc, max_msgs=value)),
     "max_pending_msgs": (0, lambda nc, _, value: subscribed(nc, max_pending_msgs=value)),
@@ -84,7 +84,7 @@ class Room:
                 await nc.publish("there")
                 await nc.flush()
                 if call is TIMEOUTS["Subscription.drain"]:
-                    await sub.next(timeout=30)
+                    await sub.next(timeout=PATIENCE)
             try:
                 with anyio.fail_after(60):
                     await call(nc, sub, value)

@@ -13,7 +13,7 @@ import nats_sync
 from nats_anyio._engine.callbacks import MAX_IDLE
 from nats_sync._engine import callbacks as _callbacks
 from nats_sync.testing import LocalServer
-from tests.adapters.sync_tools import eventually, threads_of
+from tests.adapters.sync_tools import PATIENCE, eventually, threads_of
 
 
 def callback_tasks() -> int:
@@ -38,7 +38,7 @@ async def test_tasks_are_started_for_messages_and_end_without(server: LocalServe
         assert callback_tasks() == 1
         for _ in range(40):
             await nc.publish("a")
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE):
             while running < 40:
                 await anyio.sleep(0.001)
             assert callback_tasks() == 41  # one waits for what comes next
@@ -68,7 +68,7 @@ async def test_no_task_is_busy_with_a_subscription_that_ended_with_messages_unre
         await nc.flush()
         if end == "maximum":
             await sub.unsubscribe(7)
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE):
             if end == "drain":
                 with pytest.raises(TimeoutError):
                     await sub.drain(timeout=0.05)
@@ -102,12 +102,12 @@ async def test_one_that_is_cancelled_from_within_does_not_stop_the_others(
         sub = await nc.subscribe("a", callback=handle, concurrency=3)
         for n in range(5):
             await nc.publish("a", b"%d" % n)
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENCE):
             while len(began) < 4:  # the place of the one that was cancelled is free again
                 await anyio.sleep(0.001)
             assert ended == []
             go_on.set()
-            await sub.drain(timeout=15)
+            await sub.drain(timeout=PATIENCE)
         assert sorted(ended) == [b"0", b"1", b"3", b"4"]
 
 
@@ -131,9 +131,9 @@ def test_workers_are_started_when_needed_and_the_others_keep_theirs(server: Loca
         assert wide.pending[0] == 5
         assert len(threads_of("wide")) == before + 40 + _callbacks.MAX_WORKERS
         permits.release(5 + len(running))
-        wide.drain(timeout=10)
+        wide.drain(timeout=PATIENCE)
         for sub in narrow:
-            sub.drain(timeout=10)
+            sub.drain(timeout=PATIENCE)
         assert client._hub.callbacks._reserved == 0  # what was asked for goes with who asked
 
 

@@ -300,7 +300,8 @@ def test_lame_duck_tells_its_clients_and_ends() -> None:
 
 
 def test_waiting_for_what_never_comes_ends_with_the_log() -> None:
-    with LocalServer(timeout=0.5) as server:
+    with LocalServer() as server:
+        server._timeout = 0.5  # not before it is up, which may take longer
         server.wait_for_log("Server is ready")
         with pytest.raises(LocalServerError, match=r"in vain(.|\n)*Server is ready"):
             server.wait_for_log("a text no server logs")

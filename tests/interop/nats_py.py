@@ -9,10 +9,12 @@ from typing import Any, Final, Self, TypeVar
 
 import nats
 
-__all__ = ["NatsPy"]
+__all__ = ["TIMEOUT", "NatsPy"]
 
 T = TypeVar("T")
-PATIENCE: Final = 30.0  # seconds for one thing that nats-py is asked to do
+PATIENCE: Final = 60.0  # seconds for one thing that nats-py is asked to do
+TIMEOUT: Final = 30.0
+"""Seconds for each of its calls: its own five, or one, are less than a busy machine may stand still."""
 
 
 class NatsPy:
@@ -26,7 +28,7 @@ class NatsPy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._client = self._run(nats.connect(self._url, connect_timeout=10))
+        self._client = self._run(nats.connect(self._url, connect_timeout=TIMEOUT))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -37,7 +39,11 @@ class NatsPy:
 
     def __call__(self, function: Callable[[Any], Awaitable[T]]) -> T:
         """What ``function`` comes to, which is given the JetStream of nats-py and runs on its loop."""
-        return self._run(function(self._client.jetstream()))
+        return self._run(function(self._client.jetstream(timeout=TIMEOUT)))
+
+    def run(self, function: Callable[[Any], Awaitable[T]]) -> T:
+        """The same with the client of nats-py."""
+        return self._run(function(self._client))
 
     def _run(self, awaitable: Awaitable[T]) -> T:
         async def run() -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ CLASSES = sorted(name for name in OWN if inspect.isclass(getattr(nats_sync.jetst
 
 AT_ONCE = {
     "AtomicBatch": {"discard"},
+    "Changes": {"stop"},
+    "Lock": {"check"},
     "Consumer": {"consume", "fetch", "messages", "work"},
     "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
-    "KeyValue": {"keys", "typed", "watch", "with_keys"},
+    "KeyValue": {"keys", "lock", "mapping", "on_change", "read_only", "typed", "watch", "with_keys"},
+    "KeyValueView": {"copy", "entry", "get", "items", "keys", "stop", "values"},
     "KeyWatch": {"stop"},
     "Keys": {"stop"},
     "Messages": {"stop"},
@@ -31,11 +35,17 @@ AT_ONCE = {
     "OrderedMessages": {"stop"},
     "PushConsumer": {"messages"},
     "PushMessages": {"stop"},
+    "ObjectReader": {"seek", "tell"},
+    "ObjectStore": {"list", "read_only", "watch"},
+    "ObjectWatch": {"stop"},
+    "Objects": {"stop"},
     "Publisher": {"look"},
     "JetStream": {
-        "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "key_value_names", "key_values", "publisher",
-        "stream", "stream_names", "streams",
+        "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "key_value_names", "key_values",
+        "object_store_names", "object_stores", "publisher", "stream", "stream_names", "streams",
     },
+    "ReadOnlyKeyValue": {"keys", "mapping", "on_change", "typed", "watch", "with_keys"},
+    "ReadOnlyObjectStore": {"list", "watch"},
     "Work": {"stop"},
     "Stream": {
         "consumer", "consumer_names", "consumers", "get_last_msgs", "get_msgs", "ordered_consumer", "push_consumer",
@@ -44,8 +54,17 @@ AT_ONCE = {
 """Methods that ask nothing, and so take no ``await`` in nats-anyio. Properties take none anyway."""
 
 
+ONLY_A_FILE = {"readable", "readall", "seekable", *dir(io.RawIOBase)} - {"close", "read", "readinto", "seek", "tell"}
+"""What only files of the standard library have. There are none that are awaited."""
+
+
 def members(kind: type[Any]) -> dict[str, Any]:
-    return {name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")}
+    left_out = ONLY_A_FILE if issubclass(kind, io.RawIOBase) else set()
+    return {
+        name: inspect.getattr_static(kind, name)
+        for name in dir(kind)
+        if not name.startswith("_") and name not in left_out
+    }
 
 
 def awaited(what: Any) -> list[tuple[str, str, Any, str]]:

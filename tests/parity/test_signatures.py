@@ -17,9 +17,9 @@ CLASSES = ("Answers", "Client", "Message", "Subscription")
 PUBLIC = {
     "Answers": {"close"},
     "Client": {
-        "close", "connected_url", "drain", "flush", "jetstream", "last_error", "max_payload", "name", "new_inbox",
-        "publish", "publish_many", "reconnect", "request", "request_many", "rtt", "server_info", "servers", "stats",
-        "status", "subscribe",
+        "add_service", "close", "connected_url", "drain", "flush", "jetstream", "last_error", "max_payload",
+        "name", "new_inbox", "publish", "publish_many", "reconnect", "request", "request_many", "rtt",
+        "server_info", "servers", "services", "stats", "status", "subscribe",
     },
     "Message": {
         "client", "data", "header_block", "header_error", "headers", "parsed", "reply", "respond", "sid", "size",
@@ -50,7 +50,7 @@ AWAITED = {
 }
 """What takes an ``await`` in nats-anyio. The rest needs none: it does not wait."""
 
-CLOSED = ("Answers", "Batch", "Counters", "FastIngest", "Publisher", "StoredMessages")
+CLOSED = ("Answers", "Batch", "Counters", "FastIngest", "Found", "ObjectReader", "Publisher", "StoredMessages")
 RENAMED = {(name, "close"): "aclose" for name in CLOSED}
 """What Python itself calls differently where it is awaited."""
 

@@ -18,10 +18,12 @@ from nats_anyio.jetstream import (
     ConsumerConfig,
     ConsumerInfo,
     ConsumerPause,
+    ConsumerStats,
     ConsumerWarning,
     Consuming,
     Diagnosis,
     FetchReason,
+    Hooks,
     JetStream,
     JetStreamMessage,
     Messages,
@@ -85,6 +87,16 @@ async def management(js: JetStream) -> None:
     js.consumer("S")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StreamConfig("S")  # type: ignore[arg-type,call-arg]  # pyright: ignore[reportCallIssue]
     StreamConfig(name="S").max_msgs = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def hooks(client: Client) -> None:
+    def publish(subject: str, headers: Headers | None) -> dict[str, str]:
+        return {"A": subject}
+
+    client.jetstream(hooks=Hooks(publish=publish, received=lambda message: message.ack(), settled=print, warned=print))
+    client.jetstream(hooks=Hooks(publish=lambda subject: None))  # type: ignore[misc,arg-type]  # pyright: ignore[reportArgumentType, reportUnknownLambdaType]
+    client.jetstream(hooks=Hooks(received=lambda message: message.nope))  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    Hooks(publish)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def streams(stream: Stream) -> None:
@@ -179,6 +191,9 @@ async def reading(consumer: Consumer) -> None:
         assert_type(await anext(messages), JetStreamMessage)
         assert_type(await messages.next(1.0), JetStreamMessage | None)
         assert_type((messages.warnings, messages.outlived), tuple[list[ConsumerWarning], int])
+    stats = await consumer.stats(timeout=1.0)
+    assert_type((stats, stats.pending, stats.info), tuple[ConsumerStats, int, ConsumerInfo])
+    assert_type((stats.warnings, stats.last_warning), tuple[Mapping[str, int], ConsumerWarning | None])
     diagnosis = await consumer.diagnose()
     assert_type(diagnosis, Diagnosis)
     assert_type(diagnosis.text, str)
