@@ -37,9 +37,9 @@ from tests.faults.record import QUICK
 from tests.jetstream.checker import Final as FinalRead
 from tests.jetstream.checker import Violation, check
 from tests.jetstream.cluster import STRICT, Replicas
+from tests.jetstream.final_read import stored_in
 from tests.jetstream.history import Entry, History
 from tests.jetstream.legs import jetstream
-from tests.jetstream.reading import stored_in
 from tests.transports import Transport
 
 __all__ = ["Chaos", "Fault"]
@@ -216,7 +216,7 @@ class Chaos:
 
     async def _windowed(self, process: str, serials: Serials, with_id: bool) -> None:
         pendings: list[tuple[Entry, Any]] = []
-        async with self._js.publisher(max_pending=WINDOW, timeout=5.0, retry_for=15.0) as publisher:
+        async with self._js.publisher(max_pending=WINDOW, timeout=5.0, retry_for=ROOM) as publisher:
             async for serial in serials():
                 entry = self._invoke(process, serial, with_id, pipelined=True)
                 try:

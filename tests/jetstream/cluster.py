@@ -11,23 +11,33 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
+import anyio
+
 import nats_sync
-from nats_proto.errors import NATSError
+from nats_proto.errors import ConnectionLostError, NATSTimeoutError, NoRespondersError
+from nats_proto.jetstream import ApiError, ClusterUnavailableError, JetStreamNotEnabledError
 from nats_sync.testing import LocalCluster, LocalServer
 from tests.server_version import server_version
 
-__all__ = ["ELECTION", "STRICT", "Replicas", "api"]
+__all__ = ["ELECTION", "PATIENT", "STRICT", "Replicas", "answer_to", "api", "patiently"]
 
 T = TypeVar("T")
 
 STRICT: Final[dict[str, object]] = {"strict": True} if server_version() >= (2, 11) else {}
 """The settings of JetStream in all servers of these tests: what they do not know in a request, they refuse."""
-ELECTION: Final = 30.0
+PATIENT: Final[dict[str, Any]] = {"connect_timeout": 10.0}
+"""What every client of these tests is connected with: the two seconds of a user are less than a machine with too much
+to do may stand still."""
+ELECTION: Final = 60.0
 """Seconds until an election is given up. It takes up to ten, and more when it has to be repeated."""
+TRY: Final = 10.0
+"""Seconds for each try of a call: between two leaders it may vanish."""
 POLL: Final = 0.01
+UNAVAILABLE: Final = 10008
+"""The error of servers that have no leader of JetStream at the moment."""
 NO_PEERS: Final = 10005
 """The error of a server that finds too few others for the replicas of a stream."""
 
@@ -50,9 +60,9 @@ class Replicas:
         """The servers that are neither down nor frozen."""
         return [server for server in self.cluster.servers if server.running and server not in self.frozen]
 
-    def api(self, call: str, body: object = None, *, timeout: float = 10.0) -> dict[str, Any]:
+    def api(self, call: str, body: object = None, *, each: float = TRY) -> dict[str, Any]:
         """Ask ``$JS.API.<call>``: the answer. Nothing of JetStream in the clients is used."""
-        return api([server.url for server in self.answering], call, body, timeout=timeout, **self.options)
+        return api([server.url for server in self.answering], call, body, each=each, **self.options)
 
     def create_stream(self, name: str, *subjects: str, replicas: int = 3, **config: object) -> None:
         """A stream, and wait until its leader is known."""
@@ -120,10 +130,12 @@ class Replicas:
             self.thaw()
 
     def step_down(self, stream: str, consumer: str | None = None) -> None:
-        """The leader gives the lead away, in order. It may answer that there is none at the moment."""
+        """The leader gives the lead away, in order. It may answer that there is none at the moment.
+
+        Who has not answered in time may have done so all the same, and then the next leader steps down as well.
+        """
         call = f"STREAM.LEADER.STEPDOWN.{stream}"
-        # Between two leaders a request may vanish.
-        self.api(call if consumer is None else f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}", timeout=1.0)
+        self.api(call if consumer is None else f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}", each=1.0)
 
     @contextlib.contextmanager
     def stepping_down(self, stream: str, consumer: str | None = None, *, every: float = 2.0) -> Iterator[list[float]]:
@@ -133,9 +145,8 @@ class Replicas:
 
         def run() -> None:
             while not over.wait(every):
-                with contextlib.suppress(NATSError):  # nobody leads just now
-                    self.step_down(stream, consumer)
-                    done.append(time.monotonic())
+                self.step_down(stream, consumer)
+                done.append(time.monotonic())
 
         thread = threading.Thread(target=run, name="step-down")
         thread.start()
@@ -148,7 +159,10 @@ class Replicas:
     def heal(self) -> None:
         """All servers run, and JetStream has a leader that has heard from all of them."""
         self.thaw()
-        self.cluster.start()
+        for server in self.cluster.servers:
+            server.start()
+        self.cluster.wait_until_formed(ELECTION)
+        self.cluster.wait_for_leader(ELECTION)
 
     def wait_until_current(self, stream: str) -> None:
         """Wait until every replica of a stream has all of it."""
@@ -167,13 +181,50 @@ class Replicas:
 
 
 def api(
-    servers: str | list[str], call: str, body: object = None, *, timeout: float = 10.0, **options: Any
+    servers: str | list[str], call: str, body: object = None, *, each: float = TRY, **options: Any
 ) -> dict[str, Any]:
-    """Ask ``$JS.API.<call>`` of JetStream on a connection of its own: the answer."""
-    with nats_sync.connect(servers, **options) as nc:
-        data = b"" if body is None else json.dumps(body).encode()
-        answer: dict[str, Any] = json.loads(nc.request(f"$JS.API.{call}", data, timeout=timeout).data)
-        return answer
+    """Ask ``$JS.API.<call>`` of JetStream on a connection of its own: the answer.
+
+    Between two leaders a request vanishes, or nobody is responsible: then it is asked again, for ``each`` seconds.
+    """
+    with nats_sync.connect(servers, **{**PATIENT, **options}) as nc:
+        return answer_to(nc, call, body, each=each)
+
+
+def answer_to(nc: nats_sync.Client, call: str, body: object = None, *, each: float = TRY) -> dict[str, Any]:
+    """The same on a connection that is there."""
+    data = b"" if body is None else json.dumps(body).encode()
+    deadline = time.monotonic() + ELECTION
+    while True:
+        try:
+            answer: dict[str, Any] = json.loads(nc.request(f"$JS.API.{call}", data, timeout=each).data)
+        except (NATSTimeoutError, NoRespondersError, ConnectionLostError):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if answer.get("error", {}).get("err_code") != UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+        time.sleep(POLL)
+
+
+async def patiently(call: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
+    """What a client asks of a cluster, asked again while nobody leads, or while servers are taken for absent.
+
+    So it may be for a moment when the cluster has just formed or the machine stood still. It must be something that may
+    be done twice.
+    """
+    with anyio.fail_after(ELECTION):
+        while True:
+            try:
+                return await call(*args, **options, timeout=5.0)
+            except (ClusterUnavailableError, JetStreamNotEnabledError):
+                pass
+            except (NATSTimeoutError, NoRespondersError, ConnectionLostError):
+                pass
+            except ApiError as error:
+                if error.err_code != NO_PEERS:
+                    raise
+            await anyio.sleep(POLL)
 
 
 def _poll(look: Callable[[], T | None], what: str) -> T:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import anyio_backend, leg
-from tests.jetstream.cluster import STRICT, Replicas, api
+from tests.jetstream.cluster import PATIENT, STRICT, Replicas, api
 from tests.jetstream.schemas import FOLDER, Auditor
 from tests.transports import Transport
 
 __all__ = ["anyio_backend", "leg"]
+
+
+@pytest.fixture(scope="session")
+def transport(transport: Transport) -> Transport:
+    """What this test's servers speak; its clients wait longer for a server than a machine may stand still."""
+    return replace(transport, options={**PATIENT, **transport.options})
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +77,7 @@ def replicas(transport: Transport) -> Iterator[Replicas]:
 
 
 def _delete_streams(urls: list[str], transport: Transport) -> None:
-    while names := api(urls, "STREAM.NAMES", **transport.options)["streams"]:
+    while names := api(urls, "STREAM.NAMES", **transport.options).get("streams"):
         for name in names:
             # The server's files of a stream may come back with it when it is created again at once.
             api(urls, f"STREAM.PURGE.{name}", **transport.options)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 import nats_sync
+from tests.jetstream.cluster import PATIENT
 
 __all__ = ["FakeApi", "consumer_answer", "stream_answer"]
 
@@ -25,7 +26,7 @@ class FakeApi:
     def __init__(self, url: str, answer: Callable[[str, Any], Answer], **options: Any) -> None:
         self.calls: list[tuple[str, Any]] = []
         self._answer = answer
-        self._client = nats_sync.connect(url, name="fake", **options)
+        self._client = nats_sync.connect(url, name="fake", **{**PATIENT, **options})
 
     def __enter__(self) -> Self:
         self._client.subscribe(f"{PREFIX}.>", callback=self._serve)

@@ -13,13 +13,17 @@ from typing import Any, Final
 
 from tests.adapters.legs import ThreadsClient, _Caller, _run_here
 
-__all__ = ["Twin", "jetstream"]
+__all__ = ["TIMEOUT", "Twin", "jetstream"]
 
+TIMEOUT: Final = 20.0
+"""Seconds for each call that says nothing else. The five of a user are less than a machine with too much to do may
+stand still, and less than an election takes."""
 _END: Final = object()
 
 
 def jetstream(client: Any, **options: Any) -> Any:
-    """``client.jetstream(**options)``, whose methods are awaited on every leg."""
+    """``client.jetstream(**options)``, whose methods are awaited on every leg; it is patient by default."""
+    options.setdefault("timeout", TIMEOUT)
     if isinstance(client, ThreadsClient):
         return _wrapped(client.client.jetstream(**options), client._call)
     return client.jetstream(**options)

@@ -21,12 +21,13 @@ import jsonschema
 import pytest
 
 import nats_sync
+from tests.jetstream.cluster import PATIENT
 
 __all__ = ["AUDIT", "FOLDER", "Auditor", "answer_faults", "needs_schemas", "request_faults"]
 
 FOLDER: Final = os.environ.get("NATS_SCHEMAS")
 AUDIT: Final = "$JS.EVENT.ADVISORY.API"
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 
 needs_schemas: Final = pytest.mark.skipif(FOLDER is None, reason="NATS_SCHEMAS names no folder of schemas")
 
@@ -120,7 +121,7 @@ class Auditor:
         self._marks = itertools.count(1)
         self._caught_up = threading.Event()
         self._mark = ""
-        self._client = nats_sync.connect(url, name="auditor", **options)
+        self._client = nats_sync.connect(url, name="auditor", **{**PATIENT, **options})
         self._subscription = self._client.subscribe(AUDIT, max_pending_msgs=0)
         self._client.flush()
         # A thread of our own: those of the client's callbacks would come and go while a test looks for leaks.

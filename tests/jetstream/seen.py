@@ -11,8 +11,10 @@ from typing import Any
 
 import nats_sync
 from tests.adapters.legs import in_thread
+from tests.faults.proxy import Proxy
+from tests.jetstream.cluster import PATIENT
 
-__all__ = ["Seen", "counted", "idle", "listening", "settled"]
+__all__ = ["Seen", "counted", "idle", "listening", "settled", "swallowed"]
 
 PATIENCE = 15.0
 
@@ -47,7 +49,7 @@ class Seen:
 def listening(url: str, **options: Any) -> Iterator[Seen]:
     """Listen on a server, over a connection of its own."""
     with (
-        nats_sync.connect(url, **options) as nc,
+        nats_sync.connect(url, **{**PATIENT, **options}) as nc,
         nc.subscribe("$JS.API.CONSUMER.MSG.NEXT.>") as requests,
         nc.subscribe("$JS.ACK.>") as answers,
     ):
@@ -79,3 +81,9 @@ async def idle(consumer: Any) -> Any:
     while (info := await consumer.refresh()).num_waiting and time.monotonic() < deadline:
         pass
     return info
+
+
+def swallowed(proxy: Proxy) -> int:
+    """How many bytes have vanished in the black holes of a proxy."""
+    told = [text.partition(": ")[2].split() for _, text in list(proxy.log) if text.endswith("into the black hole")]
+    return sum(int(count) for count, *_ in told)

@@ -8,18 +8,18 @@ import pytest
 
 from nats_proto.errors import NATSError
 from tests.adapters.legs import Leg, in_thread
-from tests.jetstream.cluster import Replicas
+from tests.jetstream.cluster import Replicas, patiently
 from tests.jetstream.legs import jetstream
 from tests.server_version import needs_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.clusters, pytest.mark.anyio]
 
 
 async def stored(client: Any, subject: str) -> list[int]:
     """The numbers that a stream has of a subject, in its order."""
     stream = jetstream(client).stream("S")
-    last = (await stream.refresh()).state.last_seq
-    messages = [await stream.get_msg(sequence, direct=False) for sequence in range(1, last + 1)]
+    last = (await patiently(stream.refresh)).state.last_seq
+    messages = [await patiently(stream.get_msg, sequence, direct=False) for sequence in range(1, last + 1)]
     return [int(message.data) for message in messages if message.subject == subject]
 
 
@@ -28,7 +28,7 @@ async def test_a_batch_whose_stream_gets_another_leader(leg: Leg, calm_replicas:
     """All of it is stored or nothing, and the outcome says so."""
     await in_thread(lambda: calm_replicas.create_stream("S", "s.>", storage="memory", allow_atomic=True))
     async with leg.connect(calm_replicas.urls) as client:
-        js = jetstream(client)
+        js = jetstream(client, timeout=5.0)
 
         async def store(subject: str, changes_at: int) -> None:
             async with js.atomic_batch() as batch:
@@ -43,7 +43,8 @@ async def test_a_batch_whose_stream_gets_another_leader(leg: Leg, calm_replicas:
                 await store(subject, changes_at)
             except NATSError as error:
                 outcome = error.outcome
-            await in_thread(lambda: calm_replicas.leader_of("S"))
+            # A leader that is new may have to read up what is stored.
+            await in_thread(lambda: calm_replicas.wait_until_current("S"))
             expected = {"stored": [[*range(6)]], "failed": [[]], "unknown": [[], [*range(6)]]}[outcome]
             assert await stored(client, subject) in expected, outcome
 
@@ -56,7 +57,7 @@ async def test_an_ingest_whose_stream_gets_another_leader(
     """What was acknowledged is stored, and nothing is there twice."""
     await in_thread(lambda: calm_replicas.create_stream("S", "s.>", storage="memory", allow_batched=True))
     async with leg.connect(calm_replicas.urls) as client:
-        ingest = jetstream(client).fast_ingest(on_gap=on_gap, flow=20)
+        ingest = jetstream(client, timeout=5.0).fast_ingest(on_gap=on_gap, flow=20)
 
         async def write() -> None:
             async with ingest:
@@ -70,7 +71,7 @@ async def test_an_ingest_whose_stream_gets_another_leader(
             await write()
         except NATSError as failure:
             error = failure
-        await in_thread(lambda: calm_replicas.leader_of("S"))
+        await in_thread(lambda: calm_replicas.wait_until_current("S"))
         there = await stored(client, "s.a")
         assert there == sorted(set(there))
         if on_gap == "fail":

@@ -14,7 +14,7 @@ from tests.faults.record import FULL
 from tests.jetstream.chaos import Chaos
 from tests.jetstream.cluster import Replicas
 
-pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.transports("tcp")]
+pytestmark = [pytest.mark.clusters, pytest.mark.anyio, pytest.mark.long, pytest.mark.transports("tcp")]
 
 Record = Callable[[str, object], None]
 

@@ -16,7 +16,7 @@ from nats_proto.jetstream import (
     StreamSource,
     SubjectTransform,
 )
-from tests.adapters.legs import Leg, eventually
+from tests.adapters.legs import PATIENCE, Leg, eventually
 from tests.faults.proxy import Proxy
 from tests.jetstream.legs import jetstream
 from tests.jetstream.versions import since
@@ -87,7 +87,7 @@ async def test_sources_are_summed_up(leg: Leg, url: str) -> None:
         await js.counter("count.US.hits").add(-7)
         all_hits = js.counter("count.hits", stream="ALL")
         entry = CounterEntry(value=0)
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             while entry.value != 10**30 - 2:
                 entry = await all_hits.entry()
         assert {stream: dict(subjects) for stream, subjects in entry.sources.items()} == {
@@ -121,8 +121,11 @@ async def test_an_increment_without_an_answer(leg: Leg, url: str) -> None:
             await made(js)
             counter = js.counter("c.x")
             proxy.down.held = True
-            with pytest.raises(NATSTimeoutError) as unknown:
-                await counter.add(1, timeout=0.2)
+            for _ in range(5):
+                with pytest.raises(NATSTimeoutError) as unknown:
+                    await counter.add(1, timeout=0.2)
+                if unknown.value.outcome != "failed":  # where the machine stands still, it may not have been sent
+                    break
             assert unknown.value.outcome == "unknown"
             proxy.down.held = False
             assert await counter.value(direct=False) == 1  # it was sent once
@@ -130,7 +133,7 @@ async def test_an_increment_without_an_answer(leg: Leg, url: str) -> None:
             totals = []
 
             async def add() -> None:
-                totals.append(await counter.add(10, msg_id="ten", timeout=0.3))
+                totals.append(await counter.add(10, msg_id="ten", timeout=0.3, retry_for=60))
 
             async with anyio.create_task_group() as group:
                 proxy.down.held = True

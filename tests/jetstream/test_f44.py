@@ -11,11 +11,11 @@ from nats_proto.errors import NATSError
 from tests.adapters.legs import Leg, eventually, in_thread
 from tests.faults.record import QUICK
 from tests.jetstream.checker import Final, check
-from tests.jetstream.cluster import Replicas
+from tests.jetstream.cluster import ELECTION, Replicas
+from tests.jetstream.final_read import stored_in
 from tests.jetstream.history import History
-from tests.jetstream.reading import stored_in
 
-pytestmark = [pytest.mark.anyio, pytest.mark.long]
+pytestmark = [pytest.mark.clusters, pytest.mark.anyio, pytest.mark.long]
 
 
 async def test_f44_all_killed_and_started_again(leg: Leg, replicas: Replicas) -> None:
@@ -33,18 +33,23 @@ async def test_f44_all_killed_and_started_again(leg: Leg, replicas: Replicas) ->
                 entry.fails(error)
                 await anyio.sleep(0.05)
             else:
-                entry.ok(answer["seq"])
+                if "error" in answer:
+                    entry.fails(RuntimeError(str(answer)))
+                else:
+                    entry.ok(answer["seq"])
 
     async with leg.connect(replicas.urls, **QUICK) as client, anyio.create_task_group() as group:
         for process in ("a", "b", "c"):
             group.start_soon(publish, client, process)
-        await eventually(lambda: history.counts()["ok"] > 200)
+        await eventually(lambda: history.counts()["ok"] > 200, timeout=ELECTION)
         for server in replicas.cluster.servers:
             await in_thread(server.kill)
         before = len(history.entries)
         await in_thread(replicas.heal)
         await in_thread(lambda: replicas.leader_of("S"))
-        await eventually(lambda: any(entry.outcome == "ok" for entry in history.entries[before + 3 :]))
+        await eventually(
+            lambda: any(entry.outcome == "ok" for entry in history.entries[before + 3 :]), timeout=ELECTION
+        )
         over = True
     await in_thread(lambda: replicas.wait_until_current("S"))
     stream = await in_thread(lambda: stored_in("S", replicas))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
+import anyio
 import pytest
 
 from nats_proto.errors import InvalidSubjectError, LocalProtocolError, NATSTimeoutError
@@ -16,11 +16,14 @@ from nats_proto.jetstream import (
     NoStreamResponseError,
     WrongLastSequenceError,
 )
-from tests.adapters.legs import QUICK, Leg, stands_still
+from tests.adapters.legs import PATIENCE, QUICK, Leg, all_written, stands_still
 from tests.faults.proxy import Proxy
 from tests.jetstream.legs import jetstream
+from tests.jetstream.seen import swallowed
+from tests.jetstream.steady import steadily
 from tests.jetstream.versions import since
 from tests.server_version import needs_server
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 has_ingest = needs_server(2, 14, has="fast ingest")
@@ -130,6 +133,25 @@ async def test_a_refused_message(leg: Leg, url: str, on_gap: str) -> None:
 
 
 @has_ingest
+@pytest.mark.parametrize(("flow", "outstanding"), [(1, 1), (3, 1), (3, 2)])
+async def test_a_stream_that_refuses_all_that_comes_is_no_end_of_the_ingest(
+    leg: Leg, url: str, flow: int, outstanding: int
+) -> None:
+    """A server acknowledges what it has stored, so of a window of refused messages there comes no acknowledgement."""
+    async with leg.connect(url) as client:
+        js = jetstream(client)
+        stream = await js.create_stream(
+            "S", subjects=["s.>"], storage="memory", allow_batched=True, max_msgs=5, discard="new"
+        )
+        with anyio.fail_after(PATIENCE):
+            async with js.fast_ingest(on_gap="ok", flow=flow, max_outstanding=outstanding) as ingest:
+                for number in range(1, 51):
+                    await ingest.publish("s.a", b"%d" % number)
+        assert (ingest.refused, ingest.lost) == (45, 0)
+        assert await stored(stream) == [1, 2, 3, 4, 5]
+
+
+@has_ingest
 @pytest.mark.parametrize("on_gap", ["fail", "ok"])
 async def test_messages_that_are_lost_on_the_way(leg: Leg, url: str, on_gap: str) -> None:
     if url.startswith("tls"):
@@ -142,11 +164,14 @@ async def test_messages_that_are_lost_on_the_way(leg: Leg, url: str, on_gap: str
             async def publish(ingest: Any) -> None:
                 async with ingest:
                     for number in range(1, 201):
-                        if number in (51, 56):
-                            # Nothing else is on its way, so whole messages are lost, and no more than five.
-                            with pytest.raises(NATSTimeoutError) if number == 56 else nullcontext():
-                                await client.flush(0.1 if number == 56 else 10)
-                            proxy.up.black_hole = number == 51
+                        # Nothing else is on its way, so whole messages are lost, and no more than five.
+                        if number == 51:
+                            await client.flush()
+                            proxy.up.black_hole = True
+                        elif number == 56:
+                            await all_written(client)
+                            await stands_still(lambda: swallowed(proxy))
+                            proxy.up.black_hole = False
                         await ingest.publish("s.a", b"%d" % number)
 
             ingest = js.fast_ingest(on_gap=on_gap, flow=100)
@@ -174,8 +199,10 @@ async def test_a_lost_connection(leg: Leg, url: str) -> None:
                     await ingest.publish("s.a", b"%d" % number)
                 proxy.down.black_hole = True
                 await stands_still(lambda: proxy.up.passed)
+                proxy.refuse = True  # the next connection is not to begin in the black hole
                 proxy.cut()
                 proxy.down.black_hole = False
+                proxy.refuse = False
                 for number in range(101, 1001):
                     await ingest.publish("s.a", b"%d" % number)
             there = await stored(stream)
@@ -185,14 +212,19 @@ async def test_a_lost_connection(leg: Leg, url: str) -> None:
 
 
 @has_ingest
-async def test_a_silent_server(leg: Leg, url: str) -> None:
+async def test_a_silent_server(leg: Leg, url: str, transport: Transport) -> None:
     with Proxy(url) as proxy:
         async with leg.connect(proxy.url) as client, leg.connect(url) as other:
             js = jetstream(client)
             await made(jetstream(other))
             ingest = js.fast_ingest(timeout=0.3)
-            await ingest.publish("s.a")
-            await ingest.publish("s.a")
+            with steadily(url, **transport.options) as steady:
+                try:
+                    await ingest.publish("s.a")
+                    await ingest.publish("s.a")
+                except NATSTimeoutError:
+                    assert steady.stood_still > 0.1
+                    return  # it was silent before its time
             proxy.down.held = True
             with pytest.raises(NATSTimeoutError, match="of 2 messages were acknowledged") as silent:
                 await ingest.__aexit__(None, None, None)

@@ -15,7 +15,7 @@ import nats_sync.jetstream
 from nats_proto.errors import NATSError
 from nats_proto.jetstream import ConsumerNotFoundError, StreamNotFoundError
 from tests.adapters.legs import Leg, in_thread
-from tests.jetstream.cluster import Replicas
+from tests.jetstream.cluster import ELECTION, Replicas, patiently
 from tests.jetstream.legs import jetstream
 
 pytestmark = pytest.mark.anyio
@@ -39,9 +39,9 @@ async def test_row_66_without_quorum_nothing_is_reported_as_absent(leg: Leg, rep
                 await js.create_stream("T", subjects=["t"], num_replicas=3, timeout=1.0)
             await client.flush()  # core NATS works
     async with leg.connect(replicas.urls) as client:
-        await in_thread(lambda: replicas.cluster.wait_for_leader())
+        await in_thread(lambda: replicas.cluster.wait_for_leader(ELECTION))
         await in_thread(lambda: replicas.leader_of("S"))
-        assert (await jetstream(client).stream("S").refresh(timeout=10)).config.name == "S"
+        assert (await patiently(jetstream(client).stream("S").refresh)).config.name == "S"
 
 
 async def failure_of(call: Callable[..., Awaitable[object]]) -> NATSError | None:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.adapters.legs import PATIENCE, Leg
 from tests.jetstream.legs import jetstream
-from tests.jetstream.readings import WAYS, reading
+from tests.jetstream.readers import WAYS, reading
 from tests.jetstream.seen import listening
+from tests.jetstream.steady import steadily
 from tests.server_version import server_version
 from tests.transports import Transport
 
@@ -48,16 +49,17 @@ async def test_a_paused_consumer_is_silent_and_goes_on(leg: Leg, url: str, way: 
             await got.wait_len(1)
             paused = await jetstream(other).stream("S").pause_consumer("c", datetime.now(UTC) + TOMORROW)
             assert paused.paused
-            with listening(url, **transport.options) as seen:
+            with listening(url, **transport.options) as seen, steadily(url, **transport.options) as steady:
                 await _publish(other, *range(1, 20))
                 await anyio.sleep(2 * BEAT + 0.2 if beats(way) else 0.05)
                 assert list(got) == [0]
                 if beats(way):
-                    assert len(await seen.pulls(client)) <= 2
-                    assert got.kinds == []
+                    pulls = len(await seen.pulls(client))
+                    assert (pulls <= 2 and got.kinds == []) or steady.stood_still > BEAT / 2
             assert not (await jetstream(other).stream("S").resume_consumer("c")).paused
             assert sorted(await got.wait_len(20)) == list(range(20))
-        assert got.redelivered == 0
+        if beats(way):  # what comes at the end of a fetch is handed back
+            assert got.redelivered == 0
 
 
 @pausing
@@ -75,9 +77,13 @@ async def test_fetches_from_a_paused_consumer_are_empty_and_diagnosed(leg: Leg, 
     async with leg.connect(url) as client:
         _, consumer = await _consumer(client, pause_until=datetime.now(UTC) + TOMORROW)
         await _publish(client, 0)
-        async with consumer.fetch(3, timeout=0.2) as batch:
-            assert [message async for message in batch] == []
-        assert batch.reason == "expired"
+        with anyio.fail_after(PATIENCE):  # where the machine stands still, the caller's time ends before the server's
+            while True:
+                async with consumer.fetch(3, timeout=0.2) as batch:
+                    assert [message async for message in batch] == []
+                if batch.reason == "expired":
+                    break
+                assert batch.reason == "no_answer"
         async with consumer.fetch(3, timeout=5, no_wait=True) as batch:
             assert [message async for message in batch] == []
         assert batch.reason in ("no_messages", "no_answer")
@@ -94,7 +100,9 @@ async def test_a_consumer_that_is_reset_begins_anew(leg: Leg, url: str, way: str
             await got.wait_len(10)
             await _until_acknowledged(consumer)
             assert (await jetstream(other).stream("S").reset_consumer("c", sequence=4)).name == "c"
-            assert list(await got.wait_len(17))[10:] == list(range(3, 10))
+            again = list(await got.wait_len(17))[10:]
+            # What comes at the end of a fetch is handed back, and comes behind others.
+            assert (again if beats(way) else sorted(again)) == list(range(3, 10))
             await _publish(other, 10)
             await got.wait_len(18)
         assert got[17] == 10
@@ -109,7 +117,7 @@ async def test_a_reset_gives_what_was_not_acknowledged_again(leg: Leg, url: str)
         async with consumer.fetch(6, timeout=PATIENCE) as batch:
             held = [message async for message in batch]
         for message in held[:2]:
-            await message.ack_sync()
+            await message.ack_sync(PATIENCE)
         await stream.reset_consumer("c")
         async with reading(consumer, "messages") as got:
             assert list(await got.wait_len(4)) == [2, 3, 4, 5]

@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from nats_proto import Reconnected
-from tests.adapters.legs import QUICK, EventLog, Leg, eventually, in_thread
+from tests.adapters.legs import PATIENCE, QUICK, EventLog, Leg, eventually, in_thread
 from tests.jetstream.cluster import STRICT
 from tests.jetstream.legs import jetstream
+from tests.jetstream.steady import steadily
 from tests.transports import Transport
 
 FULL = os.environ.get("FAULTS") == "full"
@@ -35,9 +36,13 @@ async def _fill(client: Any, count: int) -> None:
 async def test_row_26_restarts_make_no_storm_of_consumers(leg: Leg, transport: Transport) -> None:
     """Never more than two consumers of one reader, and in the end exactly one."""
     with transport.server(jetstream=STRICT) as server:
-        events = EventLog()
-        async with leg.connect(server.url, on_event=events, **QUICK) as client, leg.connect(server.url) as admin:
-            stream = await jetstream(client).create_stream("S", subjects=["s"])
+        events, of_admin = EventLog(), EventLog()
+        async with (
+            leg.connect(server.url, on_event=events, **QUICK) as client,
+            leg.connect(server.url, on_event=of_admin, **QUICK) as admin,
+        ):
+            # What a killed server was asked is asked again, after the time that users have.
+            stream = await jetstream(client, timeout=5.0).create_stream("S", subjects=["s"])
             got = [0] * WATCHERS
             readers = [stream.ordered_consumer(name_prefix=f"w{number}", heartbeat=0.5) for number in range(WATCHERS)]
 
@@ -46,10 +51,13 @@ async def test_row_26_restarts_make_no_storm_of_consumers(leg: Leg, transport: T
                     assert int(message.data) == got[number]
                     got[number] += 1
 
-            async def most_of_one_reader() -> int:
+            async def owners() -> list[str]:
                 names = [name async for name in jetstream(admin).stream("S").consumer_names()]
-                owners = [name.partition("-")[0] for name in names]
-                return max(map(owners.count, owners), default=0)
+                return [name.partition("-")[0] for name in names]
+
+            async def most_of_one_reader() -> int:
+                found = await owners()
+                return max(map(found.count, found), default=0)
 
             async with anyio.create_task_group() as group:
                 for number in range(WATCHERS):
@@ -60,12 +68,14 @@ async def test_row_26_restarts_make_no_storm_of_consumers(leg: Leg, transport: T
                     assert await most_of_one_reader() <= 2
                     await in_thread(server.restart)
                     await events.wait(Reconnected, count=turn + 1)
+                    await of_admin.wait(Reconnected, count=turn + 1)
                     assert await most_of_one_reader() <= 2
                     await anyio.sleep(PAUSE)
                 await jetstream(admin).publish("s", b"%d" % RESTARTS)
                 await eventually(lambda: min(got) > RESTARTS, timeout=60)
-                names = [name async for name in jetstream(admin).stream("S").consumer_names()]
-                assert sorted(name.partition("-")[0] for name in names) == sorted(f"w{n}" for n in range(WATCHERS))
+                with anyio.fail_after(PATIENCE):  # those that were given up are deleted a moment later
+                    while sorted(await owners()) != sorted(f"w{n}" for n in range(WATCHERS)):
+                        await anyio.sleep(0.02)
                 for reader in readers:
                     reader.stop()
 
@@ -88,7 +98,7 @@ async def test_row_27_a_reader_that_pauses_has_no_hole(leg: Leg, url: str) -> No
 
 
 async def test_row_30_a_push_consumer_under_flow_control_stalls_nobody(
-    leg: Leg, url: str, record_property: Any
+    leg: Leg, url: str, record_property: Any, transport: Transport
 ) -> None:
     """All of it comes, and requests on the same connection are answered meanwhile."""
     async with leg.connect(url, max_pending_msgs=1000) as client, leg.connect(url) as other:
@@ -109,10 +119,11 @@ async def test_row_30_a_push_consumer_under_flow_control_stalls_nobody(
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask)
-            async with stream.push_consumer("P").messages() as messages:
-                for number in range(PUSHED):
-                    assert int((await anext(messages)).data) == number
-                assert messages.warnings == []
+            with steadily(url, **transport.options) as steady:
+                async with stream.push_consumer("P").messages() as messages:
+                    for number in range(PUSHED):
+                        assert int((await anext(messages)).data) == number
+                    assert messages.warnings == [] or steady.stood_still > 0.25
             over = True
         times.sort()
         record_property("row 30", f"row 30 {leg.name}: p99 of a request {times[len(times) * 99 // 100] * 1e3:.1f} ms")

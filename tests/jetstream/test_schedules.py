@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from nats_proto.errors import NATSTimeoutError
@@ -25,6 +26,16 @@ def now() -> datetime:
 
 async def made(js: Any) -> Any:
     return await js.create_stream("S", subjects=["s.>"], allow_msg_schedules=True, allow_msg_ttl=True, storage="memory")
+
+
+async def gone(stream: Any, subject: str) -> None:
+    """Until there is no message of this subject. A server deletes a schedule a moment after its last message."""
+    with anyio.fail_after(PATIENCE):
+        while True:
+            try:
+                await stream.get_last_msg(subject)
+            except MessageNotFoundError:
+                return
 
 
 ALLOWED = {"allow_msg_ttl": (2, 11), "allow_msg_schedules": (2, 12)}
@@ -71,8 +82,7 @@ async def test_a_message_for_later(leg: Leg, url: str) -> None:
         assert msg.data == b"now"
         assert dict(msg.headers.items()) == {"X": "1", "Nats-Scheduler": "s.plan.1", "Nats-Schedule-Next": "purge"}
         assert msg.metadata.timestamp >= at - timedelta(milliseconds=50)
-        with pytest.raises(MessageNotFoundError):
-            await stream.get_last_msg("s.plan.1")
+        await gone(stream, "s.plan.1")
 
 
 @needs_server(2, 14, has="schedules that repeat")
@@ -94,8 +104,7 @@ async def test_a_message_again_and_again(leg: Leg, url: str) -> None:
         await js.publish("s.plan.1", b"daily", cron="@daily", schedule_target="s.out.every")
         await js.publish("s.log", b"no more", cancel_schedule="s.plan.2")
         assert (await stream.get_last_msg("s.plan.1")).data == b"daily"
-        with pytest.raises(MessageNotFoundError):
-            await stream.get_last_msg("s.plan.2")
+        await gone(stream, "s.plan.2")
 
 
 @needs_server(2, 14, has="schedules that repeat")
@@ -133,8 +142,11 @@ async def test_row_7_no_retry_after_the_duplicate_window(leg: Leg, url: str, win
 
             await client.flush()
             proxy.down.held = True
-            with pytest.raises(NATSTimeoutError) as unknown:
-                await publish()
+            for _ in range(5):
+                with pytest.raises(NATSTimeoutError) as unknown:
+                    await publish()
+                if unknown.value.outcome != "failed":  # where the machine stands still, it may not have been sent
+                    break
             proxy.down.held = False
             assert unknown.value.outcome == "unknown"
             if not windowed:

@@ -71,6 +71,7 @@ def test_the_audit_has_every_call(shared_jetstream: LocalServer) -> None:
 
 @pytest.mark.anyio
 async def test_a_test_on_every_leg_is_audited(leg: Leg, url: str, shared_auditor: Auditor) -> None:
+    shared_auditor.catch_up()
     before = shared_auditor.calls
     async with leg.connect(url) as client:
         js = jetstream(client)

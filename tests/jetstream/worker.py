@@ -22,6 +22,8 @@ import nats_sync
 
 __all__: list[str] = []
 
+PATIENT: dict[str, Any] = {"connect_timeout": 10.0}
+
 
 def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())  # in one piece, whatever the other handlers say meanwhile
@@ -42,7 +44,10 @@ def threads(url: str, seconds: float, options: dict[str, Any]) -> None:
         time.sleep(seconds)
         told("done", message)
 
-    with nats_sync.connect(url) as nc, nc.jetstream().consumer("WORK", "worker").work(handle, **options):
+    with (
+        nats_sync.connect(url, **PATIENT) as nc,
+        nc.jetstream(timeout=20.0).consumer("WORK", "worker").work(handle, **options),
+    ):
         say("ready")
         over.wait()
         nc.drain()
@@ -56,8 +61,8 @@ async def tasks(url: str, seconds: float, options: dict[str, Any]) -> None:
 
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async with (
-            nats_anyio.connect(url) as nc,
-            nc.jetstream().consumer("WORK", "worker").work(handle, **options),
+            nats_anyio.connect(url, **PATIENT) as nc,
+            nc.jetstream(timeout=20.0).consumer("WORK", "worker").work(handle, **options),
         ):
             say("ready")
             async for _ in signals:

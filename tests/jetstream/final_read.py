@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from datetime import datetime
 from typing import Any
 
 import nats_sync
-from tests.jetstream.cluster import Replicas
+from tests.jetstream.cluster import Replicas, answer_to
 from tests.jetstream.history import Stored
 
 __all__ = ["stored_in"]
@@ -20,8 +19,7 @@ def stored_in(stream: str, replicas: Replicas) -> list[Stored]:
     sequence = 1
     with nats_sync.connect(replicas.urls, **replicas.options) as nc:
         while True:
-            question = json.dumps({"seq": sequence, "next_by_subj": ">"}).encode()
-            answer: Any = json.loads(nc.request(f"$JS.API.STREAM.MSG.GET.{stream}", question, timeout=10).data)
+            answer = answer_to(nc, f"STREAM.MSG.GET.{stream}", {"seq": sequence, "next_by_subj": ">"})
             if "error" in answer:
                 assert answer["error"]["err_code"] == 10037, answer
                 return found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import nats_sync
 from nats_proto.jetstream import ConsumerConfig, Seconds, Timestamp
+from tests.jetstream.legs import TIMEOUT
 from tests.transports import Transport
 
 pytestmark = pytest.mark.transports("tcp")
@@ -22,7 +23,7 @@ LONGEST = 290 * 365 * 24 * 3600 * 10**9
 
 def test_row_46_any_duration(url: str, transport: Transport) -> None:
     with nats_sync.connect(url, **transport.options) as nc:
-        stream = nc.jetstream().create_stream("S", subjects=["s"], storage="memory")
+        stream = nc.jetstream(timeout=TIMEOUT).create_stream("S", subjects=["s"], storage="memory")
 
         @given(st.integers(1, LONGEST))
         def comes_back(nanoseconds: int) -> None:
@@ -37,7 +38,7 @@ def test_row_46_any_duration(url: str, transport: Transport) -> None:
 def test_row_46_any_number_of_seconds_or_timedelta(url: str, transport: Transport) -> None:
     """As exactly as the number that was given is: a float of so many seconds, a `timedelta` to the microsecond."""
     with nats_sync.connect(url, **transport.options) as nc:
-        stream = nc.jetstream().create_stream("S", subjects=["s"], storage="memory")
+        stream = nc.jetstream(timeout=TIMEOUT).create_stream("S", subjects=["s"], storage="memory")
 
         @given(
             st.one_of(
@@ -59,7 +60,7 @@ def test_row_46_any_number_of_seconds_or_timedelta(url: str, transport: Transpor
 def test_row_46_any_time(url: str, transport: Transport) -> None:
     """What another client has written is read exactly, and written back to the letter."""
     with nats_sync.connect(url, **transport.options) as nc:
-        stream = nc.jetstream().create_stream("S", subjects=["s"], storage="memory")
+        stream = nc.jetstream(timeout=TIMEOUT).create_stream("S", subjects=["s"], storage="memory")
 
         @given(st.datetimes(datetime(1971, 1, 1), datetime(2260, 1, 1)), st.integers(0, 999))
         def comes_back(when: datetime, nanoseconds: int) -> None:
@@ -82,7 +83,7 @@ def test_row_46_any_time(url: str, transport: Transport) -> None:
 
 def asked(nc: nats_sync.Client, call: str, body: object = None) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(
-        nc.request(f"$JS.API.{call}", b"" if body is None else json.dumps(body).encode()).data
+        nc.request(f"$JS.API.{call}", b"" if body is None else json.dumps(body).encode(), timeout=TIMEOUT).data
     )
     assert "error" not in answer, answer
     return answer
