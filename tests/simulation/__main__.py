@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable
 
 from tests.simulation.campaign import run_many
-from tests.simulation.machine_run import run_machine_seed, run_reader_seed
+from tests.simulation.machine_run import (
+    run_aged_seed,
+    run_batch_seed,
+    run_machine_seed,
+    run_object_seed,
+    run_reader_seed,
+)
 from tests.simulation.run import Result, run_seed
 
 
@@ -21,8 +27,18 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print its time line")
     parser.add_argument("--machines", action="store_true", help="the world of machines, not that of sessions")
     parser.add_argument("--readers", action="store_true", help="the same with handlers, push and ordered consumers")
+    parser.add_argument("--batches", action="store_true", help="the same with who writes batches")
+    parser.add_argument("--objects", action="store_true", help="the same with who puts, deletes and reads objects")
+    parser.add_argument("--aged", action="store_true", help="the same with a reader that is slow")
     arguments = parser.parse_args()
-    run = run_reader_seed if arguments.readers else run_machine_seed if arguments.machines else run_seed
+    run = run_machine_seed if arguments.machines else run_seed
+    for chosen, special in (
+        (arguments.readers, run_reader_seed),
+        (arguments.batches, run_batch_seed),
+        (arguments.aged, run_aged_seed),
+        (arguments.objects, run_object_seed),
+    ):
+        run = special if chosen else run
     if arguments.seed is not None:
         return show(arguments.seed, run, trace=arguments.trace)
     if run is not run_seed:

@@ -102,7 +102,7 @@ bug(
         "        first = self._sealed[0].operations\n"
         "        if isinstance(first[0], bytes) and _is_publish(self._aside[0]):\n"
         "            self._sealed[0].size -= done\n"
-        "            self._pending -= done\n"
+        "            self.beside_tail -= done\n"
         "            first[0] = first[0][done:]\n"
         "    self._aside.clear()",
     ),
@@ -158,7 +158,7 @@ bug(
 bug(
     "too large for the next server",
     "a publish that was taken when more was allowed costs one connection after the other",
-    ("_session.traffic:Traffic.link_up", "self.drop_refused()", "pass"),
+    ("_session.traffic:Traffic._connection_made", "self.drop_refused()", "pass"),
 )
 bug(
     "refused while it was written",

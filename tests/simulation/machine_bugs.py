@@ -50,12 +50,12 @@ bug(
 bug(
     "asked for the whole each time",
     "what is outstanding already is asked for once more",
-    ("_consuming.consume:Consume._refill", "self._max_messages - pulls.messages", "self._max_messages"),
+    ("_consuming.asking:Asking.next_request", "demand.maximum - outstanding", "demand.maximum"),
 )
 bug(
     "messages not counted",
     "what came is still counted as outstanding: it asks again only when requests expire",
-    ("_consuming.consume:Consume.receive", "left = pulls.messages - 1", "left = pulls.messages"),
+    ("_consuming.consume:Consume.receive", "left = account.messages - 1", "left = account.messages"),
 )
 bug(
     "no pause between requests",
@@ -67,7 +67,7 @@ bug(
     "after a pause nobody asks again",
     (
         "_consuming.consume:Consume.handle_timeout",
-        "self._state = _State.ASKING\n            self._refill(now)",
+        "self._state = _State.ASKING\n            self.refill(now)",
         "pass",
     ),
 )
@@ -89,7 +89,7 @@ bug(
 bug(
     "consumer not created again",
     "a consumer that is gone is waited for, although the reader was to make it",
-    ("_consuming.consume:Consume._recreate", "self._create is not None and self._asking is None", "False"),
+    ("_consuming.consume:Consume._recreate", "self._create is not None and self._question is None", "False"),
 )
 bug(
     "no responders ends all",
@@ -173,8 +173,9 @@ bug(
     "an acknowledgement completes whatever waits longest",
     (
         "_publishing.window:PublishWindow.receive",
-        "pending = self._waiting.pop(message.subject, None)",
-        "pending = self._waiting.pop(next(iter(self._waiting), ''), None)",
+        "pending = self._waiting.get(message.subject)",
+        "message = Message(next(iter(self._waiting), ''), 1, None, message.data, message.header_block)\n"
+        "    pending = self._waiting.get(message.subject)",
     ),
 )
 bug(
@@ -184,7 +185,7 @@ bug(
         "_publishing.window:PublishWindow._not_acknowledged",
         "error = no_responders(pending.subject)",
         "self._waiting.pop(pending.reply, None); self._waiting[pending.reply] = pending; "
-        "pending.deadline = 1e12; self._look = 1e12; return",
+        "pending.deadline = 1e12; self._flight.look = 1e12; return",
     ),
 )
 bug(

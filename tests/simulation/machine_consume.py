@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nats_proto import Message
@@ -13,9 +14,13 @@ from tests.simulation.machine_users import NEXT, PAUSE, STREAM, Item, Reader
 from tests.simulation.order import UP
 
 if TYPE_CHECKING:
+    from tests.simulation.client import Client
     from tests.simulation.machine_run import MachineSimulation
 
-__all__ = ["ConsumeUser"]
+__all__ = ["AgedUser", "ConsumeUser"]
+
+LATENCY = 0.5
+"""Seconds that a message may take to its reader, when nothing is in its way."""
 
 
 class ConsumeUser(Reader):
@@ -43,8 +48,12 @@ class ConsumeUser(Reader):
             create=self.create,
         )
         self._unasked_since = self._checked = self.world.now
-        self.driver = MachineDriver(self.client, self.machine, self._given)
+        self.driver = self.make_driver()
         self.client.drivers.append(self.driver)  # type: ignore[arg-type]
+
+    def make_driver(self) -> MachineDriver[Item]:
+        """Who runs the machine."""
+        return MachineDriver(self.client, self.machine, self._given)
 
     def start(self) -> None:
         self.driver.wait()
@@ -121,3 +130,69 @@ class ConsumeUser(Reader):
         """Seconds until the first message comes, when nothing is in the way."""
         assert self.options.heartbeat is not None
         return 2 * self.options.heartbeat + 6.0
+
+
+class _CountingDriver(MachineDriver[Item]):
+    """Tells the machine what its queue has, as both clients do, and its user what the machine thinks of a message."""
+
+    def __init__(
+        self,
+        client: Client,
+        machine: Consume[Message, Item],
+        give: Callable[[Item], None],
+        judged: Callable[..., None],
+    ) -> None:
+        super().__init__(client, machine, give, counting=True)
+        self._consume = machine
+        self._judged = judged
+
+    def received(self, message: Message, now: float) -> None:
+        outlived, items = self._consume.outlived, len(self._consume.items)
+        super().received(message, now)
+        if self._consume.outlived > outlived or len(self._consume.items) > items:
+            self._judged(message, outlived=self._consume.outlived > outlived)
+
+
+class AgedUser(ConsumeUser):
+    """Reads so slowly that messages lie unread for longer than the consumer waits for an acknowledgement (row 18)."""
+
+    PAUSES = (0.0, 0.0, 0.05, 0.3)
+    """Parts of ``ack_wait``. So marks are never further apart than may decide together, and nothing is in doubt."""
+
+    def __init__(self, sim: MachineSimulation) -> None:
+        sim.settings.ack_wait = sim.settings.model_ack_wait
+        # Without room for its requests in an outage, a reader learns that they have expired before it has read all that
+        # they had brought: for that moment it asks for too much.
+        sim.settings.exact &= sim.knobs.options.pending_size >= 1 << 20
+        super().__init__(sim)
+
+    def make_driver(self) -> MachineDriver[Item]:
+        return _CountingDriver(self.client, self.machine, self._given, self.judged)
+
+    def _given(self, item: Item) -> None:
+        self.take(item)
+        self.world.after(self._pause(), self.driver.wait)
+
+    def _pause(self) -> float:
+        if self.sim.healing:
+            return 0.01 * self.rng.random()
+        return self.rng.choice(self.PAUSES) * self.settings.model_ack_wait * self.rng.random()
+
+    def judged(self, message: Message, *, outlived: bool) -> None:
+        """It was taken, and is handed out, or not."""
+        assert message.reply is not None
+        first, last = self.sim.sent_at[message.reply]
+        ack_wait = self.settings.model_ack_wait
+        if outlived:
+            if self.client.slept:
+                return  # of a process that was stopped, or is not connected for long, less is certain
+            age = self.world.now - first
+            require(age >= 3 / 8 * ack_wait, f"{message!r}, {age:g} s old, was taken for too old")
+            return
+        age = self.world.now - last
+        # Where nothing is late but with its connection, what is too old is known to be so.
+        quick = self.settings.exact and min(self.sim.knobs.capacities) >= 1 << 20
+        require(
+            not quick or age < 7 / 8 * ack_wait + LATENCY,
+            f"{message!r} was delivered {age:g} s ago, and is handed out",
+        )

@@ -38,11 +38,15 @@ class MachineDriver(Generic[ItemT]):
         machine: Machine[Message, ItemT],
         give: Callable[[ItemT], None],
         end: Callable[[], None] | None = None,
+        *,
+        counting: bool = False,
     ) -> None:
         self.client = client
         self.world = client.world
         self.machine = machine
         self.give = give
+        self._counting = counting
+        """It tells the machine what its queue has, as both clients do."""
         self._end = end
         """Called when it has ended by itself."""
         self.conductor: Conductor[Message, ItemT] = Conductor(machine)
@@ -133,10 +137,14 @@ class MachineDriver(Generic[ItemT]):
                 return False
             return self._timed_out(due, now)
         if message.subject:
-            machine.receive(message, now=now)
+            self.received(message, now)
         else:
             self.conductor.marked(state.take_mark(), now=now)
         return True
+
+    def received(self, message: Message, now: float) -> None:
+        """The machine gets a message."""
+        self.machine.receive(message, now=now)
 
     def _timed_out(self, due: float | None, now: float) -> bool:
         """Nothing else can be done: see whether its time is up."""
@@ -166,6 +174,8 @@ class MachineDriver(Generic[ItemT]):
                         marks=True,
                         hand_back=want.hand_back,
                     )
+                    if self._counting and want.opened is not None:
+                        want.opened(self._arrivals)
                 case Ask(api=api):
                     require(self.state is not None, "a machine asks before it has subscribed")
                     token = session.request(api.subject, api.payload, headers=api.headers, into=self.state)
@@ -180,6 +190,12 @@ class MachineDriver(Generic[ItemT]):
         self.machine.wants.popleft()
         self.client.pump()
         return True
+
+    def _arrivals(self) -> tuple[int, int]:
+        state = self.state
+        assert state is not None
+        taken = state.delivered
+        return taken, taken + state.pending_msgs
 
     def _unsubscribe(self) -> None:
         state, self.state = self.state, None

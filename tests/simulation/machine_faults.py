@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tests.simulation.faults import FAULTS
 from tests.simulation.jetstream import Sent, block_of
 from tests.simulation.machine_readers import PushUser
-from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM
+from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, WRITERS
 
 if TYPE_CHECKING:
     from tests.simulation.machine_run import MachineSimulation
@@ -23,8 +23,22 @@ CUTS: Final = ("cut by FIN", "cut by reset", "crash", "restart", "all crash")
 NETWORK: Final = (*CUTS, "black hole", "black hole one way", "hold and release", "no capacity", "suspend", "swizzle")
 EXACT: Final = ("leader away", "stream leader away", "restarted", "thief", "deleted")
 PUBLISHERS: Final = ("stream leader away", "stream leader away", "restarted", "lost pub ack", "lost pub ack")
+LESS: Final = ("less allowed", "less allowed", "no headers", "max_payload changes", "stream leader away")
+ORDERED: Final = ("killed", "killed", "killed", "erased", "erased")
+"""More of what befalls a reader whose consumers are kept in memory, and who is to miss nothing."""
+OBJECTS: Final = (
+    *PUBLISHERS,
+    "leader away",
+    "killed",
+    "deleted consumer",
+    "lost answer",
+    "lost request",
+    "lost delivery",
+)
 TOLD: Final = (*CUTS, "leader away", "deleted", "thief", "odd status")
 """A reader hears at once that something has happened; of all else it hears by silence."""
+OTHERS: Final = ("less allowed", "killed", "erased", "deleted consumer")
+"""For those who ask for them."""
 SILENCE: Final = 10.0
 """Two heart-beats, of at most five seconds each."""
 CALM: Final = 0.2
@@ -34,9 +48,17 @@ def plan(sim: MachineSimulation, until: float) -> None:
     """Draw the windows and what happens in each."""
     rng, knobs = sim.world.rng, sim.knobs
     length = (until - sim.world.now) / knobs.windows
-    network, own = (CUTS, EXACT) if sim.settings.exact else (NETWORK, tuple(MACHINE_FAULTS))
-    if sim.settings.user == "publish":
+    network, own = (
+        (CUTS, EXACT) if sim.settings.exact else (NETWORK, tuple(name for name in MACHINE_FAULTS if name not in OTHERS))
+    )
+    if sim.settings.user in WRITERS:
         own = PUBLISHERS
+    if sim.settings.user == "limited":
+        own = LESS
+    if sim.settings.user == "ordered":
+        own += ORDERED
+    if sim.settings.user == "objects":
+        own = OBJECTS
     for window in range(knobs.windows):
         if rng.random() < CALM:
             continue
@@ -103,13 +125,44 @@ def _restarted(sim: MachineSimulation) -> bool:
     return True
 
 
+@fault("killed")
+def _killed(sim: MachineSimulation) -> bool:
+    """The server of both the connection and the consumer. In a cluster the consumer is made anew, and counts from 1."""
+    transport = sim.client.transport
+    if transport is None or sim.client.asleep:
+        return False
+    sim.cluster.jetstream.restart(sim.world.now, orderly=False)
+    transport.reset()
+    return True
+
+
+@fault("erased")
+def _erased(sim: MachineSimulation) -> bool:
+    """Some messages are deleted: what is behind them has lower numbers in a consumer that begins before them."""
+    sequences = list(sim.stream.messages)[:-1]
+    return sim.stream.remove(sim.world.rng.sample(sequences, min(len(sequences), 5))) > 0
+
+
+@fault("less allowed")
+def _less(sim: MachineSimulation) -> bool:
+    """The connection is cut, and whoever is next takes less than what is published meanwhile."""
+    rng, servers, transport = sim.world.rng, sim.cluster.servers, sim.client.transport
+    if transport is None or sim.client.asleep:
+        return False
+    for server in servers:
+        server.max_payload = rng.choice((30, 200))
+    sim.world.after(5.0 * rng.random(), lambda: [setattr(server, "max_payload", 1 << 20) for server in servers])
+    transport.reset()
+    return True
+
+
 @fault("deleted")
 def _deleted(sim: MachineSimulation) -> bool:
     """The consumer is deleted; by somebody who makes it again later, unless it is the reader's to do so."""
     consumer, settings = sim.consumer, sim.settings
-    if consumer is None or settings.user == "publish":
+    if consumer is None or settings.user in WRITERS:
         return False
-    if settings.user in ("consume", "work") and settings.on_missing == "raise":
+    if settings.user in ("consume", "work", "aged") and settings.on_missing == "raise":
         return False
     if isinstance(sim.user, PushUser) and sim.user.machine.info is None:
         return False  # of what was never seen nobody knows how to make it again
@@ -126,6 +179,15 @@ def _deleted(sim: MachineSimulation) -> bool:
 def _made_again(sim: MachineSimulation) -> None:
     sim.make_consumer()
     sim.cluster.changed()
+
+
+@fault("deleted consumer")
+def _deleted_consumer(sim: MachineSimulation) -> bool:
+    """One that a reader has made for itself."""
+    consumer = sim.consumer
+    if consumer is not None:
+        sim.cluster.jetstream.forget_consumer(consumer)
+    return consumer is not None
 
 
 @fault("thief")

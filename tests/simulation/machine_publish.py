@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nats_proto import Headers
 from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import PublishWindow
-from nats_proto.errors import OutboundBufferLimitError
+from nats_proto.errors import HeadersNotSupportedError, MaxPayloadError, OutboundBufferLimitError
 from tests.simulation.invariants import require
 from tests.simulation.machine_driver import MachineDriver
 from tests.simulation.machine_users import STREAM, MachineUser
@@ -23,11 +23,7 @@ class PublishUser(MachineUser):
 
     def __init__(self, sim: MachineSimulation) -> None:
         super().__init__(sim)
-        rng = self.rng
-        self.timeout = rng.choice((0.5, 2.0, 5.0))
-        self.retry_for = rng.choice((0.0, 3.0, 10.0))
-        self.most = rng.choice((1, 5, 50))
-        self.in_order = rng.random() < 0.3
+        self.draw()
         self.window: PublishWindow[Pending] = PublishWindow(
             "acks.1", Pending, max_pending=self.most, timeout=self.timeout, retry_for=self.retry_for,
             in_order=self.in_order,
@@ -37,6 +33,19 @@ class PublishUser(MachineUser):
         self.count = 0
         self.begun: dict[int, Pending] = {}
         self.done: dict[int, Pending] = {}
+
+    def draw(self) -> None:
+        """How it publishes."""
+        rng = self.rng
+        self.timeout = rng.choice((0.5, 2.0, 5.0))
+        self.retry_for = rng.choice((0.0, 3.0, 10.0))
+        self.most = rng.choice((1, 5, 50))
+        self.in_order = rng.random() < 0.3
+
+    def message(self, number: int) -> tuple[bytes, Headers | None]:
+        """What it publishes next."""
+        data = b"p%d" % number
+        return data, Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < 0.5 else None
 
     def start(self) -> None:
         self.driver.wait()
@@ -53,14 +62,13 @@ class PublishUser(MachineUser):
 
     def _publish(self) -> None:
         self.count += 1
-        data = b"p%d" % self.count
-        headers = Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < 0.5 else None
+        data, headers = self.message(self.count)
         pending = self.window.begin("s.p", data, headers, now=self.world.now)
         self.begun[self.count] = pending
         require(self.window.pending <= self.most, f"{self.window.pending} in flight, {self.most} at most")
         try:
             self.client.session.publish("s.p", data, reply=pending.reply, headers=headers)
-        except OutboundBufferLimitError as error:
+        except (OutboundBufferLimitError, MaxPayloadError, HeadersNotSupportedError) as error:
             self.window.failed(pending, error)
             self.done[self.count] = pending
             return
@@ -112,6 +120,9 @@ class PublishUser(MachineUser):
     def settled(self) -> bool:
         return not self.window.pending and len(self.done) == len(self.begun)
 
+    def why(self) -> str:
+        return f"publishes {sorted(set(self.begun) - set(self.done))[:5]} have not ended"
+
     def patience(self) -> float:
         return self.retry_for + 2 * self.timeout + 5.0
 
@@ -119,8 +130,7 @@ class PublishUser(MachineUser):
         """At the end, when nothing is in flight."""
         stored = self.stored()
         for number, pending in self.done.items():
-            data = b"p%d" % number
-            at = stored.get(data, [])
+            at = stored.get(bytes(pending.data), [])
             require(len(at) <= 1, f"publish {number} is stored at {at}")
             if pending.error is not None:
                 self._check_failure(number, pending)

@@ -131,7 +131,7 @@ class WorkUser(Reader):
         del self.running[id(item)]
         self._over(item)
         self._begin()
-        if len(self.machine.ended) >= self.machine.call_at:
+        if len(self.machine.ended) >= self.machine.prefetch.call_at:
             self.driver.run()
 
     def _over(self, item: WorkItem) -> None:
@@ -144,8 +144,10 @@ class WorkUser(Reader):
         if self.client.asleep or driver.state is None:
             return
         held = len(self.ready) + len(self.running) + len(machine.ended) + len(machine.items)
-        require(machine.held <= held + 1, f"{machine.held} messages count as held, and {held} are")
-        require(machine.outstanding + machine.held <= 2 * self.most + 1, "more is asked for and held than may be")
+        require(machine.prefetch.held <= held + 1, f"{machine.prefetch.held} messages count as held, and {held} are")
+        require(
+            machine.outstanding + machine.prefetch.held <= 2 * self.most + 1, "more is asked for and held than may be"
+        )
         if self.settings.exact:
             prefix = driver.state.subject.removesuffix("*")
             consumer = self.consumer
@@ -245,9 +247,12 @@ class OrderedUser(MachineUser):
         assert message.reply is not None
         assert self.driver is not None
         sequence = int(message.reply.split(".")[5])
-        require(sequence == self.last + 1, f"message {sequence} follows on {self.last}")
-        stored = self.jetstream.streams[STREAM].messages[sequence]
-        require((message.subject, message.data) == (stored.subject, stored.data), f"message {sequence} is {message!r}")
+        messages = self.jetstream.streams[STREAM].messages
+        missed = [each for each in range(self.last + 1, sequence) if each in messages]
+        require(sequence > self.last and not missed, f"message {sequence} follows on {self.last}, without {missed}")
+        stored = messages.get(sequence)  # None: it was deleted on the way
+        same = stored is None or (message.subject, message.data) == (stored.subject, stored.data)
+        require(same, f"message {sequence} is {message!r}")
         self.last = sequence
         pause = self.rng.choice(self.sim.settings.pauses)
         if pause:
@@ -262,7 +267,7 @@ class OrderedUser(MachineUser):
             require(len(alive) <= MOST_CONSUMERS, f"{len(alive)} consumers of one reader: {alive}")
 
     def settled(self) -> bool:
-        return self.last == self.jetstream.streams[STREAM].last
+        return self.last >= max(self.jetstream.streams[STREAM].messages, default=0)
 
     def patience(self) -> float:
         return 120.0

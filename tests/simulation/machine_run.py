@@ -24,23 +24,36 @@ from tests.simulation.jetstream.consumer_config import consumer_config
 from tests.simulation.jetstream.stream import ModelStream, stream_config
 from tests.simulation.knobs import Knobs
 from tests.simulation.links import Profile
-from tests.simulation.machine_consume import ConsumeUser
+from tests.simulation.machine_batches import AtomicUser, BatchUser, IngestUser, LimitedUser
+from tests.simulation.machine_consume import AgedUser, ConsumeUser
 from tests.simulation.machine_faults import SILENCE, plan
+from tests.simulation.machine_objects import CALM, OBJECT_STREAM, READERS_BEGIN, ObjectUser, object_stream
 from tests.simulation.machine_publish import PublishUser
 from tests.simulation.machine_readers import ORDERED, OrderedUser, PushUser, WorkUser
-from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, FetchUser, MachineUser
+from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, WRITERS, FetchUser, MachineUser
 from tests.simulation.machine_world import JetStreamCluster, MachineClient
 from tests.simulation.order import UP
 from tests.simulation.run import Result
 from tests.simulation.world import Violation, World
 
-__all__ = ["MachineSimulation", "Settings", "run_machine_seed", "run_reader_seed"]
+__all__ = [
+    "MachineSimulation",
+    "Settings",
+    "run_aged_seed",
+    "run_batch_seed",
+    "run_machine_seed",
+    "run_object_seed",
+    "run_reader_seed",
+]
 
 USERS: dict[str, type[MachineUser]] = {"consume": ConsumeUser, "fetch": FetchUser, "publish": PublishUser}
 FLOW_WINDOW = 1024
 """Bytes on their way to a push consumer's reader, at most: a few messages."""
+BATCHES: dict[str, type[MachineUser]] = {"atomic": AtomicUser, "ingest": IngestUser, "limited": LimitedUser}
 READERS: dict[str, type[MachineUser]] = {"work": WorkUser, "push": PushUser, "ordered": OrderedUser}
 """Apart from the others, so that the seeds of these stay what they are."""
+NAMED_BY_READERS = {"ordered": ORDERED, "objects": READERS_BEGIN}
+"""Who makes consumers by itself, and how their names begin."""
 
 
 @dataclass(slots=True)
@@ -138,14 +151,45 @@ def draw_reader(world: World, settings: Settings) -> None:
         settings.consumer["flow_control"] = pick((True, False))
 
 
+def draw_batches(world: World, settings: Settings) -> None:
+    """The same for who writes batches, and for a publisher with servers that allow less."""
+    settings.user = world.rng.choice(tuple(BATCHES))
+
+
+def draw_aged(world: World, settings: Settings) -> None:
+    """The same for a slow reader who asks for much."""
+    pick = world.rng.choice
+    settings.user, settings.published, settings.threshold = "aged", 200, None
+    settings.max_messages = pick((20, 100))
+    settings.consumer["max_ack_pending"] = 1000
+    settings.consumer.pop("max_batch", None)
+    settings.model_ack_wait = pick((2.0, 5.0))
+    settings.consumer["ack_wait"] = round(settings.model_ack_wait * 1e9)
+
+
 class MachineSimulation:
     """One world with everything in it. Has what the faults of the world of sessions want of a simulation."""
 
-    def __init__(self, seed: int, *, recording: bool = False, readers: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        recording: bool = False,
+        readers: bool = False,
+        batches: bool = False,
+        aged: bool = False,
+        objects: bool = False,
+    ) -> None:
         self.world = World(seed, recording=recording)
         self.knobs, self.settings = draw(self.world)
         if readers:
             draw_reader(self.world, self.settings)
+        if batches:
+            draw_batches(self.world, self.settings)
+        if aged:
+            draw_aged(self.world, self.settings)
+        if objects:
+            self.settings.user = "objects"
         window = FLOW_WINDOW if self.settings.user == "push" else 32 << 20
         self.cluster = JetStreamCluster(self.world, self.knobs, commit=self.settings.commit, flow_window=window)
         self.cluster.told = self.delivered
@@ -156,32 +200,46 @@ class MachineSimulation:
         self.stolen: set[int] = set()
         self.sent: Counter[str] = Counter()
         """How often the model has sent each message, by its ack subject."""
+        self.sent_at: dict[str, tuple[float, float]] = {}
+        """And when, first and last: a consumer that was made again begins with the same words."""
         self.calm_from = self.world.now + 10.0
         """From then on nothing is in the way."""
         self.missing_until = 0.0
+        self.losses = 0
+        """What JetStream was to lose, and has."""
         self._published = 0
         jetstream = self.cluster.jetstream
-        jetstream.on_loss = lambda: self.disturbed(SILENCE + PAUSE)
+        jetstream.on_loss = self._lost
         config = stream_config(
-            {"name": STREAM, "subjects": ["s.>"], "storage": "memory", "num_replicas": self.settings.replicas}
+            {
+                "name": STREAM,
+                "subjects": ["s.>"],
+                "storage": "memory",
+                "num_replicas": self.settings.replicas,
+                "allow_atomic": True,
+                "allow_batched": True,
+            }
         )
         self.stream = jetstream.streams[STREAM] = ModelStream(jetstream, config, self.world.now)
+        if objects:
+            self.stream = jetstream.streams[OBJECT_STREAM] = object_stream(self)
         self.make_consumer()
-        self.user = (READERS if readers else USERS)[self.settings.user](self)
+        self.user = (USERS | READERS | BATCHES | {"aged": AgedUser, "objects": ObjectUser})[self.settings.user](self)
 
     # --- what users and faults ask ------------------------------------------------
 
     @property
     def consumer(self) -> ModelConsumer | None:
         """As the model has it: that of the reader."""
-        if self.settings.user == "ordered":
-            names = [name for name in self.stream.consumers if name.startswith(ORDERED)]
+        prefix = NAMED_BY_READERS.get(self.settings.user)
+        if prefix is not None:
+            names = [name for name in self.stream.consumers if name.startswith(prefix)]
             return self.stream.consumers[names[-1]] if names else None
         return self.stream.consumers.get(CONSUMER)
 
     def make_consumer(self) -> None:
         """Somebody makes the consumer, if there is none."""
-        if self.stream.consumers.get(CONSUMER) is None and self.settings.user != "ordered":
+        if self.stream.consumers.get(CONSUMER) is None and self.settings.user not in NAMED_BY_READERS:
             config = consumer_config(dict(self.settings.consumer), self.stream.config)
             self.stream.consumers[CONSUMER] = ModelConsumer(self.stream, CONSUMER, config, self.world.now)
         self.missing_until = self.world.now
@@ -198,6 +256,15 @@ class MachineSimulation:
         """Something has happened: until then a reader may have nothing asked for."""
         self.calm_from = max(self.calm_from, self.world.now + seconds)
 
+    def _lost(self) -> None:
+        self.losses += 1
+        self.disturbed(SILENCE + PAUSE)
+
+    @property
+    def mishaps(self) -> tuple[int, int, int]:
+        """Changes with each fault, each loss and each connection."""
+        return self.world.hits.total(), self.losses, self.client.checks.order.ups
+
     def explain(self, text: str) -> None:
         """One line of the record."""
         if self.world.recording:
@@ -207,6 +274,8 @@ class MachineSimulation:
         """JetStream sends this."""
         if message.reply is not None:
             self.sent[message.reply] += 1
+            first, _ = self.sent_at.get(message.reply, (self.world.now, 0.0))
+            self.sent_at[message.reply] = first, self.world.now
             if message.to.startswith("thief."):
                 self.world.after(0.5 * self.world.rng.random(), self._thief_has, message.reply)
 
@@ -221,7 +290,7 @@ class MachineSimulation:
 
     def publish(self) -> None:
         """Somebody else publishes."""
-        if self.stream.led and self.settings.user != "publish":
+        if self.stream.led and self.settings.user not in WRITERS:
             self._published += 1
             self.cluster.store(f"s.{self.world.rng.randint(1, 3)}", b"m%d" % self._published)
 
@@ -282,10 +351,12 @@ class MachineSimulation:
 
     def _come_right(self) -> None:
         world, user = self.world, self.user
-        if isinstance(user, PublishUser):
+        if isinstance(user, PublishUser | BatchUser | ObjectUser):
+            if isinstance(user, ObjectUser):
+                world.run(world.now + CALM)
             self.over = True
             done = world.run(world.now + user.patience(), user.settled)
-            require(done, f"publishes {sorted(set(user.begun) - set(user.done))[:5]} have not ended")
+            require(done, user.why())
             user.finish()
             return
         for _ in range(10):
@@ -309,10 +380,25 @@ def run_reader_seed(seed: int, *, recording: bool = False) -> Result:
     return run_machine_seed(seed, recording=recording, readers=True)
 
 
-def run_machine_seed(seed: int, *, recording: bool = False, readers: bool = False) -> Result:
-    """Run one seed, and say what came of it."""
+def run_batch_seed(seed: int, *, recording: bool = False) -> Result:
+    """Run one seed of who writes batches, and of a publisher with servers that allow less."""
+    return run_machine_seed(seed, recording=recording, batches=True)
+
+
+def run_aged_seed(seed: int, *, recording: bool = False) -> Result:
+    """Run one seed of a reader whose messages lie unread for long."""
+    return run_machine_seed(seed, recording=recording, aged=True)
+
+
+def run_object_seed(seed: int, *, recording: bool = False) -> Result:
+    """Run one seed of who puts, deletes and reads objects."""
+    return run_machine_seed(seed, recording=recording, objects=True)
+
+
+def run_machine_seed(seed: int, *, recording: bool = False, **kind: bool) -> Result:
+    """Run one seed, and say what came of it. ``kind``: of `MachineSimulation`."""
     result = Result(seed)
-    simulation = MachineSimulation(seed, recording=recording, readers=readers)
+    simulation = MachineSimulation(seed, recording=recording, **kind)
     world = simulation.world
     try:
         simulation.run()

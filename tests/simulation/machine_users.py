@@ -22,11 +22,13 @@ from tests.simulation.machine_driver import MachineDriver
 if TYPE_CHECKING:
     from tests.simulation.machine_run import MachineSimulation
 
-__all__ = ["CONSUMER", "NEXT", "PAUSE", "STREAM", "FetchUser", "Item", "MachineUser", "Reader"]
+__all__ = ["CONSUMER", "NEXT", "PAUSE", "STREAM", "WRITERS", "FetchUser", "Item", "MachineUser", "Reader"]
 
 STREAM, CONSUMER = "S", "c"
 NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{CONSUMER}"
 WHAT = f"consumer '{CONSUMER}' of stream '{STREAM}'"
+WRITERS = ("publish", "atomic", "ingest", "limited", "objects")
+"""Users for whom nobody else publishes."""
 Item = tuple[Message, float]
 PAUSE = 7.0
 """Seconds after which a reader must have asked again, whatever has happened, as long as it can know of it: the longest

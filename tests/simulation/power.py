@@ -7,15 +7,34 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
+from tests.simulation.batch_bugs import BATCH_BUGS
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.campaign import kind
 from tests.simulation.machine_bugs import MACHINE_BUGS
-from tests.simulation.machine_run import run_machine_seed, run_reader_seed
-from tests.simulation.reader_bugs import READER_BUGS
+from tests.simulation.machine_run import (
+    run_aged_seed,
+    run_batch_seed,
+    run_machine_seed,
+    run_object_seed,
+    run_reader_seed,
+)
+from tests.simulation.object_bugs import OBJECT_BUGS
+from tests.simulation.reader_bugs import AGE_BUGS, READER_BUGS
 from tests.simulation.run import Result, run_seed
 
 __all__ = ["seeds_needed"]
+
+
+RUNS: Final[tuple[tuple[dict[str, Bug], Callable[[int], Result]], ...]] = (
+    (MACHINE_BUGS, run_machine_seed),
+    (READER_BUGS, run_reader_seed),
+    (BATCH_BUGS, run_batch_seed),
+    (AGE_BUGS, run_aged_seed),
+    (OBJECT_BUGS, run_object_seed),
+)
+"""Which bugs are looked for where; all others in the world of sessions."""
 
 
 def seeds_needed(
@@ -42,11 +61,11 @@ def main() -> int:
     arguments = parser.parse_args()
     needed: list[int] = []
     missed: list[str] = []
-    for name, bug in (BUGS | MACHINE_BUGS | READER_BUGS).items():
+    for name, bug in (BUGS | MACHINE_BUGS | READER_BUGS | BATCH_BUGS | AGE_BUGS | OBJECT_BUGS).items():
         if arguments.bug not in (None, name):
             continue
         begin = time.monotonic()
-        run = run_machine_seed if name in MACHINE_BUGS else run_reader_seed if name in READER_BUGS else run_seed
+        run = next((run for bank, run in RUNS if name in bank), run_seed)
         found = seeds_needed(bug, arguments.most, start=arguments.start, run=run)
         if found is None:
             missed.append(name)

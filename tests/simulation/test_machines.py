@@ -6,13 +6,24 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation.batch_bugs import BATCH_BUGS
 from tests.simulation.bugs import planted
 from tests.simulation.machine_bugs import MACHINE_BUGS
-from tests.simulation.machine_run import MachineSimulation, run_machine_seed, run_reader_seed
+from tests.simulation.machine_objects import ObjectUser
+from tests.simulation.machine_run import (
+    MachineSimulation,
+    run_aged_seed,
+    run_batch_seed,
+    run_machine_seed,
+    run_object_seed,
+    run_reader_seed,
+)
+from tests.simulation.object_bugs import OBJECT_BUGS
 from tests.simulation.power import seeds_needed
-from tests.simulation.reader_bugs import READER_BUGS
+from tests.simulation.reader_bugs import AGE_BUGS, READER_BUGS
+from tests.simulation.world import Violation
 
-SEEDS = 200
+SEEDS = 100
 GROUP = 25
 RARE = (
     "earlier try forgotten",
@@ -25,6 +36,8 @@ FEW = 80
 
 
 RARE_READERS = ("kept alive once", "old messages begun")
+RARE_OBJECTS = ("ids believed for ever", "nobody asks why", "two puts at once", "waits with its eyes open")
+RARE_BATCHES = ("loss counted twice", "no responders for a question", "refusals make no room")
 
 
 def replay(seed: int) -> str:
@@ -89,6 +102,88 @@ def test_every_bug_of_other_readers_can_be_planted(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in READER_BUGS if name not in RARE_READERS])
 def test_a_planted_bug_of_other_readers_is_found(name: str) -> None:
     assert seeds_needed(READER_BUGS[name], FEW, run=run_reader_seed) is not None
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 2, GROUP))
+def test_seeds_of_a_reader_that_is_slow(first: int) -> None:
+    """Row 18: what has lain unread for too long is handed to nobody, and nothing else is left out."""
+    outlived = 0
+    for seed in range(first, first + GROUP):
+        result = run_aged_seed(seed)
+        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --aged"
+        if seed == first:
+            simulation = MachineSimulation(seed, aged=True)
+            simulation.run()
+            outlived += simulation.user.machine.outlived
+    assert outlived
+
+
+@pytest.mark.parametrize("name", AGE_BUGS)
+def test_a_planted_bug_of_ages_is_found(name: str) -> None:
+    assert seeds_needed(AGE_BUGS[name], FEW, run=run_aged_seed) is not None
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_seeds_of_batches(first: int) -> None:
+    for seed in range(first, first + GROUP):
+        result = run_batch_seed(seed)
+        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --batches"
+
+
+def test_all_who_write_batches_are_there_and_write() -> None:
+    stored: Counter[str] = Counter()
+    dropped = 0
+    for seed in range(20):
+        simulation = MachineSimulation(seed, batches=True)
+        simulation.run()
+        stored[type(simulation.user).__name__] += simulation.stream.last
+        dropped += simulation.client.session.stats.dropped_publishes
+    assert len(stored) == 3
+    assert min(stored.values()) > 50
+    assert dropped
+
+
+@pytest.mark.parametrize("name", BATCH_BUGS)
+def test_every_bug_of_batches_can_be_planted(name: str) -> None:
+    with planted(BATCH_BUGS[name]):
+        pass
+
+
+@pytest.mark.parametrize("name", [name for name in BATCH_BUGS if name not in RARE_BATCHES])
+def test_a_planted_bug_of_batches_is_found(name: str) -> None:
+    assert seeds_needed(BATCH_BUGS[name], FEW, run=run_batch_seed) is not None
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS // 2, GROUP))
+def test_seeds_of_objects(first: int) -> None:
+    """They are put, and read, and replaced meanwhile."""
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + GROUP):
+        simulation = MachineSimulation(seed, objects=True)
+        try:
+            simulation.run()
+        except Violation as violation:
+            raise AssertionError(f"replay: {replay(seed)} --objects") from violation
+        assert isinstance(simulation.user, ObjectUser)
+        counts += simulation.user.counts
+    assert min(counts[what] for what in ("put", "failed", "deleted", "read", "not read", "not found")) > 1, counts
+
+
+def test_a_seed_of_objects_that_found_something() -> None:
+    """A put went on after ten minutes of sleep, and stored a chunk a second time."""
+    result = run_object_seed(778)
+    assert not result.failure, f"{result.failure}\nreplay: {replay(778)} --objects"
+
+
+@pytest.mark.parametrize("name", OBJECT_BUGS)
+def test_every_bug_of_objects_can_be_planted(name: str) -> None:
+    with planted(OBJECT_BUGS[name]):
+        pass
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECT_BUGS if name not in RARE_OBJECTS])
+def test_a_planted_bug_of_objects_is_found(name: str) -> None:
+    assert seeds_needed(OBJECT_BUGS[name], FEW, run=run_object_seed) is not None
 
 
 @pytest.mark.parametrize("name", MACHINE_BUGS)

@@ -1,4 +1,4 @@
-"""The simulated world in the test suite: 300 seeds, the same run twice, and the bugs that it must find."""
+"""The simulated world in the test suite: 200 seeds, the same run twice, and the bugs that it must find."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulation.campaign import checked, replay_command
 from tests.simulation.power import seeds_needed
 from tests.simulation.run import run_seed
 
-SEEDS = 300
+SEEDS = 200
 GROUP = 25
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -152,3 +152,109 @@ def roll_up_is_refused(t: Talk) -> None:
     t.stream()
     t.store("s.a", Nats_Rollup="sub")
     t.store("s.a", Nats_Rollup="all")
+
+
+# --- batches: servers 2.12 and 2.14 ----------------------------------------------------------------------------------
+
+
+def batch(t: Talk, name: str, number: int, *, commit: bool = False, **headers: object) -> None:
+    fields = {**headers, "Nats-Batch-Id": name, "Nats-Batch-Sequence": number}
+    t.ask("s.a", b"%d" % number, {**fields, **({"Nats-Batch-Commit": "1"} if commit else {})})
+
+
+@conversation
+def an_atomic_batch(t: Talk) -> None:
+    t.stream(allow_atomic=True)
+    batch(t, "A", 1)
+    batch(t, "A", 2)
+    t.api("STREAM.INFO.S")
+    batch(t, "A", 3, commit=True)
+    batch(t, "A", 4)
+    batch(t, "B", 1, commit=True)
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def an_atomic_batch_with_a_hole(t: Talk) -> None:
+    t.stream(allow_atomic=True)
+    batch(t, "A", 2)
+    for number in (1, 3, 2):
+        batch(t, "B", number)
+    batch(t, "C", 1)
+    batch(t, "C", 1)
+    batch(t, "C", 2, commit=True)
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def an_atomic_batch_whose_condition_does_not_hold(t: Talk) -> None:
+    t.stream(allow_atomic=True)
+    t.store("s.a")
+    batch(t, "A", 1, **{"Nats-Expected-Last-Subject-Sequence": 7})
+    batch(t, "A", 2, commit=True)
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def streams_without_batches(t: Talk) -> None:
+    t.stream()
+    batch(t, "A", 1)
+    ingest(t, 1, 0)
+    t.api("STREAM.INFO.S")
+
+
+def ingest(t: Talk, number: int, operation: int, *, name: str = "I", gap: str = "ok", answers: int = 1) -> None:
+    """One message of a fast ingest with three messages for each acknowledgement."""
+    reply = f"in.{name}.3.{gap}.{number}.{operation}.$FI"
+    t.listen(reply)
+    t.publish("s.a", b"" if operation > 2 else b"%d" % number, reply)
+    if answers:
+        t.collect(reply, answers)
+
+
+@conversation
+def a_fast_ingest(t: Talk) -> None:
+    t.stream(allow_batched=True)
+    ingest(t, 1, 0)
+    ingest(t, 2, 1, answers=0)
+    ingest(t, 3, 1)
+    ingest(t, 4, 1, answers=0)
+    ingest(t, 4, 4)
+    ingest(t, 5, 3)
+    ingest(t, 5, 3)
+    ingest(t, 1, 0, name="J")
+    ingest(t, 2, 2, name="J")
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def a_fast_ingest_with_a_hole(t: Talk) -> None:
+    t.stream(allow_batched=True)
+    ingest(t, 1, 0)
+    ingest(t, 3, 1, answers=2)
+    ingest(t, 6, 4, answers=2)
+    ingest(t, 6, 4)
+    ingest(t, 9, 3, answers=2)
+    ingest(t, 5, 1)
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def a_fast_ingest_that_a_hole_ends(t: Talk) -> None:
+    t.stream(allow_batched=True)
+    for number, operation in ((3, 1), (3, 2), (3, 3), (3, 4)):
+        name = f"I{operation}"
+        ingest(t, 1, 0, name=name, gap="fail")
+        ingest(t, number, operation, name=name, gap="fail", answers=2)
+        ingest(t, 4, 1, name=name, gap="fail")
+    t.api("STREAM.INFO.S")
+
+
+@conversation
+def a_fast_ingest_whose_number_comes_again(t: Talk) -> None:
+    t.stream(allow_batched=True)
+    ingest(t, 1, 0)
+    ingest(t, 2, 1, answers=0)
+    ingest(t, 2, 1, answers=2)
+    ingest(t, 3, 0)
+    t.api("STREAM.INFO.S")

@@ -11,6 +11,7 @@ answers (`tests/simulation/test_jetstream_model.py`). Where they differ the mode
 
     JetStream (account.py) ─┬─ StreamApi, ConsumerApi    answers on $JS.API
                             └─ ModelStream (stream.py)   messages, publishing, duplicates
+                                 ├─ Batches (batches.py)         several messages together, streams of messages
                                  └─ ModelConsumer (consumer.py)   what was delivered, acknowledged, is to come again
                                       ├─ PullQueue (pulls.py)     requests that wait, their statuses, pins
                                       └─ PushState (push.py)      flow control, heart-beats

@@ -271,6 +271,7 @@ class JetStream:
 
         def begin(then: float) -> None:
             stream.led = True
+            stream.batches.lead()
 
         self.later(now + seconds, begin)
 
@@ -279,6 +280,8 @@ class JetStream:
         self.now = now
         for stream in self.streams.values():
             stream.leave(now, kept=True)
+            if not self.clustered:
+                stream.batches.forget()
             for consumer in list(stream.consumers.values()):
                 if orderly and not consumer.replicated:
                     consumer.pulls.end_all(409, "Server Shutdown", remainder=True)

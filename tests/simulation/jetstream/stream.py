@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .batches import Batches
 from .wire import ApiFailure, headers_of, matches, nanoseconds, overlap, time_text
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class ModelStream:
         """Sequence (0: not stored yet) and time, by message id."""
         self.in_flight: list[Proposal] = []
         """Messages that were checked and are not stored yet."""
+        self.batches = Batches(self)
         self.consumers: dict[str, ModelConsumer] = {}
         self.led = True
         """There is a leader."""
@@ -120,19 +122,21 @@ class ModelStream:
 
     def publish(self, subject: str, reply: str | None, block: bytes | None, data: bytes, now: float) -> None:
         """Check, store, acknowledge."""
-        headers = headers_of(block)
         self._forget_ids(now)
+        if self.batches.take(subject, reply, block, data, now):
+            return
+        headers = headers_of(block)
         try:
-            known = self._check(subject, headers, block, data)
+            known = self.check(subject, headers, block, data)
         except ApiFailure as failure:
-            self._acknowledge(reply, {"error": failure.fields, "stream": self.name, "seq": 0})
+            self.tell(reply, {"error": failure.fields, "stream": self.name, "seq": 0})
             return
         if known is not None:
-            self._acknowledge(reply, {"stream": self.name, "seq": known, "duplicate": True})
+            self.tell(reply, {"stream": self.name, "seq": known, "duplicate": True})
             return
         commit = self.account.commit if self.replicated else 0.0
         if commit <= 0.0:
-            self._store(subject, reply, block, data, now)
+            self.store(subject, reply, block, data, now)
             return
         if "Nats-Msg-Id" in headers:
             self.ids[headers["Nats-Msg-Id"]] = (0, now)
@@ -143,17 +147,18 @@ class ModelStream:
     def _commit(self, proposal: Proposal, now: float) -> None:
         if proposal in self.in_flight:  # else its leader has left
             self.in_flight.remove(proposal)
-            self._store(proposal.subject, proposal.reply, proposal.block, proposal.data, now)
+            self.store(proposal.subject, proposal.reply, proposal.block, proposal.data, now)
 
     def leave(self, now: float, *, kept: bool) -> None:
         """The leader is gone. What was in flight is stored without an acknowledgement, or is lost."""
         proposals, self.in_flight = self.in_flight, []
         for proposal in proposals:
             if kept:
-                self._store(proposal.subject, None, proposal.block, proposal.data, now)
+                self.store(proposal.subject, None, proposal.block, proposal.data, now)
         self.ids = {msg_id: known for msg_id, known in self.ids.items() if known[0]}
+        self.batches.leave(now, kept=kept)
 
-    def _check(self, subject: str, headers: dict[str, str], block: bytes | None, data: bytes) -> int | None:
+    def check(self, subject: str, headers: dict[str, str], block: bytes | None, data: bytes) -> int | None:
         """The sequence of the message of which this is a duplicate. Raises `ApiFailure`."""
         expected = headers.get("Nats-Expected-Stream")
         if expected and expected != self.name:
@@ -220,7 +225,7 @@ class ModelStream:
             if 0 < config["max_msgs_per_subject"] <= there:
                 raise ApiFailure(10077, "maximum messages per subject exceeded")
 
-    def _store(self, subject: str, reply: str | None, block: bytes | None, data: bytes, now: float) -> None:
+    def store(self, subject: str, reply: str | None, block: bytes | None, data: bytes, now: float) -> None:
         self.last += 1
         seq = self.last
         self.first = self.first or 1
@@ -240,7 +245,7 @@ class ModelStream:
             for consumer in self.consumers.values():
                 consumer.asleep = False
         if not self.config.get("no_ack"):
-            self._acknowledge(reply, {"stream": self.name, "seq": seq})
+            self.tell(reply, {"stream": self.name, "seq": seq})
 
     def _roll_up(self, rollup: str | None, subject: str, keep: int) -> None:
         if rollup == "all":
@@ -248,7 +253,8 @@ class ModelStream:
         elif rollup == "sub":
             self.remove([m.seq for m in self.messages.values() if m.subject == subject and m.seq != keep])
 
-    def _acknowledge(self, reply: str | None, fields: dict[str, object]) -> None:
+    def tell(self, reply: str | None, fields: dict[str, object]) -> None:
+        """The answer to a publish."""
         if reply:
             self.account.acknowledge(reply, json.dumps(fields, separators=(",", ":")).encode())
 

@@ -91,10 +91,16 @@ ERRORS: Final[dict[int, tuple[int, str]]] = {
         "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters",
     ),
     10164: (400, "wrong last sequence"),
+    10174: (400, "atomic publish is disabled"),
+    10175: (400, "atomic publish sequence is missing"),
+    10176: (400, "atomic publish batch is incomplete"),
     10178: (400, "priority groups can not be used with push consumers"),
     10193: (400, "missing sequence for expected last sequence per subject"),
     10196: (400, "consumer can not have priority groups when policy is none"),
     10204: (400, "invalid reset: {}"),
+    10205: (400, "batch publish is disabled"),
+    10206: (400, "batch publish pattern is invalid"),
+    10208: (400, "batch publish ID unknown"),
 }
 
 
