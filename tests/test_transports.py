@@ -1,4 +1,4 @@
-"""The matrix of transports: every test is in it, its third is always the same, and the servers speak what it says."""
+"""The matrix of transports: every test is in it, its quarter is always the same, and the servers speak what it says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def everything() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def third() -> list[str]:
+def quarter() -> list[str]:
     return collected(SAMPLE)
 
 
@@ -45,24 +45,24 @@ def by_transport(ids: list[str]) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def test_a_third_of_the_matrix_runs_and_all_of_it_on_demand(everything: list[str], third: list[str]) -> None:
-    whole, part = by_transport(everything), by_transport(third)
+def test_a_quarter_of_the_matrix_runs_and_all_of_it_on_demand(everything: list[str], quarter: list[str]) -> None:
+    whole, part = by_transport(everything), by_transport(quarter)
     assert whole.keys() == part.keys()
     assert {transport for _, transport in whole} == {"tcp", "tls", "ws", "wss"}
     for (test, transport), ids in whole.items():
         taken = part[test, transport]
         assert set(taken) <= set(ids)
-        assert len(taken) == (len(ids) if transport == "tcp" else -(-len(ids) // 3))
+        assert len(taken) == (len(ids) if transport == "tcp" else -(-len(ids) // 4))
     legs = {match[2] for ids in part.values() for each in ids if (match := _TEST.search(each)) and match[3] != "tcp"}
     assert legs == {"threads", "asyncio", "trio"}
 
 
-def test_the_third_is_the_same_in_every_process(third: list[str]) -> None:
-    assert third == collected(SAMPLE, hash_seed=2)
+def test_the_quarter_is_the_same_in_every_process(quarter: list[str]) -> None:
+    assert quarter == collected(SAMPLE, hash_seed=2)
 
 
-def test_a_test_that_is_asked_for_by_name_runs(everything: list[str], third: list[str]) -> None:
-    left_out = sorted(set(everything) - set(third))
+def test_a_test_that_is_asked_for_by_name_runs(everything: list[str], quarter: list[str]) -> None:
+    left_out = sorted(set(everything) - set(quarter))
     assert collected(left_out[0]) == [left_out[0]]
 
 

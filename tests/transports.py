@@ -4,8 +4,9 @@ A test that has a `leg` and a real server (`server`, `cluster`, `url`, or one th
 runs on TCP, TLS and WebSocket. The marker ``transports(name, ...)`` names others instead, for tests without a leg as
 well. A test whose peer is a script of plain bytes asks for no server, and so stays on TCP.
 
-All but TCP is marked ``matrix``. Of that, a run without ``MATRIX=full`` takes a third: for each test and transport the
-ids with the lowest checksums, the same ones on every machine and in every run.
+All but TCP is marked ``matrix``. Of that, a run without ``MATRIX=full`` takes a quarter: for each test and transport
+the ids with the lowest checksums, the same ones on every machine and in every run. So it does over TCP where a test
+waits long for the elections of a cluster, or for time to pass, and is marked ``clusters``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["DEFAULT", "Transport", "parametrize", "thinned", "transport"]
 DEFAULT: Final = ("tcp", "tls", "ws")
 FULL: Final = os.environ.get("MATRIX") == "full"
 """``make test-all``."""
-SHARE: Final = 3
+SHARE: Final = 4
 """One of so many is taken otherwise."""
 
 _SCHEMES: Final = {"tcp": "nats", "tls": "tls", "ws": "ws", "wss": "wss"}
@@ -104,9 +105,14 @@ def thinned(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """Those to leave out of a run that is not full."""
     alike: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("matrix") is not None:
+        if not isinstance(item, pytest.Function):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if item.get_closest_marker("matrix") is not None:
             name: str = item.callspec.params["transport"]
-            alike[item.nodeid.partition("[")[0], name].append(item)
+            alike[test, name].append(item)
+        elif item.get_closest_marker("clusters") is not None:
+            alike[test, ""].append(item)
     left_out: set[pytest.Item] = set()
     for group in alike.values():
         group.sort(key=lambda item: (zlib.crc32(item.nodeid.encode()), item.nodeid))

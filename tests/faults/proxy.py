@@ -74,11 +74,11 @@ class Proxy:
 
     async def _main(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        accepting = asyncio.create_task(self._accept())
+        # Not `sock_accept`: whoever cancels that may lose a connection that has just been accepted.
+        self._loop.add_reader(self._listener, self._accept)
         self._ready.set()
         await self._over.wait()
-        accepting.cancel()
-        await asyncio.wait([accepting])
+        self._loop.remove_reader(self._listener)
         await self._cut(reset=True)
         self._listener.close()
 
@@ -89,15 +89,18 @@ class Proxy:
             self._note(link, "cut")
         await asyncio.gather(*(link.task for link in links if link.task), return_exceptions=True)
 
-    async def _accept(self) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(self._listener)
-            self.accepted += 1
-            link = _Link(self.accepted, client, reset=self.refuse)
-            self._links.add(link)
-            self._note(link, "refused" if link.reset else "accepted")
-            link.task = asyncio.create_task(self._serve(link))
-            link.task.add_done_callback(functools.partial(self._close, link))  # runs for one that never began, too
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # whoever came is gone again
+        client.setblocking(False)
+        self.accepted += 1
+        link = _Link(self.accepted, client, reset=self.refuse)
+        self._links.add(link)
+        self._note(link, "refused" if link.reset else "accepted")
+        link.task = self._loop.create_task(self._serve(link))
+        link.task.add_done_callback(functools.partial(self._close, link))  # runs for one that never began, too
 
     async def _serve(self, link: _Link) -> None:
         if link.reset:

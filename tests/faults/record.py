@@ -35,11 +35,13 @@ minutes; otherwise as `make test` has time for."""
 
 QUICK: Final[dict[str, Any]] = {
     "ping_interval": 0.2,
+    "max_pings_out": 50,
     "reconnect_wait": 0.05,
     "reconnect_jitter": 0.01,
     "reconnect_jitter_tls": 0.01,
 }
-"""The options of a fault test, unless it says that it runs with the defaults."""
+"""The options of a fault test, unless it says that it runs with the defaults. A server that stands still for a moment
+is not left; a test of silence says how many PINGs may be unanswered."""
 
 TRACED: Final[dict[str, Any]] = {"trace": True, "max_traced_msg_len": 64}
 """The configuration of a `LocalServer` that keeps a record."""

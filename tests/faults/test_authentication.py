@@ -42,7 +42,7 @@ from nats_proto.errors import (
 )
 from nats_proto.nkeys import KeyPair, Prefix
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import QUICK, EventLog, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, EventLog, Leg, eventually
 from tests.faults.peer import Peer, close, expect, handshake, hold, info, send
 from tests.operator_mode import OperatorMode, User
 
@@ -95,7 +95,7 @@ async def test_a_key(leg: Leg) -> None:
             await client.reconnect()
             await eventually(lambda: client.stats.reconnects == 1)
             await client.flush()
-            assert identity(server) == [ALICE.public_key]
+            await eventually(lambda: identity(server) == [ALICE.public_key])  # without the connection before
         with pytest.raises(NoServersError) as caught:
             async with leg.connect(server.url, nkey_seed=KeyPair.create(Prefix.USER, bytes([9]) * 32).seed):
                 pass
@@ -254,7 +254,7 @@ async def test_f36_a_jwt_that_runs_out_while_connected(leg: Leg, strict: LocalSe
     given: list[User] = []
 
     def provider() -> str:
-        given.append(world.user("short", expires_in=1) if not given else world.user("renewed", key=given[0].key))
+        given.append(world.user("short", expires_in=2) if not given else world.user("renewed", key=given[0].key))
         return given[-1].creds
 
     async with leg.connect(strict.url, credentials=provider, on_event=log, **QUICK) as client:
@@ -264,7 +264,7 @@ async def test_f36_a_jwt_that_runs_out_while_connected(leg: Leg, strict: LocalSe
         assert not event.dropped
         await log.wait(Reconnected)
         await client.publish("f36.expiry", b"as the same user")
-        assert (await sub.next(timeout=10)).data == b"as the same user"
+        assert (await sub.next(timeout=PATIENCE)).data == b"as the same user"
         assert [user.jwt for user in given[1:]] == jwts(strict, given[0])
     assert type(log.of(Disconnected)[0].error) is AuthenticationExpiredError
     assert len(given) == 2
@@ -365,7 +365,7 @@ async def test_f36_a_callback_that_hangs_is_bounded_and_the_next_server_is_tried
         return Credentials()
 
     with Peer([send(info()), hold()], again=True) as slow, Peer([handshake(), hold()], again=True) as other:
-        options = {"connect_timeout": 0.3, "randomize_servers": False, "on_event": log}
+        options = {"connect_timeout": 1.0, "randomize_servers": False, "on_event": log}
         try:
             with anyio.fail_after(20):
                 async with leg.connect([slow.url, other.url], auth=auth, **options) as client:
@@ -412,7 +412,8 @@ async def test_f36_a_callback_that_always_hangs_has_four_threads_at_most(leg: Le
         options = {"auth": hang, "retry_on_failed_connect": True, "connect_timeout": 0.05, "on_event": log, **QUICK}
         try:
             async with leg.connect(peer.url, **options) as client:
-                await log.wait(Reconnecting, count=8)
+                await eventually(lambda: len(calls) == 4)  # not each attempt may come so far in so little time
+                await log.wait(Reconnecting, count=len(log.of(Reconnecting)) + 4)
                 assert len(calls) == 4
                 assert type(client.last_error) is NATSTimeoutError
                 released.set()
@@ -440,11 +441,14 @@ async def test_f36_an_async_callback_that_hangs_is_cancelled(leg: Leg) -> None:
             raise
         raise AssertionError("for ever is over")
 
-    with Peer([send(info()), hold()], again=True) as peer:
-        with anyio.fail_after(20), pytest.raises(NoServersError) as caught:
-            async with leg.connect(peer.url, auth=hang, connect_timeout=0.2):
-                pass
-        assert type(caught.value.attempts[0][1]) is NATSTimeoutError
+    for connect_timeout in (0.2, 2.0):  # where the machine stands still, it may not be asked in a moment
+        with Peer([send(info()), hold()], again=True) as peer:
+            with anyio.fail_after(20), pytest.raises(NoServersError) as caught:
+                async with leg.connect(peer.url, auth=hang, connect_timeout=connect_timeout):
+                    pass
+            assert type(caught.value.attempts[0][1]) is NATSTimeoutError
+        if ended:
+            break
     assert ended == [anyio.get_cancelled_exc_class()]
     assert not lingering(leg)
 

@@ -50,7 +50,7 @@ async def test_f1_killed_and_restarted(leg: Leg, options: dict[str, float], tran
                 await log.wait(Reconnected, count=number + 1)
                 if not options:  # one wait and one jitter: what the first two attempts are told to wait at most
                     assert max([event.delay for event in log.of(Reconnecting)][:2]) <= 2.0 + jitter
-            got = [(await sub.next(timeout=5)).data for _ in range(serial)]
+            got = [(await sub.next(timeout=PATIENCE)).data for _ in range(serial)]
             await client.flush(timeout=PATIENCE)
         assert got == [numbered("pub", n) for n in range(serial)]
         assert check_runs(runs_of("pub", [server]), serial) == []
@@ -109,7 +109,7 @@ async def test_f2_one_of_three_killed_under_load(leg: Leg, record_property: obje
 @pytest.mark.parametrize("doing", ["idle", "publishing", "waiting"])
 async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Transport) -> None:
     log = EventLog()
-    interval, most = QUICK["ping_interval"], 2
+    interval, most = QUICK["ping_interval"], 5
     options = {**QUICK, "max_pings_out": most, "randomize_servers": False, "fail_requests_on_disconnect": True}
     with transport.server() as frozen, transport.server() as other:
         async with leg.connect([frozen.url, other.url], name="f3", on_event=log, **options) as client:
@@ -154,7 +154,7 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Trans
             await eventually(lambda: connections_of(frozen, "f3") == 0)
             assert connections_of(other, "f3") == 1
             await client.publish("f3", b"once")
-            assert (await sub.next(timeout=5)).data == b"once"
+            assert (await sub.next(timeout=PATIENCE)).data == b"once"
             await client.flush()
             assert sub.pending == (0, 0)
             assert client.stats.reconnects == 1
@@ -162,7 +162,7 @@ async def test_f3_a_frozen_server_is_left(leg: Leg, doing: str, transport: Trans
 
 async def test_f3_what_the_frozen_server_reads_later_was_not_sent_again(leg: Leg, transport: Transport) -> None:
     """Its kernel has accepted megabytes that it reads when it goes on: none of them may be on the other server too."""
-    options = {**QUICK, "randomize_servers": False, "pending_size": 64 * 1024 * 1024}
+    options = {**QUICK, "max_pings_out": 5, "randomize_servers": False, "pending_size": 64 * 1024 * 1024}
     with transport.server(TRACED) as frozen, transport.server(TRACED) as other:
         async with leg.connect([frozen.url, other.url], name="f3", **options) as client:
             serial, stop = 0, False
@@ -223,7 +223,7 @@ async def test_f4_everything_down_for_long(leg: Leg, transport: Transport) -> No
             assert time.process_time() - cpu < max(0.05 * took, 0.3)
             server.start()
             await log.wait(Connected)
-            got = [(await sub.next(timeout=5)).data for _ in range(serial)]
+            got = [(await sub.next(timeout=PATIENCE)).data for _ in range(serial)]
             assert got == [numbered("pub", n, 1000) for n in range(serial)]
             await client.flush()
             assert check_runs(runs_of("pub", [server]), serial) == []

@@ -30,7 +30,7 @@ async def test_f5_a_hundred_publishers_against_a_slow_link(leg: Leg, transport: 
     each, bandwidth = (50, 256 * 1024) if FULL else (6, 8 * 1024 * 1024)
     with transport.server() as server, Proxy(server.url, rcvbuf=65_536) as proxy:
         proxy.up.bandwidth, proxy.up.read_ahead = bandwidth, 65_536
-        options = {"ping_interval": 20.0 if FULL else 0.5, "max_pings_out": 3}
+        options = {"ping_interval": 20.0 if FULL else 0.5, "max_pings_out": 3 if FULL else 20}
         async with leg.connect(server.url) as other, leg.connect(proxy.url, **options) as client:
             sub = await other.subscribe("f5", max_pending_msgs=0, max_pending_bytes=0)
             await other.flush()
@@ -53,7 +53,7 @@ async def test_f5_a_hundred_publishers_against_a_slow_link(leg: Leg, transport: 
             assert client.stats.reconnects == 0
             got: dict[int, list[int]] = defaultdict(list)
             while sub.pending[0]:
-                for message in await sub.next_batch(1000, timeout=5):
+                for message in await sub.next_batch(1000, timeout=PATIENCE):
                     publisher, serial = re.match(rb"p(\d+):(\d+):", message.data).groups()
                     assert message.data == numbered(f"p{int(publisher)}", int(serial), len(message.data))
                     got[int(publisher)].append(int(serial))
@@ -72,7 +72,19 @@ OPERATIONS = {
 
 
 async def up_to_and_of(leg: Leg, proxy: Proxy, fields: dict[str, object]) -> tuple[int, int]:
-    """Bytes that a connection sends up to its first operation, and those of the operation, whatever they travel in."""
+    """Bytes that a connection sends up to its first operation, and those of the operation, whatever they travel in.
+
+    Measured until the same is found twice: where the machine stands still, a part may be counted with what follows.
+    """
+    found: tuple[int, int] | None = None
+    while (again := await measured(leg, proxy, fields)) != found:
+        found = again
+    return again
+
+
+async def measured(leg: Leg, proxy: Proxy, fields: dict[str, object]) -> tuple[int, int]:
+    await eventually(lambda: proxy.connections == 0)
+    proxy.up.passed = 0
     async with leg.connect(proxy.url, **{**QUICK, "ping_interval": 0.0}) as client:
         passed = [0]
         for step in (client.flush, client.flush, lambda: client.publish("f6", numbered("pub", 9, 8), **fields)):
@@ -96,9 +108,11 @@ async def test_f6_cut_at_every_byte_of_an_operation(leg: Leg, operation: str, tr
         for cut in cuts:
             seen = len(server.log())
             proxy.up.limit, proxy.up.limit_reset = greeting + cut, bool(cut % 2)
-            async with leg.connect(proxy.url, **{**QUICK, "reconnect_wait": 0.1}) as client:
+            log = EventLog()
+            # A PING would be counted as well.
+            async with leg.connect(proxy.url, on_event=log, **{**QUICK, "ping_interval": 0.0}) as client:
                 await client.publish("f6", numbered("pub", 0, 8), **fields)
-                await eventually(lambda: client.status is SessionStatus.RECONNECTING)
+                await log.wait(Disconnected)  # it may be over soon: the next connection is below the limit
                 proxy.up.limit = None
                 await client.publish("f6", numbered("pub", 1, 8))
                 await eventually(lambda: client.status is SessionStatus.CONNECTED)
@@ -211,7 +225,7 @@ async def test_f8_data_proves_nothing_when_no_pong_comes(leg: Leg, way: str) -> 
 
     with Peer([handshake(), expect(b"SUB f8 1\r\n"), serve], [handshake(), hold()]) as peer:
         began = time.monotonic()
-        async with leg.connect(peer.url, max_pings_out=most, on_event=log, **QUICK) as client:
+        async with leg.connect(peer.url, on_event=log, **{**QUICK, "max_pings_out": most}) as client:
             sub = await client.subscribe("f8", max_pending_msgs=0)
             stop = False
 
@@ -238,15 +252,16 @@ async def test_f8_data_proves_nothing_when_no_pong_comes(leg: Leg, way: str) -> 
 async def test_f8_a_proxy_that_swallows_pings(leg: Leg, server: LocalServer) -> None:
     log = EventLog()
     with Proxy(server.url) as proxy:
-        async with leg.connect(proxy.url, on_event=log, **QUICK) as client:
+        # Time enough for the message, also where the machine stands still.
+        async with leg.connect(proxy.url, on_event=log, **{**QUICK, "max_pings_out": 10}) as client:
             proxy.up.drop = b"PING\r\n"
             sub = await client.subscribe("f8")
             await stands_still(lambda: 1)
             await client.publish("f8", b"flows")
-            assert (await sub.next(timeout=5)).data == b"flows"
+            assert (await sub.next(timeout=PATIENCE)).data == b"flows"
             event = await log.wait(Disconnected)
             assert type(event.error) is StaleConnectionError
             proxy.up.drop = b""
             await log.wait(Reconnected)
             await client.publish("f8", b"again")
-            assert (await sub.next(timeout=5)).data == b"again"
+            assert (await sub.next(timeout=PATIENCE)).data == b"again"

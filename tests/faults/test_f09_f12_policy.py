@@ -17,7 +17,7 @@ from nats_proto import (
     SessionStatus,
 )
 from nats_proto.errors import AuthorizationError, ConnectionClosedError, MaxConnectionsError, NoServersError
-from tests.adapters.legs import EventLog, Leg, eventually, in_thread
+from tests.adapters.legs import PATIENCE, EventLog, Leg, eventually, in_thread
 from tests.faults.record import FULL, QUICK, connections_of
 from tests.transports import Transport
 
@@ -82,7 +82,7 @@ async def test_f10_a_user_who_is_removed(leg: Leg, transport: Transport) -> None
             closed = await log.wait(Closed)
             assert closed.error is cause
         assert [event.dropped for event in log.of(AuthenticationFailed)] == [False, True]
-        assert server.log().count("closed: Authentication Failure") == 2
+        await eventually(lambda: server.log().count("closed: Authentication Failure") == 2)  # logged behind the end
     names = [name for name in log.names if name != "Reconnecting"]
     assert names == ["Connected", "Disconnected", "AuthenticationFailed", "AuthenticationFailed", "Closed"]
 
@@ -104,7 +104,7 @@ async def test_f10_another_server_takes_over(leg: Leg, transport: Transport) -> 
 
 async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    options = {**QUICK, "reconnect_wait": 0.5, "user": "me", "password": "p", "on_event": log}
+    options = {**QUICK, "reconnect_wait": 1.0, "user": "me", "password": "p", "on_event": log}
     with transport.server(users("me", "other")) as server:
         async with leg.connect(server.url, **options) as client:
             sub = await client.subscribe("f10")
@@ -115,7 +115,7 @@ async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg, transport: Tran
             server.reload(users("me", "other"))
             await log.wait(Reconnected)
             await client.publish("f10", b"again")
-            assert (await sub.next(timeout=5)).data == b"again"
+            assert (await sub.next(timeout=PATIENCE)).data == b"again"
 
 
 # --- F11: lame duck --------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ async def test_f10_a_user_who_is_allowed_again_in_time(leg: Leg, transport: Tran
 
 async def test_f11_a_lame_duck_costs_no_request(leg: Leg, transport: Transport) -> None:
     log = EventLog()
-    config = {"lame_duck_duration": "30s", "lame_duck_grace_period": "2s"}
+    config = {"lame_duck_duration": "30s", "lame_duck_grace_period": "10s"}
     with transport.cluster(3, config=config) as cluster:
         first, second = cluster[0], cluster[1]
         options = {**QUICK, "randomize_servers": False, "name": "f11", "on_event": log}
@@ -160,7 +160,7 @@ async def test_f11_a_lame_duck_costs_no_request(leg: Leg, transport: Transport) 
                 before = count
                 await eventually(lambda: count > before + 20)
                 stop = True
-            assert connections_of(first, "f11") == 0
+            await eventually(lambda: connections_of(first, "f11") == 0)
             assert list(client.servers)[-2:] == [first.url, client.connected_url]
             assert log.of(Disconnected)[0].error is None
             assert client.stats.reconnects == 1
@@ -170,7 +170,7 @@ async def test_f11_a_lame_duck_costs_no_request(leg: Leg, transport: Transport) 
 
 async def _reaches(client: object, subject: str) -> None:
     """The interest of a subscription spreads through a cluster on its own time."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while True:
             try:
                 await client.request(subject, timeout=1)

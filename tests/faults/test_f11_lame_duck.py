@@ -9,7 +9,7 @@ import pytest
 
 from nats_proto import Disconnected, LameDuckMode, Reconnected, Reconnecting
 from nats_proto.errors import NoRespondersError
-from tests.adapters.legs import EventLog, Leg, eventually, in_thread
+from tests.adapters.legs import PATIENCE, EventLog, Leg, eventually, in_thread
 from tests.faults.proxy import Proxy
 from tests.faults.record import QUICK
 from tests.transports import Transport
@@ -22,7 +22,7 @@ DUCK = {"lame_duck_duration": "30s", "lame_duck_grace_period": "10s"}
 
 async def reaches(client: object, subject: str) -> None:
     """Interest spreads through a cluster on its own time: until a request is answered."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE):
         while True:
             try:
                 await client.request(subject, b"?", timeout=1)
@@ -61,7 +61,7 @@ async def test_f11_no_request_fails_whoever_moves(
                 nonlocal count
                 while not stop:
                     data = b"%d" % count
-                    assert (await requester.request("f11", data, timeout=10)).data == data
+                    assert (await requester.request("f11", data, timeout=PATIENCE)).data == data
                     count += 1
 
             async with anyio.create_task_group() as group:
@@ -106,7 +106,7 @@ async def test_f11_nothing_is_lost_doubled_or_out_of_order(leg: Leg, transport: 
             seen = await witness.subscribe("from.mover")
             await mover.flush()
             await witness.flush()
-            with anyio.fail_after(10):  # until both hear of each other
+            with anyio.fail_after(PATIENCE):  # until both hear of each other
                 for number, (client, subject, sub) in enumerate(
                     ((witness, "to.mover", heard), (mover, "from.mover", seen))
                 ):
@@ -137,7 +137,9 @@ async def test_f11_nothing_is_lost_doubled_or_out_of_order(leg: Leg, transport: 
             for sub in (heard, seen):
                 got: list[bytes] = []
                 while not got or got[-1] != expected[-1]:
-                    got += [m.data for m in await sub.next_batch(1000, timeout=10) if not m.data.startswith(b"first")]
+                    got += [
+                        m.data for m in await sub.next_batch(1000, timeout=PATIENCE) if not m.data.startswith(b"first")
+                    ]
                 if sub is heard:
                     assert got == expected
                 else:  # those of the old connection and of the new one take different ways through the cluster
@@ -159,7 +161,7 @@ async def test_f11_the_lame_duck_by_a_second_name_is_stayed_with(leg: Leg, trans
             dials = alias.accepted
             await eventually(lambda: alias.accepted + entrance.accepted >= dials + 4)
             await client.publish("still.here", b"yes")
-            assert (await sub.next(timeout=10)).data == b"yes"
+            assert (await sub.next(timeout=PATIENCE)).data == b"yes"
             assert not log.of(Disconnected)
             assert client.stats.reconnects == 0
             server.kill()

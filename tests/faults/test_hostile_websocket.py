@@ -12,7 +12,7 @@ import pytest
 from nats_proto import Connected, Disconnected, Reconnected
 from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError, NoServersError, WebSocketError
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import EventLog, Leg
+from tests.adapters.legs import PATIENCE, EventLog, Leg
 from tests.faults.peer import Connection, Peer, Step, close, hold, info, send
 from tests.faults.record import QUICK
 
@@ -100,8 +100,9 @@ HOSTILE: dict[str, bytes] = {
 @pytest.mark.parametrize("name", UPGRADES)
 async def test_h69_upgrades(leg: Leg, name: str) -> None:
     script, kind, hint = UPGRADES[name]
+    seconds = 1.0 if name == "silence" else 10.0
     with Peer(script) as peer, pytest.raises(NoServersError) as raised:
-        async with leg.connect(f"ws://127.0.0.1:{peer.port}", token="t0ken-of-h69", connect_timeout=1.0):
+        async with leg.connect(f"ws://127.0.0.1:{peer.port}", token="t0ken-of-h69", connect_timeout=seconds):
             pass
     ((_, error),) = raised.value.attempts
     assert isinstance(error, kind), error
@@ -123,7 +124,7 @@ async def test_h69_frames(leg: Leg, name: str) -> None:
             sub = await client.subscribe("s.1")
             await log.wait(Reconnected)
             await client.publish("s.1", b"good")
-            assert [(await sub.next(timeout=10)).data for _ in range(2)] == [b"before", b"good"]
+            assert [(await sub.next(timeout=PATIENCE)).data for _ in range(2)] == [b"before", b"good"]
     first, lost = log[0], log[1]
     assert isinstance(first, Connected)
     assert isinstance(lost, Disconnected)
@@ -142,7 +143,7 @@ async def test_h69_fragments_and_pings_are_no_fault(leg: Leg, at_a_time: int) ->
     with Peer([*GREETING, frames_read(2), send(data), hold()]) as peer:
         async with leg.connect(f"ws://127.0.0.1:{peer.port}", ping_interval=0.0) as client:
             sub = await client.subscribe("s.1")
-            got = [(await sub.next(timeout=10)).data for _ in range(50)]
+            got = [(await sub.next(timeout=PATIENCE)).data for _ in range(50)]
     assert got == [b"%04d" % number for number in range(50)]
 
 
