@@ -184,7 +184,23 @@ def _jetstream() -> Iterable[Bar]:
             yield Bar(f"1,000,000 by {way}, MB grown", grown, 4, at_most=True)
 
 
-BARS: Sequence[Bar] = (*_bars(), *_collapse(), *_jetstream(), *_growth())
+def _buckets() -> Iterable[Bar]:
+    """Buckets and services: as quick as nats.go's, large objects take little memory, and a service costs no request."""
+    for client in COMPILED:
+        for work, what in (("kv-put", "put a key, p50"), ("kv-get", "get a key, p50")):
+            ours, theirs = (Figure(work, "128 B", name, "p50") for name in (client, "nats.go"))
+            yield Bar(what, ours, 1.0, theirs, at_most=True)
+        ours, theirs = (Figure("kv-watch", "100,000 keys", name, "rate") for name in (client, "nats.go"))
+        yield Bar("watch 100,000 keys", ours, 1.0, theirs)
+        for work, what in (("object-put", "put 1 GiB"), ("object-get", "get 1 GiB")):
+            ours, theirs = (Figure(work, "1 GiB", name, "throughput") for name in (client, "nats.go"))
+            yield Bar(what, ours, 0.9, theirs)
+            yield Bar(f"{what}, MB grown", Figure(work, "1 GiB", client, "grown"), 33.5, at_most=True)
+        ours, theirs = (Figure("service", case, client, "p50") for case in ("service", "plain"))
+        yield Bar("request to a service, p50", ours, 1.05, theirs, at_most=True)
+
+
+BARS: Sequence[Bar] = (*_bars(), *_collapse(), *_jetstream(), *_buckets(), *_growth())
 
 
 def of_checkout(name: str) -> list[Bar]:

@@ -56,6 +56,7 @@ ALL = frozenset(
 JETSTREAM = frozenset({"js_window", "js_publish", "js_fetch", "js_ordered"})
 """What every client with JetStream does in some way."""
 OWN_JETSTREAM = JETSTREAM | {"js_messages", "js_work", "js_memory", "js_first"}
+BUCKETS = frozenset({"kv_put", "kv_get", "kv_watch", "object_put", "object_get"})
 WITH_THREADS = frozenset({"publish_threads", "request_threads"})
 WITH_TASKS = frozenset({"request_tasks"})
 PEERS = ALL - {"publish_many", "subscribe_batch"}
@@ -129,10 +130,15 @@ def known() -> list[Client]:
     clients = [
         Client("raw", python("raw"), raw, transports=("tcp", "tls")),
         Client("nats.c", (str(BUILT),), FIRST | {"one_in_flight", "request_threads"} | JETSTREAM),
-        Client("nats.go", (str(BUILT_GO),), PEERS | WITH_THREADS | WITH_TASKS | JETSTREAM | {"js_messages"}),
+        Client("nats.go", (str(BUILT_GO),), PEERS | WITH_THREADS | WITH_TASKS | JETSTREAM | BUCKETS | {"js_messages"}),
         Client("js", ("node", "--expose-gc", str(JS)), FIRST),
-        Client("nats-py", python("nats_py"), PEERS | WITH_TASKS | JETSTREAM, {"LOOP": "asyncio"}, "nats"),
-        Client("nats-py-uvloop", python("nats_py"), PEERS - {"import"} | WITH_TASKS | JETSTREAM, {"LOOP": "uvloop"}),
+        Client("nats-py", python("nats_py"), PEERS | WITH_TASKS | JETSTREAM | BUCKETS, {"LOOP": "asyncio"}, "nats"),
+        Client(
+            "nats-py-uvloop",
+            python("nats_py"),
+            PEERS - {"import"} | WITH_TASKS | JETSTREAM | BUCKETS,
+            {"LOOP": "uvloop"},
+        ),
         Client(
             "natsrpy",
             python("natsrpy_client"),
@@ -144,10 +150,12 @@ def known() -> list[Client]:
     for twin in ({}, {"NATS_PROTO_PURE": "1"}):
         names = PURE if twin else COMPILED
         every = ("tcp", "tls", "ws", "wss")
-        works = ALL | WITH_THREADS | OWN_JETSTREAM
+        works = ALL | WITH_THREADS | OWN_JETSTREAM | BUCKETS | {"service"}
         clients.append(Client(names[0], python("ours_sync"), works, {**twin}, "nats_sync", ours=True, transports=every))
         for name, loop in zip(names[1:], COMPILED[1:], strict=True):
-            works = (ALL if loop == "asyncio" else ALL - {"import"}) | WITH_TASKS | OWN_JETSTREAM
+            works = (
+                (ALL if loop == "asyncio" else ALL - {"import"}) | WITH_TASKS | OWN_JETSTREAM | BUCKETS | {"service"}
+            )
             transports = every if loop == "asyncio" else ("tcp",)
             env = {**twin, "LOOP": loop}
             clients.append(

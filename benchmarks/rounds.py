@@ -18,7 +18,7 @@ from . import judge, order
 from .places import Place
 from .roster import Present
 from .sides import Child, FailedError, OtherSide, Restarter
-from .streams import streams_of
+from .streams import KEYS, OBJECTS, streams_of
 from .works import Case, Result, Work
 
 __all__ = ["Row", "Settings", "measure", "repetition"]
@@ -294,6 +294,51 @@ def _acknowledged(child: Child, server: LocalServer, case: Case, count: int, set
     return result
 
 
+def _written(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A bucket takes values."""
+    with streams_of(server, KEYS) as streams:
+        streams.make()
+        with child:
+            result = child.line(settings.timeout)
+        _raise(judge.check_stored(count, streams.written(count)))
+    _raise(judge.check_answers(result, count))
+    return result
+
+
+def _looked_up(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A bucket is full of values."""
+    with streams_of(server, KEYS) as streams:
+        streams.make()
+        streams.fill_keys(count, case.size, settings.fault)
+        with child:
+            result = child.line(settings.timeout)
+    _raise(judge.check_order(result, count) if "lost" in result else judge.check_answers(result, count))
+    return result
+
+
+def _put(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A bucket takes one object: its chunks, and what is said about it."""
+    with streams_of(server, OBJECTS) as streams:
+        streams.make()
+        with child:
+            result = child.line(settings.timeout)
+        _raise(judge.check_stored(count + 1, streams.stored(count + 1)))
+        streams.make()
+    return result
+
+
+def _got(child: Child, server: LocalServer, case: Case, count: int, settings: Settings) -> Result:
+    """A bucket has one object."""
+    with streams_of(server, OBJECTS) as streams:
+        streams.make()
+        streams.fill_object(count)
+        with child:
+            result = child.line(settings.timeout)
+        streams.make()
+    _raise(judge.check_order(result, count))
+    return result
+
+
 Run = Callable[[Child, LocalServer, Case, int, Settings], Result]
 
 RUNS: Mapping[str, Run] = {
@@ -305,6 +350,10 @@ RUNS: Mapping[str, Run] = {
     "stored": _stored,
     "stream": _read,
     "consumer": _acknowledged,
+    "bucket": _written,
+    "keys": _looked_up,
+    "objects": _put,
+    "object": _got,
 }
 PROOFS: Mapping[str, Run] = {"count": _proved, "stored": _stored_in_order}
 """Who publishes is looked at more closely in its first pilot run."""

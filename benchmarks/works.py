@@ -11,7 +11,23 @@ from . import parse_rate, pool_rotation
 __all__ = ["GROWTH", "MANY_SUBSCRIPTIONS", "SIZES", "Case", "Metric", "Result", "Work", "all_works"]
 
 Result = Mapping[str, object]
-Side = Literal["none", "count", "feed", "spread", "echo", "restart", "memory", "import", "stored", "consumer", "stream"]
+Side = Literal[
+    "none",
+    "count",
+    "feed",
+    "spread",
+    "echo",
+    "restart",
+    "memory",
+    "import",
+    "stored",
+    "consumer",
+    "stream",
+    "bucket",
+    "keys",
+    "objects",
+    "object",
+]
 
 SIZES = {"16 B": 16, "128 B": 128, "1 KiB": 1024, "64 KiB": 65536}
 MANY_SUBSCRIPTIONS = 10_000
@@ -23,6 +39,9 @@ IDLE = 64
 HUGE = 64 * 2**20
 GROWTH = ("1 x", "10 x")
 MILLION = 1_000_000
+WATCHED = 100_000
+CHUNK = 128 * 1024
+"""Bytes of a chunk of an object, the usual size."""
 
 
 def number(result: Result, name: str) -> float | None:
@@ -111,7 +130,7 @@ class Work:
     @property
     def streams(self) -> bool:
         """Whether the server has JetStream."""
-        return self.side in ("stored", "consumer", "stream")
+        return self.side in ("stored", "consumer", "stream", "bucket", "keys", "objects", "object")
 
     @property
     def needs(self) -> str:
@@ -169,6 +188,30 @@ def jetstream() -> list[Work]:
         Work("js-ordered", "JetStream: ordered consumer", "js_ordered", "stream", case, messages, pilot),
         Work("js-memory", "JetStream: memory of 1,000,000 messages", "js_memory", "consumer", ways, (GROWN, RATE)),
         Work("js-first", "JetStream: first use in a process", "js_first", "none", [Case("first", count=1)], (first,)),
+    ]
+
+
+def buckets() -> list[Work]:
+    """Key-Value with values of 128 bytes, and an object, each in a memory bucket of its own; and services."""
+    case = [Case("128 B", 128)]
+    many = [Case(f"{WATCHED:,} keys", 128, count=WATCHED, quick=False)]
+    objects = [
+        Case("64 MiB", CHUNK, count=64 * 2**20 // CHUNK),
+        Case("1 GiB", CHUNK, count=2**30 // CHUNK, quick=False),
+    ]
+    whole = (
+        Metric("throughput", "MB/s", _ratio("counted", "seconds", CHUNK / 1e6), more_is_better=True),
+        GROWN,
+        Metric("cpu", "us", _ratio("cpu", "counted", 1e6)),
+    )
+    asked = [Case(way, 16, stream=way) for way in ("plain", "service")]
+    return [
+        Work("kv-put", "Key-Value: put, one after the other", "kv_put", "bucket", case, ONE_IN_FLIGHT, 500),
+        Work("kv-get", "Key-Value: get, one after the other", "kv_get", "keys", case, ONE_IN_FLIGHT, 500),
+        Work("kv-watch", f"Key-Value: watch {WATCHED:,} keys", "kv_watch", "keys", many, (RATE, CPU)),
+        Work("object-put", "Object store: put", "object_put", "objects", objects, whole),
+        Work("object-get", "Object store: get", "object_get", "object", objects, whole),
+        Work("service", "Request to a service, and to a plain callback", "service", "none", asked, ONE_IN_FLIGHT, 500),
     ]
 
 
@@ -276,6 +319,7 @@ def all_works() -> list[Work]:
         Work("tls-publish", "Publish over TLS and WebSocket", "publish", "count", over(), messages, tall),
         Work("tls-subscribe", "Subscribe over TLS and WebSocket", "subscribe_iterator", "feed", over(), messages, tall),
         *jetstream(),
+        *buckets(),
         Work("parser", "Parser in memory, 64 KiB chunks", "parse", "memory", streams, (RATE,), tall),
         Work("encoder", "Encoder in memory", "encode", "memory", sizes()[:3], (RATE,), tall),
         Work("pool", "Next server of so many", "pool", "memory", pools, (EACH,)),

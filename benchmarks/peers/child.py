@@ -16,6 +16,7 @@ from benchmarks import order
 
 __all__ = [
     "BATCH",
+    "BUCKET",
     "CONCURRENT",
     "CONSUMER",
     "FETCH",
@@ -23,7 +24,10 @@ __all__ = [
     "HANDLERS",
     "IDLE",
     "KEPT_WHOLE",
+    "KEY",
+    "KEYS",
     "MANY",
+    "OBJECT",
     "SPREAD",
     "STREAM",
     "SUBJECT",
@@ -34,6 +38,7 @@ __all__ = [
     "Times",
     "main",
     "memory",
+    "peak_after",
     "resident",
 ]
 
@@ -48,6 +53,12 @@ CONCURRENT = 100
 """Requests under way at once."""
 STREAM = "BENCH"
 CONSUMER = "bench"
+"""As `benchmarks.streams` makes them."""
+BUCKET = STREAM
+KEY = "key.%d"
+KEYS = 1000
+"""That take turns."""
+OBJECT = "object"
 """As `benchmarks.streams` makes them."""
 WINDOW = 1000
 """Publishes to a stream under way at once."""
@@ -158,6 +169,13 @@ def memory() -> Result:
     lines = Path("/proc/self/status").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB")}
     return {"resident": sizes["VmRSS"], "peak": sizes["VmHWM"]}
+
+
+def peak_after(before: int) -> Result:
+    """How far memory has ever grown beyond what `resident` was ``before``."""
+    peak = memory()["peak"]
+    assert isinstance(peak, int)
+    return {"grown": max(0, peak - before)}
 
 
 def main(works: Mapping[str, Work], about: Callable[[], Result]) -> None:

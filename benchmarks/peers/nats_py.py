@@ -18,6 +18,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from . import nats_py_buckets
 from .child import (
     CONCURRENT,
     CONSUMER,
@@ -393,6 +394,7 @@ WORKS = {
     "js_publish": js_publish,
     "js_fetch": js_fetch,
     "js_ordered": js_ordered,
+    **nats_py_buckets.works(connect),
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import nats_proto
 from nats_anyio import Client, Message
 from nats_proto import Reconnected
 
-from . import jetstream_anyio
+from . import buckets_anyio, jetstream_anyio
 from .child import (
     BATCH,
     CONCURRENT,
@@ -301,7 +301,7 @@ def about() -> Result:
     package = LOOP if LOOP in ("uvloop", "trio") else "anyio"
     compiled = bool(getattr(nats_proto, "accelerated", False))
     lacks = [] if hasattr(Client, "publish_many") else ["publish_many"]
-    lacks += jetstream_anyio.lacks()
+    lacks += jetstream_anyio.lacks() + buckets_anyio.lacks()
     loop = f"{package} {metadata.version(package)}"
     return {"version": nats_proto.__version__, "compiled": compiled, "lacks": lacks, "loop": loop}
 
@@ -329,6 +329,7 @@ WORKS = {
     "subscriptions": subscriptions,
     "connect": connecting,
     **jetstream_anyio.works(connect),
+    **buckets_anyio.works(connect),
 }
 
 if __name__ == "__main__":

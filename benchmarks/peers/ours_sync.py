@@ -13,7 +13,7 @@ import nats_proto
 import nats_sync
 from nats_proto import Reconnected
 
-from . import jetstream_sync
+from . import buckets_sync, jetstream_sync
 from .child import (
     BATCH,
     CONCURRENT,
@@ -307,7 +307,11 @@ def connecting(job: Job) -> None:
 def about() -> Result:
     compiled = bool(getattr(nats_proto, "accelerated", False))
     lacks = [] if hasattr(nats_sync.Client, "publish_many") else ["publish_many"]
-    return {"version": nats_proto.__version__, "compiled": compiled, "lacks": lacks + jetstream_sync.lacks()}
+    return {
+        "version": nats_proto.__version__,
+        "compiled": compiled,
+        "lacks": lacks + jetstream_sync.lacks() + buckets_sync.lacks(),
+    }
 
 
 WORKS = {
@@ -327,6 +331,7 @@ WORKS = {
     "subscriptions": subscriptions,
     "connect": connecting,
     **jetstream_sync.works(connect),
+    **buckets_sync.works(connect),
 }
 
 if __name__ == "__main__":

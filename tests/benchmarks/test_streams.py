@@ -73,6 +73,21 @@ def test_a_reader_sees_what_is_wrong_with_a_stream(there: Place, work: str, faul
         repetition(WORKS[work], CASE, present("threads"), there, COUNT, Settings(fault=fault))
 
 
+@pytest.mark.parametrize("name", ["threads", "asyncio"])
+@pytest.mark.parametrize("work", ["kv-put", "kv-get", "kv-watch"])
+def test_nothing_is_found_where_nothing_is_wrong_with_a_bucket(there: Place, work: str, name: str) -> None:
+    result = repetition(WORKS[work], CASE, present(name), there, COUNT, Settings())
+    for metric in WORKS[work].metrics:
+        assert (metric.read(result) or 0.0) > 0.0
+
+
+def test_what_is_wrong_with_a_bucket_is_seen(there: Place) -> None:
+    with pytest.raises(WrongError, match="1 misordered"):
+        repetition(WORKS["kv-watch"], CASE, present("threads"), there, COUNT, Settings(fault="swap"))
+    with pytest.raises(WrongError, match="600 answers to 600 requests, 2 of them wrong"):
+        repetition(WORKS["kv-get"], CASE, present("threads"), there, COUNT, Settings(fault="swap"))
+
+
 def test_handlers_beside_each_other_may_overtake_but_lose_nothing(there: Place) -> None:
     repetition(WORKS["js-work"], CASE, present("threads"), there, COUNT, Settings(fault="swap"))
     with pytest.raises(WrongError, match="1 lost"):

@@ -475,6 +475,16 @@ func main() {
 		jsMessages()
 	case "js_ordered":
 		jsOrdered()
+	case "kv_put":
+		kvPut()
+	case "kv_get":
+		kvGet()
+	case "kv_watch":
+		kvWatch()
+	case "object_put":
+		objectPut()
+	case "object_get":
+		objectGet()
 	default:
 		os.Exit(2)
 	}
