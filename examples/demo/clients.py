@@ -1,7 +1,7 @@
 """The two clients at work. They do the same; one with threads, one on asyncio.
 
 Besides plain messages and requests, each stores numbered messages in a replicated stream, and handles all that is
-stored there, by a consumer of its own.
+stored there, by a consumer of its own. And each writes keys of a replicated bucket, and watches all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import nats_sync.jetstream
 from nats_proto import LifecycleEvent, Reconnected, SessionStatus
 from nats_proto.errors import NATSError, OutboundBufferLimitError
 
+from .buckets import BUCKET, PUT_EVERY, PUT_TIMEOUT, BucketLedger, key_of
 from .ledger import Ledger
 from .streams import STORE_EVERY, STREAM, SUBJECT, StreamLedger
 from .timeline import Timeline
@@ -42,6 +43,7 @@ class ThreadsClient:
     def __init__(self, servers: list[str], peer: str, timeline: Timeline) -> None:
         self.ledger = Ledger("threads")
         self.stored = StreamLedger("threads")
+        self.bucket = BucketLedger("threads")
         self._peer = peer
         self._timeline = timeline
         self._stop = threading.Event()
@@ -49,13 +51,14 @@ class ThreadsClient:
         self._client = nats_sync.connect(
             servers, name="threads", randomize_servers=False, reconnect_wait=0.25, on_event=self._note
         )
-        work: list[Callable[[], None]] = [self._publish, self._request, self._subscribe, self._handle]
+        self._kv = self._client.jetstream().key_value(BUCKET)
+        work: list[Callable[[], None]] = [self._publish, self._request, self._subscribe, self._handle, self._watch]
         self._threads = [threading.Thread(target=target, name=f"demo-{target.__name__}") for target in work]
-        self._storing = threading.Thread(target=self._store, name="demo-store")
+        self._storing = [threading.Thread(target=target, name="demo-store") for target in (self._store, self._put)]
         self._client.subscribe(f"{ANSWERS}.threads", callback=lambda message: message.respond(message.data))
 
     def start(self) -> None:
-        for thread in (*self._threads, self._storing):
+        for thread in (*self._threads, *self._storing):
             thread.start()
 
     @property
@@ -65,7 +68,8 @@ class ThreadsClient:
     def finish_storing(self) -> None:
         """Store no more, and wait until all that was published is acknowledged."""
         self._stop_storing.set()
-        self._storing.join()
+        for thread in self._storing:
+            thread.join()
 
     def stop(self) -> None:
         self._stop.set()
@@ -138,6 +142,20 @@ class ThreadsClient:
             except NATSError:
                 self.stored.unconfirmed += 1
 
+    def _put(self) -> None:
+        while not self._stop_storing.wait(PUT_EVERY):
+            self.bucket.written += 1
+            try:
+                self._kv.put(key_of("threads", self.bucket.written), b"%d" % self.bucket.written, timeout=PUT_TIMEOUT)
+            except NATSError:
+                self.bucket.unsure += 1
+
+    def _watch(self) -> None:
+        # It ends when the client is drained.
+        for change in self._kv.watch():
+            if isinstance(change, nats_sync.jetstream.KeyValueEntry):
+                self.bucket.tells(change.revision)
+
 
 class AsyncioClient:
     """nats-anyio: the same in tasks, on an event loop in a thread of its own."""
@@ -145,6 +163,7 @@ class AsyncioClient:
     def __init__(self, servers: list[str], peer: str, timeline: Timeline) -> None:
         self.ledger = Ledger("asyncio")
         self.stored = StreamLedger("asyncio")
+        self.bucket = BucketLedger("asyncio")
         self.connected_url: str | None = None
         self._servers = servers
         self._peer = peer
@@ -176,10 +195,12 @@ class AsyncioClient:
             await client.subscribe(f"{ANSWERS}.asyncio", callback=lambda message: message.respond(message.data))
             tasks.start_soon(self._subscribe, client)
             tasks.start_soon(self._handle, client)
+            kv = await client.jetstream().key_value(BUCKET)
+            tasks.start_soon(self._watch, kv)
             async with anyio.create_task_group() as work:
                 work.start_soon(self._publish, client)
                 work.start_soon(self._request, client)
-                work.start_soon(self._store, client)
+                work.start_soon(self._store_all, client, kv)
                 self._ready.set()
             await client.drain(timeout=5.0)
 
@@ -216,6 +237,12 @@ class AsyncioClient:
         async for message in client.subscribe(f"{NUMBERS}.*"):
             self.ledger.saw(message.subject.rpartition(".")[2], int(message.data))
 
+    async def _store_all(self, client: nats_anyio.Client, kv: nats_anyio.jetstream.KeyValue[bytes]) -> None:
+        async with anyio.create_task_group() as storing:
+            storing.start_soon(self._store, client)
+            storing.start_soon(self._put, kv)
+        self._all_stored.set()
+
     async def _store(self, client: nats_anyio.Client) -> None:
         pendings: deque[tuple[str, nats_anyio.jetstream.PendingAck]] = deque()
         async with client.jetstream().publisher(timeout=TRY_FOR, retry_for=RETRY_FOR) as publisher:
@@ -229,7 +256,6 @@ class AsyncioClient:
                     await self._ended(*pendings.popleft())
             for message, pending in pendings:
                 await self._ended(message, pending)
-        self._all_stored.set()
 
     async def _ended(self, message: str, pending: nats_anyio.jetstream.PendingAck) -> None:
         try:
@@ -250,3 +276,18 @@ class AsyncioClient:
                 self.stored.confirms(name)
             except NATSError:
                 self.stored.unconfirmed += 1
+
+    async def _put(self, kv: nats_anyio.jetstream.KeyValue[bytes]) -> None:
+        while self._storing:
+            await anyio.sleep(PUT_EVERY)
+            self.bucket.written += 1
+            try:
+                await kv.put(key_of("asyncio", self.bucket.written), b"%d" % self.bucket.written, timeout=PUT_TIMEOUT)
+            except NATSError:
+                self.bucket.unsure += 1
+
+    async def _watch(self, kv: nats_anyio.jetstream.KeyValue[bytes]) -> None:
+        # It ends when the client is drained.
+        async for change in kv.watch():
+            if isinstance(change, nats_anyio.jetstream.KeyValueEntry):
+                self.bucket.tells(change.revision)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .buckets import BucketLedger, BucketVerdict, bucket_lines
 from .recorder import Recorder
 from .streams import StreamLedger, StreamVerdict, stream_lines
 
@@ -67,7 +68,11 @@ def judge(ledger: Ledger, recorders: Iterable[Recorder]) -> Verdict:
     return Verdict(len(buffered - arrived), doubled, out_of_order)
 
 
-def table(rows: list[tuple[Ledger, Verdict]], streams: list[tuple[StreamLedger, StreamVerdict]]) -> str:
+def table(
+    rows: list[tuple[Ledger, Verdict]],
+    streams: list[tuple[StreamLedger, StreamVerdict]],
+    buckets: list[tuple[BucketLedger, BucketVerdict]],
+) -> str:
     """One column for each client."""
     lines: list[tuple[str, list[str]]] = [
         ("", [ledger.name for ledger, _ in rows]),
@@ -86,5 +91,8 @@ def table(rows: list[tuple[Ledger, Verdict]], streams: list[tuple[StreamLedger, 
         ("", []),
         ("a stream with three replicas", []),
         *stream_lines(streams),
+        ("", []),
+        ("a bucket with three replicas", []),
+        *bucket_lines(buckets),
     ]
     return "\n".join((f"  {label:<32}" + "".join(f"{cell:>12}" for cell in cells)).rstrip() for label, cells in lines)

@@ -23,6 +23,7 @@ __all__ = [
     "StreamVerdict",
     "judge_stream",
     "make_stream",
+    "messages_of",
     "stored_in",
 ]
 
@@ -115,18 +116,24 @@ def leader_of(stream: nats_sync.jetstream.Stream) -> str | None:
 
 
 def stored_in(urls: list[str]) -> list[str]:
-    """All messages of the stream, asked for one by one with plain requests, without the clients' JetStream."""
-    found: list[str] = []
+    """All messages of the stream."""
+    return [
+        f"{message['subject'].rpartition('.')[2]}-{base64.b64decode(message['data']).decode()}"
+        for message in messages_of(urls, STREAM)
+    ]
+
+
+def messages_of(urls: list[str], stream: str) -> list[Any]:
+    """All of a stream, asked for one by one with plain requests, without the clients' JetStream."""
+    found: list[Any] = []
     with nats_sync.connect(urls) as nc:
-        sequence = 0
         while True:
-            question = json.dumps({"seq": sequence + 1, "next_by_subj": ">"}).encode()
-            answer: Any = json.loads(nc.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", question, timeout=10.0).data)
+            after = found[-1]["seq"] if found else 0
+            question = json.dumps({"seq": after + 1, "next_by_subj": ">"}).encode()
+            answer: Any = json.loads(nc.request(f"$JS.API.STREAM.MSG.GET.{stream}", question, timeout=10.0).data)
             if "error" in answer:
                 return found
-            message = answer["message"]
-            sequence = message["seq"]
-            found.append(f"{message['subject'].rpartition('.')[2]}-{base64.b64decode(message['data']).decode()}")
+            found.append(answer["message"])
 
 
 def judge_stream(ledger: StreamLedger, stored: Sequence[str]) -> StreamVerdict:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from examples.demo.buckets import BucketLedger, BucketVerdict, bucket_lines, judge_bucket
 from examples.demo.streams import StreamLedger, StreamVerdict, judge_stream, stream_lines
 
 STORED = ["threads-1", "asyncio-1", "threads-2"]
@@ -69,3 +70,22 @@ def test_what_comes_again_after_a_confirmed_acknowledgement_is_counted() -> None
     assert ledger.again_after_confirmed == 0
     ledger.handles("threads-1", "third")
     assert ledger.again_after_confirmed == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        ([1, 2, 4], BucketVerdict(never_told=0, told_twice=0, out_of_order=0)),
+        ([1, 4], BucketVerdict(never_told=1, told_twice=0, out_of_order=0)),
+        ([1, 2, 2, 4], BucketVerdict(never_told=0, told_twice=1, out_of_order=0)),
+        ([1, 4, 2], BucketVerdict(never_told=0, told_twice=0, out_of_order=1)),
+    ],
+)
+def test_what_a_watch_has_told_is_held_beside_the_bucket(told: list[int], verdict: BucketVerdict) -> None:
+    ledger = BucketLedger("threads")
+    for revision in told:
+        ledger.tells(revision)
+    assert judge_bucket(ledger, [1, 2, 4]) == verdict
+    assert verdict.good is (told == [1, 2, 4])
+    lines = {label.strip(): cells for label, cells in bucket_lines([(ledger, verdict)])}
+    assert lines["changes told by the watch"] == [str(len(told))]

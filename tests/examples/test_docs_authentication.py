@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from tests.operator_mode import OperatorMode, User
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "authentication.md").read_text()
 PASSWORD, NKEY, CREDS, PROVIDER, AUTH, REFUSED, EXPIRY = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-ACCOUNTS = {"password": {"authorization": {"users": [{"user": "me", "password": "p@ss/word"}]}}}
+ACCOUNTS = {"password": {"authorization": {"users": [{"user": "me", "password": "p@ss/word"}], "timeout": 30}}}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_user_and_password(tmp_path: Path) -> None:
 
 
 def test_nkey(alice: User, tmp_path: Path) -> None:
-    config: dict[str, object] = {"authorization": {"users": [{"nkey": alice.public_key}]}}
+    config: dict[str, object] = {"authorization": {"users": [{"nkey": alice.public_key}], "timeout": 30}}
     with answering(config, nkey_seed=alice.seed) as server:
         assert run(NKEY, server, tmp_path) == "b'known'\n"
 
@@ -90,9 +90,17 @@ def test_a_jwt_that_runs_out(world: OperatorMode, alice: User, tmp_path: Path) -
     path.chmod(0o600)
     with answering(world.config(), credentials=alice.creds) as server:
         code = EXPIRY.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}")
-        with subprocess.Popen(
-            [sys.executable, "-u", "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as running:
+        with (
+            subprocess.Popen(
+                [sys.executable, "-u", "-c", code],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as running,
+            ExitStack() as stack,
+        ):
+            stack.callback(running.kill)
             wait_for_user(server, short)
             path.write_text(world.user("renewed", key=short.key).creds)
             assert running.stdout is not None

@@ -11,11 +11,16 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import nats_sync
 import nats_sync.jetstream
-from examples.jetstream import exactly_once, work_queue
+from examples.jetstream import exactly_once, tracing, work_queue
 from nats_sync.testing import LocalServer
+from tests.adapters.sync_tools import eventually
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "jetstream.md").read_text()
@@ -78,7 +83,8 @@ def test_the_work_queue(jetstream_server: LocalServer) -> None:
     reports = work_queue.main(jetstream_server.url)
     assert sorted(reports) == ["1: done", "2: done", "3: done", "3: failed", "4: given up", "5: done", "6: done"]
     with nats_sync.connect(jetstream_server.url) as nc:
-        assert nc.jetstream().stream("JOBS").refresh().state.messages == 0  # the last acknowledgements have arrived
+        jobs = nc.jetstream().stream("JOBS")
+        eventually(lambda: jobs.refresh().state.messages == 0)  # the last acknowledgements arrive
 
 
 def test_the_pipeline_has_each_invoice_once(jetstream_server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,3 +106,30 @@ def test_everything_named_exists() -> None:
     assert errors <= NAMES
     for path in re.findall(r"(?:tests|examples)/[\w./]+", PAGE):
         assert (ROOT / path.rstrip(".")).exists(), path
+
+
+SPANS = InMemorySpanExporter()
+"""Where they go, for the life of the process: OpenTelemetry takes only one provider."""
+
+
+@pytest.fixture(scope="module")
+def _provider() -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SPANS))
+    trace.set_tracer_provider(provider)
+
+
+@pytest.mark.usefixtures("_provider")
+def test_a_trace_goes_through_streams(jetstream_server: LocalServer) -> None:
+    SPANS.clear()
+    tracing.main(jetstream_server.url)
+    spans = sorted(SPANS.get_finished_spans(), key=lambda span: span.start_time)
+    assert [span.name for span in spans] == [
+        "publish orders", "process orders", "process orders", "publish invoices",
+    ]  # fmt: skip
+    order, first, again, invoice = spans
+    assert len({span.context.trace_id for span in spans}) == 1
+    assert first.parent.span_id == again.parent.span_id == order.context.span_id
+    assert invoice.parent.span_id == again.context.span_id
+    assert ([*first.links], [link.context.span_id for link in again.links]) == ([], [order.context.span_id])
+    assert [[event.name for event in span.events] for span in (first, again)] == [["nak"], ["ack"]]

@@ -8,12 +8,15 @@ import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import anyio
 import pytest
 
 import nats_sync
 import nats_sync.jetstream
+from examples.jetstream import config_watcher, leader_election
 from nats_sync.testing import LocalServer
 from tests.examples.test_docs_jetstream import NAMES, jetstream_server, promised, run
+from tests.server_version import needs_server
 
 __all__ = ["jetstream_server"]
 
@@ -43,6 +46,31 @@ def test_each_part(jetstream_server: LocalServer, block: str) -> None:
         with redirect_stdout(printed):
             exec(block, names)
     assert printed.getvalue().split() == promised(block) != []
+
+
+def test_the_configuration_watcher(jetstream_server: LocalServer) -> None:
+    reports = config_watcher.main(jetstream_server.url)
+    view = "the view has 8080 and green"
+    assert view in reports
+    assert [report for report in reports if report != view] == [
+        "web.port is 8080",
+        "web.color is green",
+        "2 settings at the beginning",
+        "web.port is 9090",
+        "web.color is back to its default",
+    ]
+
+
+@needs_server(2, 11, has="a time to live of messages")
+def test_the_leader_election(jetstream_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader_election, "TTL", 1.0)
+    lines = anyio.run(leader_election.main, jetstream_server.url)
+    assert lines[0] == "dies leads"
+    # One leads at a time: each steps down before the next one leads.
+    assert len(lines) == 1 + 2 * 2 * leader_election.TERMS
+    for leads, steps_down in zip(lines[1::2], lines[2::2], strict=True):
+        assert leads.endswith(" leads")
+        assert steps_down == leads.replace("leads", "steps down")
 
 
 def test_everything_named_exists() -> None:

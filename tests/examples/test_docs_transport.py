@@ -27,7 +27,7 @@ def blocks(page: str) -> list[str]:
 def run(code: str, folder: Path) -> str:
     """What it prints; in a folder, warnings as errors."""
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -30,11 +30,12 @@ from nats_proto import (
     SessionEvent,
 )
 from nats_sync.testing import LocalServer
+from tests.adapters.sync_tools import PATIENCE
 from tests.machines import SERVICE, Numbers
 from tests.transports import Transport
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "embedding"
-OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01, reconnect_jitter_tls=0.01)
+OPTIONS = ConnectOptions(reconnect_wait=0.05, reconnect_jitter=0.01, reconnect_jitter_tls=0.01, connect_timeout=10.0)
 
 everywhere = pytest.mark.transports("tcp", "tls", "wss")
 
@@ -79,7 +80,7 @@ def test_selectors_loop(server: LocalServer, transport: Transport) -> None:
     loop = Loop(server.url, replace(OPTIONS, **transport.options))
 
     async def wait(done: Callable[[], bool]) -> bool:
-        return loop.run_until(done, 10.0)
+        return loop.run_until(done, PATIENCE)
 
     loop.connect()
     asyncio.run(conformance(loop.session, loop.events, wait, server))
@@ -93,7 +94,7 @@ def test_asyncio_protocol(server: LocalServer, transport: Transport) -> None:
         driver = Driver(server.url, replace(OPTIONS, **transport.options))
 
         async def wait(done: Callable[[], bool]) -> bool:
-            return await driver.run_until(done, 10.0)
+            return await driver.run_until(done, PATIENCE)
 
         driver.connect()
         await conformance(driver.session, driver.events, wait, server)
@@ -124,7 +125,8 @@ def test_a_machine_in_a_loop_of_its_own(server: LocalServer) -> None:
     with nats_sync.connect(server.url) as other:
         other.subscribe(SERVICE, callback=serve)
         other.flush()
-        machine = Numbers(30, loop.session.new_inbox, now=time.monotonic())
+        # For as long a busy machine may stand still, and the machine waits when it is not answered.
+        machine = Numbers(30, loop.session.new_inbox, now=time.monotonic(), idle=3.0)
         for item in items(loop, machine):
             given.append(item)
             if len(given) == 15:
@@ -140,6 +142,6 @@ def test_a_machine_in_a_loop_of_its_own(server: LocalServer) -> None:
 def test_runs_as_written_and_stays_short(server: LocalServer, name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 150
     command = [sys.executable, str(EXAMPLES / name), server.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "hello from" in done.stdout
     assert not done.stderr

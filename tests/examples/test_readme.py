@@ -26,7 +26,7 @@ b'42'
 def run(code: str, server: LocalServer) -> str:
     """Run it with another server's URL; what it prints."""
     command = [sys.executable, "-W", "error", "-c", code.replace("nats://127.0.0.1:4222", server.url)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert not done.stderr
     return done.stdout
 

@@ -1,0 +1,1 @@
+"""Programs with services, each complete. The tests run them against real servers."""
