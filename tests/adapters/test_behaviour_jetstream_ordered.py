@@ -13,6 +13,7 @@ from nats_proto.errors import ConnectionClosedError, PermissionsError
 from nats_sync.testing import LocalServer
 from tests.adapters.jetstream import fill, jetstream, js_server, restart
 from tests.adapters.legs import PATIENCE, QUICK, Collected, Leg, eventually
+from tests.faults.proxy import Proxy
 from tests.jetstream.cluster import STRICT
 from tests.jetstream.legs import Twin
 from tests.transports import Transport
@@ -145,6 +146,32 @@ async def test_r25_a_server_that_restarts(leg: Leg, js_server: LocalServer) -> N
             await fill(client, 10, start=201)
             found += await numbers(messages, 10)
         assert found == list(range(1, 211))
+
+
+async def test_r25_the_last_messages_are_lost_with_the_connection(leg: Leg, js_server: LocalServer) -> None:
+    """No message comes behind them that would be out of order: the consumer lives, and has nothing more to give."""
+    with Proxy(js_server.url) as proxy:
+        async with leg.connect(proxy.url, **QUICK) as client, leg.connect(js_server.url, **QUICK) as other:
+            stream = await jetstream(client).create_stream("S", subjects=["a"])
+            await fill(other, 1)
+            async with stream.ordered_consumer(heartbeat=0.5).messages() as messages:
+                found = await numbers(messages, 1)
+                proxy.down.black_hole = True
+                await fill(other, 99, start=2)
+                await all_delivered(jetstream(other).stream("S"), 100)
+                proxy.down.black_hole = False
+                proxy.cut()
+                with anyio.fail_after(PATIENCE):
+                    found += await numbers(messages, 99)
+                assert found == list(range(1, 101))
+
+
+async def all_delivered(stream: Any, count: int) -> None:
+    """Until the consumer of the only reader has delivered so many messages."""
+    [name] = await names(stream)
+    with anyio.fail_after(PATIENCE):
+        while (await stream.consumer(name).refresh()).delivered.consumer_seq < count:
+            await anyio.sleep(0.01)
 
 
 async def test_r25_a_deleted_stream_is_raised(leg: Leg, js_server: LocalServer) -> None:

@@ -108,6 +108,10 @@ class Reading:
         self.machine.receive(status(self.pulled[-1].reply, words), now=self.now)
         self.look()
 
+    def beat(self, delivered: object) -> None:
+        """A heart-beat, which says how many messages the consumer has delivered."""
+        self.say(f"100 Idle Heartbeat\r\nNats-Last-Consumer: {delivered}\r\nNats-Last-Stream: 0")
+
     def wait(self) -> float:
         """Until something is due, and do it: for how long."""
         due = self.machine.next_timeout()
@@ -238,6 +242,42 @@ def test_a_gap_begins_anew_behind_the_last_message(missing: int) -> None:
     read.give(1, 10 + missing, name=read.name)
     read.give(1, 10 + missing, name=old)
     assert read.given == [10 + missing]
+
+
+@pytest.mark.parametrize("read_before", [0, 1, 4])
+@pytest.mark.parametrize("reconnected", [False, True])
+def test_a_heart_beat_tells_that_the_last_messages_were_lost(read_before: int, reconnected: bool) -> None:
+    """Behind them comes none by which they would be missed, and the consumer lives and has nothing more to give."""
+    read = reading()
+    for number in range(1, read_before + 1):
+        read.give(number, 10 + number)
+    if reconnected:
+        read.machine.connection_replaced(now=read.now)
+        read.look()
+    read.beat(read_before)
+    assert (read.warned, read.deleted) == ([], [])
+    read.beat(read_before + 2)
+    assert read.warned == ["gap"]
+    assert read.deleted == [read.name]
+    read.beat(read_before + 2)  # of the old one
+    read.rebuild()
+    assert read.warned == ["consumer_recreated"]
+    assert read.created[-1][1].get("opt_start_seq") == (11 + read_before if read_before else 1)
+    read.beat(0)
+    read.give(1, 11 + read_before)
+    read.beat(1)
+    assert read.given == [*range(11, 12 + read_before)]
+    assert read.warned == []
+
+
+@pytest.mark.parametrize("said", ["", "two", "-1", "1.5", "0", "9" * 40])
+def test_a_heart_beat_that_says_nothing_of_use_is_a_sign_of_life(said: str) -> None:
+    read = reading()
+    read.give(1, 11)
+    read.beat(said)
+    assert (read.warned, read.deleted) == ([], [])
+    read.give(2, 12)
+    assert read.given == [11, 12]
 
 
 def test_a_message_that_came_before_is_left_out() -> None:

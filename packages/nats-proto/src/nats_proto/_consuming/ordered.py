@@ -16,7 +16,8 @@ does, and is no reason to make a new consumer.
 How consumers are made one after another, and deleted, is told in `ordered_making`.
 
 A new connection makes no new consumer: the old one is asked for messages again. If it is gone, nobody answers; if
-messages were lost with the old connection, the next one has not the next number.
+messages were lost with the old connection, the next one has not the next number. Where no next one comes, because those
+that were lost were the last, the consumer's heart-beats tell: each says the number of the last message it delivered.
 
 Whoever may not ask for messages is told so by nothing that belongs to the consumer. So when one was given up without
 any sign of life, the next is also asked something that has an answer (`probe`): a missing permission is told then.
@@ -52,6 +53,7 @@ from .demand import Demand
 from .options import ConsumeOptions
 from .ordered_calls import OrderedCalls
 from .ordered_making import NEVER, Making
+from .statuses import last_delivered
 from .warning import MAX_WARNINGS, ConsumerWarning, WarningKind
 
 __all__ = ["Ordered"]
@@ -217,6 +219,8 @@ class Ordered(Generic[MessageT, ItemT]):
                 self._doubt_at = NEVER
                 self._beaten = True
             self._look_after(inner, now)
+            if self._inner is inner:
+                self._compare(last_delivered(message), now)
             return
         account = self.account
         prefix = account.prefix or ""
@@ -289,6 +293,13 @@ class Ordered(Generic[MessageT, ItemT]):
         self._look_after(inner, now)
 
     # --- reading
+
+    def _compare(self, last: int | None, now: float) -> None:
+        """What a heart-beat says that was delivered. It comes behind all of that."""
+        if last is not None and last >= self._expected:
+            text = f"messages {self._expected} to {last} of consumer {self._making.name!r} were lost"
+            self._warn("gap", f"{text}: reading again behind sequence {self.sequence}")
+            self._reset(now)
 
     def _out_of_order(self, message: MessageT, reply: str, now: float) -> None:
         """A message that is not the next one, or whose reply subject looks otherwise than was expected."""

@@ -23,7 +23,7 @@ from typing import Final, Literal
 from .._value import Value
 from .._wire.frames import Message
 
-__all__ = ["LimitName", "Meaning", "PullStatus", "read_status"]
+__all__ = ["LimitName", "Meaning", "PullStatus", "last_delivered", "read_status"]
 
 
 class Meaning(Enum):
@@ -163,6 +163,15 @@ def read_status(message: Message) -> PullStatus | None:
         name,
         None if name is None else _limit(name, description),
     )
+
+
+def last_delivered(message: Message) -> int | None:
+    """The number of the last message that the consumer has delivered, as a heart-beat says it; None when none does.
+    Raises nothing."""
+    status, headers = message.status, message.headers
+    if status is None or status.code != 100 or headers is None:
+        return None
+    return _number(headers.get("Nats-Last-Consumer"))
 
 
 def _number(text: str | None) -> int | None:
