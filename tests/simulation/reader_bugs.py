@@ -76,6 +76,11 @@ bug(
     ("_consuming.ordered:Ordered.receive", "int(parts[2]) == account.expected and", "True and"),
 )
 bug(
+    "lost end not seen",
+    "the last messages were lost with the connection, and are missed only when another one is published",
+    ("_consuming.ordered:Ordered._compare", "if last is not None and last >= self._expected:", "if False:"),
+)
+bug(
     "begins one too late",
     "after each rebuild a message is missing",
     (

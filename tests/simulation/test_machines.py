@@ -35,7 +35,7 @@ RARE = (
 FEW = 80
 
 
-RARE_READERS = ("kept alive once", "old messages begun")
+RARE_READERS = ("kept alive once", "lost end not seen", "old messages begun")
 RARE_OBJECTS = ("ids believed for ever", "nobody asks why", "two puts at once", "waits with its eyes open")
 RARE_BATCHES = ("loss counted twice", "no responders for a question", "refusals make no room")
 
