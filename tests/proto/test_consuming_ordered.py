@@ -447,30 +447,49 @@ def test_who_has_heard_anything_may_ask(sign: str) -> None:
     assert not read.machine.done
 
 
-def test_a_new_connection_makes_no_new_consumer() -> None:
+def test_a_new_connection_makes_another_consumer() -> None:
+    """The old one may have been made anew by a server, and come to the next number behind a hole."""
     read = reading()
     read.give(1, 1)
-    asked = len(read.pulled)
+    old = read.name
     read.machine.connection_replaced(now=NOW + 1)
     read.machine.handle_timeout(now=NOW + 1)  # nothing more was unread
     read.look()
-    assert len(read.pulled) == asked + 1
-    assert len(read.created) == 1
-    read.give(2, 2)
+    assert read.deleted == [old]
+    read.give(2, 3, name=old)
+    read.rebuild()
+    assert read.warned == ["consumer_recreated"]
+    assert read.created[-1][1]["opt_start_seq"] == 2
+    read.give(1, 2)
     assert read.given == [1, 2]
 
 
-def test_what_came_before_another_connection_makes_no_hole() -> None:
+def test_what_came_before_another_connection_is_read_first() -> None:
     read = reading()
     read.give(1, 1)
     read.machine.connection_replaced(now=NOW + 1)
     read.give(2, 2)
     read.give(3, 3)
+    assert read.deleted == []
     read.machine.handle_timeout(now=NOW + 1)
     read.look()
-    read.give(4, 4)
+    read.rebuild()
+    assert read.created[-1][1]["opt_start_seq"] == 4
+    read.give(1, 4)
     assert read.given == [1, 2, 3, 4]
-    assert len(read.created) == 1
+
+
+def test_new_connections_again_and_again_make_no_reader_wait() -> None:
+    read = reading()
+    for number in range(1, 20):
+        read.give(1, number)
+        read.machine.connection_replaced(now=read.now)
+        read.machine.handle_timeout(now=read.now)
+        read.look()
+        read.answer("DELETE")
+        assert read.wait() <= 0.1
+        read.answer("CREATE")
+    assert read.given == [*range(1, 20)]
 
 
 def test_a_new_connection_on_the_way() -> None:

@@ -15,9 +15,12 @@ does, and is no reason to make a new consumer.
 
 How consumers are made one after another, and deleted, is told in `ordered_making`.
 
-A new connection makes no new consumer: the old one is asked for messages again. If it is gone, nobody answers; if
-messages were lost with the old connection, the next one has not the next number. Where no next one comes, because those
-that were lost were the last, the consumer's heart-beats tell: each says the number of the last message it delivered.
+With a new connection another consumer is made, as soon as all is read that the old connection has brought. What was on
+its way then is lost, and not every loss can be told by the numbers: a server that was killed makes the consumer anew,
+which counts from 1 again, and may come to the next number behind a hole.
+
+Where the messages that were lost are the last ones, no other comes by which they are missed. Then the consumer's
+heart-beats tell: each says the number of the last message that was delivered.
 
 Whoever may not ask for messages is told so by nothing that belongs to the consumer. So when one was given up without
 any sign of life, the next is also asked something that has an answer (`probe`): a missing permission is told then.
@@ -239,7 +242,7 @@ class Ordered(Generic[MessageT, ItemT]):
         self._out_of_order(message, reply, now)
 
     def connection_replaced(self, *, now: float) -> None:
-        """The consumer may live on. What was asked on the way is asked again."""
+        """What was asked on the way is asked again; a consumer is given up once all is read that it has sent."""
         inner = self._inner
         if inner is not None:
             inner.connection_replaced(now=now)
@@ -351,18 +354,6 @@ class Ordered(Generic[MessageT, ItemT]):
 
     def _look_after(self, inner: Consume[MessageT, ItemT], now: float) -> None:
         """Take over what the reader of the consumer wants, and what it tells."""
-        wants = inner.wants
-        if wants and isinstance(wants[0], Subscribe):
-            # What waits to be done belongs to the inbox that is left, and answers would go there.
-            self.wants.clear()
-            self._probing = None
-            self._making.resubscribed(now)
-        while wants:
-            want = wants.popleft()
-            if isinstance(want, Subscribe):
-                # Nobody else waits for what is not read: it is handed back to nobody.
-                want = Subscribe(want.subject, want.max_pending_msgs, want.max_pending_bytes)
-            self.wants.append(want)
         lost = False
         while inner.warnings:
             warning = inner.warnings.popleft()
@@ -383,14 +374,28 @@ class Ordered(Generic[MessageT, ItemT]):
                 self._end(inner.error)
         elif lost:
             self._reset(now)
+        elif inner.wants and isinstance(inner.wants[0], Subscribe):
+            self._reset(now, replaced=True)  # all is read that came before the new connection
+        else:
+            self._take_over(inner)
+
+    def _take_over(self, inner: Consume[MessageT, ItemT]) -> None:
+        wants = inner.wants
+        while wants:
+            want = wants.popleft()
+            if isinstance(want, Subscribe):
+                # Nobody else waits for what is not read: it is handed back to nobody.
+                want = Subscribe(want.subject, want.max_pending_msgs, want.max_pending_bytes)
+            self.wants.append(want)
 
     # --- another consumer
 
-    def _reset(self, now: float, *, gone: bool = False) -> None:
-        """Give the consumer up."""
+    def _reset(self, now: float, *, gone: bool = False, replaced: bool = False) -> None:
+        """Give the consumer up. ``gone``: there is none. ``replaced``: it may be as good as ever, the connection is not
+        the one that it was read on."""
         self._mute = not gone and self._expected == 1 and not self._beaten
         self._forget_inner()
-        self._making.give_up(now, gone=gone)
+        self._making.give_up(now, gone=gone, replaced=replaced)
 
     def _forget_inner(self) -> None:
         self._inner = self._probing = None
@@ -432,7 +437,10 @@ class Ordered(Generic[MessageT, ItemT]):
         inner.items = self.items
         self._inner = inner
         self._beaten = False
-        self._look_after(inner, now)
+        # What waits to be done belongs to the inbox that is left, and answers would go there.
+        self.wants.clear()
+        self._making.resubscribed(now)
+        self._take_over(inner)
         if self._mute:
             self._probing = self._calls.probe(self._making.name)
             self.wants.append(Ask(self._probing, self._calls.timeout))

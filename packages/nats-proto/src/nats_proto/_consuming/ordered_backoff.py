@@ -1,9 +1,9 @@
 """How soon an ordered reader makes its next consumer, and with what answer it gives up.
 
-The first rebuild after a quiet time follows nearly at once. Each further one, and each that has failed, waits for twice
-as long as the one before, from 1 to 30 seconds, with a share of chance. What ends that is not a consumer that was made,
-but one that was read for a minute: else readers that are all disturbed by the same thing would make consumers without
-end.
+The first rebuild after a quiet time follows nearly at once, and each that a new connection asks for. Any other one, and
+each that has failed, waits for twice as long as the one before, from 1 to 30 seconds, with a share of chance. What ends
+that is not a consumer that was made, but one that was read for a minute: else readers that are all disturbed by the
+same thing would make consumers without end.
 """
 
 from __future__ import annotations
@@ -46,12 +46,16 @@ class Backoff:
         if seconds >= HEALTHY:
             self._disturbed = 0
 
+    def first(self) -> float:
+        """Seconds until the next attempt, as if nothing had disturbed the reader lately."""
+        return FIRST_PAUSE * self._rng.random()
+
     def pause(self) -> float:
         """Seconds until the next attempt."""
-        share = self._rng.random()
         disturbed, self._disturbed = self._disturbed, self._disturbed + 1
         if not disturbed:
-            return FIRST_PAUSE * share
+            return self.first()
+        share = self._rng.random()
         doubled = SHORTEST_PAUSE * 2.0 ** min(disturbed - 1, 8)
         return min(doubled * (1.0 + share / 2), LONGEST_PAUSE * (1.0 - share / 4))
 

@@ -13,9 +13,9 @@ connection was lost is asked for again under the same name, which makes no secon
 is given up as a consumer is: a cluster may have assigned the name to a server that has just died, and then answers
 nothing to this name until that server is back, while another name goes to a server that lives.
 
-The first rebuild follows nearly at once. Each further one waits for twice as long, from 1 to 30 seconds, and no two
-readers equally long. Only a minute of reading ends that: else a fleet of readers, all disturbed by the same thing,
-would keep a server busy with nothing but the making of consumers.
+The first rebuild follows nearly at once, and so does each that a new connection asks for. Any other one waits for twice
+as long, from 1 to 30 seconds, and no two readers equally long. Only a minute of reading ends that: else a fleet of
+readers, all disturbed by the same thing, would keep a server busy with nothing but the making of consumers.
 
 The very first consumer has to be made within the time of a call, or within the time that the user gives, else the
 error is final. Its first attempt has half of that, so that there is time for one under another name. Later consumers
@@ -135,15 +135,18 @@ class Making:
         else:
             self._delete()
 
-    def give_up(self, now: float, *, gone: bool) -> None:
-        """The consumer that is read is no good any more. ``gone``: it does not even exist."""
+    def give_up(self, now: float, *, gone: bool, replaced: bool) -> None:
+        """The consumer that is read is no good any more. ``gone``: it does not even exist. ``replaced``: only since the
+        connection was replaced."""
         if not gone:
             self._retire(now)
         self._backoff.was_read_for(now - self.created_at)
         self._next_name()
         self.listen()
         self._delete()
-        self._pause(now)
+        self._state = _State.PAUSED
+        # How often there is a new connection is bounded by the pauses of whoever connects.
+        self._resume = now + (self._backoff.first() if replaced else self._backoff.pause())
 
     def answered(self, api: ApiCall[object], answer: object, now: float) -> ConsumerInfo | NATSError | None:
         """What a creation came to: the consumer, or the error that is the end. None: it goes on."""
