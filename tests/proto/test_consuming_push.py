@@ -92,11 +92,12 @@ BEAT = {"idle_heartbeat": 1_000_000_000}
 @pytest.mark.parametrize(
     ("config", "subscribe"),
     [
-        ({}, (None, None, None)),
-        ({"deliver_group": "g"}, ("g", None, None)),
-        ({"flow_control": True}, (None, 0, None)),
-        ({"ack_policy": "explicit", "max_ack_pending": 1000}, (None, 0, b"-NAK")),
-        ({"ack_policy": "explicit", "max_ack_pending": -1}, (None, None, b"-NAK")),
+        ({}, (None, None, None, None)),
+        ({"deliver_group": "g"}, ("g", None, None, None)),
+        ({"flow_control": True}, (None, 0, 0, None)),
+        ({"ack_policy": "explicit", "max_ack_pending": 1000}, (None, 2000, 0, b"-NAK")),
+        ({"ack_policy": "explicit", "max_ack_pending": 1000, "flow_control": True}, (None, 0, 0, b"-NAK")),
+        ({"ack_policy": "explicit", "max_ack_pending": -1}, (None, None, None, b"-NAK")),
     ],
 )
 def test_it_subscribes_to_what_the_consumer_says(config: dict[str, Any], subscribe: tuple[object, ...]) -> None:
@@ -105,8 +106,7 @@ def test_it_subscribes_to_what_the_consumer_says(config: dict[str, Any], subscri
     read.answer(**config)
     (_, last) = read.subscribed
     assert last.subject == "to.p"
-    assert (last.queue, last.max_pending_msgs, last.hand_back) == subscribe
-    assert last.max_pending_bytes == last.max_pending_msgs
+    assert (last.queue, last.max_pending_msgs, last.max_pending_bytes, last.hand_back) == subscribe
     assert len(read.found) == 1
     read.give(1)
     assert list(read.machine.items) == [b"1"]

@@ -15,9 +15,10 @@ second reader would get what the first one works on: that is an error. LOOKING: 
 Statuses come in the same queue as messages, with a code and no payload. Two matter. A flow-control request has a reply
 subject, and is answered when it is received: that is when all before it was handed over, since the driver asks for the
 next message only then. A server that waits for that answer says so in its heart-beats, for when it was lost. The
-answers are what keeps the queue short. So where a server bounds what is on the way, by flow control or by its limit of
-unacknowledged messages, the queue itself has no limit, and no status can be dropped from it. Without either the limits
-of the client hold.
+answers are what keeps the queue short. So where a server bounds by flow control what is on the way, the queue itself
+has no limit, and no status can be dropped from it. Where it bounds what is not acknowledged, the queue takes twice as
+many: a reader that is slower than ``ack_wait`` is sent each message again and again, without end. What is dropped then
+comes once more. Without either the limits of the client hold.
 
 A consumer that says that it sends heart-beats is silent when nothing has come for two of them. Then, and after each
 new connection, its info is asked for: an ephemeral one may be gone with its server. Without heart-beats nothing tells
@@ -254,8 +255,11 @@ class Push(Generic[MessageT, ItemT]):
     def _read(self, info: ConsumerInfo, subject: str, group: str | None, now: float) -> None:
         config = info.config
         acknowledged = config.ack_policy not in (None, "none")
-        bounded = bool(config.flow_control) or (acknowledged and (config.max_ack_pending or 0) > 0)
-        limit = 0 if bounded else None
+        most, most_bytes = None, None
+        if config.flow_control:
+            most, most_bytes = 0, 0
+        elif acknowledged and (unacknowledged := config.max_ack_pending or 0) > 0:
+            most, most_bytes = 2 * unacknowledged, 0
         self._deliver_subject = subject
         self._heartbeat = max(0.0, float(config.idle_heartbeat or 0.0))
         self._go_on(now)
@@ -263,8 +267,8 @@ class Push(Generic[MessageT, ItemT]):
         self.wants.append(
             Subscribe(
                 subject,
-                max_pending_msgs=limit,
-                max_pending_bytes=limit,
+                max_pending_msgs=most,
+                max_pending_bytes=most_bytes,
                 queue=group,
                 hand_back=HAND_BACK if acknowledged else None,
             )
