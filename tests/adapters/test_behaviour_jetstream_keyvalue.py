@@ -15,6 +15,7 @@ from nats_proto.jetstream import (
     InitialValuesDone,
     InvalidBucketError,
     InvalidKeyError,
+    JetStreamDecodeError,
     KeyDeletedError,
     KeyExistsError,
     KeyNotFoundError,
@@ -160,6 +161,64 @@ async def test_n16_keys_by_codecs(leg: Leg, js_server: LocalServer) -> None:
         assert [key async for key in paths.keys("/etc/>")] == ["/etc/app/port"]
         async with texts.watch() as watch:
             assert await seen(watch) == ["Acme Inc.contact=2", "end"]  # the other keys are none of this codec
+
+
+class Masked:
+    """A codec for values: stands for one that encrypts them."""
+
+    def encode(self, value: bytes) -> bytes:
+        return b"masked:" + value[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        if not data.startswith(b"masked:"):
+            raise ValueError("it is not masked")
+        return data.removeprefix(b"masked:")[::-1]
+
+
+async def test_n16_values_of_a_type(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        js = jetstream(client)
+        made = await js.create_key_value("B", value_type=dict[str, int], history=2)
+        await made.put("k", {"a": 1})
+        for kv in (
+            await js.key_value("B", value_type=dict[str, int]),
+            await js.update_key_value("B", value_type=dict[str, int], history=3),
+            await js.create_or_update_key_value("B", value_type=dict[str, int], history=2),
+        ):
+            assert (await kv.get("k")).value == {"a": 1}
+        plain = await js.key_value("B", value_type=bytes)
+        assert (await plain.get("k")).value == b'{"a":1}'
+        for call in (js.create_key_value("C", value_type=5), js.key_value("C", value_type=5)):
+            with pytest.raises(TypeError):
+                await call
+        with pytest.raises(BucketNotFoundError):  # what is no type was refused before anything was asked
+            await js.key_value("C")
+
+
+async def test_n16_values_by_a_codec(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client:
+        plain = await jetstream(client).create_key_value("B", history=5)
+        masked = plain.with_values(Masked())
+        await masked.put("a", b"123")
+        assert (await plain.get("a")).value == b"masked:321"
+        assert await masked.modify("a", lambda value: value + b"4") == 2
+        assert (await masked.get_many(["a"]))["a"].value == b"1234"
+        assert [entry.value for entry in await masked.history("a")] == [b"123", b"1234"]
+        async with masked.watch("a") as watch:
+            async for entry in watch:
+                if not isinstance(entry, InitialValuesDone):
+                    assert (entry.value, entry.data) == (b"1234", b"masked:4321")
+                    break
+        for typed in (masked.typed(list[int]), plain.typed(list[int]).with_values(Masked())):
+            await typed.put("b", [1, 2])
+            assert (await plain.get("b")).value == b"masked:]2,1["
+            assert (await typed.read_only().with_values(Masked()).get("b")).value == [1, 2]
+        await masked.delete("a")
+        assert (await masked.history("a"))[-1].value == b""
+        await plain.put("c", b"1")
+        with pytest.raises(JetStreamDecodeError, match="key 'c' of bucket 'B': the value cannot be read: it is not"):
+            _ = (await masked.get("c")).value
+        assert await listed(masked.keys()) == ["b", "c"]
 
 
 async def test_n21_a_handle_that_only_reads(leg: Leg, js_server: LocalServer) -> None:

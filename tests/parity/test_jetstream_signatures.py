@@ -26,7 +26,7 @@ AT_ONCE = {
     "Consumer": {"consume", "fetch", "messages", "work"},
     "Consuming": {"stop"},
     "JetStreamMessage": {"ack_subject", "settle"},
-    "KeyValue": {"keys", "lock", "mapping", "on_change", "read_only", "typed", "watch", "with_keys"},
+    "KeyValue": {"keys", "lock", "mapping", "on_change", "read_only", "typed", "watch", "with_keys", "with_values"},
     "KeyValueView": {"copy", "entry", "get", "items", "keys", "stop", "values"},
     "KeyWatch": {"stop"},
     "Keys": {"stop"},
@@ -44,7 +44,7 @@ AT_ONCE = {
         "atomic_batch", "consumer", "counter", "counters", "fast_ingest", "key_value_names", "key_values",
         "object_store_names", "object_stores", "publisher", "stream", "stream_names", "streams",
     },
-    "ReadOnlyKeyValue": {"keys", "mapping", "on_change", "typed", "watch", "with_keys"},
+    "ReadOnlyKeyValue": {"keys", "mapping", "on_change", "typed", "watch", "with_keys", "with_values"},
     "ReadOnlyObjectStore": {"list", "watch"},
     "Work": {"stop"},
     "Stream": {

@@ -389,9 +389,12 @@ def test_a_value_of_bytes_is_what_is_stored() -> None:
     entry = bucket.entry("$KV.B.k", data, None, 1, 2, 3)
     assert entry is not None
     assert entry.value is data
-    other = bucket.typed(bytes).entry("$KV.B.k", b'"dmFsdWU="', None, 1, 2, 3)
+    other = bucket.typed(str).entry("$KV.B.k", b'"value"', None, 1, 2, 3)
     assert other is not None
-    assert other.value == data
+    assert other.value == "value"
+    same = bucket.typed(str).typed(bytes).entry("$KV.B.k", data, None, 1, 2, 3)
+    assert same is not None
+    assert same.value is data
 
 
 @pytest.mark.parametrize("together", [False, True])

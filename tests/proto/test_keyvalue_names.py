@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nats_proto._jetstream.errors import JetStreamDecodeError
-from nats_proto._keyvalue.codecs import BYTES, value_codec
+from nats_proto._keyvalue.codecs import BYTES, check_value_type, values_of
 from nats_proto._keyvalue.entry import KeyValueEntry, operation_of
 from nats_proto._keyvalue.errors import InvalidBucketError, InvalidKeyError, KeyDeletedError
 from nats_proto._keyvalue.names import check_bucket, check_key, check_pattern, stream_name
@@ -93,7 +93,7 @@ def entry(data: bytes, operation: Any, codec: Any) -> KeyValueEntry[Any]:
 
 
 def test_values() -> None:
-    numbers = value_codec(dict[str, int])
+    numbers = values_of(dict[str, int])
     assert entry(b"x", "put", BYTES).value == b"x"
     assert entry(b"", "expired", BYTES).value == b""
     assert entry(b'{"a":1}', "put", numbers).value == {"a": 1}
@@ -108,3 +108,35 @@ def test_values() -> None:
     with pytest.raises(TypeError, match="bytes, not str"):
         BYTES.encode("a")  # type: ignore[arg-type]
     assert "'k'" in repr(entry(b"x", "put", BYTES))
+
+
+class Reversed:
+    def encode(self, value: bytes) -> bytes:
+        return value[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        if data == b"none":
+            raise ValueError("it is none")
+        return data[::-1]
+
+
+def test_values_by_a_codec() -> None:
+    texts = values_of(bytes, Reversed())
+    assert (texts.encode(b"12"), entry(b"21", "put", texts).value, entry(b"", "delete", texts).value) == (
+        b"21", b"12", b"",
+    )  # fmt: skip
+    numbers = values_of(list[int], Reversed())
+    assert (numbers.encode([1, 2]), entry(b"]2,1[", "put", numbers).value) == (b"]2,1[", [1, 2])
+    for values in (texts, numbers):
+        with pytest.raises(JetStreamDecodeError, match="it is none"):
+            _ = entry(b"none", "put", values).value
+    with pytest.raises(TypeError, match="bytes, not str"):
+        texts.encode("a")  # type: ignore[arg-type]
+
+
+def test_a_type_that_cannot_be_is_refused() -> None:
+    check_value_type(None)
+    check_value_type(int)
+    assert values_of(bytes) is BYTES
+    with pytest.raises(TypeError):
+        check_value_type(5)  # type: ignore[arg-type]

@@ -316,6 +316,14 @@ class Upper:
         return key[1:].lower()
 
 
+class Backwards:
+    def encode(self, value: bytes) -> bytes:
+        return value[::-1]
+
+    def decode(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
 def test_codecs() -> None:
     stream = Stream()
     typed = stream.bucket.typed(dict[str, int]).with_keys(Upper())
@@ -328,6 +336,10 @@ def test_codecs() -> None:
     assert typed.filter(">") == "$KV.B.>"
     assert typed.entry("$KV.B.k", b"", None, 1, None, 0) is None
     assert typed.entry("elsewhere", b"", None, 1, None, 0) is None
+    other = typed.with_values(Backwards())
+    assert stream.run(other.put("k", {"a": 1})) == 3
+    assert stream.messages[3][:2] == ("$KV.B.XK", b'}1:"a"{')
+    assert stream.run(other.typed(bytes).get("k")).value == b'{"a":1}'
     with pytest.raises(TypeError):
         stream.bucket.typed(5)  # type: ignore[arg-type]
 

@@ -26,6 +26,7 @@ from nats_anyio.jetstream import (
     Hooks,
     JetStream,
     JetStreamMessage,
+    KeyValue,
     Messages,
     Metadata,
     OrderedBatch,
@@ -59,6 +60,16 @@ def contexts(client: Client) -> None:
     client.jetstream(domain=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.jetstream("hub")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.jetstream(prefix="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def values_of_buckets(js: JetStream) -> None:
+    assert_type(await js.key_value("b"), KeyValue[bytes])
+    assert_type(await js.key_value("b", value_type=int), KeyValue[int])
+    assert_type(await js.create_key_value("b", history=5), KeyValue[bytes])
+    kv = await js.create_key_value("b", value_type=str, history=5)
+    assert_type(kv, KeyValue[str])
+    assert_type((await kv.get("k")).value, str)
+    await kv.put("k", b"")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def management(js: JetStream) -> None:

@@ -109,7 +109,7 @@ from ._jetstream.stream_info import (
 from ._json.durations import DurationLike, Seconds, Timestamp
 from ._json.wire_value import WireValue
 from ._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
-from ._keyvalue.codecs import KeyCodec
+from ._keyvalue.codecs import KeyCodec, ValueCodec
 from ._keyvalue.deletes import DeletesPurged
 from ._keyvalue.entry import KeyOperation, KeyValueEntry
 from ._keyvalue.errors import (
@@ -308,6 +308,7 @@ __all__ = [
     "SubjectsOverlapError",
     "Timestamp",
     "TooManyRequestsError",
+    "ValueCodec",
     "WarningKind",
     "WatchState",
     "WireValue",

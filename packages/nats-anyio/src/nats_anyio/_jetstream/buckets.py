@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack, overload
 
 from .caller import Caller, Listing
 
@@ -16,11 +16,39 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyValueBuckets"]
 
+T = TypeVar("T")
+
 
 class KeyValueBuckets:
     """The base of `JetStream`."""
 
     _caller: Caller
+
+    @overload
+    async def create_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]: ...
+
+    @overload
+    async def create_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: type[T],
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[T]: ...
 
     async def create_key_value(
         self,
@@ -28,24 +56,53 @@ class KeyValueBuckets:
         /,
         *,
         config: KeyValueConfig | None = None,
+        value_type: type[T] | None = None,
         reads: Reads = "any",
         timeout: float | None = None,
         **fields: Unpack[KeyValueFields],
-    ) -> KeyValue[bytes]:
+    ) -> KeyValue[T] | KeyValue[bytes]:
         """Make a bucket, from fields of `KeyValueConfig` or a ready one. The same one again is no error.
 
-        ``reads`` as of `key_value`. Raises `BucketExistsError` for another configuration under this name,
-        `ApiLevelError` when the server is too old for a field, `InvalidBucketError`, `TypeError` and `ValueError` for
-        what cannot be.
+        ``value_type`` and ``reads`` as of `key_value`. Raises `BucketExistsError` for another configuration under this
+        name, `ApiLevelError` when the server is too old for a field, `InvalidBucketError`, `TypeError` and `ValueError`
+        for what cannot be.
         """
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.codecs import check_value_type
         from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
+        check_value_type(value_type)
         status = await self._caller.run(buckets.create_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads)
+        return self._opened(status, reads, value_type)
+
+    @overload
+    async def update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]: ...
+
+    @overload
+    async def update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: type[T],
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[T]: ...
 
     async def update_key_value(
         self,
@@ -53,22 +110,51 @@ class KeyValueBuckets:
         /,
         *,
         config: KeyValueConfig | None = None,
+        value_type: type[T] | None = None,
         reads: Reads = "any",
         timeout: float | None = None,
         **fields: Unpack[KeyValueFields],
-    ) -> KeyValue[bytes]:
+    ) -> KeyValue[T] | KeyValue[bytes]:
         """Change a bucket. What is not given gets its default: begin with the ``config`` of its status.
 
         Raises `BucketNotFoundError`, and as `create_key_value`.
         """
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.codecs import check_value_type
         from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
+        check_value_type(value_type)
         status = await self._caller.run(buckets.update_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads)
+        return self._opened(status, reads, value_type)
+
+    @overload
+    async def create_or_update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[bytes]: ...
+
+    @overload
+    async def create_or_update_key_value(
+        self,
+        bucket: str | None = None,
+        /,
+        *,
+        config: KeyValueConfig | None = None,
+        value_type: type[T],
+        reads: Reads = "any",
+        timeout: float | None = None,
+        **fields: Unpack[KeyValueFields],
+    ) -> KeyValue[T]: ...
 
     async def create_or_update_key_value(
         self,
@@ -76,32 +162,55 @@ class KeyValueBuckets:
         /,
         *,
         config: KeyValueConfig | None = None,
+        value_type: type[T] | None = None,
         reads: Reads = "any",
         timeout: float | None = None,
         **fields: Unpack[KeyValueFields],
-    ) -> KeyValue[bytes]:
+    ) -> KeyValue[T] | KeyValue[bytes]:
         """`update_key_value`, or `create_key_value` where there is none of this name."""
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
+        from nats_proto._keyvalue.codecs import check_value_type
         from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
         check_reads(reads)
+        check_value_type(value_type)
         status = await self._caller.run(buckets.create_or_update_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads)
+        return self._opened(status, reads, value_type)
 
-    async def key_value(self, bucket: str, *, reads: Reads = "any", timeout: float | None = None) -> KeyValue[bytes]:
+    @overload
+    async def key_value(
+        self, bucket: str, *, value_type: None = None, reads: Reads = "any", timeout: float | None = None
+    ) -> KeyValue[bytes]: ...
+
+    @overload
+    async def key_value(
+        self, bucket: str, *, value_type: type[T], reads: Reads = "any", timeout: float | None = None
+    ) -> KeyValue[T]: ...
+
+    async def key_value(
+        self,
+        bucket: str,
+        *,
+        value_type: type[T] | None = None,
+        reads: Reads = "any",
+        timeout: float | None = None,
+    ) -> KeyValue[T] | KeyValue[bytes]:
         """A bucket that is there. It is asked for, since only the server knows whether it is a mirror.
 
-        ``reads``: any replica answers, which is quick and may be a little behind, or ``"leader"``, so that each read
-        sees what was written before it. Raises `BucketNotFoundError`, `InvalidBucketError`, `ValueError`.
+        ``value_type``: its values, written as JSON by msgspec, as of `KeyValue.typed`; bytes by default. ``reads``: any
+        replica answers, which is quick and may be a little behind, or ``"leader"``, so that each read sees what was
+        written before it. Raises `BucketNotFoundError`, `InvalidBucketError`, `ValueError`, `TypeError`.
         """
         from nats_proto._keyvalue import buckets
+        from nats_proto._keyvalue.codecs import check_value_type
         from nats_proto._keyvalue.reading import check_reads
 
         check_reads(reads)
+        check_value_type(value_type)
         status = await self._caller.run(buckets.bucket_status(self._caller.api, bucket, timeout=timeout))
-        return self._opened(status, reads)
+        return self._opened(status, reads, value_type)
 
     def key_value_names(self, *, timeout: float | None = None) -> AsyncIterator[str]:
         """The names of all buckets but mirrors; each page has ``timeout``."""
@@ -122,9 +231,12 @@ class KeyValueBuckets:
 
         await self._caller.run(buckets.delete_bucket(self._caller.api, bucket, timeout=timeout))
 
-    def _opened(self, status: KeyValueStatus, reads: Reads) -> KeyValue[bytes]:
+    def _opened(
+        self, status: KeyValueStatus, reads: Reads, value_type: type[T] | None
+    ) -> KeyValue[T] | KeyValue[bytes]:
         from nats_proto._keyvalue.operations import bucket_of
 
         from .keyvalue import KeyValue
 
-        return KeyValue(self._caller, bucket_of(self._caller.api, status.stream_info.config, reads))
+        kv = KeyValue(self._caller, bucket_of(self._caller.api, status.stream_info.config, reads))
+        return kv if value_type is None else kv.typed(value_type)

@@ -21,7 +21,7 @@ from .watching import Keys, KeyWatch, read_initial
 if TYPE_CHECKING:
     from nats_proto._consuming.batch_get import BatchGet
     from nats_proto._keyvalue.bucket import KeyValueStatus
-    from nats_proto._keyvalue.codecs import KeyCodec
+    from nats_proto._keyvalue.codecs import KeyCodec, ValueCodec
     from nats_proto._keyvalue.entry import KeyValueEntry
     from nats_proto._keyvalue.operations import Bucket
 
@@ -56,13 +56,21 @@ class ReadOnlyKeyValue(Generic[T]):
     def typed(self, value_type: type[OtherT]) -> ReadOnlyKeyValue[OtherT]:
         """The same bucket with values of this type, written as JSON by msgspec: a struct, ``dict[str, int]``, ...
 
-        Raises `TypeError` for a type that msgspec does not know.
+        Bytes are written as they are. Raises `TypeError` for a type that msgspec does not know.
         """
         return ReadOnlyKeyValue(self._caller, self._bucket.typed(value_type))
 
     def with_keys(self, codec: KeyCodec) -> ReadOnlyKeyValue[T]:
         """The same bucket with keys that this codec translates (ADR-54)."""
         return ReadOnlyKeyValue(self._caller, self._bucket.with_keys(codec))
+
+    def with_values(self, codec: ValueCodec) -> ReadOnlyKeyValue[T]:
+        """The same bucket with values that this codec translates (ADR-54), such as encrypted ones.
+
+        Of a typed bucket it gets the JSON. What it raises when a value is read, `KeyValueEntry.value` raises: for a
+        `ValueError` `JetStreamDecodeError`. `lock` does without it.
+        """
+        return ReadOnlyKeyValue(self._caller, self._bucket.with_values(codec))
 
     async def get(
         self,

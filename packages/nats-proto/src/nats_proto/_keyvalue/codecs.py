@@ -9,7 +9,7 @@ import msgspec
 
 from .._wire.frames import Payload
 
-__all__ = ["BYTES", "UNREADABLE", "KeyCodec", "ValueCodec", "value_codec"]
+__all__ = ["BYTES", "UNREADABLE", "KeyCodec", "ValueCodec", "ValueType", "check_value_type", "values_of"]
 
 T = TypeVar("T")
 
@@ -32,20 +32,40 @@ class KeyCodec(Protocol):
         ...
 
 
-class ValueCodec(Generic[T]):
+class ValueCodec(Protocol):
+    """Other bytes for values, such as encrypted or compressed ones. ``decode`` is the reverse of ``encode``."""
+
+    def encode(self, value: bytes) -> bytes:
+        """The bytes that are stored. What it raises, the call that writes raises."""
+        ...
+
+    def decode(self, data: bytes) -> bytes:
+        """The value. `ValueError` for bytes that this cannot have made."""
+        ...
+
+
+class ValueType(Generic[T]):
     """How values are written and read.
 
     ``read`` raises one of `UNREADABLE` for what is no value. ``nothing``: gives the value of an entry that has none.
     """
 
-    __slots__ = ("as_is", "encode", "nothing", "read")
+    __slots__ = ("as_is", "codec", "encode", "kind", "nothing", "read")
 
     def __init__(
-        self, encode: Callable[[T], bytes], read: Callable[[bytes], T], nothing: Callable[[], T] | None
+        self,
+        kind: type[T],
+        encode: Callable[[T], bytes],
+        read: Callable[[bytes], T],
+        nothing: Callable[[], T] | None,
+        codec: ValueCodec | None = None,
     ) -> None:
+        self.kind = kind
         self.encode = encode
         self.read = read
         self.nothing = nothing
+        self.codec = codec
+        """Which is in ``encode`` and ``read`` already."""
         self.as_is = read is bytes
         """A value is what is stored."""
 
@@ -61,13 +81,33 @@ def _as_bytes(given: Payload) -> bytes:
         ) from None
 
 
-BYTES: Final = ValueCodec[bytes](_as_bytes, bytes, bytes)
+BYTES: Final = ValueType[bytes](bytes, _as_bytes, bytes, bytes)
 """Values as they are: what ``bytes`` makes of bytes is the same object."""
 
 
-def value_codec(kind: type[T]) -> ValueCodec[T]:
-    """Values of a type that msgspec knows (a struct, a dataclass, ``dict[str, int]``, ...), written as JSON.
+def values_of(kind: type[T], codec: ValueCodec | None = None) -> ValueType[T]:
+    """Values of a type that msgspec knows (a struct, a dataclass, ``dict[str, int]``, ...), written as JSON; bytes are
+    written as they are. ``codec``: what becomes of these bytes.
 
-    Raises `TypeError` for a type that it does not know.
+    Raises `TypeError` for a type that msgspec does not know.
     """
-    return ValueCodec(msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode, None)
+    plain: ValueType[T]
+    if kind is bytes:
+        plain = BYTES  # type: ignore[assignment]  # T is bytes
+    else:
+        plain = ValueType(kind, msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode, None)
+    if codec is None:
+        return plain
+    return ValueType(
+        kind,
+        lambda value: codec.encode(plain.encode(value)),
+        lambda data: plain.read(codec.decode(data)),
+        plain.nothing,
+        codec,
+    )
+
+
+def check_value_type(kind: type[object] | None) -> None:
+    """Raises as `values_of`, before anything is asked."""
+    if kind is not None:
+        values_of(kind)

@@ -14,7 +14,7 @@ from .._jetstream.errors import JetStreamDecodeError
 from .._json.durations import Timestamp, parse_time
 from .._value import Value
 from .._wire.headers import Headers
-from .codecs import UNREADABLE, ValueCodec
+from .codecs import UNREADABLE, ValueType
 from .errors import KeyDeletedError
 
 __all__ = ["KEY_OPERATION", "TELLING", "KeyOperation", "KeyValueEntry", "operation_of"]
@@ -49,7 +49,7 @@ class KeyValueEntry(Value, Generic[T], frozen=True, kw_only=True, eq=False, gc=F
     """How many entries the reader had still before it when this one was delivered; 0 for the newest."""
     operation: KeyOperation
     """``put``; or that the key has no value any more: ``delete``, ``purge``, ``expired``."""
-    codec: ValueCodec[T]
+    codec: ValueType[T]
 
     @property
     def value(self) -> T:

@@ -35,7 +35,7 @@ from .._publishing.headers import PublishOptions, message_id, publish_headers
 from .._publishing.publish import publish_operation
 from .._publishing.retries import RETRY_FOR
 from .._wire.headers import Headers
-from .codecs import BYTES, KeyCodec, value_codec
+from .codecs import BYTES, KeyCodec, ValueCodec, values_of
 from .entry import KEY_OPERATION, KeyValueEntry
 from .errors import KeyExistsError, RevisionMismatchError
 from .reading import BucketReader, Reads, check_reads
@@ -64,7 +64,13 @@ class Bucket(BucketReader[T]):
 
     def typed(self, kind: type[OtherT]) -> Bucket[OtherT]:
         """The same bucket with values of another type. Raises `TypeError` for one that msgspec does not know."""
-        return Bucket(self._api, self._stream, self._reads, value_codec(kind), self._keys, self._rng)
+        values = values_of(kind, self._codec.codec)
+        return Bucket(self._api, self._stream, self._reads, values, self._keys, self._rng)
+
+    def with_values(self, codec: ValueCodec) -> Bucket[T]:
+        """The same bucket with other bytes for its values."""
+        values = values_of(self._codec.kind, codec)
+        return Bucket(self._api, self._stream, self._reads, values, self._keys, self._rng)
 
     def untyped(self) -> Bucket[bytes]:
         """The same bucket with values as they are."""

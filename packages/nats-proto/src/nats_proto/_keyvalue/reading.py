@@ -27,7 +27,7 @@ from .._wire.frames import Message
 from .._wire.headers import Headers
 from .._wire.twin import EntryMaker
 from ..errors import NATSTimeoutError, NoRespondersError
-from .codecs import KeyCodec, ValueCodec
+from .codecs import KeyCodec, ValueType
 from .entry import TELLING, KeyValueEntry, operation_of
 from .errors import BucketNotFoundError, KeyNotFoundError
 from .names import check_key, check_pattern
@@ -88,7 +88,7 @@ class BucketReader(Generic[T]):
         api: JetStreamApi,
         stream: StreamConfig,
         reads: Reads,
-        codec: ValueCodec[T],
+        codec: ValueType[T],
         keys: KeyCodec | None,
         rng: Random | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from nats_proto._keyvalue.watch import last_options
 from .keyreading import ReadOnlyKeyValue
 
 if TYPE_CHECKING:
-    from nats_proto._keyvalue.codecs import KeyCodec
+    from nats_proto._keyvalue.codecs import KeyCodec, ValueCodec
     from nats_proto._keyvalue.deletes import DeletesPurged
 
     from .locking import Lock, OnLost
@@ -35,13 +35,21 @@ class KeyValue(ReadOnlyKeyValue[T]):
     def typed(self, value_type: type[OtherT]) -> KeyValue[OtherT]:
         """The same bucket with values of this type, written as JSON by msgspec: a struct, ``dict[str, int]``, ...
 
-        Raises `TypeError` for a type that msgspec does not know.
+        Bytes are written as they are. Raises `TypeError` for a type that msgspec does not know.
         """
         return KeyValue(self._caller, self._bucket.typed(value_type))
 
     def with_keys(self, codec: KeyCodec) -> KeyValue[T]:
         """The same bucket with keys that this codec translates (ADR-54)."""
         return KeyValue(self._caller, self._bucket.with_keys(codec))
+
+    def with_values(self, codec: ValueCodec) -> KeyValue[T]:
+        """The same bucket with values that this codec translates (ADR-54), such as encrypted ones.
+
+        Of a typed bucket it gets the JSON. What it raises when a value is read, `KeyValueEntry.value` raises: for a
+        `ValueError` `JetStreamDecodeError`. `lock` does without it.
+        """
+        return KeyValue(self._caller, self._bucket.with_values(codec))
 
     def read_only(self) -> ReadOnlyKeyValue[T]:
         """The same bucket without what writes, for a part of a program that is only to read."""
