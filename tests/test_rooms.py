@@ -16,12 +16,24 @@ import nats_anyio
 import nats_proto
 import nats_sync
 
-GROUND = {"errors", "_callables", "_effects", "_limits", "_misuse", "_secret", "_value", "_version", "_wording"}
+GROUND = {
+    "errors",
+    "_callables",
+    "_effects",
+    "_limits",
+    "_misuse",
+    "_permissions",
+    "_secret",
+    "_value",
+    "_version",
+    "_wording",
+}
 """Modules of nats-proto that every room may import."""
 
 ROOMS: dict[str, dict[str, set[str]]] = {
     "nats_proto": {
         "_callables": {"_misuse"},
+        "_permissions": {"_value"},
         "_effects": {"_value"},
         "_wire": GROUND,
         "_servers": GROUND,
@@ -47,8 +59,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "_ensure": {"_calls", "_jetstream", "_json", "_keyvalue", "_objectstore", *GROUND},
         "_services": {"_json", "_wire", *GROUND},
-        "jetstream": {"_consuming", "_ensure", "_jetstream", "_json", "_keyvalue", "_objectstore", "_publishing"},
-        "services": {"_services"},
+        "jetstream": {
+            "_consuming",
+            "_ensure",
+            "_jetstream",
+            "_json",
+            "_keyvalue",
+            "_objectstore",
+            "_permissions",
+            "_publishing",
+        },
+        "services": {"_permissions", "_services"},
         "testing": {"_wire"},
         "__init__": {"_auth", "_calls", "_connection", "_interface", "_servers", "_session", "_wire", "nkeys", *GROUND},
     },

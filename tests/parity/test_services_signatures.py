@@ -21,7 +21,8 @@ PUBLIC = {
     "Found": {"close", "failures"},
     "Group": {"endpoint", "group", "prefix"},
     "Service": {
-        "endpoint", "endpoints", "group", "id", "info", "name", "reset", "stats", "stop", "stopped", "version", "wait",
+        "endpoint", "endpoints", "group", "id", "info", "name", "permissions", "reset", "stats", "stop", "stopped",
+        "version", "wait",
     },
     "Services": {"info", "ping", "stats"},
 }  # fmt: skip

@@ -139,6 +139,7 @@ from ._objectstore.errors import (
 )
 from ._objectstore.garbage import GarbageCollected
 from ._objectstore.info import ObjectFields, ObjectInfo, ObjectLink, ObjectOptions
+from ._permissions import Permission, Permissions
 from ._publishing.counter import CounterEntry
 from ._publishing.failures import PublishesFailedError
 from ._publishing.fast_ingest import FastIngestGapError, IngestGap, IngestRefusal
@@ -267,6 +268,8 @@ __all__ = [
     "OnPoison",
     "PathKeys",
     "PeerInfo",
+    "Permission",
+    "Permissions",
     "PersistMode",
     "Placement",
     "PriorityGroupError",

@@ -3,6 +3,7 @@
 Both clients re-export these names, so that there is one of each. ``import nats_proto`` loads nothing of it.
 """
 
+from ._permissions import Permission, Permissions
 from ._services.errors import (
     InvalidServiceError,
     ServiceDecodeError,
@@ -22,6 +23,8 @@ __all__ = [
     "EndpointStats",
     "Inherited",
     "InvalidServiceError",
+    "Permission",
+    "Permissions",
     "Place",
     "ServiceDecodeError",
     "ServiceError",

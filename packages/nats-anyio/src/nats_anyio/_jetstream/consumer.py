@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nats_proto._consuming.warning import ConsumerWarning
     from nats_proto._jetstream.consumer_info import ConsumerInfo
     from nats_proto._json.durations import DurationLike
+    from nats_proto._permissions import Permissions
 
     from .._message import ReceivedMessage
 
@@ -72,6 +73,15 @@ class Consumer:
                 f"consumer {self._name!r}: nothing is known about it yet, refresh() asks the server"
             )
         return self._info
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which reads this consumer, and acknowledges its messages.
+
+        Printed, they are what a user of the server is given. Nothing is asked.
+        """
+        from nats_proto._jetstream.permissions import to_consume
+
+        return to_consume(self._caller.api, self.stream_name, self.name)
 
     async def refresh(self, *, timeout: float | None = None) -> ConsumerInfo:
         """Ask for its configuration and state. Raises `ConsumerNotFoundError`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nats_proto._keyvalue.codecs import KeyCodec, ValueCodec
     from nats_proto._keyvalue.entry import KeyValueEntry
     from nats_proto._keyvalue.operations import Bucket
+    from nats_proto._permissions import Permissions
 
     from .caller import Caller
     from .viewing import KeyValueView
@@ -226,6 +227,15 @@ class ReadOnlyKeyValue(Generic[T]):
     async def status(self, *, timeout: float | None = None) -> KeyValueStatus:
         """The bucket's configuration and state. Raises `BucketNotFoundError`."""
         return await self._caller.run(buckets.bucket_status(self._bucket.api, self.bucket, timeout=timeout))
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which opens the bucket, and does with it what this handle can do.
+
+        Printed, they are what a user of the server is given. Nothing is asked.
+        """
+        from nats_proto._keyvalue.permissions import to_read_keys
+
+        return to_read_keys(self._bucket.api, self._bucket.subjects)
 
     async def _initial(self, options: WatchOptions, seconds: float) -> list[KeyValueEntry[T]]:
         return await read_initial(KeyWatch(self._caller, self._bucket, options), seconds)

@@ -15,6 +15,7 @@ from .keyreading import ReadOnlyKeyValue
 if TYPE_CHECKING:
     from nats_proto._keyvalue.codecs import KeyCodec, ValueCodec
     from nats_proto._keyvalue.deletes import DeletesPurged
+    from nats_proto._permissions import Permissions
 
     from .locking import Lock, OnLost
 
@@ -54,6 +55,16 @@ class KeyValue(ReadOnlyKeyValue[T]):
     def read_only(self) -> ReadOnlyKeyValue[T]:
         """The same bucket without what writes, for a part of a program that is only to read."""
         return ReadOnlyKeyValue(self._caller, self._bucket)
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which opens the bucket, and does with it what this handle can do.
+
+        Printed, they are what a user of the server is given; those of `read_only` are for one that only reads. Nothing
+        is asked.
+        """
+        from nats_proto._keyvalue.permissions import to_write_keys
+
+        return to_write_keys(self._bucket.api, self._bucket.subjects)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nats_proto._objectstore.bucket import ObjectStoreStatus
     from nats_proto._objectstore.info import ObjectInfo
     from nats_proto._objectstore.store import Store
+    from nats_proto._permissions import Permissions
 
     from .caller import Caller
     from .telling import OnWarning
@@ -143,6 +144,15 @@ class ReadOnlyObjectStore:
     async def status(self, *, timeout: float | None = None) -> ObjectStoreStatus:
         """The bucket's configuration and state."""
         return await self._caller.run(buckets.store_status(self._store.api, self.bucket, timeout=timeout))
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which opens the bucket, and does with it what this handle can do.
+
+        Printed, they are what a user of the server is given. Nothing is asked.
+        """
+        from nats_proto._objectstore.permissions import to_read_objects
+
+        return to_read_objects(self._store.api, self._store.subjects)
 
 
 async def _blocks(reader: ObjectReader) -> AsyncIterator[bytes]:

@@ -26,6 +26,7 @@ import msgspec
 
 from .._json.durations import Seconds, Timestamp
 from .._json.wire_value import WireValue, encode_json, to_wire
+from .._permissions import Permissions, permitted
 from .._value import Value
 from .names import (
     DEFAULT_QUEUE_GROUP,
@@ -196,6 +197,19 @@ class ServiceState:
         name, instance = self.ping.name, self.ping.id
         return tuple(
             (monitor_subject(verb, *which), verb) for verb in VERBS for which in ((), (name,), (name, instance))
+        )
+
+    def permissions(self) -> Permissions:
+        """What a program needs that offers this service. The id is another one each time."""
+        ping = self.ping
+        return Permissions(
+            subscribe=permitted(
+                *((monitor_subject(verb), "monitors of all services") for verb in VERBS),
+                *((monitor_subject(verb, ping.name), "monitors of this service") for verb in VERBS),
+                *((f"{monitor_subject(verb, ping.name)}.*", "monitors of one instance") for verb in VERBS),
+                *((one.info.subject, f"endpoint {one.info.name}") for one in self.endpoints),
+            ),
+            allow_responses=True,
         )
 
     def answer(self, verb: Verb, data_of: DataOf = _no_data) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nats_proto._objectstore.garbage import GarbageCollected
     from nats_proto._objectstore.info import ObjectFields, ObjectInfo
     from nats_proto._objectstore.store import Store, Written
+    from nats_proto._permissions import Permissions
 
     from .caller import Caller
 
@@ -45,6 +46,16 @@ class ObjectStore(ReadOnlyObjectStore):
     def read_only(self) -> ReadOnlyObjectStore:
         """The same bucket without what writes, for a part of a program that is only to read."""
         return ReadOnlyObjectStore(self._caller, self._store)
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which opens the bucket, and does with it what this handle can do.
+
+        All but `seal`. Printed, they are what a user of the server is given; those of `read_only` are for one that only
+        reads. Nothing is asked.
+        """
+        from nats_proto._objectstore.permissions import to_write_objects
+
+        return to_write_objects(self._store.api, self._store.subjects)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nats_proto._jetstream.consumer_info import ConsumerInfo, ConsumerPause
     from nats_proto._jetstream.stored_message import StoredMessage
     from nats_proto._jetstream.stream_info import StreamInfo
+    from nats_proto._permissions import Permissions
 
 __all__ = ["Stream"]
 
@@ -62,6 +63,16 @@ class Stream:
         if self._info is None:
             raise LocalProtocolError(f"stream {self._name!r}: nothing is known about it yet, refresh() asks the server")
         return self._info
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which reads the stream: by its handle, and by ordered consumers.
+
+        Printed, they are what a user of the server is given. Who publishes needs the subjects of the stream, who reads
+        a consumer `Consumer.permissions`. Nothing is asked.
+        """
+        from nats_proto._jetstream.permissions import to_read
+
+        return to_read(self._caller.api, self.name)
 
     def refresh(
         self, *, subjects_filter: str | None = None, deleted_details: bool = False, timeout: float | None = None

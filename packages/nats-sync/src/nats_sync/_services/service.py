@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from .groups import Endpoints
 
 if TYPE_CHECKING:
+    from nats_proto._permissions import Permissions
     from nats_proto._services.values import ServiceInfo, ServiceStats
 
     from .endpoint import Endpoint
@@ -73,6 +74,13 @@ class Service(Endpoints):
     def reset(self) -> None:
         """All counters begin anew, and so does the time since which it counts."""
         self._running.reset()
+
+    def permissions(self) -> Permissions:
+        """The subjects that a program needs which offers this service with the endpoints that it has now.
+
+        Printed, they are what a user of the server is given. Nothing is asked.
+        """
+        return self._running.state.permissions()
 
     # --- its end -----------------------------------------------------------------------------------------------------
 
