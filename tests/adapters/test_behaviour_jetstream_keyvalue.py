@@ -374,8 +374,9 @@ async def test_r54_expiry_is_told_on_every_path(leg: Leg, js_server: LocalServer
         assert [one.operation for one in await kv.history("k")] == ["expired"]
         assert await kv.create("k", b"2") == revision + 2
         without = await js.create_key_value("C")
-        with pytest.raises(MessageTTLError):
-            await without.create("k", b"1", ttl=1)
+        for call, verb in ((without.create("k", b"1", ttl=1), "create"), (without.purge("k", ttl=1), "purge")):
+            with pytest.raises(MessageTTLError, match=f"{verb} key 'k' of bucket 'C': a ttl needs .* limit_marker_ttl"):
+                await call
 
 
 async def test_r55_old_markers_go_and_young_ones_stay(leg: Leg, js_server: LocalServer) -> None:

@@ -283,6 +283,10 @@ async def test_links(leg: Leg, js_server: LocalServer) -> None:
         for call in (store.get("whole"), store.add_link("x", await store.info("l"))):
             with pytest.raises(ObjectLinkError):
                 await call
+        await store.add_bucket_link("whole", other.read_only())
+        assert (await store.info("whole")).link.bucket == "C"
+        with pytest.raises(TypeError, match=r"not str: info\(\) gives"):
+            await store.add_link("x", "there")
         await store.put("a", b"2")
         with pytest.raises(ObjectExistsError):
             await store.add_link("a", await other.info("there"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -468,10 +469,11 @@ def test_a_ready_configuration_is_taken() -> None:
         (StreamConfig(name="a.b"), None, {}, InvalidNameError, "must not have '.'"),
         (ConsumerConfig(), "A", {}, TypeError, "config must be StreamConfig, not ConsumerConfig"),
         ({"name": "A"}, None, {}, TypeError, "config must be StreamConfig, not dict"),
+        (None, StreamConfig(name="A"), {}, TypeError, "StreamConfig is given by its keyword: config="),
     ],
 )
 def test_what_makes_no_configuration(
-    config: object, name: str | None, fields: dict[str, object], kind: type[Exception], text: str
+    config: object, name: Any, fields: dict[str, object], kind: type[Exception], text: str
 ) -> None:
     with pytest.raises(kind, match=text):
         read_config(StreamConfig, config, name, fields)

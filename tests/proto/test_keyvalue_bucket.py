@@ -119,6 +119,8 @@ def test_a_ready_configuration() -> None:
         read_bucket(config, None, {"history": 1})
     with pytest.raises(TypeError, match="needs a name"):
         read_bucket(None, None, {})
+    with pytest.raises(TypeError, match="KeyValueConfig is given by its keyword: config="):
+        read_bucket(None, config, {})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be KeyValueConfig"):
         read_bucket({}, None, {})  # type: ignore[arg-type]
     with pytest.raises(InvalidBucketError):

@@ -73,9 +73,10 @@ def test_read_store() -> None:
         (None, "b", {"zzz": 1}, "there are compression"),
         (5, None, {}, "config must be ObjectStoreConfig, not int"),
         (FULL, None, {"ttl": 5}, "not both: ttl"),
+        (None, FULL, {}, "ObjectStoreConfig is given by its keyword: config="),
     ):
         with pytest.raises(TypeError, match=text):
-            read_store(config, bucket, fields)
+            read_store(config, bucket, fields)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="given twice"):
         read_store(FULL, "other", {})
     for wrong in ("", "a.b", "a" * 252):

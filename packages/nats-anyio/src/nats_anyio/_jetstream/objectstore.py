@@ -152,13 +152,13 @@ class ObjectStore(ReadOnlyObjectStore):
         return self._told(await self._caller.run(self._store.add_link(name, to, timeout=timeout)))
 
     async def add_bucket_link(
-        self, name: str, bucket: str | ObjectStore, *, timeout: float | None = None
+        self, name: str, bucket: str | ReadOnlyObjectStore, *, timeout: float | None = None
     ) -> ObjectInfo:
         """Make ``name`` a link to a whole bucket, for programs to follow.
 
         Raises `ObjectExistsError` as `add_link` does, `InvalidBucketError`.
         """
-        named = bucket.bucket if isinstance(bucket, ObjectStore) else bucket
+        named = bucket.bucket if isinstance(bucket, ReadOnlyObjectStore) else bucket
         return self._told(await self._caller.run(self._store.add_bucket_link(name, named, timeout=timeout)))
 
     async def seal(self, *, timeout: float | None = None) -> ObjectStoreStatus:

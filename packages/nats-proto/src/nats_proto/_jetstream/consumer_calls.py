@@ -21,7 +21,7 @@ from .errors import ConsumerExistsError
 from .levels import level_of_consumer
 from .names import check_name
 from .pages import Pages
-from .read_config import read_config
+from .read_config import read_config, refuse_config
 
 if TYPE_CHECKING:
     from .api import JetStreamApi
@@ -51,6 +51,7 @@ _VERBS: Final = {"create": "create", "update": "update", "": "create or update"}
 
 def read_consumer(config: object, durable_name: str | None, fields: Mapping[str, object]) -> ConsumerConfig:
     """The configuration that a user gave, see `read_config`, with this durable name."""
+    refuse_config(durable_name)
     if durable_name is not None and config is None:
         fields = {**fields, "durable_name": durable_name}
     elif durable_name is not None and isinstance(config, ConsumerConfig):

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import msgspec
 
+from .._json.wire_value import WireValue
 from .consumer_config import ConsumerConfig
 from .stream_config import StreamConfig
 
-__all__ = ["read_config"]
+__all__ = ["read_config", "refuse_config"]
 
 C = TypeVar("C", StreamConfig, ConsumerConfig)
 
@@ -22,6 +23,7 @@ def read_config(kind: type[C], config: object, name: str | None, fields: Mapping
     Raises `TypeError` when both were given, for another type, and for a name that is no field, with the one that was
     probably meant; `ValueError` for a value that cannot be used, and for two names.
     """
+    refuse_config(name)
     if config is None:
         made = _of_fields(kind, name, fields)
     elif fields:
@@ -36,6 +38,12 @@ def read_config(kind: type[C], config: object, name: str | None, fields: Mapping
         raise ValueError(f"the name is given twice, as {name!r} and as {config.name!r} in config")
     made.check()
     return made
+
+
+def refuse_config(name: object) -> None:
+    """Raises `TypeError` for a ready configuration that stands in the place of the name."""
+    if isinstance(name, WireValue):
+        raise TypeError(f"{type(name).__name__} is given by its keyword: config=")
 
 
 def _of_fields(kind: type[C], name: str | None, fields: Mapping[str, object]) -> C:

@@ -7,6 +7,7 @@ from typing import Final, TypedDict
 
 from msgspec.structs import replace
 
+from .._jetstream.read_config import refuse_config
 from .._jetstream.stream_config import (
     Placement,
     Republish,
@@ -101,6 +102,7 @@ def read_bucket(config: object, bucket: str | None, fields: Mapping[str, object]
 
     Raises `TypeError` for both, for neither, and for a name that is no field; `ValueError` for what cannot be used.
     """
+    refuse_config(bucket)
     if config is None:
         if bucket is None:
             raise TypeError("a bucket needs a name, or config")

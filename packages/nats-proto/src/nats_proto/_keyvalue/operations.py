@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from .._calls.operation import Operation, Pause
-from .._jetstream.errors import WrongLastSequenceError
+from .._jetstream.errors import MessageTTLError, WrongLastSequenceError
 from .._jetstream.pub_ack import PubAck
 from .._jetstream.stream_calls import get_last_msg, purge_stream
 from .._json.durations import DurationLike
@@ -50,6 +50,7 @@ T = TypeVar("T")
 OtherT = TypeVar("OtherT")
 
 IN_FLIGHT: Final = 10164
+NO_TTL: Final = 10166
 
 
 def bucket_of(api: JetStreamApi, stream: StreamConfig, reads: Reads) -> Bucket[bytes]:
@@ -110,7 +111,8 @@ class Bucket(BucketReader[T]):
         pauses = self._pauses()
         while True:
             try:
-                ack = yield from self._write(key, data, expected, None, options, timeout, retry_for)
+                written = self._write(key, data, expected, None, options, timeout, retry_for)
+                ack = yield from self._living(what, written)
                 return ack.sequence
             except WrongLastSequenceError as error:
                 refused = error
@@ -154,7 +156,8 @@ class Bucket(BucketReader[T]):
         options: PublishOptions = {"rollup": "sub"}
         if ttl is not None:
             options["ttl"] = ttl
-        return self._mark("purge", key, Headers({KEY_OPERATION: "PURGE"}), revision, options, timeout)
+        marked = self._mark("purge", key, Headers({KEY_OPERATION: "PURGE"}), revision, options, timeout)
+        return self._living(self._what("purge", key), marked)
 
     def modify(self, key: str, change: Callable[[T | None], T], *, timeout: float | None = None) -> Operation[int]:
         """Write what ``change`` makes of the value (None: there is none), again when another writer was quicker.
@@ -175,6 +178,20 @@ class Bucket(BucketReader[T]):
                 if self._api.clock() + pause >= until:
                     raise self._mismatch("modify", key, expected, error.last_sequence) from error
             yield Pause(pause)
+
+    def _living(self, what: str, written: Operation[OtherT]) -> Operation[OtherT]:
+        """A write that may have a time to live: a bucket that allows none is named in the words of buckets."""
+        try:
+            return (yield from written)
+        except MessageTTLError as error:
+            if error.err_code != NO_TTL:
+                raise
+            raise MessageTTLError(
+                f"{what}: a ttl needs a bucket with limit_marker_ttl, and this one has none",
+                code=error.code,
+                err_code=error.err_code,
+                description=error.description,
+            ) from error
 
     def _mark(
         self,

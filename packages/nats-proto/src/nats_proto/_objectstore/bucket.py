@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from .._jetstream.read_config import refuse_config
 from .._jetstream.stream_config import Placement, Storage, StreamConfig
 from .._jetstream.stream_info import StreamInfo
 from .._json.durations import Duration, DurationLike, Seconds
@@ -69,6 +70,7 @@ def read_store(config: object, bucket: str | None, fields: Mapping[str, object])
 
     Raises `TypeError` for both, for neither, and for a name that is no field; `ValueError` for what cannot be used.
     """
+    refuse_config(bucket)
     if config is None:
         if bucket is None:
             raise TypeError("a bucket needs a name, or config")

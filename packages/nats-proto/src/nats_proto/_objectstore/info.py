@@ -19,7 +19,16 @@ from .._json.wire_value import WireValue, decode_json, encode_json, to_wire
 from .._limits import MAX_COUNT
 from .names import is_nuid
 
-__all__ = ["ObjectFields", "ObjectInfo", "ObjectLink", "ObjectOptions", "read_info", "with_time", "write_info"]
+__all__ = [
+    "ObjectFields",
+    "ObjectInfo",
+    "ObjectLink",
+    "ObjectOptions",
+    "check_target",
+    "read_info",
+    "with_time",
+    "write_info",
+]
 
 MAX_SIZE: Final = MAX_COUNT
 """Bytes of an object, and chunks: what is larger is a lie."""
@@ -77,6 +86,12 @@ class ObjectFields(TypedDict, total=False):
     description: str | None
     headers: Mapping[str, Sequence[str]] | None
     metadata: Mapping[str, str] | None
+
+
+def check_target(to: object) -> None:
+    """Raises `TypeError` for what no link can lead to."""
+    if not isinstance(to, ObjectInfo):
+        raise TypeError(f"a link leads to an ObjectInfo, not {type(to).__name__}: info() gives that of an object")
 
 
 def read_info(what: str, data: bytes, *, name: str, bucket: str, mtime: Timestamp | None) -> ObjectInfo:

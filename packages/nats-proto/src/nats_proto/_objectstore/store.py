@@ -37,7 +37,7 @@ from .._publishing.publish import publish_operation
 from .._value import Value
 from ..errors import NATSError
 from .errors import ObjectExistsError
-from .info import ObjectFields, ObjectInfo, ObjectLink, ObjectOptions, write_info
+from .info import ObjectFields, ObjectInfo, ObjectLink, ObjectOptions, check_target, write_info
 from .infos import StoreReader
 from .names import STREAM_PREFIX, check_bucket, check_object
 from .writer import CHUNK_SIZE, TIMEOUT, ObjectWriter
@@ -334,6 +334,7 @@ class Store(StoreReader):
     def add_link(self, name: str, to: ObjectInfo, *, timeout: float | None = None) -> Operation[Written]:
         """Make ``name`` a link to an object, of this bucket or another one."""
         what = f"add link {name!r} to bucket {self.name!r}"
+        check_target(to)
         if to.deleted:
             raise self._bad_link(what, name, f"the object {to.name!r} was deleted")
         if to.link is not None:
