@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nats_proto.errors import (
     MaxControlLineError,
     NATSTimeoutError,
     NoRespondersError,
+    PermissionsError,
 )
 from nats_proto.services import (
     InvalidServiceError,
@@ -27,8 +29,9 @@ from nats_proto.services import (
     ServiceStoppedError,
     service_error,
 )
-from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Flag, Leg, eventually
+from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Flag, Leg, eventually, in_thread
 from tests.adapters.services import add_service, found, found_all, services
+from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -466,6 +469,56 @@ async def test_a_service_goes_on_with_the_next_connection(leg: Leg, url: str) ->
         await client.flush()
         assert [one.id for one in await found(services(other, "goes_on", service.id).ping())] == [service.id]
         assert (await other.request("goes_on", b"x", timeout=PATIENCE)).data == b"x"
+
+
+async def test_row_65_an_endpoint_that_the_server_refuses(leg: Leg, transport: Transport) -> None:
+    allowed: dict[str, object] = {"publish": ">", "subscribe": {"deny": ["secret.>"]}}
+
+    def config() -> dict[str, object]:
+        return {"authorization": {"users": [{"user": "me", "password": "me", "permissions": allowed}]}}
+
+    raised: list[PermissionsError] = []
+    with transport.server(config()) as server:
+        async with leg.connect(server.url, user="me", password="me", **QUICK) as client:
+            service = add_service(client)
+            service.endpoint("open", echo)
+            assert not await service.wait(0.01)
+
+            async def serve() -> None:
+                with pytest.raises(PermissionsError) as caught:
+                    await service.wait(PATIENCE)
+                raised.append(caught.value)
+
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as group:
+                    for _ in range(2):
+                        group.start_soon(serve)
+                    await eventually(lambda: waiting(service) == 2)
+                    refused = service.group("secret").endpoint("hidden", echo)
+            assert [error.subject for error in raised] == ["secret.hidden"] * 2
+            with pytest.raises(PermissionsError):
+                await service.wait(PATIENCE)  # it is refused still
+            assert (await client.request("open", b"1", timeout=PATIENCE)).data == b"1"
+            (told,) = await found(services(client, "orders", service.id).stats())
+            text = "403:the server refuses the subscription to 'secret.hidden', which gets nothing"
+            assert [(one.num_errors, one.last_error) for one in told.endpoints] == [(0, ""), (1, text)]
+            assert refused.stats().num_errors == 1  # and not once more each time
+
+            allowed["subscribe"] = ">"
+            await in_thread(partial(server.reload, config()))
+            await in_thread(server.restart)
+            with anyio.fail_after(PATIENCE):
+                while await is_gone(client, "secret.hidden"):
+                    await anyio.sleep(0.01)
+            assert not await service.wait(0.01)
+            await service.stop()
+            assert await service.wait()
+
+
+def waiting(service: Any) -> int:
+    """How many wait for the end of a service, as far as can be seen from outside."""
+    running = getattr(service, "thing", service)._running
+    return len(running._waiters) if hasattr(running, "_waiters") else running._refusal.statistics().tasks_waiting
 
 
 async def test_statistics_of_the_program_and_reset(leg: Leg, url: str) -> None:

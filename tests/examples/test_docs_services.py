@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import nats_proto.errors
 import nats_sync
 import nats_sync.services
 from examples.services import two_endpoints
@@ -66,7 +67,7 @@ def test_the_example(jetstream_server: LocalServer) -> None:
 def test_everything_named_exists() -> None:
     errors = set(re.findall(r"`(\w+Error)\b", PAGE))
     assert len(errors) > 3
-    assert errors <= set(nats_sync.services.__all__)
+    assert errors <= {*nats_sync.services.__all__, *nats_proto.errors.__all__}
     known = {*dir(nats_sync.Client), *dir(nats_sync.services.Service), *dir(nats_sync.services.Services)}
     known |= {*dir(nats_sync.services.Request), *dir(nats_sync.services.Endpoint), "service_error", "ServiceError"}
     methods = set(re.findall(r"`(?:nc\.|service\.|endpoint\.|request\.)?(\w+)\(", PAGE))

@@ -34,10 +34,11 @@ INTERNAL = {
     ("nats_sync", "Client"): {"drain_timeout", "publish_now", "request_accepted", "unsent"},
     ("nats_sync", "Subscription"): {
         "abandon", "end_with", "handle_messages", "handled", "next_until", "notify", "notify_closed",
+        "refusal",
     },
     ("nats_anyio", "Client"): {"drain_timeout", "request_accepted", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "wake",
+        "abandon", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "refusal", "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

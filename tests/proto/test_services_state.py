@@ -15,7 +15,7 @@ from nats_proto._json.durations import Timestamp
 from nats_proto._services.state import VERBS, EndpointState, Place, ServiceState, plain_data
 from nats_proto._services.values import read_answer
 from nats_proto._wire.headers import encode_header_block
-from nats_proto.errors import InvalidSubjectError
+from nats_proto.errors import InvalidSubjectError, NATSError
 from nats_proto.services import (
     EndpointInfo,
     InvalidServiceError,
@@ -85,6 +85,26 @@ def test_the_answers_of_a_service_with_endpoints() -> None:
     assert (first.processing_time.nanoseconds, first.average_processing_time.nanoseconds) == (15, 7)
     assert (second.num_requests, second.num_errors, second.last_error, second.data) == (0, 0, "", None)
     assert json.loads(state.answer("STATS"))["endpoints"][1]["average_processing_time"] == 0
+
+
+def test_a_refused_subscription_counts_once() -> None:
+    endpoint = EndpointState(service().place, "create")
+    first, second = NATSError("refused"), NATSError("refused")
+    for refusal in (None, first, first, None, first, second, second):
+        endpoint.look_at(refusal)
+    assert (endpoint.stats().num_errors, endpoint.stats().num_requests) == (2, 0)
+    assert endpoint.stats().last_error.startswith("403:the server refuses the subscription to 'create'")
+
+
+def test_the_permissions_of_a_service() -> None:
+    state = service()
+    state.add(EndpointState(state.place.group("v1"), "create", subject="create.*"))
+    permissions = state.permissions()
+    assert permissions.allow_responses
+    assert not permissions.publish
+    subjects = [str(one) for one in permissions.subscribe]
+    assert len(subjects) == 10
+    assert {"$SRV.PING", "$SRV.INFO.orders", "$SRV.STATS.orders.*", "v1.create.*"} <= {*subjects}
 
 
 def test_an_endpoint_is_removed() -> None:

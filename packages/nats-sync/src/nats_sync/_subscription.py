@@ -438,6 +438,11 @@ class SubscriptionBase(Generic[ReceivedT]):
             return self._state.delivered
 
     @property
+    def refusal(self) -> NATSError | None:
+        """What the server refuses the subscription with, since it has no permission; None while it has."""
+        return self._state.denied
+
+    @property
     def dropped(self) -> int:
         """Messages received and never given: over the pending limits or a maximum, or unread when it was ended."""
         return self._state.dropped + self._state.discarded

@@ -38,6 +38,7 @@ from nats_proto import (
     MessagesAvailable,
     ReplyReceived,
     RequestFailed,
+    ServerErrorReceived,
     Session,
     SessionEvent,
     SessionStatus,
@@ -125,6 +126,8 @@ class Hub(Generic[MessageT]):
         """The last event of the session."""
         self.ended = anyio.Event()
         """`closed` is set, and the last connection is gone."""
+        self.refusals: list[Callable[[], None]] = []
+        """Called when a server has said ``-ERR``: by it a subscription may be refused."""
         self.stopped = anyio.Event()
         """No task below the root is left."""
         self.gone = anyio.Event()
@@ -268,6 +271,10 @@ class Hub(Generic[MessageT]):
                 answer = self.flushes.pop(token, None)
                 if answer is not None:
                     answer.give(error=error)
+            case ServerErrorReceived():
+                self.dispatcher.add(event)
+                for look in self.refusals:
+                    look()
             case Closed():
                 self._close(event)
             case _:

@@ -36,6 +36,11 @@ class Listening(Protocol):
     def abandon(self) -> None:
         """As of `Subscription`."""
 
+    @property
+    def refusal(self) -> NATSError | None:
+        """As of `Subscription`."""
+        ...
+
 
 class Owner(Protocol):
     """The service of an endpoint."""
@@ -53,10 +58,12 @@ class Owner(Protocol):
 class Counters:
     """What is counted for one endpoint."""
 
-    __slots__ = ("state",)
+    __slots__ = ("state", "subscription")
 
     def __init__(self, state: EndpointState) -> None:
         self.state = state
+        self.subscription: Listening | None = None
+        """That of the endpoint, when there is one."""
 
     def count(self, nanoseconds: int) -> None:
         """A handler has returned after so long."""
@@ -65,6 +72,12 @@ class Counters:
     def count_error(self, text: str) -> None:
         """A request was answered with an error, or its handler has raised."""
         self.state.count_error(text)
+
+    def look(self) -> None:
+        """Count that the server refuses the subscription, if it does and that was not counted."""
+        if self.subscription is not None:
+            refusal = self.subscription.refusal
+            self.state.look_at(refusal)
 
     def stats(self, data: object) -> EndpointStats:
         """All of it."""
@@ -99,6 +112,7 @@ class Endpoint:
 
     def stats(self) -> EndpointStats:
         """What it has done since it was made, or `Service.reset`; with ``data`` of the service's ``stats_handler``."""
+        self._counters.look()
         return self._counters.stats(self._owner.data_of(self._counters.state))
 
     async def stop(self, timeout: float | None = None) -> None:

@@ -64,6 +64,7 @@ class Center(Protocol):
 
     now: Callable[[], float]
     ended: anyio.Event
+    refusals: list[Callable[[], None]]
     closed: Closed | None
 
     def check_caller(self) -> None:
@@ -105,14 +106,17 @@ class Running:
             metadata=metadata,
             queue_group=queue_group,
         )
-        self._endpoints: dict[EndpointState, Endpoint] = {}
+        self._endpoints: dict[EndpointState, tuple[Endpoint, Counters]] = {}
         self._leaving: list[Listening] = []
         """What may still have something to answer."""
         self._ending = anyio.Event()
         """`stop` was called."""
+        self._refusal = anyio.Event()
+        """The server refuses a subscription."""
         try:
             for subject, verb in self.state.monitors():
                 self._leaving.append(client.subscribe(subject, callback=self._monitor(verb)))
+            hub.refusals.append(self._refused)
         except BaseException:
             for subscription in self._leaving:
                 subscription.abandon()
@@ -126,6 +130,7 @@ class Running:
 
     def stats(self) -> ServiceStats:
         """As of `Service`."""
+        self._look()
         return self.state.stats(self.data_of)
 
     def reset(self) -> None:
@@ -158,9 +163,10 @@ class Running:
             max_pending_msgs=msgs,
             max_pending_bytes=size,
         )
+        counters.subscription = subscription
         endpoint = Endpoint(self, counters, subscription)
         self.state.add(state)
-        self._endpoints[state] = endpoint
+        self._endpoints[state] = endpoint, counters
         self._leaving.append(subscription)
         return endpoint
 
@@ -172,9 +178,12 @@ class Running:
             self._leaving.remove(subscription)
         await self._drain([subscription], self._client.drain_timeout if seconds is None else seconds)
 
+    def _counters(self) -> tuple[Counters, ...]:
+        return tuple(counters for _, counters in self._endpoints.values())
+
     def endpoints(self) -> tuple[Endpoint, ...]:
         """As of `Service`."""
-        return tuple(self._endpoints.values())
+        return tuple(endpoint for endpoint, _ in self._endpoints.values())
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -183,6 +192,8 @@ class Running:
         seconds = self._client.drain_timeout if timeout is None else check_timeout("timeout", timeout)
         self._hub.check_caller()
         self._ending.set()
+        if self._refused in self._hub.refusals:
+            self._hub.refusals.remove(self._refused)
         await self._drain(self._leaving.copy(), seconds)
 
     async def wait(self, timeout: float | None = None) -> bool:
@@ -191,17 +202,37 @@ class Running:
         hub = self._hub
         hub.check_caller()
         deadline = hub.now() + seconds
+        self._check_refusals()
+        if self._refusal.is_set():
+            self._refusal = anyio.Event()  # it was refused once, and is not any more
         with CancelScope(deadline=deadline):
             async with anyio.create_task_group() as group:
-                for end in (self._ending, hub.ended):
+                for end in (self._ending, hub.ended, self._refusal):
                     group.start_soon(_cancel_after, end, group.cancel_scope)
         if not self.stopped:
+            self._check_refusals()
             return False
         try:
             await self._drain(self._leaving.copy(), max(0.0, deadline - hub.now()))
         except NATSTimeoutError:
             return False
         return True
+
+    def _refused(self) -> None:
+        """The server has refused something, maybe a subscription of this service."""
+        self._look()
+        if any(one.refusal is not None for one in self._leaving):
+            self._refusal.set()
+
+    def _look(self) -> None:
+        for counters in self._counters():
+            counters.look()
+
+    def _check_refusals(self) -> None:
+        for one in self._leaving:
+            refusal = one.refusal
+            if refusal is not None and not self.stopped:
+                raise refusal.with_traceback(None)
 
     async def _drain(self, subscriptions: list[Listening], seconds: float) -> None:
         hub = self._hub
@@ -223,6 +254,8 @@ class Running:
     def _monitor(self, verb: Verb) -> Callable[[ReceivedMessage], Awaitable[None]]:
         async def tell(message: ReceivedMessage) -> None:
             if message.reply is not None:
+                if verb == "STATS":
+                    self._look()
                 await message.respond(self.state.answer(verb, self.data_of))
 
         return tell

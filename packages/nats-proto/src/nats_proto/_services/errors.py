@@ -18,6 +18,7 @@ __all__ = [
     "BAD_REQUEST",
     "ERROR_CODE_HEADER",
     "ERROR_HEADER",
+    "FORBIDDEN",
     "INTERNAL_ERROR",
     "InvalidServiceError",
     "ServiceDecodeError",
@@ -34,6 +35,8 @@ ERROR_CODE_HEADER: Final = "Nats-Service-Error-Code"
 
 BAD_REQUEST: Final = 400
 """The code for a request that cannot be read as what the endpoint takes."""
+FORBIDDEN: Final = 403
+"""The code for a subscription that the server refuses, in the statistics of its endpoint."""
 INTERNAL_ERROR: Final = 500
 """The code for what a handler has raised and is no `ServiceError`."""
 

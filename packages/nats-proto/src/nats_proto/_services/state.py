@@ -9,8 +9,9 @@ answer. Its endpoints listen on subjects of their own, as a rule in a queue grou
 `ServiceState` subscribes nothing and calls no handler: a client does, and tells what came of each request. All numbers
 are counted here:
 
-    request ──▶ handler ──▶ `Endpoint.count(nanoseconds)`      once, when the handler has returned
-                   └──────▶ `Endpoint.count_error(text)`       when it has answered with an error, or has raised
+    request ──▶ handler ──▶ `EndpointState.count(nanoseconds)`      once, when the handler has returned
+                   └──────▶ `EndpointState.count_error(text)`       when it has answered with an error, or has raised
+    refused subscription ─▶ `EndpointState.look_at(error)`          as often as somebody looks
 
 Nothing here reads a clock: durations are given, and so is the time of the start. Nothing here is guarded against
 threads either: a client for threads has a lock around the counters and around changes of the list of endpoints, and
@@ -28,6 +29,8 @@ from .._json.durations import Seconds, Timestamp
 from .._json.wire_value import WireValue, encode_json, to_wire
 from .._permissions import Permissions, permitted
 from .._value import Value
+from ..errors import NATSError
+from .errors import FORBIDDEN, error_text
 from .names import (
     DEFAULT_QUEUE_GROUP,
     INHERITED,
@@ -63,7 +66,7 @@ class Place(Value, frozen=True):
 class EndpointState:
     """One endpoint and its counters."""
 
-    __slots__ = ("info", "last_error", "num_errors", "num_requests", "processing_time", "queue_group")
+    __slots__ = ("_refusal", "info", "last_error", "num_errors", "num_requests", "processing_time", "queue_group")
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class EndpointState:
             queue_group=self.queue_group or "",
             metadata=NO_METADATA if metadata is None else metadata,
         )
+        self._refusal: NATSError | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -101,6 +105,13 @@ class EndpointState:
         """A request was answered with an error, or its handler has raised: ``code:description``."""
         self.num_errors += 1
         self.last_error = text
+
+    def look_at(self, refusal: NATSError | None) -> None:
+        """What the server refuses the subscription with; None: it does not. Each refusal counts once, as an error."""
+        if refusal is not None and refusal is not self._refusal:
+            self._refusal = refusal
+            told = f"the server refuses the subscription to {self.info.subject!r}, which gets nothing"
+            self.count_error(error_text(FORBIDDEN, told))
 
     def stats(self, data: object = None) -> EndpointStats:
         """The counters now."""

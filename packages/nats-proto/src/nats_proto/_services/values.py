@@ -49,7 +49,8 @@ class EndpointStats(WireValue, frozen=True, kw_only=True):
     queue_group: str = ""
     num_requests: int = 0
     num_errors: int = 0
-    """Requests that were answered with an error, or not at all since the handler raised."""
+    """Requests that were answered with an error, or not at all since the handler raised; and how often the server has
+    refused its subscription."""
     last_error: str = ""
     """The last one, as ``code:description``."""
     processing_time: Seconds = NO_TIME

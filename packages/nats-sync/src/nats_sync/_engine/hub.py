@@ -125,6 +125,8 @@ class Hub:
         """Who waits for the end of the first connect."""
         self.enders: list[Waiter[None]] = []
         """Who waits for `Closed`."""
+        self.refusals: list[Callable[[], None]] = []
+        """Called under the lock when a server has said ``-ERR``: by it a subscription may be refused."""
         self.closed: Closed | None = None
         self._failed = False
         """A defect was met, and logged."""
@@ -253,6 +255,10 @@ class Hub:
                 flusher = self.flushes.pop(token, None)
                 if flusher is not None:
                     flusher.complete(error=error)
+            case ServerErrorReceived():
+                self.dispatcher.add(event)
+                for look in self.refusals:
+                    look()
             case Closed():
                 self.dispatcher.add(event)
                 self._end(event)
@@ -264,7 +270,6 @@ class Hub:
                 | ServersDiscovered()
                 | LameDuckMode()
                 | SlowConsumer()
-                | ServerErrorReceived()
                 | ContentErrorReceived()
                 | AuthenticationFailed()
                 | PublishesDropped()

@@ -90,7 +90,7 @@ class Running:
             metadata=metadata,
             queue_group=queue_group,
         )
-        self._endpoints: dict[EndpointState, Endpoint] = {}
+        self._endpoints: dict[EndpointState, tuple[Endpoint, Counters]] = {}
         self._leaving: list[Listening] = []
         """What may still have something to answer."""
         self._stopping = False
@@ -98,6 +98,7 @@ class Running:
         try:
             for subject, verb in self.state.monitors():
                 self._leaving.append(client.subscribe(subject, callback=self._monitor(verb)))
+            hub.refusals.append(self._refused)
         except BaseException:
             for subscription in self._leaving:
                 subscription.abandon()
@@ -110,6 +111,7 @@ class Running:
 
     def stats(self) -> ServiceStats:
         """As of `Service`."""
+        self._look()
         data = self._data()
         with self._lock:
             return self.state.stats(data.get)
@@ -146,10 +148,11 @@ class Running:
             max_pending_msgs=msgs,
             max_pending_bytes=size,
         )
+        counters.subscription = subscription
         endpoint = Endpoint(self, counters, subscription)
         with self._lock:
             self.state.add(state)
-            self._endpoints[state] = endpoint
+            self._endpoints[state] = endpoint, counters
             self._leaving.append(subscription)
         if self._is_stopping():  # by another thread, which may not have seen this one
             _begin_drain(subscription)
@@ -164,10 +167,14 @@ class Running:
                 self._leaving.remove(subscription)
         self._drain([subscription], self._client.drain_timeout if seconds is None else seconds)
 
+    def _counters(self) -> tuple[Counters, ...]:
+        with self._lock:
+            return tuple(counters for _, counters in self._endpoints.values())
+
     def endpoints(self) -> tuple[Endpoint, ...]:
         """As of `Service`."""
         with self._lock:
-            return tuple(self._endpoints.values())
+            return tuple(endpoint for endpoint, _ in self._endpoints.values())
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -185,6 +192,7 @@ class Running:
             if not self.stopped:
                 hub.enders.append(waiter)
                 self._waiters.append(waiter)
+        self._check_refusals()
         if not self.stopped:
             try:
                 waiter.wait(None if deadline is None else max(0.0, deadline - monotonic()))
@@ -194,6 +202,7 @@ class Running:
                         if waiter in waiters:
                             waiters.remove(waiter)
         if not self.stopped:
+            self._check_refusals()
             return False
         try:
             self._drain(self._leaving.copy(), float("inf") if deadline is None else max(0.0, deadline - monotonic()))
@@ -201,12 +210,31 @@ class Running:
             return False
         return True
 
+    def _refused(self) -> None:
+        """Under the lock of the hub: the server has refused something, maybe a subscription of this service."""
+        self._look()
+        if any(one.refusal is not None for one in self._leaving):
+            complete_all(self._waiters)
+
+    def _look(self) -> None:
+        for counters in self._counters():
+            counters.look()
+
+    def _check_refusals(self) -> None:
+        with self._lock:
+            refusals = [one.refusal for one in self._leaving]
+        for refusal in refusals:
+            if refusal is not None and not self.stopped:
+                raise refusal.with_traceback(None)
+
     def _is_stopping(self) -> bool:
         return self._stopping
 
     def _begin_to_stop(self) -> list[Listening]:
         with self._hub.lock:
             self._stopping = True
+            if self._refused in self._hub.refusals:
+                self._hub.refusals.remove(self._refused)
             complete_all(self._waiters)
         with self._lock:
             return self._leaving.copy()
@@ -228,7 +256,10 @@ class Running:
         def tell(message: ReceivedMessage) -> None:
             if message.reply is None:
                 return
-            data = self._data() if verb == "STATS" else {}
+            data: dict[EndpointState, object] = {}
+            if verb == "STATS":
+                self._look()
+                data = self._data()
             with self._lock:
                 answer = self.state.answer(verb, data.get)
             message.respond(answer)

@@ -95,6 +95,8 @@ class Service(Endpoints):
     def wait(self, timeout: float | None = None) -> bool:
         """Until it was stopped or the client is closed, and its handlers have returned; ``timeout`` seconds at most.
 
-        Whether it was so in time (None: waits for ever). A program that does nothing but serve waits here.
+        Whether it was so in time (None: waits for ever). A program that does nothing but serve waits here. Raises
+        `PermissionsError` when the server refuses one of its subscriptions, since it would wait for nothing; the others
+        go on.
         """
         return self._running.wait(timeout)
