@@ -257,14 +257,17 @@ async def test_watch(leg: Leg, js_server: LocalServer) -> None:
                         break
         assert (sorted(seen[:2]), seen[2:]) == (["-b", "a"], ["end", "c", "d", "-c"])
         async with store.watch(updates_only=True, ignore_deletes=True) as changes:
-            while await changes.next(0.05) is None and not await consumers(client):
-                pass  # it has to be there before what it is to tell is written
             await store.delete("d")
             await store.put("e", b"4")
             found = await changes.next(PATIENCE)
             assert found.name == "e"
             assert not changes.ended
         assert changes.ended
+        async with store.watch() as changes:
+            await changes.ready(PATIENCE)
+            assert changes.live
+            assert {(await changes.next(0)).name for _ in range(5)} == {"a", "b", "c", "d", "e"}
+            assert await changes.next(0) == InitialValuesDone(entries=5)
         empty = await jetstream(client).create_object_store("EMPTY")
         assert [info async for info in empty.list()] == []
 

@@ -11,7 +11,7 @@ import pytest
 import nats_proto._consuming.ahead
 import nats_proto._keyvalue.watch
 from nats_proto._keyvalue.watch import Watch
-from nats_proto.errors import LocalProtocolError, NATSTimeoutError, SubscriptionClosedError
+from nats_proto.errors import LocalProtocolError, NATSError, NATSTimeoutError, SubscriptionClosedError
 from nats_proto.jetstream import BucketNotFoundError, InitialValuesDone, InvalidKeyError
 from nats_sync.testing import LocalServer
 from tests.adapters.jetstream import jetstream, js_server, restart
@@ -32,6 +32,7 @@ def told(entry: Any) -> str:
 async def test_r58_ready_keeps_what_has_come(leg: Leg, js_server: LocalServer) -> None:
     async with leg.connect(js_server.url, **QUICK) as client:
         kv = await jetstream(client).create_key_value("B")
+        impatient = await jetstream(client, timeout=0.02).key_value("B", timeout=PATIENCE)
         for key in ("a", "b", "c"):
             await kv.put(key, b"1")
         async with kv.watch() as watch:
@@ -44,8 +45,7 @@ async def test_r58_ready_keeps_what_has_come(leg: Leg, js_server: LocalServer) -
             assert found == ["a=1", "b=1", "c=1", "end", "b:delete"]
         assert watch.state == "ended"
         async with kv.watch(updates_only=True) as watch:
-            await watch.ready(PATIENCE)
-            await kv.put("a", b"2")
+            await kv.put("a", b"2")  # the block has begun, so it is told
             assert told(await watch.next(PATIENCE)) == "a=2"
             assert await watch.next(0.01) is None
         async with kv.watch() as watch:
@@ -65,6 +65,9 @@ async def test_r58_ready_keeps_what_has_come(leg: Leg, js_server: LocalServer) -
         async with kv.watch() as watch:
             with pytest.raises(NATSTimeoutError, match="initial values"):
                 await watch.ready(0.02)
+        with pytest.raises(NATSError):
+            async with impatient.watch(updates_only=True):
+                raise AssertionError("it has begun")
 
 
 async def test_entries_that_lie_unread_are_bounded(

@@ -39,6 +39,7 @@ class ObjectWatch:
         self._watch: KeyWatch[bytes] = KeyWatch(caller, metas, options, on_warning)
 
     async def __aenter__(self) -> Self:
+        await self._watch.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -64,6 +65,14 @@ class ObjectWatch:
         """
         item = await self._watch.next(timeout)
         return item if item is None or isinstance(item, InitialValuesDone) else self._metas.info_of(item)
+
+    async def ready(self, timeout: float | None = None) -> None:
+        """Wait until all that there was has come, or, with ``updates_only``, until what is put is sure to come.
+
+        For ``timeout`` seconds (None: for ever), else `NATSTimeoutError`. What comes is kept, and read afterwards as
+        otherwise. Raises as the iteration does; `SubscriptionClosedError` when the watch has ended.
+        """
+        await self._watch.ready(timeout)
 
     @property
     def live(self) -> bool:

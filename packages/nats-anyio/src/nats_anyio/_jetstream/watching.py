@@ -37,7 +37,8 @@ class KeyWatch(Generic[T]):
     Gives a `KeyValueEntry` for each, and once `InitialValuesDone`, behind all that the bucket had when the watch began.
     It ends with `stop`, with the ``async with`` block, and when the client is drained. What passes by itself (a lost
     connection, a server that restarts) does not end it: it is told in `warnings`, in the log, and to ``on_warning``.
-    For one task at a time, but for `stop`.
+    A block with ``updates_only`` begins when the server has its consumer, so that nothing that is written in it is
+    missed; `NATSTimeoutError` when it has none in the time of a call. For one task at a time, but for `stop`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class KeyWatch(Generic[T]):
         on_warning: OnWarning | None = None,
     ) -> None:
         self._host = caller.host
+        self._patience = caller.api.timeout
         self._machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=caller.host.now())
         self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(self._host, self._machine, self._tell)
         self._coalesce = options.coalesce
@@ -61,6 +63,13 @@ class KeyWatch(Generic[T]):
         """Entries that may be given without a look at anything else: those of the machine, or nothing."""
 
     async def __aenter__(self) -> Self:
+        if self._machine.begins_with_nothing and not self.ended:
+            # What the block writes would be missed as long as the server has no consumer.
+            try:
+                await self.ready(self._patience)
+            except BaseException:
+                self.stop()
+                raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -111,7 +120,7 @@ class KeyWatch(Generic[T]):
             elif self.ended:
                 raise SubscriptionClosedError(f"{self._machine.what}: it has ended")
             else:
-                raise NATSTimeoutError(f"{self._machine.what}: the initial values did not come within {timeout:g} s")
+                raise self._machine.not_ready(timeout or 0.0)
 
     @property
     def state(self) -> WatchState:

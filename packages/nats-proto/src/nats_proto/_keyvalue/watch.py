@@ -41,7 +41,7 @@ from .._jetstream.errors import ConsumerDeletedError, StreamNotFoundError
 from .._session.subscription import MessageT
 from .._value import Value
 from .._wire.twin import EntryMaker
-from ..errors import NATSError, PermissionsError
+from ..errors import NATSError, NATSTimeoutError, PermissionsError
 from .entry import KeyValueEntry
 from .errors import BucketNotFoundError
 from .initial import Initial
@@ -266,6 +266,16 @@ class Watch(Generic[MessageT, T]):
     def ready(self) -> bool:
         """So they have, and what is written from now on will come."""
         return self._state is _State.LIVE and self._ordered.info is not None
+
+    @property
+    def begins_with_nothing(self) -> bool:
+        """Only what is written from now on is given: so whoever writes next has to wait until it is `ready`."""
+        return self._options.updates_only
+
+    def not_ready(self, seconds: float) -> NATSTimeoutError:
+        """For who has waited so long until it is `ready`."""
+        missing = "the consumer was not made" if self.live else "the initial values did not come"
+        return NATSTimeoutError(f"{self.what}: {missing} within {seconds:g} s", outcome="failed")
 
     @property
     def state(self) -> WatchState:

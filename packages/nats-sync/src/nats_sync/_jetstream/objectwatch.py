@@ -37,6 +37,7 @@ class ObjectWatch:
         self._watch: KeyWatch[bytes] = KeyWatch(caller, metas, options, on_warning)
 
     def __enter__(self) -> Self:
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -61,6 +62,14 @@ class ObjectWatch:
         """
         item = self._watch.next(timeout)
         return item if item is None or isinstance(item, InitialValuesDone) else self._metas.info_of(item)
+
+    def ready(self, timeout: float | None = None) -> None:
+        """Wait until all that there was has come, or, with ``updates_only``, until what is put is sure to come.
+
+        For ``timeout`` seconds (None: for ever), else `NATSTimeoutError`. What comes is kept, and read afterwards as
+        otherwise. Raises as the iteration does; `SubscriptionClosedError` when the watch has ended.
+        """
+        self._watch.ready(timeout)
 
     @property
     def live(self) -> bool:
