@@ -16,7 +16,8 @@ from nats_proto._consuming import ahead as ahead_module
 from nats_proto._consuming import ordered as ordered_module
 from nats_proto._jetstream.consumer_config import ConsumerConfig
 from nats_proto._jetstream.consumer_info import ConsumerInfo
-from nats_proto._json.durations import Timestamp
+from nats_proto._jetstream.stored_message import stored_message_direct
+from nats_proto._json.durations import Timestamp, parse_time
 from nats_proto._keyvalue import reading as reading_module
 from nats_proto._keyvalue import watch as watch_module
 from nats_proto._keyvalue.codecs import BYTES
@@ -26,8 +27,9 @@ from nats_proto._keyvalue.watch import InitialValuesDone, Watch
 from nats_proto._objectstore.metas import Metas
 from nats_proto._objectstore.names import Subjects
 from tests.proto.keyvalue import Stream
+from tests.proto.test_keyvalue_direct import OTHER, PLAIN, block
 from tests.proto.test_keyvalue_watch import DELETED, STORED, World
-from tests.twins import TWINS, Twin
+from tests.twins import COMPILED, PURE, TWINS, Twin
 
 NOW = 1000.0
 OTHER_HEADERS = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 3\r\n\r\n"
@@ -207,6 +209,78 @@ def test_a_maker_makes_what_it_can(twin: Twin) -> None:
     assert maker.bytes == 2
     maker.make(Message("$KV.B.y", 1, written(1).reply, b"longer"), 7, 8, 9)
     assert maker.bytes == 8
+
+
+# --- the last entry of a subject
+
+
+def last_of(twin: Twin, headers: Any, subject: Any = "$KV.B.a.b", data: bytes = b"value") -> dict[str, Any] | None:
+    maker: Any = twin.entry_maker(KeyValueEntry, "B", "$KV.B.", BYTES, TELLING)
+    entry = maker.last(Message("in", 1, None, data, headers), subject)
+    assert (maker.key, maker.bytes) == ("", 0)
+    return None if entry is None else msgspec.structs.asdict(entry)
+
+
+@pytest.mark.parametrize("headers", PLAIN, ids=str)
+def test_an_answer_that_is_plainly_a_value(twin: Twin, headers: bytes) -> None:
+    data = b"value"
+    entry = last_of(twin, headers, data=data)
+    assert entry is not None
+    strict = stored_message_direct("read", Message("in", 1, None, data, headers))
+    assert (entry["bucket"], entry["key"], entry["delta"], entry["operation"]) == ("B", "a.b", 0, "put")
+    assert entry["data"] is data
+    assert entry["codec"] is BYTES
+    assert entry["revision"] == strict.sequence
+    assert parse_time(entry["stored"]) == strict.time
+
+
+@pytest.mark.parametrize("headers", OTHER, ids=lambda headers: str(headers)[:150])
+def test_an_answer_that_has_to_be_looked_at(twin: Twin, headers: bytes | None) -> None:
+    assert last_of(twin, headers) is None
+
+
+@pytest.mark.parametrize(
+    "subject", ["", "$KV.B.a", "$KV.B.a.b.c", "$KV.B.a.c", "$KV.C.a.b", "$KV.B.\u00e4", "$KV.B.\u20ac.b"]
+)
+def test_an_answer_about_another_subject(twin: Twin, subject: str) -> None:
+    assert last_of(twin, block(), subject) is None
+    assert last_of(twin, block(subject=subject), subject) is None or subject in ("$KV.B.a", "$KV.B.a.b.c", "$KV.B.a.c")
+
+
+PART = st.sampled_from([b"Nats-Stream: ", b"Nats-Subject: ", b"Nats-Sequence: ", b"Nats-Time-Stamp: ", b"\r\n", b"Z"])
+TIMES = r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,10})?Z"
+
+
+@given(
+    st.sampled_from(PLAIN),
+    st.lists(
+        st.tuples(
+            st.integers(0, 170),
+            st.integers(0, 3),
+            st.binary(max_size=2) | st.text("0123456789-:.TZ \r\n", max_size=2).map(str.encode) | PART,
+        ),
+        max_size=2,
+    ),
+)
+@example(block(), [(10**6, 0, b"x")])
+def test_both_read_answers_alike(headers: bytes, changes: list[tuple[int, int, bytes]]) -> None:
+    """Also such as a server never writes."""
+    for place, removed, added in changes:
+        headers = headers[:place] + added + headers[place + removed :]
+    if COMPILED is None:
+        pytest.skip("the compiled module is not built")
+    assert last_of(COMPILED, headers) == last_of(PURE, headers)
+
+
+@given(st.from_regex(TIMES, fullmatch=True))
+@example("2024-02-29T00:00:00Z")
+def test_both_take_the_same_for_times(time: str) -> None:
+    headers = block(time=time)
+    if COMPILED is None:
+        pytest.skip("the compiled module is not built")
+    entry = last_of(COMPILED, headers)
+    assert entry == last_of(PURE, headers)
+    assert entry is None or parse_time(entry["stored"]) is not None
 
 
 def test_a_bucket_whose_messages_have_to_be_read_has_none() -> None:

@@ -1490,6 +1490,101 @@ cdef class MessageMaker:
 
 cdef tuple ENTRY_NAMES = ("bucket", "key", "data", "revision", "stored", "delta", "operation", "codec")
 cdef object PUT = "put"
+cdef object NONE_BEHIND = 0
+
+
+cdef struct Last:
+    # What a server tells of the last message of a subject. The texts are in its header block.
+    Bytes subject
+    Py_ssize_t subject_size
+    uint64_t sequence
+    Bytes time
+    Py_ssize_t time_size
+
+
+cdef inline bint passes(Bytes text, Py_ssize_t* at, Py_ssize_t end, const char* what, Py_ssize_t size) noexcept nogil:
+    """Go past these bytes, if they stand there."""
+    if not starts(text, at[0], end, what, size):
+        return False
+    at[0] += size
+    return True
+
+
+cdef inline Py_ssize_t printable(Bytes text, Py_ssize_t at, Py_ssize_t end) noexcept nogil:
+    """Where the printable bytes end that begin here."""
+    while at < end and 33 <= text[at] <= 126:
+        at += 1
+    return at
+
+
+cdef inline int two_digits(Bytes text) noexcept nogil:
+    """A number of two digits; -1 for anything else."""
+    if not 48 <= text[0] <= 57 or not 48 <= text[1] <= 57:
+        return -1
+    return (text[0] - 48) * 10 + text[1] - 48
+
+
+cdef bint is_time(Bytes text, Py_ssize_t size) noexcept nogil:
+    """Whether it is for certain one of UTC as RFC 3339 has it, from the year 2000 on."""
+    cdef int month, day
+    cdef Py_ssize_t at
+    if size < 20 or text[0] < 50 or two_digits(text) < 0 or two_digits(text + 2) < 0 or text[size - 1] != 90:
+        return False
+    if text[4] != 45 or text[7] != 45 or text[10] != 84 or text[13] != 58 or text[16] != 58:
+        return False
+    month, day = two_digits(text + 5), two_digits(text + 8)
+    if month < 1 or month > 12 or day < 1 or day > 31 or (month == 2 and day > 28):
+        return False
+    if day == 31 and (month == 4 or month == 6 or month == 9 or month == 11):
+        return False
+    if not 0 <= two_digits(text + 11) <= 23 or not 0 <= two_digits(text + 14) <= 59:
+        return False
+    if not 0 <= two_digits(text + 17) <= 59:
+        return False
+    if size == 20:
+        return True
+    if text[19] != 46 or not 22 <= size <= 30:
+        return False
+    for at in range(20, size - 1):
+        if not 48 <= text[at] <= 57:
+            return False
+    return True
+
+
+cdef bint read_last(Bytes text, Py_ssize_t size, Last* told) noexcept nogil:
+    """Read a block that is what `_LAST` of the Python twin says; False for any other."""
+    cdef Py_ssize_t at = 0, end
+    if not passes(text, &at, size, b"NATS/1.0\r\nNats-Stream: ", 23):
+        return False
+    end = printable(text, at, size)
+    if end == at:
+        return False
+    at = end
+    if not passes(text, &at, size, b"\r\nNats-Subject: ", 16):
+        return False
+    end = printable(text, at, size)
+    if end == at:
+        return False
+    told.subject = text + at
+    told.subject_size = end - at
+    at = end
+    if not passes(text, &at, size, b"\r\nNats-Sequence: ", 17):
+        return False
+    if at == size or text[at] == 48:
+        return False
+    told.sequence = 0
+    end = at
+    while at < size and 48 <= text[at] <= 57:
+        if at - end == MAX_DIGITS - 1:
+            return False
+        told.sequence = told.sequence * 10 + (text[at] - 48)
+        at += 1
+    if at == end or not passes(text, &at, size, b"\r\nNats-Time-Stamp: ", 19):
+        return False
+    end = printable(text, at, size)
+    told.time = text + at
+    told.time_size = end - at
+    return is_time(told.time, told.time_size) and size - end == 4 and passes(text, &end, size, b"\r\n\r\n", 4)
 
 
 @cython.final
@@ -1516,9 +1611,29 @@ cdef class EntryMaker:
     def make(self, message, revision, stored, delta):
         return self.made(message, message.subject, revision, stored, delta)
 
+    def last(self, message, subject):
+        cdef object block = message.header_block, entry
+        cdef Last told
+        cdef Py_ssize_t start = PyUnicode_GET_LENGTH(self.start), size
+        if type(block) is not bytes or type(subject) is not str or not PyUnicode_IS_ASCII(subject):
+            return None
+        if PyUnicode_Tailmatch(subject, self.start, 0, PY_SSIZE_T_MAX, -1) != 1:
+            return None
+        if not read_last(<Bytes>PyBytes_AS_STRING(block), PyBytes_GET_SIZE(block), &told):
+            return None
+        size = PyUnicode_GET_LENGTH(subject)
+        if told.subject_size != size or memcmp(told.subject, PyUnicode_1BYTE_DATA(subject), size) != 0:
+            return None
+        return self.entry(
+            PyUnicode_Substring(subject, start, size),
+            message.data,
+            PyLong_FromUnsignedLongLong(told.sequence),
+            decode(told.time, 0, told.time_size),
+            NONE_BEHIND,
+        )
+
     cdef object made(self, message, subject, revision, stored, delta):
         cdef object block, name, data, key
-        cdef PyObject* arguments[9]
         if type(subject) is not str or PyUnicode_Tailmatch(subject, self.start, 0, PY_SSIZE_T_MAX, -1) != 1:
             return None
         block = message.header_block
@@ -1528,6 +1643,12 @@ cdef class EntryMaker:
                     return None
         data = message.data
         key = PyUnicode_Substring(subject, PyUnicode_GET_LENGTH(self.start), PyUnicode_GET_LENGTH(subject))
+        self.key = key
+        self.bytes += len(data)
+        return self.entry(key, data, revision, stored, delta)
+
+    cdef object entry(self, key, data, revision, stored, delta):
+        cdef PyObject* arguments[9]
         arguments[0] = NULL
         arguments[1] = <PyObject*>self.bucket
         arguments[2] = <PyObject*>key
@@ -1537,8 +1658,6 @@ cdef class EntryMaker:
         arguments[6] = <PyObject*>delta
         arguments[7] = <PyObject*>PUT
         arguments[8] = <PyObject*>self.codec
-        self.key = key
-        self.bytes += len(data)
         return PyObject_Vectorcall(
             self.kind, &arguments[1], PY_VECTORCALL_ARGUMENTS_OFFSET, <PyObject*>ENTRY_NAMES
         )

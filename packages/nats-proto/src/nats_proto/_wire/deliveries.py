@@ -7,6 +7,7 @@ is left in the queue then.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from sys import maxsize
@@ -18,6 +19,16 @@ __all__ = ["Deliveries", "EntryMaker", "MessageMaker"]
 
 MOST_DIGITS: Final = 19
 """Numbers with fewer digits always fit in 63 bits. Others are the machine's."""
+
+# What a server writes before a value that was published without headers, and that it was asked for directly: the
+# subject, the sequence, and a time that is certainly one, so that it can be read when somebody asks. A 29th of February
+# is left to those who look more closely.
+_LAST: Final = re.compile(
+    rb"NATS/1\.0\r\nNats-Stream: [!-~]+\r\nNats-Subject: ([!-~]+)\r\nNats-Sequence: ([1-9][0-9]{0,17})\r\n"
+    rb"Nats-Time-Stamp: ([2-9][0-9]{3}-"
+    rb"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    rb"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?Z)\r\n\r\n"
+).fullmatch
 
 ItemT = TypeVar("ItemT")
 EntryT = TypeVar("EntryT")
@@ -91,6 +102,30 @@ class EntryMaker(Generic[EntryT]):
             revision=revision,
             stored=stored,
             delta=delta,
+            operation="put",
+            codec=self._codec,
+        )
+
+    def last(self, message: Message, subject: str) -> EntryT | None:
+        """The last entry of a subject, of what a server answers who was asked for it directly (ADR-31).
+
+        None for all that is not plainly a value of this subject. Leaves `key` and `bytes` alone, so any number of
+        threads may ask.
+        """
+        block = message.header_block
+        found = None if block is None else _LAST(block)
+        if found is None or not subject.startswith(self._start):
+            return None
+        told, sequence, stored = found.groups()
+        if told != subject.encode():
+            return None
+        return self._kind(
+            bucket=self._bucket,
+            key=subject[len(self._start) :],
+            data=message.data,
+            revision=int(sequence),
+            stored=stored.decode(),
+            delta=0,
             operation="put",
             codec=self._codec,
         )
