@@ -444,5 +444,7 @@ def test_a_reply_that_is_taken_early_is_accepted_as_well(data: bytes, taken: boo
     world.pump()
     reply = next(frame.reply for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame))
     assert reply is not None
+    before = world.session.stats
     assert (world.session.take_reply(msg(reply, 1, data), token) is not None) == taken
+    assert (world.session.stats == before) is not taken
     assert world.session.pending_requests == (0 if taken else 1)

@@ -108,13 +108,15 @@ class RequestInbox:
         """Whether it is the reply to a request that is still waited for."""
         return message.subject[self._start :] in self._waiting
 
-    def is_reply(self, message: Message, token: int) -> bool:
-        """Whether `receive` would complete this request with it."""
-        key = message.subject[self._start :]
-        if message.sid != self.sid or key != self._tokens.get(token):
-            return False
-        accept = self._waiting[key].accept if key in self._waiting else None
-        return accept is None or _nobody_responds(message) or accept(message)
+    def take_reply(self, message: Message, token: int) -> ReplyReceived | RequestFailed | None:
+        """`receive`, if that completes this request; None: nothing has changed."""
+        if message.sid != self.sid or message.subject[self._start :] != self._tokens.get(token):
+            return None
+        dropped = self.dropped
+        completion = self.receive(message)
+        if completion is None:
+            self.dropped = dropped  # it is not taken, and will be received
+        return completion
 
     def cancel(self, token: int) -> None:
         """The caller waits no longer; unknown tokens are ignored (the reply may just have come)."""

@@ -343,10 +343,10 @@ class Traffic(Generic[MessageT]):
 
     def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
         """The completion of this request, if that is its reply."""
-        if not self.inbox.is_reply(message, token):
-            return None
-        self.subs.count(message)
-        return self.inbox.receive(message)
+        completion = self.inbox.take_reply(message, token)
+        if completion is not None:
+            self.subs.count(message)
+        return completion
 
     def receive_pong(self, pong: PongReceived, now: float) -> None:
         """The PONG of a flush, or of a round trip of our own."""
