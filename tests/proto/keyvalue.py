@@ -11,6 +11,7 @@ import msgspec
 
 from nats_proto import Message, Operation, Pause, Request
 from nats_proto._jetstream.api import JetStreamApi
+from nats_proto._jetstream.pub_ack import PubAck
 from nats_proto._jetstream.stream_config import StreamConfig
 from nats_proto._keyvalue.bucket import KeyValueConfig, stream_of
 from nats_proto._keyvalue.operations import Bucket, bucket_of
@@ -46,6 +47,20 @@ class Stream:
 
     def remove(self, sequence: int) -> None:
         del self.messages[sequence]
+
+    def put(self, bucket: Bucket[Any], key: str, value: object, timeout: float | None = None) -> int:
+        """As a client does it: its revision."""
+        first = bucket.put(key, value, timeout)
+        try:
+            answer = self._answer(Request(first.subject, first.data, timeout=first.seconds, accept=first))
+            assert first(answer)
+        except NATSError as error:
+            return self._sequence(first.go_on(error, now=lambda: self.now))
+        return first.ack.sequence if first.ack else self._sequence(first.go_on(None, now=lambda: self.now))
+
+    def _sequence(self, operation: Operation[PubAck]) -> int:
+        ack: PubAck = self.run(operation)
+        return ack.sequence
 
     def run(self, operation: Operation[Any]) -> Any:
         """What the operation comes to."""

@@ -19,7 +19,7 @@ from nats_proto._keyvalue.errors import (
     RevisionMismatchError,
 )
 from nats_proto._keyvalue.many import snapshot_refused
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSTimeoutError, NoRespondersError
 from tests.proto.keyvalue import Stream, refusal
 
 IN_FLIGHT = refusal(10164, "wrong last sequence")
@@ -29,11 +29,11 @@ SILENCE = NATSTimeoutError("no answer", outcome="unknown")
 
 def test_put_and_get() -> None:
     stream = Stream()
-    assert stream.run(stream.bucket.put("a.b", b"1")) == 1
+    assert stream.put(stream.bucket, "a.b", b"1") == 1
     entry = stream.run(stream.bucket.get("a.b"))
     assert (entry.bucket, entry.key, entry.value, entry.revision, entry.operation) == ("B", "a.b", b"1", 1, "put")
     assert stream.asked[0] == "$KV.B.a.b"
-    stream.run(stream.bucket.put("a.b", b"2"))
+    stream.put(stream.bucket, "a.b", b"2")
     stream.write("other")
     assert stream.run(stream.bucket.get("a.b", 1)).value == b"1"
     for revision in (3, 4):  # another key's, and none
@@ -41,6 +41,36 @@ def test_put_and_get() -> None:
             stream.run(stream.bucket.get("a.b", revision))
     with pytest.raises(KeyNotFoundError, match="get key 'none' of bucket 'B'"):
         stream.run(stream.bucket.get("none"))
+
+
+def test_a_put_is_tried_again_by_what_has_failed() -> None:
+    stream = Stream()
+    stream.faults.extend([NoRespondersError("nobody", "$KV.B.k"), refusal(10008, "no leader"), None])
+    assert stream.put(stream.bucket, "k", b"1") == 1
+    assert stream.asked == ["$KV.B.k"] * 3
+    stream.faults.append(SILENCE)
+    with pytest.raises(NATSTimeoutError, match="no acknowledgement") as raised:
+        stream.put(stream.bucket, "k", b"2")
+    assert raised.value.outcome == "unknown"
+    stream.faults.append(refusal(10077, "maximum bytes exceeded"))
+    with pytest.raises(ApiError, match="maximum bytes"):
+        stream.put(stream.bucket, "k", b"2")
+    assert len(stream.asked) == 5
+
+
+def test_a_put_that_makes_no_sense() -> None:
+    bucket = Stream().bucket
+    with pytest.raises(InvalidKeyError):
+        bucket.put("a b", b"1")
+    with pytest.raises(TypeError, match="a value must be bytes"):
+        bucket.put("k", "1")  # type: ignore[arg-type]
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            bucket.put("k", b"1", wrong)
+    with pytest.raises(TypeError, match="timeout"):
+        bucket.put("k", b"1", "1")  # type: ignore[arg-type]
+    assert bucket.put("k", b"1").seconds == 5.0
+    assert bucket.put("k", memoryview(b"1"), 2).data == b"1"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +279,7 @@ def test_r51_reads_from_the_leader() -> None:
 
 def test_r52_writes_have_the_prefix_and_reads_have_not() -> None:
     stream = Stream(domain="hub")
-    stream.run(stream.bucket.put("k", b"1"))
+    stream.put(stream.bucket, "k", b"1")
     assert stream.asked == ["$JS.hub.API.$KV.B.k"]
     assert stream.run(stream.bucket.get("k")).key == "k"
 
@@ -327,7 +357,7 @@ class Backwards:
 def test_codecs() -> None:
     stream = Stream()
     typed = stream.bucket.typed(dict[str, int]).with_keys(Upper())
-    assert stream.run(typed.put("k", {"a": 1})) == 1
+    assert stream.put(typed, "k", {"a": 1}) == 1
     assert stream.messages[1][:2] == ("$KV.B.XK", b'{"a":1}')
     entry = stream.run(typed.get("k"))
     assert (entry.key, entry.value) == ("k", {"a": 1})
@@ -337,7 +367,7 @@ def test_codecs() -> None:
     assert typed.entry("$KV.B.k", b"", None, 1, None, 0) is None
     assert typed.entry("elsewhere", b"", None, 1, None, 0) is None
     other = typed.with_values(Backwards())
-    assert stream.run(other.put("k", {"a": 1})) == 3
+    assert stream.put(other, "k", {"a": 1}) == 3
     assert stream.messages[3][:2] == ("$KV.B.XK", b'}1:"a"{')
     assert stream.run(other.typed(bytes).get("k")).value == b'{"a":1}'
     with pytest.raises(TypeError):

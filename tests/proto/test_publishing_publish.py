@@ -17,7 +17,7 @@ from nats_proto._jetstream.errors import (
     WrongStreamError,
 )
 from nats_proto._jetstream.pub_ack import PubAck
-from nats_proto._publishing.publish import publish_operation
+from nats_proto._publishing.publish import FirstTry, publish_operation
 from nats_proto.errors import (
     ConnectionClosedError,
     ConnectionLostError,
@@ -121,6 +121,15 @@ class World:
             )
         )
 
+    def publish_at_first(self) -> PubAck:
+        """As a client does it that makes the first try by itself."""
+        first = FirstTry("orders.new", b"x", seconds=5.0, began=self.now)
+        try:
+            self.answer(Request(first.subject, first.data, timeout=first.seconds, accept=first))
+        except NATSError as error:
+            return self.run(first.go_on(error, now=self.clock))
+        return first.ack or self.run(first.go_on(None, now=self.clock))
+
 
 @pytest.mark.parametrize(
     ("script", "headers", "tries", "result"),
@@ -215,6 +224,49 @@ def test_what_was_not_stored_is_tried_for_so_long(
     assert max(world.pauses, default=0.0) <= 1.0
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        [ACK],
+        [DUPLICATE],
+        [b'{"stream":"ORDERS","seq":7,"more":"x"}'],
+        [b'{"stream":"ORDERS","seq":18446744073709551616}'],
+        [NoRespondersError],
+        [NoRespondersError, ACK],
+        [NoRespondersError, NATSTimeoutError],
+        [NoRespondersError, refusal(10054)],
+        [NATSTimeoutError],
+        [NATSTimeoutError("no room", outcome="failed")],
+        [ConnectionLostError],
+        [ConnectionClosedError("closed")],
+        [PermissionsError("no")],
+        [refusal(10008, 503)],
+        [refusal(10008, 503), ACK],
+        [refusal(10158, 409), DUPLICATE],
+        [refusal(10071, text="wrong last sequence: 3")],
+        [(b"hi", b"", b"{}", ACK)],
+        [(b"hi", refusal(10008, 503)), ACK],
+        [(b"hi",)],
+        [(b"hi", refusal(10060))],
+    ],
+    ids=repr,
+)
+def test_a_first_try_that_is_made_without_an_operation_comes_to_the_same(
+    script: list[bytes | type[NATSError] | NATSError | tuple[bytes, ...]],
+) -> None:
+    def outcome(publish: Callable[[World], PubAck]) -> tuple[object, ...]:
+        world = World(*script)
+        result: object
+        try:
+            result = publish(world)
+        except NATSError as error:
+            result = type(error), str(error), error.outcome, getattr(error, "__notes__", [])
+        sent = [(request.subject, request.data, request.headers, request.timeout) for request in world.sent]
+        return result, sent, world.pauses, world.now
+
+    assert outcome(World.publish_at_first) == outcome(World.publish)
+
+
 def test_the_error_names_both_causes_and_the_subject() -> None:
     with pytest.raises(
         NoStreamResponseError, match=r"orders\.new.* in \d+ tries.*none has this subject.*no leader"
@@ -292,6 +344,15 @@ def test_an_acknowledgement_that_came_with_the_time_out_counts() -> None:
     with pytest.raises(StopIteration) as end:
         operation.throw(NATSTimeoutError("too late"))
     assert end.value.value == STORED
+
+
+def test_an_acknowledgement_that_came_with_the_time_out_of_a_first_try_counts() -> None:
+    first = FirstTry("orders.new", b"x", seconds=5.0, began=1.0)
+    assert first(Message("_INBOX.x", 1, None, ACK))
+    operation = first.go_on(NATSTimeoutError("too late"), now=lambda: 6.0)
+    with pytest.raises(StopIteration) as end:
+        next(operation)
+    assert end.value.value == first.ack == STORED
 
 
 def test_every_try_sends_what_was_given_first() -> None:

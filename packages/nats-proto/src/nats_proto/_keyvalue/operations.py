@@ -32,7 +32,7 @@ from .._jetstream.stream_calls import get_last_msg, purge_stream
 from .._json.durations import DurationLike
 from .._limits import check_count
 from .._publishing.headers import PublishOptions, message_id, publish_headers
-from .._publishing.publish import publish_operation
+from .._publishing.publish import FirstTry, publish_operation
 from .._publishing.retries import RETRY_FOR
 from .._wire.headers import Headers
 from .codecs import BYTES, KeyCodec, ValueCodec, values_of
@@ -81,13 +81,11 @@ class Bucket(BucketReader[T]):
         """The same bucket with other names for its keys."""
         return Bucket(self._api, self._stream, self._reads, self._codec, codec, self._rng)
 
-    def put(self, key: str, value: T, *, timeout: float | None = None) -> Operation[int]:
-        """Write a value: its revision."""
+    def put(self, key: str, value: T, timeout: float | None = None) -> FirstTry:
+        """Write a value; the acknowledgement tells its revision. ``timeout``: seconds of each try."""
         subject = self.subjects.write + self.stored_key(key)
-        ack = yield from publish_operation(
-            subject, self._codec.encode(value), now=self._api.clock, timeout=self._api.seconds(timeout)
-        )
-        return ack.sequence
+        data = self._codec.encode(value)
+        return FirstTry(subject, data, seconds=self._api.seconds(timeout), began=self._api.clock())
 
     def create(
         self,

@@ -9,6 +9,9 @@ acknowledgement; so the whole takes ``retry_for + timeout`` at the longest.
 Anybody may subscribe to a stream's subject and answer. What is no acknowledgement is therefore not taken for the
 answer: the wait goes on, and the error of a publish that has failed shows how such an answer began.
 
+Nearly always the first try is the last one, and to run an operation for it costs more than all else that there is to
+do. So a client may make the first try of a publish without headers by itself: `FirstTry`.
+
 A publish with a condition (an expected last sequence, an expected last id) may find its own earlier try: its
 acknowledgement was lost, and so the stream is not as it was any more. Replicated streams look at the message's id
 first and say "duplicate", those with one replica look at the condition first and refuse. So after a try without an
@@ -21,7 +24,7 @@ from collections.abc import Callable
 
 from .._calls.operation import Operation, Pause, Request
 from .._jetstream.errors import JetStreamError
-from .._jetstream.pub_ack import PubAck, decode_pub_ack
+from .._jetstream.pub_ack import PubAck, decode_pub_ack, read_plain
 from .._limits import check_seconds, check_timeout
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
@@ -37,7 +40,7 @@ from .retries import (
     pause_before_retry,
 )
 
-__all__ = ["FindStored", "publish_operation", "steady"]
+__all__ = ["FindStored", "FirstTry", "publish_operation", "steady"]
 
 FindStored = Callable[[str, str], Operation[PubAck | None]]
 """(subject, message id): an acknowledgement made of the last message of the subject if that has this id, else None."""
@@ -69,7 +72,7 @@ def publish_operation(
     check_seconds("timeout", timeout)
     check_timeout("retry_for", retry_for)
     check_seconds("duplicate_window", duplicate_window)
-    return _publish(subject, steady(data), headers, now, timeout, retry_for, duplicate_window, find_stored)
+    return _publish(_Answers(subject), steady(data), headers, now, timeout, retry_for, duplicate_window, find_stored)
 
 
 def steady(data: Payload) -> Payload:
@@ -78,7 +81,7 @@ def steady(data: Payload) -> Payload:
 
 
 def _publish(
-    subject: str,
+    answers: _Answers,
     data: Payload,
     headers: Headers | None,
     now: Callable[[], float],
@@ -86,18 +89,23 @@ def _publish(
     retry_for: float,
     duplicate_window: float,
     find_stored: FindStored | None,
+    tried: tuple[float, NATSError | None] | None = None,
 ) -> Operation[PubAck]:
-    answers = _Answers(subject)
+    """``tried``: when the first try began, and how it failed, if it was made already."""
+    subject = answers.subject
     request = Request(subject, data, headers, timeout=timeout, accept=answers)
-    began = now()
+    began = now() if tried is None else tried[0]
     tries, unknown = 0, False
     identity = message_id(headers)
     while True:
         error: NATSError | None = None
-        try:
-            yield request
-        except NATSError as failure:
-            error = failure
+        if tried is not None:
+            error, tried = tried[1], None
+        else:
+            try:
+                yield request
+            except NATSError as failure:
+                error = failure
         # The acknowledgement may have come in the moment in which the wait for it was given up.
         if answers.ack is not None:
             return answers.ack
@@ -132,10 +140,10 @@ def _found(search: Operation[PubAck | None]) -> Operation[PubAck | None]:
 class _Answers:
     """Tells acknowledgements from what others answer. Called with each answer, with the same one twice maybe."""
 
-    __slots__ = ("_counts", "_seen", "_what", "ack", "error", "foreign")
+    __slots__ = ("_counts", "_seen", "ack", "error", "foreign", "subject")
 
     def __init__(self, subject: str) -> None:
-        self._what = f"publish to {subject!r}"
+        self.subject = subject
         self.ack: PubAck | None = None
         self.error: JetStreamError | None = None
         self.foreign: bytes | None = None
@@ -149,7 +157,11 @@ class _Answers:
         return self._counts
 
     def _read(self, message: Message) -> bool:
-        answer = decode_pub_ack(self._what, message)
+        plain = read_plain(message.data)
+        if plain is not None:  # nearly always
+            self.ack = plain
+            return True
+        answer = decode_pub_ack(f"publish to {self.subject!r}", message)
         if answer is None:
             self.foreign = message.data[:SHOWN_OF_FOREIGN]
             return False
@@ -163,3 +175,26 @@ class _Answers:
         """The stream's refusal of this try, if there was one."""
         error, self.error = self.error, None
         return error
+
+
+class FirstTry(_Answers):
+    """The first try of a publish without headers, for a client to make: a request of ``subject`` and ``data``.
+
+    It waits ``seconds`` for an answer for which this returns True. Afterwards either there is an ``ack``, or `go_on`
+    has to be run. ``began`` is the time; ``data`` must not change. Raises `ValueError` and `TypeError` for a time that
+    is none.
+    """
+
+    __slots__ = ("_began", "data", "seconds")
+
+    def __init__(self, subject: str, data: bytes, *, seconds: float, began: float) -> None:
+        super().__init__(subject)
+        self.data = data
+        self.seconds = check_seconds("timeout", seconds)
+        self._began = began
+
+    def go_on(self, error: NATSError | None, *, now: Callable[[], float]) -> Operation[PubAck]:
+        """After the request has failed with this error, or was answered by no ``ack``: see `publish_operation`."""
+        return _publish(
+            self, self.data, None, now, self.seconds, RETRY_FOR, DUPLICATE_WINDOW, None, (self._began, error)
+        )

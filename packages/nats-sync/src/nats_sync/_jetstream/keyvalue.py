@@ -9,6 +9,7 @@ from nats_proto import check_timeout
 from nats_proto._json.durations import DurationLike, take_duration
 from nats_proto._keyvalue.deletes import OLDER_THAN, Cleaning
 from nats_proto._keyvalue.watch import last_options
+from nats_proto.errors import NATSError
 
 from .keyreading import ReadOnlyKeyValue
 
@@ -70,7 +71,16 @@ class KeyValue(ReadOnlyKeyValue[T]):
 
     def put(self, key: str, value: T, *, timeout: float | None = None) -> int:
         """Write a value: its revision. After a `NATSTimeoutError` it may be written."""
-        return self._caller.run(self._bucket.put(key, value, timeout=timeout))
+        caller = self._caller
+        first = self._bucket.put(key, value, timeout)
+        try:
+            caller.host.request(first.subject, first.data, timeout=first.seconds, headers=None, accept=first)
+        except NATSError as error:
+            return caller.run(first.go_on(error, now=caller.api.clock)).sequence
+        ack = first.ack
+        if ack is None:
+            ack = caller.run(first.go_on(None, now=caller.api.clock))
+        return ack.sequence
 
     def create(
         self, key: str, value: T, *, ttl: DurationLike | Literal["never"] | None = None, timeout: float | None = None
