@@ -517,3 +517,27 @@ async def test_r59_a_slow_reader_gets_the_newest_values(leg: Leg, js_server: Loc
             assert newest == {f"k{number}": b"%d" % (COUNT - 4 + number) for number in range(4)}
             assert watch.skipped + given == COUNT
             assert given < COUNT
+
+
+async def test_a_put_goes_on_after_what_others_answer(leg: Leg, js_server: LocalServer) -> None:
+    async with leg.connect(js_server.url) as client, leg.connect(js_server.url) as other:
+        js = jetstream(client)
+        kv = await js.create_key_value("B")
+        await js.delete_key_value("B")
+        revisions: list[int] = []
+
+        async def put() -> None:
+            revisions.append(await kv.put("a", b"1"))
+
+        async with other.subscribe("$KV.B.>") as sub:
+            await other.flush()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(put)
+                first = await sub.next(timeout=PATIENCE)
+                await sub.unsubscribe()
+                await js.create_key_value("B", history=2)
+                await first.respond(b"hello")
+                await first.respond(b'{"error":{"code":503,"err_code":10008,"description":"no leader"}}')
+        assert revisions == [1]
+        assert [entry.value for entry in await kv.history("a")] == [b"1"]
+        assert await kv.put("a", b"2") == 2
