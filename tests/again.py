@@ -25,7 +25,14 @@ FEW: Final = 5
 """The most failed tests that may have failed by chance."""
 ROUNDS: Final = 5
 """How often each of them has to pass by itself."""
-WITH_SERVERS: Final = ("tests/adapters/", "tests/examples/", "tests/faults/", "tests/interop/", "tests/jetstream/")
+WITH_SERVERS: Final = (
+    "tests/adapters/",
+    "tests/benchmarks/",
+    "tests/examples/",
+    "tests/faults/",
+    "tests/interop/",
+    "tests/jetstream/",
+)
 FAILED: Final = 1
 """What pytest returns when tests were run and some of them failed; other faults have other numbers."""
 

@@ -102,6 +102,7 @@ async def test_an_on_event_that_blocks_holds_up_nothing(leg: Leg, server: LocalS
         await client.publish("kept", b"1")
         assert (await sub.next(timeout=PATIENCE)).data == b"1"
         assert (await client.rtt()) > 0
+        await log.wait(Connected)
         assert log.names == ["Connected"]
         release.set()
         await log.wait(Reconnected)

@@ -168,7 +168,7 @@ def test_a_peer_that_fails_is_a_row_and_not_the_end(there: Place, fault: str, re
             WORKS["request"], CASE, liar(fault), there, COUNT, Settings(timeout=10.0 if fault == "crash" else 0.5)
         )
     work = Work("request", "", "request", "echo", [CASE], WORKS["request"].metrics, 100)
-    settings = Settings(repetitions=2, seconds=0.01, timeout=5.0 if fault == "crash" else 1.0)
+    settings = Settings(repetitions=2, seconds=0.01, timeout=5.0)
     bad, good = measure(work, CASE, [liar(fault), present("raw")], there, settings, lambda text: None)
     assert bad.failed is not None
     assert reason in bad.failed
