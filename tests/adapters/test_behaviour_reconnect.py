@@ -25,6 +25,7 @@ from nats_proto.errors import (
     ConnectionLostError,
     MaxPayloadError,
     NATSError,
+    NATSTimeoutError,
     NoServersError,
     OutboundBufferLimitError,
     TransportError,
@@ -32,6 +33,7 @@ from nats_proto.errors import (
 from nats_sync.testing import LocalCluster, LocalServer
 from tests.adapters.legs import PATIENCE, QUICK, Collected, EventLog, Leg, eventually, in_thread
 from tests.faults.peer import Peer, close, expect, handshake, hold, info, send
+from tests.faults.proxy import Proxy
 from tests.transports import Transport
 
 pytestmark = pytest.mark.anyio
@@ -193,6 +195,38 @@ async def test_a_buffered_message_that_the_next_server_would_refuse_is_dropped_a
                     assert "2000 bytes" in str(dropped.error)
                     await eventually(lambda: failures)
                     assert (client.stats.reconnects, log.of(ServerErrorReceived)) == (1, [])
+
+
+async def test_a_request_that_was_given_up_during_an_outage_is_not_sent_after_it(leg: Leg, server: LocalServer) -> None:
+    """Its caller was told long ago that nobody answered, and has gone on."""
+    with Proxy(server.url) as proxy:
+        async with leg.connect(proxy.url, **QUICK) as client, leg.connect(server.url) as service:
+            commands = await service.subscribe("command")
+            await service.flush()
+            await client.flush()
+            proxy.refuse = True
+            proxy.cut()
+            await is_reconnecting(client)
+            with pytest.raises(NATSTimeoutError):
+                await client.request("command", b"given up", timeout=0.05)
+            await client.publish("command", b"published")
+            asked = client.stats.out_msgs
+            async with anyio.create_task_group() as group:
+
+                async def ask() -> None:
+                    assert (await client.request("command", b"awaited", timeout=2 * PATIENCE)).data == b"done"
+
+                group.start_soon(ask)
+                await eventually(lambda: client.stats.out_msgs == asked + 1)
+                proxy.refuse = False
+                assert (await commands.next(timeout=PATIENCE)).data == b"published"
+                awaited = await commands.next(timeout=PATIENCE)
+                assert awaited.data == b"awaited"
+                await awaited.respond(b"done")
+            await client.flush()
+            await service.flush()
+            assert commands.pending == (0, 0)
+            assert client.stats.dropped_publishes == 1
 
 
 async def test_a_request_in_flight_gets_a_late_answer(leg: Leg, server: LocalServer) -> None:

@@ -76,6 +76,7 @@ class SessionMachineBase(RuleBasedStateMachine):
                 assert not self.life or isinstance(self.life[-1], Disconnected)
                 assert isinstance(event, Reconnected) is bool(self.life)
                 self.reconnects += isinstance(event, Reconnected)
+                self.ledger.connection_made(self.requests.values())
                 self.life.append(event)
             case Disconnected():
                 assert isinstance(self.life[-1], (Connected, Reconnected))
@@ -83,7 +84,7 @@ class SessionMachineBase(RuleBasedStateMachine):
                 self.order.clear()
                 self.life.append(event)
             case Closed():
-                unsent = len(self.ledger.accepted) - len(self.ledger.handed_over)
+                unsent = len(self.ledger.to_be_sent) - len(self.ledger.handed_over)
                 assert event.unsent_msgs == unsent or (self.unreported and event.unsent_msgs > unsent)
                 assert not self.requests
                 self.life.append(event)
@@ -131,8 +132,8 @@ class SessionMachineBase(RuleBasedStateMachine):
         self.steps_before_the_end -= 1
         self.ledger.check()
         if self.session.pending_bytes == 0 and not self.unreported and self.session.status is not SessionStatus.CLOSED:
-            assert self.ledger.handed_over == self.ledger.accepted
-        if self.server is None and not self.unreported and self.ledger.handed_over == self.ledger.accepted:
+            assert self.ledger.handed_over == self.ledger.to_be_sent
+        if self.server is None and not self.unreported and self.ledger.handed_over == self.ledger.to_be_sent:
             assert self.session.pending_bytes == 0
 
     @invariant()
@@ -160,6 +161,7 @@ class SessionMachineBase(RuleBasedStateMachine):
         assert stats.dropped_msgs == sum(model.dropped for _, model in self.subs.values())
         assert stats.dropped_unknown_sid == self.unknown_sid
         assert stats.dropped_replies == self.lost_replies
+        assert stats.dropped_publishes == len(self.ledger.given_up)
         assert stats.reconnects == self.reconnects
         assert self.session.pending_requests == len(self.requests)
         assert self.session.pending_bytes >= 0

@@ -82,6 +82,7 @@ class SessionMachine(SessionMachineBase):
             self.out_bytes += len(payload)
             if request:
                 self.requests[token] = number
+                self.ledger.requested.add(number)
 
     @precondition(lambda self: self.requests)
     @rule(index=indexes)
@@ -389,7 +390,7 @@ class SessionMachine(SessionMachineBase):
             self.write(room=10**7, report=True)
         if self.session.status not in ENDING:
             assert self.up
-            assert self.ledger.handed_over == self.ledger.accepted
+            assert self.ledger.handed_over == self.ledger.to_be_sent
             self.subscriptions_are_right()
         self.close()
         self.wait(1.0)

@@ -161,6 +161,16 @@ bug(
     ("_session.traffic:Traffic._connection_made", "self.drop_refused()", "pass"),
 )
 bug(
+    "sent long after it was given up",
+    "a request whose caller was told that nobody answered is sent when there is a connection again",
+    ("_session.traffic:Traffic._connection_made", "self._drop_late(now)", "pass"),
+)
+bug(
+    "awaited and not sent",
+    "requests that wait for a connection are given up although their callers wait",
+    ("_session.inbox:RequestInbox.awaits_reply", "in self._waiting", "in self._waiting and False"),
+)
+bug(
     "refused while it was written",
     "a publish is written again to the server that refused it in the middle",
     ("_session.traffic:Traffic.link_lost", "self.drop_refused()", "pass"),

@@ -134,6 +134,7 @@ class Checks:
 
     def _opened(self, transport: Transport) -> None:
         ledger = self.ledger
+        ledger.drop_given_up()
         transport.opened_at = self.world.now
         for sub in ledger.subs.values():
             if sub.alive:

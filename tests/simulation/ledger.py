@@ -161,6 +161,13 @@ class Ledger:
         self.waiting = deque(publish for publish in self.waiting if publish.serial not in serials)
         self.refused_tokens |= {self.token_of_serial[serial] for serial in serials & self.token_of_serial.keys()}
 
+    def drop_given_up(self) -> None:
+        """There is another connection: requests that nobody waits for any more are not sent on it."""
+        tokens = self.token_of_serial
+        kept = [each for each in self.waiting if tokens.get(each.serial) in (None, *self.requests)]
+        self.dropped_publishes += len(self.waiting) - len(kept)
+        self.waiting = deque(kept)
+
     @property
     def handed(self) -> int:
         """The first serial that waits; all below were handed over whole, or dropped."""

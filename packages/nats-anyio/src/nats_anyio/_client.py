@@ -184,8 +184,9 @@ class Client(ClientState[Message]):
         """Send a message and wait for the first answer, for ``timeout`` seconds in all; above 100 years for ever.
 
         Raises `NoRespondersError` at once when nobody listens, `NATSTimeoutError`, `PermissionsError`,
-        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. After a timeout a request that
-        waits for a connection is still sent; one that found no room to wait was not, ``outcome`` tells.
+        `ConnectionLostError` (by option, and at `reconnect`), and what `publish` raises. A request that waits for a
+        connection when its time is up is not sent any more. One that found no room to wait was not either: its
+        ``outcome`` is ``"failed"``.
         """
         # The same lines stand in `request_accepted`. To call that would make one coroutine more for each request, which
         # with thousands of them costs the collector and each wake-up more than all calls below.

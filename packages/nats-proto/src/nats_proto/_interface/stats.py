@@ -27,4 +27,5 @@ class StatsSnapshot(Value, frozen=True, kw_only=True):
     dropped_replies: int = 0
     """Replies that nobody waits for (any more)."""
     dropped_publishes: int = 0
-    """Publishes accepted that the server connected later would have refused: see `PublishesDropped`."""
+    """Publishes accepted, and given up before they were handed over to a connection: the server connected later would
+    have refused them (see `PublishesDropped`), or nobody waited for their answers any more."""

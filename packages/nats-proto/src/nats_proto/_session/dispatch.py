@@ -52,7 +52,7 @@ class Concerned(Protocol[MessageT]):
         """There is a new INFO."""
         ...
 
-    def link_up(self, up: LinkUp) -> None:
+    def link_up(self, up: LinkUp, now: float) -> None:
         """A handshake is done."""
         ...
 
@@ -185,7 +185,7 @@ def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> No
         case HandshakeFailed():
             life.traffic.outbox.abandon()
         case LinkUp():
-            life.link_up(event)
+            life.link_up(event, now)
         case LinkDown():
             life.link_down(event, now)
         case LinkGaveUp(error=error):

@@ -108,6 +108,10 @@ class RequestInbox:
         """Whether it is the reply to a request that is still waited for."""
         return message.subject[self._start :] in self._waiting
 
+    def awaits_reply(self, reply: str, _now: float) -> bool:
+        """Whether the request with this reply subject, which is one of the inbox, is still waited for."""
+        return reply[self._start :] in self._waiting
+
     def take_reply(self, message: Message, token: int) -> ReplyReceived | RequestFailed | None:
         """`receive`, if that completes this request; None: nothing has changed."""
         if message.sid != self.sid or message.subject[self._start :] != self._tokens.get(token):

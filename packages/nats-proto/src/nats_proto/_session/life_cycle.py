@@ -203,7 +203,7 @@ class LifeCycle(Generic[MessageT]):
         if event.migrating and self._two_transports:
             self._begin_succession(now)
 
-    def link_up(self, up: LinkUp) -> None:
+    def link_up(self, up: LinkUp, now: float) -> None:
         """A handshake is done."""
         self.status = SessionStatus.CONNECTED
         server = str(self.link.server)
@@ -212,7 +212,7 @@ class LifeCycle(Generic[MessageT]):
         else:
             self.reconnects += 1
             self.events.add(Reconnected(server=server, attempts=up.attempts))
-        self.traffic.link_up()
+        self.traffic.link_up(now)
 
     def link_down(self, down: LinkDown, now: float) -> None:
         """The connection is gone: that is the end, or another attempt."""
@@ -290,7 +290,7 @@ class LifeCycle(Generic[MessageT]):
         # subscriptions must come before the publishes that were set aside.
         self.traffic.outbox.begin()
         self.traffic.server_allows(max_payload=info.payload_limit, headers=info.headers)
-        self.traffic.adopt(successor.operations())
+        self.traffic.adopt(successor.operations(), now)
         self.reconnects += 1
         self.events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
         if lost:

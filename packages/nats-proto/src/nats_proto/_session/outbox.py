@@ -25,8 +25,9 @@ aside at a cut, and reports still count until `begin` says that there is another
     in flight → cut() → set aside → sent(n) → gone
                              └────→ begin() → in front of all that waits
 
-What was accepted when more was allowed than the connected server allows is given up with `drop`. An operation of that
-kind that was set aside stays there, as bytes that may still be reported, and is no publish any more.
+What was accepted when more was allowed than the connected server allows is given up with `drop`, and so is what nobody
+waits for any more. An operation of that kind that was set aside stays there, as bytes that may still be reported, and
+is no publish any more.
 
 A chunk carries the tokens of the flushes whose PINGs are in it. So the connection learns the tokens in the order the
 PINGs leave, which is the order the PONGs come back.
@@ -38,9 +39,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import methodcaller
-from typing import Final
+from typing import Final, TypeVar
 
-from .._wire.encoder import CRLF, PING, Encoded, Refusal
+from .._wire.encoder import CRLF, PING, Encoded
 from .._wire.twin import Tail
 from ..errors import LocalProtocolError
 
@@ -53,6 +54,8 @@ HIGH_WATER: Final = 1024 * 1024
 """Bytes waiting at which the outbox is `full`: a publisher with a connection waits, it gains nothing by going on."""
 LOW_WATER: Final = HIGH_WATER // 2
 """Bytes at which it no longer is; lower, so that a waiting publisher is not woken for every message written."""
+
+ReasonT = TypeVar("ReasonT")
 
 _take: Final = methodcaller("take")
 
@@ -294,15 +297,21 @@ class Outbox:
         # written twice.
         self._sent_late(sent)
 
-    def drop(self, refusal: Callable[[Encoded], Refusal | None]) -> tuple[list[Refusal], int]:
-        """Forget the publishes that are refused, but for those in flight on a connection: why, in order, and bytes."""
-        dropped: list[Refusal] = []
+    def drop(
+        self, reason: Callable[[Encoded], ReasonT | None], among: Sequence[bytes] = (b"",)
+    ) -> tuple[list[ReasonT], int]:
+        """Forget the publishes for which there is a reason, but for those in flight on a connection.
+
+        The reasons, in order, and how many bytes were dropped. Only those are asked for that have one of ``among``
+        somewhere in their bytes, and maybe some beside them.
+        """
+        dropped: list[ReasonT] = []
 
         def stays(operation: Encoded) -> bool:
-            refused = refusal(operation) if _is_publish(operation) else None
-            if refused is None:
+            why = reason(operation) if _is_publish(operation) else None
+            if why is None:
                 return True
-            dropped.append(refused)
+            dropped.append(why)
             self.beside_tail -= encoded_size(operation)
             return False
 
@@ -310,6 +319,9 @@ class Outbox:
         pending = self.beside_tail
         self._aside = deque(each if stays(each) else _dead(each) for each in self._aside)
         for index, chunk in enumerate(self._sealed):
+            # A look at each operation costs as much as to write it: at whole chunks it costs next to nothing.
+            if not any(part in piece for piece in chunk.pieces() for part in among):
+                continue
             before = len(dropped)
             operations = [operation for operation in chunk.operations if stays(operation)]
             if len(dropped) > before:

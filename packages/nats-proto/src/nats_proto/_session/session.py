@@ -35,6 +35,7 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
+from .awaited import Awaits
 from .dispatch import dispatch, take_messages
 from .event_queue import EventQueue
 from .inbox import new_inbox
@@ -388,6 +389,7 @@ class Session(Generic[MessageT]):
         max_pending_bytes: int | None = None,
         marks: bool = False,
         hand_back: bytes | None = None,
+        awaits: Awaits | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
 
@@ -396,6 +398,11 @@ class Session(Generic[MessageT]):
 
         ``hand_back``: a payload with which messages are answered that nobody will read, because the subscription was
         ended with `unsubscribe`, or its client is drained or closed. A drain does not wait until they are read.
+
+        ``awaits``, for a subject that ends in ``.*``: its reader publishes with reply subjects of it, and says of such
+        a one, given the time as well, whether a publish that has it is still to be sent. It is asked when there is
+        another connection, about what was not handed over to the one before; once the subscription is ended with
+        `unsubscribe` all that is given up. It is called within calls of this session, and must not raise.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -410,6 +417,7 @@ class Session(Generic[MessageT]):
             options.max_pending_bytes if max_pending_bytes is None else max_pending_bytes,
             marks,
             hand_back,
+            awaits,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:
@@ -452,7 +460,8 @@ class Session(Generic[MessageT]):
         the wait goes on. It is called within calls of this session, maybe twice with one reply, and must not raise.
 
         Raises what `publish` raises. While the server refuses the inbox, each request asks for it again, and fails with
-        that refusal. The caller keeps the time, and calls `cancel_request` when it is up.
+        that refusal. The caller keeps the time, and calls `cancel_request` when it is up: a request that was given up
+        is not sent any more by the next connection.
         """
         tail = self._outbox.tail
         if tail.size >= tail.limit and (

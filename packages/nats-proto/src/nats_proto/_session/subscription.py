@@ -70,6 +70,7 @@ class SubscriptionState(Generic[MessageT]):
         "_handlers",
         "_marks",
         "_marks_taken",
+        "awaits",
         "denied",
         "discarded",
         "dropped",
@@ -138,6 +139,8 @@ class SubscriptionState(Generic[MessageT]):
         """Its reader is told when the connection was replaced."""
         self.hand_back = hand_back
         """With what payload a message is answered that nobody will read; None: with nothing."""
+        self.awaits = False
+        """Its reader says which answers it awaits. The traffic's."""
         self._marks: deque[Mark] = _NO_MARKS
         """Those in the queue, in order."""
         self._marks_taken = 0

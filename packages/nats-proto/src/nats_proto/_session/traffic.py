@@ -20,6 +20,7 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
+from .awaited import Awaited, Awaits
 from .event_queue import EventQueue
 from .inbox import Accept, RequestInbox
 from .marks import ConnectionReplaced
@@ -47,6 +48,7 @@ class Traffic(Generic[MessageT]):
     """Outbox, subscriptions, inbox and round trips of one session. What is allowed when is for the session to say."""
 
     __slots__ = (
+        "_awaited",
         "_connections",
         "_dropped_publishes",
         "_events",
@@ -84,6 +86,8 @@ class Traffic(Generic[MessageT]):
         self.outbox = Outbox(self.encoder.heads)
         self.subs: SubscriptionTable[MessageT] = SubscriptionTable(message_type("", 0, None, b""))
         self.inbox = RequestInbox(inbox_prefix, rng, self.outbox.tail, self._send_request)
+        self._awaited = Awaited()
+        self._awaited.add(self.inbox.subject, self.inbox.awaits_reply)
         self.ask = self.inbox.ask
         """Publish with a reply subject of the inbox; the request's token."""
         self.round_trips = RoundTrips()
@@ -208,6 +212,7 @@ class Traffic(Generic[MessageT]):
         max_pending_bytes: int,
         wants_marks: bool = False,
         hand_back: bytes | None = None,
+        awaits: Awaits | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
         validate_subscription_subject(subject)
@@ -217,7 +222,11 @@ class Traffic(Generic[MessageT]):
             check_count("max_msgs", max_msgs)
         check_count("max_pending_msgs", max_pending_msgs, least=0)
         check_count("max_pending_bytes", max_pending_bytes, least=0)
-        return self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks, hand_back)
+        sub = self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks, hand_back)
+        if awaits is not None:
+            sub.awaits = True
+            self._awaited.add(subject, awaits)
+        return sub
 
     def _add(
         self,
@@ -269,6 +278,8 @@ class Traffic(Generic[MessageT]):
 
     def leave(self, sub: SubscriptionState[MessageT]) -> None:
         """End it now. What the server still sends is dropped, or handed back."""
+        if sub.awaits:
+            self._leave_awaited(sub.subject)
         # A draining subscription has sent its UNSUB before.
         if not sub.draining:
             self._end_interest(sub)
@@ -277,6 +288,15 @@ class Traffic(Generic[MessageT]):
             late.leave(sid, sub.hand_back)
             self.round_trip(lambda _now: late.confirmed(sid))
         self.close_subscription(sub)
+
+    def _leave_awaited(self, subject: str) -> None:
+        awaited = self._awaited
+        if not self.outbox.pending_bytes:
+            awaited.forget(subject)
+            return
+        awaited.leave(subject)
+        if self._up:
+            self.round_trip(lambda _now: awaited.forget(subject))
 
     def discard(self, sub: SubscriptionState[MessageT]) -> None:
         """Drop what nobody has read of it, or hand it back."""
@@ -390,25 +410,33 @@ class Traffic(Generic[MessageT]):
 
     # --- connections come and go -------------------------------------------------------------------------------------
 
-    def link_up(self) -> None:
+    def link_up(self, now: float) -> None:
         """A connection takes operations: subscriptions go first, in sid order, before anything that waits."""
         self._up = True
         self.outbox.prepend(self.subs.restore(self.encoder))
-        self._connection_made()
+        self._connection_made(now)
 
-    def adopt(self, operations: list[bytes]) -> None:
+    def adopt(self, operations: list[bytes], now: float) -> None:
         """The successor's connection takes operations, first what it has to hear about subscriptions."""
         self._up = True
         self.outbox.prepend(operations)
-        self._connection_made()
+        self._connection_made(now)
 
-    def _connection_made(self) -> None:
+    def _connection_made(self, now: float) -> None:
         # In this order: who hears of another connection may send something again, but not what was dropped.
+        self._drop_late(now)
         self.drop_refused()
         self._connections += 1
         if self._connections > 1:
             self.subs.mark_all(ConnectionReplaced())
             self.announce_messages()
+
+    def _drop_late(self, now: float) -> None:
+        """Give up what waits and nobody waits for any more. Who has waited was told."""
+        awaited = self._awaited
+        dropped, _ = self.outbox.drop(lambda operation: awaited.late(operation, now), awaited.bases)
+        self._dropped_publishes += len(dropped)
+        awaited.forget_left()
 
     def drop_refused(self) -> None:
         """Give up what waits and the server would refuse: it would end this connection over it, and so would others."""

@@ -25,7 +25,7 @@ from .frames import Payload
 from .headers import HeadersLike, encode_header_block
 from .subjects import encode_literal, encode_queue, encode_reply, encode_subject, encode_subscription_subject
 
-__all__ = ["CRLF", "OK", "PING", "PONG", "Encoded", "Encoder", "Refusal"]
+__all__ = ["CRLF", "OK", "PING", "PONG", "Encoded", "Encoder", "Refusal", "reply_of"]
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -130,9 +130,8 @@ class Encoder:
         refused = with_headers and not self._headers_supported
         if not refused and (self._max_payload is None or size <= self._max_payload):
             return None
-        # The whole size was popped. Of HPUB the header size is still among the rest, of PUB nothing is, so one argument
-        # more than that is the reply.
-        reply = more[0].decode() if len(more) > with_headers else None
+        raw_reply = reply_of(operation)
+        reply = None if raw_reply is None else raw_reply.decode()
         publish = f"publish to {raw_subject.decode()!r}"
         if refused:
             error: MaxPayloadError | HeadersNotSupportedError = HeadersNotSupportedError(
@@ -238,6 +237,14 @@ class Encoder:
                 f"to be as large as the server's): {quote(line)}"
             )
         return line
+
+
+def reply_of(operation: Encoded) -> bytes | None:
+    """The reply subject of an operation that `Encoder.publish` made, if it has one."""
+    head = operation if isinstance(operation, bytes) else operation[0]
+    verb, _, *more = head[: head.index(CRLF)].split(b" ")
+    # PUB has a size behind its reply subject, HPUB has two: one argument more than that is the reply.
+    return more[0] if len(more) > 1 + (verb == b"HPUB") else None
 
 
 def _copy(data: Payload) -> bytes:

@@ -1,0 +1,80 @@
+"""Which publishes are for somebody who waits for their answer: what nobody waits for any more is not sent late.
+
+Theory of operation
+-------------------
+While there is no connection publishes wait in the outbox, for minutes maybe. Who has published one to get an answer,
+and was told meanwhile that none came, has gone on since: nobody expects it to be done any more. And a stream may have
+forgotten the message ids that it knew, so it would store what it has stored before. So with each new connection those
+are given up that were not handed over to the one before, and for which nobody waits.
+
+A publish is known by its reply subject, and that by all but its last token: the request inbox is registered here, and
+each subscription whose reader says which answers it awaits (``Session.subscribe(..., awaits=...)``). All others wait
+for their connection, however long.
+
+When such a subscription is left nobody awaits its answers; but it stays here until none of its publishes can be in the
+outbox: until the PONG of a PING behind all of them, or until the next connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .._wire.encoder import Encoded, reply_of
+
+__all__ = ["Awaited", "Awaits"]
+
+Awaits = Callable[[str, float], bool]
+"""Called with a reply subject and the time: whether a publish that has it is still to be sent."""
+
+
+def nobody(_reply: str, _now: float) -> bool:
+    """`Awaits` of a subscription that was left."""
+    return False
+
+
+class Awaited:
+    """Who waits for answers, by the reply subjects without their last token."""
+
+    __slots__ = ("_awaits",)
+
+    def __init__(self) -> None:
+        self._awaits: dict[bytes, Awaits] = {}
+
+    def add(self, subject: str, awaits: Awaits) -> None:
+        """``subject`` is that of a subscription, and ends in ``.*``."""
+        self._awaits[_base(subject)] = awaits
+
+    def leave(self, subject: str) -> None:
+        """Nobody awaits what comes there."""
+        self._awaits[_base(subject)] = nobody
+
+    def forget(self, subject: str) -> None:
+        """None of its publishes waits to be sent."""
+        self._awaits.pop(_base(subject), None)
+
+    def forget_left(self) -> None:
+        """What was left is gone: none of its publishes waits to be sent."""
+        self._awaits = {base: awaits for base, awaits in self._awaits.items() if awaits is not nobody}
+
+    @property
+    def bases(self) -> Sequence[bytes]:
+        """One of these is in each publish that may be `late`."""
+        return tuple(self._awaits)
+
+    def late(self, operation: Encoded, now: float) -> bytes | None:
+        """The reply subject of a publish that nobody waits for any more; None: it is to be sent."""
+        head = operation if isinstance(operation, bytes) else operation[0]
+        for base in self._awaits:
+            if base in head:
+                break
+        else:
+            return None  # nearly always: of those that wait beside one that may be late
+        reply = reply_of(operation)
+        if reply is None:
+            return None
+        awaits = self._awaits.get(reply.rpartition(b".")[0])
+        return None if awaits is None or awaits(reply.decode(), now) else reply
+
+
+def _base(subject: str) -> bytes:
+    return subject.removesuffix(".*").encode()
