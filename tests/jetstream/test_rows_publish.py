@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
 
-from nats_proto.errors import ConnectionLostError, NATSTimeoutError
+from nats_proto import SessionStatus
+from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError
 from nats_proto.jetstream import PublishWindowFullError, WrongLastSequenceError
 from tests.adapters.legs import PATIENCE, QUICK, Leg, eventually, stands_still
 from tests.faults.proxy import Proxy
@@ -116,6 +117,50 @@ async def test_row_2_lost_acknowledgements_free_their_places(leg: Leg, url: str)
             stored = list((await _stored(stream)).values())
             assert stored.count(b"after") == 1000
             assert len(stored) == 1501  # nothing is there twice
+
+
+FORGETS: Final = 2.0
+"""Seconds for which the stream of the next test knows a message id."""
+
+
+async def test_row_4_what_was_tried_again_during_an_outage_is_not_stored_when_its_id_is_forgotten(
+    leg: Leg, url: str
+) -> None:
+    """The first try is stored and its acknowledgement lost; the next ones wait in the client for a connection."""
+    options = {"timeout": 0.4, "duplicate_window": FORGETS}
+    with Proxy(url) as proxy:
+        async with leg.connect(proxy.url, **QUICK) as client, leg.connect(url) as other:
+            js = jetstream(client)
+            await js.create_stream("S", subjects=["s"], storage="memory", duplicate_window=FORGETS)
+            proxy.down.black_hole = True
+            errors: list[NATSError] = []
+
+            async def one() -> None:
+                with pytest.raises(NATSError) as error:
+                    await js.publish("s", b"one", msg_id="1", **options)
+                errors.append(error.value)
+
+            async def of_a_window() -> None:
+                async with js.publisher(**options) as publisher:
+                    pending = await publisher.publish("s", b"of a window", msg_id="2")
+                    with pytest.raises(NATSError) as error:
+                        await pending.ack()
+                    errors.append(error.value)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(one)
+                group.start_soon(of_a_window)
+                await _has(jetstream(other).stream("S"), 2)
+                proxy.refuse = True
+                proxy.cut()
+                proxy.down.black_hole = False
+            assert [error.outcome for error in errors] == ["unknown", "unknown"]
+            await anyio.sleep(2 * FORGETS)  # until the server certainly has forgotten both
+            proxy.refuse = False
+            await eventually(lambda: client.status is SessionStatus.CONNECTED and client.stats.reconnects)
+            await client.flush()
+            info = await jetstream(other).stream("S").refresh()
+            assert info.state.messages == 2
 
 
 async def test_row_4_a_silence_is_tried_again_only_with_an_identity(leg: Leg, url: str) -> None:

@@ -287,7 +287,48 @@ def test_an_id_is_worth_nothing_once_the_stream_has_forgotten_it() -> None:
     with pytest.raises(NATSTimeoutError) as raised:
         world.publish(ID, timeout=2.0, retry_for=60.0, duplicate_window=5.0)
     assert raised.value.outcome == "unknown"
-    assert len(world.sent) == 3  # begun at 0, 2 and 4 seconds
+    # Begun at 0, 2 and 4 seconds. The last one may wait for a connection, but no longer than the stream knows the id.
+    assert [request.timeout for request in world.sent] == [2.0, 2.0, 1.0]
+    assert raised.value.__notes__ == [
+        "It was not tried again: the stream knows a message id for 5 s (duplicate_window), and would store the message "
+        "a second time."
+    ]
+
+
+def test_the_first_try_has_all_its_time() -> None:
+    """It can be no second one, whatever the stream has forgotten meanwhile."""
+    world = World(NATSTimeoutError)
+    with pytest.raises(NATSTimeoutError):
+        world.publish(ID, timeout=5.0, duplicate_window=2.0)
+    assert [request.timeout for request in world.sent] == [5.0]
+    world = World(NoRespondersError, NoRespondersError, NoRespondersError, NoRespondersError, NATSTimeoutError)
+    with pytest.raises(NATSTimeoutError):
+        world.publish(ID, timeout=5.0, duplicate_window=0.5)
+    assert [request.timeout for request in world.sent] == [5.0] * 5  # nothing was stored by those before
+
+
+@pytest.mark.parametrize(
+    "later", [NoRespondersError, refusal(10008, 503), refusal(10158, 409)], ids=["503", "10008", "10158"]
+)
+def test_what_may_be_stored_is_not_tried_once_the_stream_has_forgotten_it(
+    later: bytes | type[NATSError],
+) -> None:
+    """A refusal of the second try says nothing of the first one."""
+    world = World(NATSTimeoutError, later)
+    begun: list[float] = []
+    answer = world.answer
+
+    def noted(request: Request) -> Message:
+        begun.append(world.now - 100.0)
+        return answer(request)
+
+    world.answer = noted  # type: ignore[method-assign]  # to see when each is begun
+    with pytest.raises(NATSError) as raised:
+        world.publish(ID, timeout=1.0, retry_for=60.0, duplicate_window=3.0)
+    assert raised.value.outcome == "unknown"
+    assert len(begun) > 2
+    assert max(begun) < 3.0
+    assert "duplicate_window" in " ".join(raised.value.__notes__)
 
 
 @pytest.mark.parametrize("answers", [(b"hi",), (b"", b"hi"), (b'{"stream":7}', b"hi"), (b'{"error":7}', b"hi" * 1000)])

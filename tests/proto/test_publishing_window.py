@@ -63,7 +63,9 @@ class Window:
         self.wire: list[tuple[bytes, str]] = []
         """What was published: payload and reply subject."""
         assert self.window.room == 0
-        assert self.window.wants.popleft() == Subscribe("inbox.*", max_pending_msgs=max_pending + 1000)
+        assert self.window.wants.popleft() == Subscribe(
+            "inbox.*", max_pending_msgs=max_pending + 1000, awaits=self.window._awaits
+        )
 
     def publish(self, data: bytes = b"x", identity: str | None = None) -> Pending:
         headers = None if identity is None else Headers({"Nats-Msg-Id": identity})
@@ -248,6 +250,139 @@ def test_an_id_that_the_stream_has_forgotten() -> None:
         "It was not tried again: the stream knows a message id for 5 s (duplicate_window), and would store the message "
         "a second time."
     )
+
+
+def test_a_try_of_what_may_be_stored_ends_when_the_stream_forgets_it() -> None:
+    window = Window(duplicate_window=7.0)
+    pending = window.publish(b"x", "7")
+    assert window.wait(6.9) == []
+    assert window.sent() == [b"x", b"x"]
+    assert window.wait(0.1) == [pending]
+    assert outcome(pending) == "unknown"
+    assert "duplicate_window" in notes(pending)
+
+
+@pytest.mark.parametrize("begun", [100.0, 0.1, 0.3, 1.1, 1234.5678, 98765.4321])
+def test_the_end_of_a_try_is_the_end_of_the_duplicate_window_to_the_last_bit(begun: float) -> None:
+    for duplicate_window in (5.1, 5.3, 6.7, 7.9, 8.6):
+        window = Window(duplicate_window=duplicate_window)
+        window.now = begun
+        pending = window.publish(b"x", "7")
+        assert window.wait(9.0) == [pending]
+        assert window.sent() == [b"x", b"x"]
+
+
+def test_a_try_of_what_is_not_stored_has_all_its_time() -> None:
+    window = Window(duplicate_window=1.0)
+    pending = window.publish(b"x", "7")
+    window.answer(pending, NOBODY)
+    assert window.wait(4.9) == []
+    assert window.sent() == [b"x", b"x"]
+    assert window.wait(0.2) == [pending]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("refusal", [NOBODY, BUSY], ids=["nobody", "busy"])
+def test_what_may_be_stored_is_not_tried_once_the_stream_has_forgotten_it(refusal: bytes, in_order: bool) -> None:
+    """A refusal of the second try says nothing of the first one."""
+    window = Window(duplicate_window=7.0, retry_for=60.0, in_order=in_order)
+    pending = window.publish(b"x", "7")
+    window.wait(5.0)
+    last = ended = NOW
+    while not pending.done:
+        if window.sent():
+            last = window.now
+            window.answer(pending, refusal)
+        window.wait(0.05)
+        ended = window.now
+    assert NOW + 5.0 < last < NOW + 7.0
+    assert ended < NOW + 8.1
+    assert outcome(pending) == "unknown"
+    assert "duplicate_window" in notes(pending)
+
+
+def test_in_order_all_that_the_stream_has_forgotten_end_at_once() -> None:
+    window = Window(max_pending=20, duplicate_window=7.0, retry_for=60.0, in_order=True)
+    pending = [window.publish(b"x", f"{number}") for number in range(20)]
+    window.wait(5.0)
+    for one in pending:
+        window.answer(one, BUSY)
+    window.now += 10.0
+    window.window.handle_timeout(now=window.now)
+    assert window.drain() == pending
+    assert window.window.next_timeout() is None
+
+
+def test_a_try_that_waits_for_room_ends_when_the_stream_forgets_it() -> None:
+    window = Window(duplicate_window=7.0, retry_for=60.0)
+    pending = unsent(window, "7", answer=None)
+    while not pending.done:
+        window.now = max(window.now, window.window.next_timeout() or 0.0)
+        window.window.handle_timeout(now=window.now)
+    assert window.now == NOW + 7.0
+    assert not window.window.wants
+    assert outcome(pending) == "unknown"
+
+
+def test_which_tries_a_new_connection_is_to_send() -> None:
+    window = Window(duplicate_window=7.0)
+    awaits = window.window._awaits
+    first, named, plain = window.publish(), window.publish(b"y", "7"), window.publish(b"z")
+    assert all(awaits(one.reply, NOW + 100.0) for one in (first, named, plain))  # nobody has looked: the first try
+    window.answer(first)
+    assert not awaits(first.reply, window.now)
+    window.wait(5.0)
+    assert not awaits(plain.reply, window.now)  # it has failed
+    assert awaits(named.reply, NOW + 6.9)
+    assert not awaits(named.reply, NOW + 7.0)
+    assert not awaits("inbox.4", window.now)
+    window.answer(named, NOBODY)
+    answered = named.reply
+    window.wait(1.0)
+    assert [awaits(reply, window.now) for reply in (answered, named.reply)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("away", "looks", "left", "sent"),
+    [
+        (7.0, [5.0], False, 1),
+        (7.0, [5.0], True, 0),
+        (13.0, [5.0, 10.0], False, 0),
+        (119.0, [5.0], False, 1),
+        (121.0, [5.0], False, 0),
+        (121.0, [5.0, 10.0], True, 0),
+    ],
+    ids=["in time", "left", "ended", "nobody has looked", "nobody has looked, for too long", "ended and left"],
+)
+def test_what_was_tried_again_while_away_is_sent_as_long_as_it_is_of_use(
+    away: float, looks: list[float], left: bool, sent: int
+) -> None:
+    """Window and session together: the first try is stored, its acknowledgement is lost with the connection."""
+    world = World("nats://a, nats://b").ready()
+    window: PublishWindow[Pending] = PublishWindow("acks", Pending)
+    subscribe = window.wants.popleft()
+    assert isinstance(subscribe, Subscribe)
+    sub = world.session.subscribe(subscribe.subject, marks=True, awaits=subscribe.awaits)
+    headers = Headers({"Nats-Msg-Id": "7"})
+    pending = window.begin("orders", b"x", headers, now=world.now)
+    assert pending is not None
+    world.session.publish("orders", b"x", reply=pending.reply, headers=headers)
+    world.pump()
+    world.cut()
+    world.words()
+    began = world.now
+    for seconds in looks:
+        window.handle_timeout(now=began + seconds)
+        while window.wants:
+            want = window.wants.popleft()
+            assert isinstance(want, Publish)
+            world.session.publish(want.subject, want.data, reply=want.reply, headers=want.headers)
+    assert pending.done == (10.0 in looks)
+    if left:
+        world.session.unsubscribe(sub)
+    world.now += away
+    world.up()
+    assert world.words().count("PUB orders [1]") == sent
 
 
 @pytest.mark.parametrize(

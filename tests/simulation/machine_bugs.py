@@ -155,6 +155,16 @@ bug(
     ),
 )
 bug(
+    "sent when its id is forgotten",
+    "what was tried again during an outage is sent when there is a connection again, and stored a second time",
+    ("_session.traffic:Traffic._connection_made", "self._drop_late(now)", "pass"),
+)
+bug(
+    "tried when its id is forgotten",
+    "a publish that may be stored is tried for as long as it is refused for now, whatever the stream remembers",
+    ("_publishing.window:PublishWindow._forgotten", "return pending.unknown and", "return False and"),
+)
+bug(
     "silence called certain",
     "a publish without an acknowledgement is said to have failed for certain",
     (

@@ -173,6 +173,7 @@ class MachineDriver(Generic[ItemT]):
                         max_pending_bytes=want.max_pending_bytes,
                         marks=True,
                         hand_back=want.hand_back,
+                        awaits=want.awaits,
                     )
                     if self._counting and want.opened is not None:
                         want.opened(self._arrivals)

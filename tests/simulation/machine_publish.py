@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nats_proto import Headers
 from nats_proto._publishing.pending import Pending
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["PublishUser"]
 
 
+ON_THE_WAY: Final = 3.0
+"""Seconds that a try may be on its way."""
+
+
 class PublishUser(MachineUser):
     """Publishes through a window."""
 
@@ -26,8 +30,10 @@ class PublishUser(MachineUser):
         self.draw()
         self.window: PublishWindow[Pending] = PublishWindow(
             "acks.1", Pending, max_pending=self.most, timeout=self.timeout, retry_for=self.retry_for,
-            in_order=self.in_order,
+            in_order=self.in_order, duplicate_window=self.remembered,
         )  # fmt: skip
+        # Longer than the window believes: what is on its way when the time is up arrives later.
+        sim.stream.config["duplicate_window"] = round((self.remembered + ON_THE_WAY) * 1e9)
         self.driver = MachineDriver(self.client, self.window, self._ended)
         self.client.drivers.append(self.driver)  # type: ignore[arg-type]
         self.count = 0
@@ -41,6 +47,7 @@ class PublishUser(MachineUser):
         self.retry_for = rng.choice((0.0, 3.0, 10.0))
         self.most = rng.choice((1, 5, 50))
         self.in_order = rng.random() < 0.3
+        self.remembered = rng.choice((120.0, 3.0))
 
     def message(self, number: int) -> tuple[bytes, Headers | None]:
         """What it publishes next."""

@@ -30,6 +30,8 @@ RARE = (
     "leader change ends all",
     "no pause between requests",
     "sent again without an id",
+    "sent when its id is forgotten",
+    "tried when its id is forgotten",
 )
 """Bugs that may take more than a few seeds: ``make simulate-power`` looks for these, too."""
 FEW = 80

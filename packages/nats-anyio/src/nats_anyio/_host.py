@@ -190,6 +190,7 @@ class MachineHost(Generic[ReceivedT]):
             max_pending_bytes=subscribe.max_pending_bytes,
             marks=True,
             hand_back=subscribe.hand_back,
+            awaits=subscribe.awaits,
         )
         if hold:
             state.handler_started()

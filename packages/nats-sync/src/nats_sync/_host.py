@@ -191,6 +191,7 @@ class MachineHost(Generic[ReceivedT]):
                 max_pending_bytes=subscribe.max_pending_bytes,
                 marks=True,
                 hand_back=subscribe.hand_back,
+                awaits=subscribe.awaits,
             )
             inbox = MachineInbox(self._client, hub, state, self)
             if hold:

@@ -50,7 +50,7 @@ class Subscribe(Value, frozen=True):
     The pending limits default to those of the options; 0 means none. ``queue``: the queue group. ``hand_back``: the
     payload with which messages are answered that nobody will read any more, as of ``Session.subscribe``. ``opened`` is
     called when the subscription is made, with a function that tells how many of its messages were taken by the driver,
-    and how many have come.
+    and how many have come. ``awaits``: which answers are awaited, as of ``Session.subscribe``.
     """
 
     subject: str
@@ -59,6 +59,7 @@ class Subscribe(Value, frozen=True):
     queue: str | None = None
     hand_back: bytes | None = None
     opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None
+    awaits: Callable[[str, float], bool] | None = None
 
 
 class Ask(Value, frozen=True, eq=False):

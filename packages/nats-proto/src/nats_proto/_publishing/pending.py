@@ -52,7 +52,7 @@ class Pending(msgspec.Struct, Generic[OwnerT], eq=False):
     excused: bool = False
     """The present try was given some more time, since nobody had looked when its time was up."""
     last: NATSError | None = None
-    """Why its last try has failed, while it waits in order for the next."""
+    """Why its last try has failed, while it waits for the next."""
     foreign: bytes | None = None
     """How an answer began that was no acknowledgement."""
 

@@ -93,17 +93,23 @@ def _publish(
 ) -> Operation[PubAck]:
     """``tried``: when the first try began, and how it failed, if it was made already."""
     subject = answers.subject
-    request = Request(subject, data, headers, timeout=timeout, accept=answers)
     began = now() if tried is None else tried[0]
     tries, unknown = 0, False
+    error: NATSError | None = None
     identity = message_id(headers)
     while True:
-        error: NATSError | None = None
+        wait = timeout
+        if unknown:
+            # What may be stored is not tried beyond the time for which the stream would know it again: nor may a try be
+            # waiting for a connection until then.
+            wait = min(timeout, duplicate_window - (now() - began))
+            if identity is None or wait <= 0:
+                break
         if tried is not None:
             error, tried = tried[1], None
         else:
             try:
-                yield request
+                yield Request(subject, data, headers, timeout=wait, accept=answers)
             except NATSError as failure:
                 error = failure
         # The acknowledgement may have come in the moment in which the wait for it was given up.
@@ -120,14 +126,15 @@ def _publish(
         pause = pause_before_retry(error, tries, has_id=identity is not None and spent < duplicate_window)
         unknown = unknown or may_be_stored(error)
         if pause is None or spent >= retry_for:
-            made = final_error(error, subject, tries=tries, seconds=spent, unknown=unknown, foreign=answers.foreign)
-            note_of_forgotten(
-                made, has_id=identity is not None, seconds=spent, window=duplicate_window, retry_for=retry_for
-            )
-            raise made from error.__cause__
+            break
         if pause:
             # The last try is at the very end, so that a leader who comes just then is met.
             yield Pause(min(pause, retry_for - spent))
+    assert error is not None  # the loop ends behind a try
+    spent = now() - began
+    made = final_error(error, subject, tries=tries, seconds=spent, unknown=unknown, foreign=answers.foreign)
+    note_of_forgotten(made, has_id=identity is not None, seconds=spent, window=duplicate_window, retry_for=retry_for)
+    raise made from error.__cause__
 
 
 def _found(search: Operation[PubAck | None]) -> Operation[PubAck | None]:

@@ -17,7 +17,8 @@ The first three are tried again with growing pauses, since servers need seconds 
 this subject: for any other nobody listens.
 
 An error says by its ``outcome`` whether the message may be stored. When one try has ended without an answer, that stays
-unknown whatever is said about later ones.
+unknown whatever is said about later ones. And from then on there is another try only inside the duplicate window, where
+a try that is still not answered ends, too: the session does not send it any later.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ the first try counts.
 When the connection was replaced, some of what is in flight was read by the old server and its acknowledgements may be
 lost, and the rest was kept by the session and is on its way to the new one; nobody can tell which. So what has a
 message id is sent again at once, and the rest waits: acknowledged or, when its time is up, failed with an outcome that
-is not known.
+is not known. What has ended meanwhile, and what the stream may have stored and forgotten, the session does not send any
+more (`_awaits`).
 
 A time-out that is found long after it was due (nobody waited meanwhile) gives the publish a moment more, once: its
 acknowledgement may have come and not been read yet.
@@ -145,7 +146,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         self._prefix = inbox + "."
         # Bounded, since anybody may publish to the inbox: who floods it costs acknowledgements, no memory.
         limit = max_pending + MAX_FOREIGN
-        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit),))
+        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit, awaits=self._awaits),))
         self._flight: InFlight[PendingT, OwnerT] = InFlight(self._prefix, make, read_plain, self.wants, self._timeout)
         """It has the numbers, and ``look``, which is made exact only when it has come: to keep it so would cost each
         acknowledgement something, and nearly all come long before."""
@@ -365,7 +366,8 @@ class PublishWindow(Generic[PendingT, OwnerT]):
             # In this order: a publish that is begun meanwhile lowers it as well.
             self._flight.look = _NEVER
             self._flight.look_by(min((one.deadline for one in list(self._waiting.values())), default=_NEVER))
-        if self._stalled_idly and now >= self._stalled_until:
+        # The oldest that is still to be tried: those that the stream has forgotten end instead.
+        while self._stalled_idly and now >= self._stalled_until:
             self._send(min(list(self._waiting.values()), key=_number), now)
 
     # --- one try -----------------------------------------------------------------------------------------------------
@@ -392,7 +394,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         else:
             pause = pause_before_retry(error, pending.tries, has_id=self._has_id(pending, now))
         pending.unknown = pending.unknown or may_be_stored(error)
-        if pause is None or spent >= self._retry_for:
+        if pause is None or spent >= self._retry_for or self._forgotten(pending, now):
             error = final_error(
                 error,
                 pending.subject,
@@ -412,8 +414,9 @@ class PublishWindow(Generic[PendingT, OwnerT]):
             return
         # The last try is at the very end, so that a leader who comes just then is met.
         pause = min(pause, self._retry_for - spent)
+        pending.last = error
         if self._in_order:
-            pending.resting, pending.deadline, pending.last = True, self._end_of(pending), error
+            pending.resting, pending.deadline = True, self._end_of(pending)
             self._flight.look_by(pending.deadline)
             self._rests()
             self._stalled_until = max(self._stalled_until, now + pause)
@@ -427,6 +430,9 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def _send(self, pending: PendingT, now: float) -> None:
         """Another try."""
         self._rest_no_more(pending)
+        if self._forgotten(pending, now):
+            self._try_failed(pending, pending.last or self._silence(pending), now)
+            return
         pending.tries += 1
         if pending.refused:
             pending.refused = False
@@ -435,10 +441,16 @@ class PublishWindow(Generic[PendingT, OwnerT]):
             del self._waiting[answered]  # behind it: else there would be room for another one in between
         pending.last = None
         pending.sent, pending.excused = now, False
-        # In order it may have waited for others beyond the time in which tries are begun. A little it always has.
-        pending.deadline = min(now + self._timeout, max(self._end_of(pending), now + EXCUSE))
+        self._wait_from(pending, now)
         self._flight.look_by(pending.deadline)
         self.wants.append(Publish(pending.subject, pending.data, pending.reply, pending.headers))
+
+    def _wait_from(self, pending: PendingT, now: float) -> None:
+        """Until when its present try waits, which is sent now."""
+        # In order it may have waited for others beyond the time in which tries are begun. A little it always has.
+        pending.deadline = min(now + self._timeout, max(self._end_of(pending), now + EXCUSE))
+        if pending.unknown:
+            pending.deadline = min(pending.deadline, pending.begun + self._duplicate_window)
 
     def _end_of(self, pending: PendingT) -> float:
         """When a try ends at the latest."""
@@ -447,8 +459,8 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def _not_sent(self, pending: PendingT, now: float) -> None:
         """The time of a try is up that the client had no room for: it is certain that this one is not stored."""
         spent = now - pending.begun
-        if spent < self._retry_for:
-            pending.deadline = now + self._timeout
+        if spent < self._retry_for and not self._forgotten(pending, now):
+            self._wait_from(pending, now)
             return
         take_back(self.wants, pending.reply)
         error = NATSTimeoutError(
@@ -485,7 +497,17 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         return NATSTimeoutError(f"publish to {pending.subject!r}: no acknowledgement")
 
     def _has_id(self, pending: PendingT, now: float) -> bool:
-        return now - pending.begun < self._duplicate_window and message_id(pending.headers) is not None
+        # Reckoned as the end of a try is (`_wait_from`), to the last bit: else one that ends then might begin again.
+        return now < pending.begun + self._duplicate_window and message_id(pending.headers) is not None
+
+    def _forgotten(self, pending: PendingT, now: float) -> bool:
+        """The stream may have stored it, and would not know it again."""
+        return pending.unknown and not self._has_id(pending, now)
+
+    def _awaits(self, reply: str, now: float) -> bool:
+        """Whether a try that no connection has taken yet is still to be sent."""
+        pending = self._waiting.get(reply)
+        return pending is not None and not self._forgotten(pending, now)
 
     # --- in order ----------------------------------------------------------------------------------------------------
 
