@@ -45,7 +45,7 @@ class Listening(Protocol):
 class Owner(Protocol):
     """The service of an endpoint."""
 
-    async def leave(self, state: EndpointState, subscription: Listening, seconds: float | None) -> None:
+    async def leave(self, counters: Counters, subscription: Listening, seconds: float | None) -> None:
         """This endpoint takes no more requests."""
 
     def data_of(self, state: EndpointState) -> object:
@@ -122,7 +122,7 @@ class Endpoint:
         the client not at all. A cancelled wait leaves it going on. May be called again.
         """
         await self._owner.leave(
-            self._counters.state, self._subscription, None if timeout is None else check_timeout("timeout", timeout)
+            self._counters, self._subscription, None if timeout is None else check_timeout("timeout", timeout)
         )
 
 

@@ -14,7 +14,7 @@ from nats_proto import check_timeout, unusable_callback
 from nats_proto._json.durations import Timestamp
 from nats_proto._services.errors import ServiceStoppedError
 from nats_proto._services.state import EndpointState, ServiceState, Verb, plain_data
-from nats_proto.errors import ConnectionClosedError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError
 
 from .._message import Publisher, ReceivedMessage
 from .endpoint import Counters, Endpoint, Listening, check_handler, serve
@@ -106,7 +106,7 @@ class Running:
             metadata=metadata,
             queue_group=queue_group,
         )
-        self._endpoints: dict[EndpointState, tuple[Endpoint, Counters]] = {}
+        self._endpoints: dict[Counters, Endpoint] = {}
         self._leaving: list[Listening] = []
         """What may still have something to answer."""
         self._ending = anyio.Event()
@@ -166,24 +166,21 @@ class Running:
         counters.subscription = subscription
         endpoint = Endpoint(self, counters, subscription)
         self.state.add(state)
-        self._endpoints[state] = endpoint, counters
+        self._endpoints[counters] = endpoint
         self._leaving.append(subscription)
         return endpoint
 
-    async def leave(self, state: EndpointState, subscription: Listening, seconds: float | None) -> None:
+    async def leave(self, counters: Counters, subscription: Listening, seconds: float | None) -> None:
         """For `Endpoint.stop`."""
-        self.state.remove(state)
-        self._endpoints.pop(state, None)
+        self.state.remove(counters.state)
+        self._endpoints.pop(counters, None)
         if subscription in self._leaving:
             self._leaving.remove(subscription)
         await self._drain([subscription], self._client.drain_timeout if seconds is None else seconds)
 
-    def _counters(self) -> tuple[Counters, ...]:
-        return tuple(counters for _, counters in self._endpoints.values())
-
     def endpoints(self) -> tuple[Endpoint, ...]:
         """As of `Service`."""
-        return tuple(endpoint for endpoint, _ in self._endpoints.values())
+        return tuple(self._endpoints.values())
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -221,18 +218,20 @@ class Running:
     def _refused(self) -> None:
         """The server has refused something, maybe a subscription of this service."""
         self._look()
-        if any(one.refusal is not None for one in self._leaving):
+        if self._refusals():
             self._refusal.set()
 
     def _look(self) -> None:
-        for counters in self._counters():
+        for counters in self._endpoints:
             counters.look()
 
+    def _refusals(self) -> list[NATSError]:
+        return [refusal for one in self._leaving if (refusal := one.refusal) is not None]
+
     def _check_refusals(self) -> None:
-        for one in self._leaving:
-            refusal = one.refusal
-            if refusal is not None and not self.stopped:
-                raise refusal.with_traceback(None)
+        refusals = [] if self.stopped else self._refusals()
+        if refusals:
+            raise refusals[0].with_traceback(None)
 
     async def _drain(self, subscriptions: list[Listening], seconds: float) -> None:
         hub = self._hub

@@ -12,7 +12,7 @@ from nats_proto import check_timeout, unusable_callback
 from nats_proto._json.durations import Timestamp
 from nats_proto._services.errors import ServiceStoppedError
 from nats_proto._services.state import EndpointState, ServiceState, Verb, plain_data
-from nats_proto.errors import ConnectionClosedError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, NATSError, NATSTimeoutError
 
 from .._engine.waiter import Waiter, complete_all
 from .._message import Publisher, ReceivedMessage
@@ -90,7 +90,7 @@ class Running:
             metadata=metadata,
             queue_group=queue_group,
         )
-        self._endpoints: dict[EndpointState, tuple[Endpoint, Counters]] = {}
+        self._endpoints: dict[Counters, Endpoint] = {}
         self._leaving: list[Listening] = []
         """What may still have something to answer."""
         self._stopping = False
@@ -152,29 +152,25 @@ class Running:
         endpoint = Endpoint(self, counters, subscription)
         with self._lock:
             self.state.add(state)
-            self._endpoints[state] = endpoint, counters
+            self._endpoints[counters] = endpoint
             self._leaving.append(subscription)
         if self._is_stopping():  # by another thread, which may not have seen this one
             _begin_drain(subscription)
         return endpoint
 
-    def leave(self, state: EndpointState, subscription: Listening, seconds: float | None) -> None:
+    def leave(self, counters: Counters, subscription: Listening, seconds: float | None) -> None:
         """For `Endpoint.stop`."""
         with self._lock:
-            self.state.remove(state)
-            self._endpoints.pop(state, None)
+            self.state.remove(counters.state)
+            self._endpoints.pop(counters, None)
             if subscription in self._leaving:
                 self._leaving.remove(subscription)
         self._drain([subscription], self._client.drain_timeout if seconds is None else seconds)
 
-    def _counters(self) -> tuple[Counters, ...]:
-        with self._lock:
-            return tuple(counters for _, counters in self._endpoints.values())
-
     def endpoints(self) -> tuple[Endpoint, ...]:
         """As of `Service`."""
         with self._lock:
-            return tuple(endpoint for endpoint, _ in self._endpoints.values())
+            return tuple(self._endpoints.values())
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
@@ -192,15 +188,15 @@ class Running:
             if not self.stopped:
                 hub.enders.append(waiter)
                 self._waiters.append(waiter)
-        self._check_refusals()
-        if not self.stopped:
-            try:
+        try:
+            self._check_refusals()
+            if not self.stopped:
                 waiter.wait(None if deadline is None else max(0.0, deadline - monotonic()))
-            finally:
-                with hub.lock:
-                    for waiters in (hub.enders, self._waiters):
-                        if waiter in waiters:
-                            waiters.remove(waiter)
+        finally:
+            with hub.lock:
+                for waiters in (hub.enders, self._waiters):
+                    if waiter in waiters:
+                        waiters.remove(waiter)
         if not self.stopped:
             self._check_refusals()
             return False
@@ -213,19 +209,23 @@ class Running:
     def _refused(self) -> None:
         """Under the lock of the hub: the server has refused something, maybe a subscription of this service."""
         self._look()
-        if any(one.refusal is not None for one in self._leaving):
+        if self._refusals():
             complete_all(self._waiters)
 
     def _look(self) -> None:
-        for counters in self._counters():
+        with self._lock:
+            there = tuple(self._endpoints)
+        for counters in there:
             counters.look()
 
-    def _check_refusals(self) -> None:
+    def _refusals(self) -> list[NATSError]:
         with self._lock:
-            refusals = [one.refusal for one in self._leaving]
-        for refusal in refusals:
-            if refusal is not None and not self.stopped:
-                raise refusal.with_traceback(None)
+            return [refusal for one in self._leaving if (refusal := one.refusal) is not None]
+
+    def _check_refusals(self) -> None:
+        refusals = [] if self.stopped else self._refusals()
+        if refusals:
+            raise refusals[0].with_traceback(None)
 
     def _is_stopping(self) -> bool:
         return self._stopping
