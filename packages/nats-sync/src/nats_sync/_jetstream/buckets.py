@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, Unpack, overload
 from .caller import Caller, Listing
 
 if TYPE_CHECKING:
+    from nats_proto import Operation
     from nats_proto._jetstream.pages import Pages
     from nats_proto._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
     from nats_proto._keyvalue.reading import Reads
@@ -69,14 +70,10 @@ class KeyValueBuckets:
         """
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
-        from nats_proto._keyvalue.codecs import check_value_type
-        from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
-        check_reads(reads)
-        check_value_type(value_type)
-        status = self._caller.run(buckets.create_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads, value_type)
+        made = buckets.create_bucket(self._caller.api, wanted, timeout=timeout)
+        return self._opened(made, reads, value_type)
 
     @overload
     def update_key_value(
@@ -121,14 +118,10 @@ class KeyValueBuckets:
         """
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
-        from nats_proto._keyvalue.codecs import check_value_type
-        from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
-        check_reads(reads)
-        check_value_type(value_type)
-        status = self._caller.run(buckets.update_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads, value_type)
+        made = buckets.update_bucket(self._caller.api, wanted, timeout=timeout)
+        return self._opened(made, reads, value_type)
 
     @overload
     def create_or_update_key_value(
@@ -170,14 +163,10 @@ class KeyValueBuckets:
         """`update_key_value`, or `create_key_value` where there is none of this name."""
         from nats_proto._keyvalue import buckets
         from nats_proto._keyvalue.bucket import read_bucket
-        from nats_proto._keyvalue.codecs import check_value_type
-        from nats_proto._keyvalue.reading import check_reads
 
         wanted = read_bucket(config, bucket, fields)
-        check_reads(reads)
-        check_value_type(value_type)
-        status = self._caller.run(buckets.create_or_update_bucket(self._caller.api, wanted, timeout=timeout))
-        return self._opened(status, reads, value_type)
+        made = buckets.create_or_update_bucket(self._caller.api, wanted, timeout=timeout)
+        return self._opened(made, reads, value_type)
 
     @overload
     def key_value(
@@ -204,13 +193,9 @@ class KeyValueBuckets:
         written before it. Raises `BucketNotFoundError`, `InvalidBucketError`, `ValueError`, `TypeError`.
         """
         from nats_proto._keyvalue import buckets
-        from nats_proto._keyvalue.codecs import check_value_type
-        from nats_proto._keyvalue.reading import check_reads
 
-        check_reads(reads)
-        check_value_type(value_type)
-        status = self._caller.run(buckets.bucket_status(self._caller.api, bucket, timeout=timeout))
-        return self._opened(status, reads, value_type)
+        found = buckets.bucket_status(self._caller.api, bucket, timeout=timeout)
+        return self._opened(found, reads, value_type)
 
     def key_value_names(self, *, timeout: float | None = None) -> Iterator[str]:
         """The names of all buckets but mirrors; each page has ``timeout``."""
@@ -232,11 +217,17 @@ class KeyValueBuckets:
         self._caller.run(buckets.delete_bucket(self._caller.api, bucket, timeout=timeout))
 
     def _opened(
-        self, status: KeyValueStatus, reads: Reads, value_type: type[T] | None
+        self, asked: Operation[KeyValueStatus], reads: Reads, value_type: type[T] | None
     ) -> KeyValue[T] | KeyValue[bytes]:
+        """The bucket whose status this tells. What cannot be is refused before anything is asked."""
+        from nats_proto._keyvalue.codecs import check_value_type
         from nats_proto._keyvalue.operations import bucket_of
+        from nats_proto._keyvalue.reading import check_reads
 
         from .keyvalue import KeyValue
 
+        check_reads(reads)
+        check_value_type(value_type)
+        status = self._caller.run(asked)
         kv = KeyValue(self._caller, bucket_of(self._caller.api, status.stream_info.config, reads))
         return kv if value_type is None else kv.typed(value_type)
