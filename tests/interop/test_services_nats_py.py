@@ -14,7 +14,8 @@ from tests.adapters.legs import PATIENCE, Leg, eventually, in_thread
 from tests.adapters.services import add_service, found_all, services
 from tests.interop.nats_py import NatsPy
 
-pytestmark = pytest.mark.anyio
+# From Python 3.12 on nats-py's services warn of a function of the standard library that they call.
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning:nats")]
 
 
 async def echo(request: Any) -> None:
