@@ -169,7 +169,7 @@ class Lock:
         """For the moment when the key is gone, and for the next try after one that failed by itself."""
         lease = self._lease
         patience = inf if until is None else max(until - self._caller.host.now(), 0.0)
-        options = WatchOptions(patterns=(lease.key,), patience=patience)
+        options = WatchOptions(patterns=(lease.key,), exact=True, patience=patience)
         async with KeyWatch(self._caller, self._bucket, options) as watch:
             while True:
                 due = lease.retry_at if until is None else min(until, lease.retry_at)
@@ -198,7 +198,7 @@ class Keeper(WatchInBackground[bytes]):
     def __init__(
         self, caller: Caller, bucket: Bucket[bytes], lease: Lease, on_lost: Callable[[LockLostError], Awaitable[None]]
     ) -> None:
-        super().__init__(caller, bucket, WatchOptions(patterns=(lease.key,)), lease.what, on_warning=None)
+        super().__init__(caller, bucket, WatchOptions(patterns=(lease.key,), exact=True), lease.what, on_warning=None)
         self._caller = caller
         self._lease = lease
         self._on_lost = on_lost

@@ -11,7 +11,7 @@ from typing import Final
 
 from .errors import InvalidBucketError, InvalidKeyError
 
-__all__ = ["STREAM_PREFIX", "check_bucket", "check_key", "check_pattern", "stream_name"]
+__all__ = ["STREAM_PREFIX", "check_bucket", "check_key", "check_pattern", "check_text", "stream_name"]
 
 STREAM_PREFIX: Final = "KV_"
 
@@ -77,15 +77,20 @@ def check_pattern(pattern: object) -> str:
     return plain
 
 
+def check_text(what: str, key: object) -> str:
+    """What a codec is given, which may have any characters. Raises `TypeError` when it is no ``str``."""
+    if not isinstance(key, str):
+        raise TypeError(f"a {what} must be str, not {type(key).__name__}")
+    return str.__str__(key)
+
+
 def stream_name(bucket: str) -> str:
     """The stream of a bucket. Raises as `check_bucket`."""
     return STREAM_PREFIX + check_bucket(bucket)
 
 
 def _text(what: str, key: object) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a {what} must be str, not {type(key).__name__}")
-    plain = str.__str__(key)
+    plain = check_text(what, key)
     if not plain:
         raise InvalidKeyError(f"a {what} must not be empty")
     if len(plain) > _MAX_KEY:

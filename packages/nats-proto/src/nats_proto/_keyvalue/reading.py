@@ -29,7 +29,7 @@ from ..errors import NATSTimeoutError, NoRespondersError
 from .codecs import KeyCodec, ValueType
 from .entry import TELLING, KeyValueEntry, operation_of
 from .errors import BucketNotFoundError, KeyNotFoundError
-from .names import check_key, check_pattern
+from .names import check_key, check_pattern, check_text
 from .subjects import BucketSubjects
 
 if TYPE_CHECKING:
@@ -123,14 +123,21 @@ class BucketReader(Generic[T]):
 
     def stored_key(self, key: str) -> str:
         """The key as the bucket has it. Raises `InvalidKeyError`, `TypeError`."""
-        return check_key(key if self._keys is None else self._keys.encode(key))
+        return check_key(key if self._keys is None else self._keys.encode(check_text("key", key)))
 
     def filter(self, pattern: str) -> str:
         """The subject that keys of this pattern are stored with. Raises as `stored_key`."""
-        return self.subjects.read + check_pattern(pattern if self._keys is None else self._keys.encode_pattern(pattern))
+        if self._keys is not None:
+            pattern = self._keys.encode_pattern(check_text("pattern of keys", pattern))
+        return self.subjects.read + check_pattern(pattern)
 
-    def filters(self, patterns: Iterable[str]) -> list[str]:
-        """The same for each of these patterns; for all keys when there are none."""
+    def filters(self, patterns: Iterable[str], *, exact: bool = False) -> list[str]:
+        """The same for each of these patterns; for all keys when there are none.
+
+        ``exact``: they are keys. Of one that a codec translates, ``*`` may be a part.
+        """
+        if exact:
+            return [self.subjects.read + self.stored_key(key) for key in patterns]
         return [self.filter(pattern) for pattern in dict.fromkeys(patterns)] or [self.filter(">")]
 
     def entry(

@@ -108,6 +108,8 @@ class WatchOptions(Value, frozen=True, kw_only=True):
     """
 
     patterns: Sequence[str] = ()
+    exact: bool = False
+    """These are keys, not patterns."""
     include_history: bool = False
     updates_only: bool = False
     ignore_deletes: bool = False
@@ -143,7 +145,7 @@ class WatchOptions(Value, frozen=True, kw_only=True):
 
 def history_options(key: str, patience: float) -> WatchOptions:
     """All that there is of a key."""
-    return WatchOptions(patterns=(key,), include_history=True, until_initial=True, patience=patience)
+    return WatchOptions(patterns=(key,), exact=True, include_history=True, until_initial=True, patience=patience)
 
 
 def keys_options(patterns: Sequence[str], patience: float) -> WatchOptions:
@@ -209,7 +211,7 @@ class Watch(Generic[MessageT, T]):
         self._bucket = bucket
         self._options = options
         config = ordered_config(
-            filter_subjects=bucket.filters(options.patterns),
+            filter_subjects=bucket.filters(options.patterns, exact=options.exact),
             deliver_policy=options.start,
             opt_start_seq=options.resume_from_revision,
             headers_only=options.meta_only,

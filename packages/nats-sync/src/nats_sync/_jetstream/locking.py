@@ -144,7 +144,7 @@ class Lock:
         """For the moment when the key is gone, and for the next try after one that failed by itself."""
         lease = self._lease
         patience = inf if until is None else max(until - monotonic(), 0.0)
-        options = WatchOptions(patterns=(lease.key,), patience=patience)
+        options = WatchOptions(patterns=(lease.key,), exact=True, patience=patience)
         with KeyWatch(self._caller, self._bucket, options) as watch:
             while True:
                 due = lease.retry_at if until is None else min(until, lease.retry_at)
@@ -171,7 +171,7 @@ class Keeper(WatchInBackground[bytes]):
     """Renews a hold, and watches the key meanwhile: from its last entry on, so that nothing is missed before."""
 
     def __init__(self, caller: Caller, bucket: Bucket[bytes], lease: Lease, on_lost: OnLost | None) -> None:
-        super().__init__(caller, bucket, WatchOptions(patterns=(lease.key,)), lease.what, on_warning=None)
+        super().__init__(caller, bucket, WatchOptions(patterns=(lease.key,), exact=True), lease.what, on_warning=None)
         self._caller = caller
         self._lease = lease
         self._on_lost = on_lost
