@@ -109,7 +109,7 @@ from ._jetstream.stream_info import (
 from ._json.durations import DurationLike, Seconds, Timestamp
 from ._json.wire_value import WireValue
 from ._keyvalue.bucket import KeyValueConfig, KeyValueFields, KeyValueStatus
-from ._keyvalue.codecs import KeyCodec, ValueCodec
+from ._keyvalue.codecs import FilterableKeyCodec, KeyCodec, ValueCodec
 from ._keyvalue.deletes import DeletesPurged
 from ._keyvalue.entry import KeyOperation, KeyValueEntry
 from ._keyvalue.errors import (
@@ -122,9 +122,11 @@ from ._keyvalue.errors import (
     KeyNotFoundError,
     LockLostError,
     RevisionMismatchError,
+    WildcardNotSupportedError,
 )
 from ._keyvalue.key_codecs import Base64Keys, ChainedKeys, PathKeys
 from ._keyvalue.reading import Reads
+from ._keyvalue.value_codecs import Base64Values, ChainedValues
 from ._keyvalue.watch import InitialValuesDone, WatchState
 from ._objectstore.bucket import ObjectStoreConfig, ObjectStoreFields, ObjectStoreStatus
 from ._objectstore.errors import (
@@ -173,10 +175,12 @@ __all__ = [
     "ApiStats",
     "AtomicBatchError",
     "Base64Keys",
+    "Base64Values",
     "BucketConfig",
     "BucketExistsError",
     "BucketNotFoundError",
     "ChainedKeys",
+    "ChainedValues",
     "ClusterInfo",
     "ClusterUnavailableError",
     "Compression",
@@ -213,6 +217,7 @@ __all__ = [
     "FastIngestGapError",
     "FeatureDroppedError",
     "FetchReason",
+    "FilterableKeyCodec",
     "GarbageCollected",
     "Hooks",
     "ImmutableFieldError",
@@ -314,6 +319,7 @@ __all__ = [
     "ValueCodec",
     "WarningKind",
     "WatchState",
+    "WildcardNotSupportedError",
     "WireValue",
     "WrongLastMsgIdError",
     "WrongLastSequenceError",

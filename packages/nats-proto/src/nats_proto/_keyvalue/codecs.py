@@ -1,15 +1,31 @@
-"""What keys and values of a program become in a bucket (ADR-54): bytes and plain keys, if nobody says otherwise."""
+"""What keys and values of a program become in a bucket (ADR-54): bytes and plain keys, if nobody says otherwise.
+
+Not every codec for keys can say which stored keys a pattern stands for: where a key is encrypted as a whole, ``*`` in
+the place of a part has no meaning any more. Such a codec has no ``encode_pattern``, and a pattern is refused before
+anything is asked; else a watch would be told of nothing, and nobody would know why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from .._wire.frames import Payload
+from .errors import WildcardNotSupportedError
 
-__all__ = ["BYTES", "UNREADABLE", "KeyCodec", "ValueCodec", "ValueType", "check_value_type", "values_of"]
+__all__ = [
+    "BYTES",
+    "UNREADABLE",
+    "FilterableKeyCodec",
+    "KeyCodec",
+    "ValueCodec",
+    "ValueType",
+    "check_value_type",
+    "encode_pattern",
+    "values_of",
+]
 
 T = TypeVar("T")
 
@@ -17,18 +33,26 @@ UNREADABLE: Final = (msgspec.DecodeError, RecursionError, ValueError)
 
 
 class KeyCodec(Protocol):
-    """Other names for keys. What ``encode`` gives is checked as a key of ADR-8 is; ``decode`` is its reverse."""
+    """Other names for keys. What ``encode`` gives is checked as a key of ADR-8 is; ``decode`` is its reverse.
+
+    With these two methods alone it takes no patterns but ``>``, all keys: see `FilterableKeyCodec`.
+    """
 
     def encode(self, key: str) -> str:
         """The key as the bucket has it. `ValueError` for what cannot be one."""
         ...
 
-    def encode_pattern(self, pattern: str) -> str:
-        """The same for a pattern, whose ``*`` and ``>`` have to stay what they are."""
-        ...
-
     def decode(self, key: str) -> str:
         """The key as the program knows it. `ValueError` for what it cannot have made."""
+        ...
+
+
+@runtime_checkable
+class FilterableKeyCodec(KeyCodec, Protocol):
+    """A codec that takes patterns as well, so that keys can be listed and watched by them."""
+
+    def encode_pattern(self, pattern: str) -> str:
+        """A pattern as the bucket has it. Its ``*`` and ``>`` have to stay what they are."""
         ...
 
 
@@ -42,6 +66,20 @@ class ValueCodec(Protocol):
     def decode(self, data: bytes) -> bytes:
         """The value. `ValueError` for bytes that this cannot have made."""
         ...
+
+
+def encode_pattern(codec: KeyCodec, pattern: str) -> str:
+    """A pattern, or a key, as the bucket has it. Raises `WildcardNotSupportedError`, and what the codec raises."""
+    if isinstance(codec, FilterableKeyCodec):
+        return codec.encode_pattern(pattern)
+    if pattern == ">":
+        return pattern  # all keys: those that the codec cannot have made are not given
+    if "*" in pattern or ">" in pattern:
+        raise WildcardNotSupportedError(
+            f"{type(codec).__name__} takes no patterns, since it has no encode_pattern: {pattern[:64]!a}; ask for all "
+            f"keys, and pick out those that are wanted"
+        )
+    return codec.encode(pattern)
 
 
 class ValueType(Generic[T]):

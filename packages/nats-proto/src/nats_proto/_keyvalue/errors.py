@@ -21,6 +21,7 @@ __all__ = [
     "KeyNotFoundError",
     "LockLostError",
     "RevisionMismatchError",
+    "WildcardNotSupportedError",
 ]
 
 _NO_DIFFERENCES: Final[tuple[str, ...]] = ()
@@ -32,6 +33,10 @@ class InvalidBucketError(InvalidNameError):
 
 class InvalidKeyError(InvalidNameError):
     """A key, or a pattern of keys, that cannot be one (ADR-8). The text names the character."""
+
+
+class WildcardNotSupportedError(InvalidKeyError):
+    """A pattern with ``*`` or ``>``, for a codec of keys that takes none (ADR-54). Nothing was asked."""
 
 
 class BucketNotFoundError(JetStreamError):

@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from typing import Final
 
-from .codecs import KeyCodec
+from .codecs import KeyCodec, encode_pattern
 from .errors import InvalidKeyError
 
 __all__ = ["Base64Keys", "ChainedKeys", "PathKeys"]
@@ -73,7 +73,10 @@ class PathKeys:
 
 
 class ChainedKeys:
-    """Several codecs: keys go through each in turn when they are written, and back in reverse."""
+    """Several codecs: keys go through each in turn when they are written, and back in reverse; none changes nothing.
+
+    It takes patterns if all of them do.
+    """
 
     def __init__(self, *codecs: KeyCodec) -> None:
         self._codecs = codecs
@@ -85,9 +88,9 @@ class ChainedKeys:
         return key
 
     def encode_pattern(self, pattern: str) -> str:
-        """The same for a pattern."""
+        """The same for a pattern. `WildcardNotSupportedError` when one of the codecs takes none."""
         for codec in self._codecs:
-            pattern = codec.encode_pattern(pattern)
+            pattern = encode_pattern(codec, pattern)
         return pattern
 
     def decode(self, key: str) -> str:

@@ -26,7 +26,7 @@ from .._wire.frames import Message
 from .._wire.headers import Headers
 from .._wire.twin import EntryMaker
 from ..errors import NATSTimeoutError, NoRespondersError
-from .codecs import KeyCodec, ValueType
+from .codecs import KeyCodec, ValueType, encode_pattern
 from .entry import TELLING, KeyValueEntry, operation_of
 from .errors import BucketNotFoundError, KeyNotFoundError
 from .names import check_key, check_pattern, check_text
@@ -126,9 +126,12 @@ class BucketReader(Generic[T]):
         return check_key(key if self._keys is None else self._keys.encode(check_text("key", key)))
 
     def filter(self, pattern: str) -> str:
-        """The subject that keys of this pattern are stored with. Raises as `stored_key`."""
+        """The subject that keys of this pattern are stored with.
+
+        Raises as `stored_key`, and `WildcardNotSupportedError`.
+        """
         if self._keys is not None:
-            pattern = self._keys.encode_pattern(check_text("pattern of keys", pattern))
+            pattern = encode_pattern(self._keys, check_text("pattern of keys", pattern))
         return self.subjects.read + check_pattern(pattern)
 
     def filters(self, patterns: Iterable[str], *, exact: bool = False) -> list[str]:

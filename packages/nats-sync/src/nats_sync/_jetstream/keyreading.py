@@ -62,7 +62,10 @@ class ReadOnlyKeyValue(Generic[T]):
         return ReadOnlyKeyValue(self._caller, self._bucket.typed(value_type))
 
     def with_keys(self, codec: KeyCodec) -> ReadOnlyKeyValue[T]:
-        """The same bucket with keys that this codec translates (ADR-54)."""
+        """The same bucket with keys that this codec translates (ADR-54).
+
+        Patterns need a `FilterableKeyCodec`: with another one they raise `WildcardNotSupportedError`.
+        """
         return ReadOnlyKeyValue(self._caller, self._bucket.with_keys(codec))
 
     def with_values(self, codec: ValueCodec) -> ReadOnlyKeyValue[T]:
