@@ -16,7 +16,7 @@ from contextlib import ExitStack
 import msgspec
 
 import nats_sync
-from nats_sync.services import Request, Service, ServiceError, service_error
+from nats_sync.services import Request, Service, ServiceError
 
 
 class Order(msgspec.Struct):
@@ -56,11 +56,14 @@ def serve(nc: nats_sync.Client) -> Service:
 
 def ask(nc: nats_sync.Client) -> Iterator[str]:
     """What a program sees that uses the service."""
-    yield nc.request("prices.v1.list").data.decode()
-    for order in (b'{"item":"book","count":2}', b'{"item":"car"}', b'{"count":2}'):
-        answer = nc.request("prices.v1.total", order)
-        error = service_error(answer)
-        yield answer.data.decode() if error is None else str(error)
+    yield ", ".join(nc.request_service("prices.v1.list", response_type=list[str]))
+    for order in (Order("book", 2), Order("car"), {"count": 2}):
+        try:
+            price = nc.request_service("prices.v1.total", order, response_type=Price)
+        except ServiceError as error:
+            yield str(error)
+        else:
+            yield f"{price.cents} cents"
     yield f"{len(list(nc.services('prices').ping()))} instances"
     requests = sum(one.num_requests for stats in nc.services("prices").stats() for one in stats.endpoints)
     yield f"{requests} requests"

@@ -441,6 +441,9 @@ class ThreadsClient:
     async def request(self, subject: str, data: bytes = b"", **options: Any) -> ThreadsMessage:
         return ThreadsMessage(await self._call(self.client.request, subject, data, **options), self._call)
 
+    async def request_service(self, subject: str, value: object = b"", **options: Any) -> Any:
+        return await self._call(lambda: self.client.request_service(subject, value, **options))
+
     async def request_many(self, subject: str, data: bytes = b"", **options: Any) -> AsyncIterator[ThreadsMessage]:
         answers = self.client.request_many(subject, data, **options)
         try:

@@ -361,6 +361,42 @@ async def test_row_65_typed_requests_and_answers(leg: Leg, url: str) -> None:
         assert endpoint.stats().num_errors == 4
 
 
+async def test_n18_a_program_asks_with_values(leg: Leg, url: str) -> None:
+    async def create(request: Any) -> Any:
+        if request.value.item == "none":
+            raise ServiceError(404, "there is none", b"more")
+        if request.value.item == "wrong":
+            await request.respond(b'{"number":"x"}')
+            return None
+        return Receipt(len(request.value.item))
+
+    async with leg.connect(url) as client, add_service(client) as service:
+        options = {"timeout": PATIENCE}
+        service.group("v1").endpoint("typed", create, request_type=Order, response_type=Receipt)
+        service.endpoint("raw", lambda request: request.value[::-1], response_type=bytes)
+        service.endpoint("trace", lambda request: request.headers["Trace"], response_type=str)
+        await client.flush()
+        order = Order("book")
+        assert await client.request_service("v1.typed", order, response_type=Receipt, **options) == Receipt(4)
+        assert await client.request_service("v1.typed", {"item": "a"}, **options) == b'{"number":1}'
+        assert await client.request_service("raw", b"abc", **options) == b"cba"
+        answer = await client.request_service("trace", response_type=str, headers={"Trace": "7"}, **options)
+        assert answer == "7"
+        for value, code, data in ((Order("none"), 404, b"more"), ({"item": 7}, 400, b"")):
+            with pytest.raises(ServiceError) as raised:
+                await client.request_service("v1.typed", value, response_type=Receipt, **options)
+            assert (raised.value.code, raised.value.data) == (code, data)
+        with pytest.raises(ServiceDecodeError, match=r"the answer from 'v1\.typed' cannot be read"):
+            await client.request_service("v1.typed", Order("wrong"), response_type=Receipt, **options)
+        with pytest.raises(NoRespondersError):
+            await client.request_service("nobody", order, response_type=Receipt, **options)
+        counted = client.stats.out_msgs
+        for wrong in ({"response_type": 5}, {"value": object()}):
+            with pytest.raises(TypeError):
+                await client.request_service("v1.typed", **wrong)
+        assert client.stats.out_msgs == counted
+
+
 # --- what else -------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import nats_proto.errors
@@ -44,7 +45,7 @@ def test_each_part(jetstream_server: LocalServer, block: str) -> None:
         nc.add_service("orders", "1.2.0", description="takes orders") as service,
     ):
         nc.flush()
-        names = {"nc": nc, "service": service, "Request": nats_sync.services.Request}
+        names = {"nc": nc, "service": service, "Request": nats_sync.services.Request, "msgspec": msgspec}
         printed = io.StringIO()
         with redirect_stdout(printed):
             exec(block, names)
@@ -54,8 +55,8 @@ def test_each_part(jetstream_server: LocalServer, block: str) -> None:
 def test_the_example(jetstream_server: LocalServer) -> None:
     reports = two_endpoints.main(jetstream_server.url)
     assert reports[:5] == [
-        '["book","pen"]',
-        '{"cents":2500}',
+        "book, pen",
+        "2500 cents",
         "404:there is no car",
         "400:the request cannot be read: Object missing required field `item`",
         "2 instances",

@@ -18,8 +18,8 @@ PUBLIC = {
     "Answers": {"close"},
     "Client": {
         "add_service", "close", "connected_url", "drain", "flush", "jetstream", "last_error", "max_payload",
-        "name", "new_inbox", "publish", "publish_many", "reconnect", "request", "request_many", "rtt",
-        "server_info", "servers", "services", "stats", "status", "subscribe",
+        "name", "new_inbox", "publish", "publish_many", "reconnect", "request", "request_many",
+        "request_service", "rtt", "server_info", "servers", "services", "stats", "status", "subscribe",
     },
     "Message": {
         "client", "data", "header_block", "header_error", "headers", "parsed", "reply", "respond", "sid", "size",
@@ -45,7 +45,7 @@ INTERNAL = {
 
 AWAITED = {
     "Answers": {"close"},
-    "Client": {"close", "drain", "flush", "publish", "publish_many", "reconnect", "request", "rtt"},
+    "Client": {"close", "drain", "flush", "publish", "publish_many", "reconnect", "request", "request_service", "rtt"},
     "Message": {"respond"},
     "Subscription": {"drain", "next", "next_batch", "unsubscribe"},
 }

@@ -52,6 +52,11 @@ def with_threads(client: nats_sync.Client) -> None:
         assert_type(ping, ServicePing)
     assert_type([info.endpoints[0] for info in client.services().info()], list[EndpointInfo])
     assert_type(threads.service_error(client.request("a")), ServiceError | None)
+    assert_type(client.request_service("a", Order("book")), bytes)
+    assert_type(client.request_service("a", b"", response_type=bytes), bytes)
+    assert_type(client.request_service("a", {"item": "book"}, response_type=Order, timeout=1.0), Order)
+    assert_type(client.request_service("a", response_type=list[str]), list[str])
+    client.request_service("a", response_type=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     client.add_service("orders")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
@@ -67,5 +72,7 @@ async def with_tasks(client: nats_anyio.Client) -> None:
         assert_type(await service.wait(), bool)
         async for stats in client.services("orders", service.id, timeout=2.0).stats():
             assert_type(stats, ServiceStats)
+    assert_type(await client.request_service("a", Order("book")), bytes)
+    assert_type(await client.request_service("a", Order("book"), response_type=Order), Order)
     awaited: tasks.Service = await client.add_service("orders", "1.2.0")
     await awaited.stop()

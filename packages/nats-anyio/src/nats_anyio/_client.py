@@ -7,7 +7,7 @@ subscription gives messages: the three know each other, and what they are based 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar, overload
 
 import anyio
 import anyio.lowlevel
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ._services.service import Service
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
+
+T = TypeVar("T")
 
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
 """Chunks, 1 MiB of them, that publishers write before one of them lets others run."""
@@ -522,6 +524,49 @@ class Client(ClientState[Message]):
 
         self._hub.check_caller()
         return Services(self, Sought(name=name, instance=id, timeout=timeout, stall=stall))
+
+    @overload
+    async def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: None = None,
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> bytes: ...
+
+    @overload
+    async def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: type[T],
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> T: ...
+
+    async def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: type[T] | None = None,
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> T | bytes:
+        """Ask an endpoint of a service: ``value`` is sent as JSON, bytes as they are, and so the answer is read.
+
+        ``response_type``: of the answer, one that msgspec knows; without it the answer is bytes. The subject is that of
+        the endpoint, as its group has it. Raises `ServiceError` when the service answers with an error,
+        `ServiceDecodeError` when it answers what is no such value, and as `request`; `TypeError` for a type or a
+        value that msgspec does not know, before anything is sent.
+        """
+        from nats_proto._services.asking import ServiceRequest
+
+        asked = ServiceRequest(subject, value, response_type)
+        return asked.read(await self.request(subject, asked.data, timeout=timeout, headers=headers))
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 

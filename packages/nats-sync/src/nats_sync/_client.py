@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 from nats_proto import (
     ConnectOptions,
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from ._services.service import Service
 
 __all__ = ["Answers", "Client", "Message", "Subscription"]
+
+T = TypeVar("T")
 
 
 class Message(ReceivedMessage, gc=False, eq=False):
@@ -438,6 +440,49 @@ class Client(ClientState):
         from ._services.discovery import Services
 
         return Services(self, Sought(name=name, instance=id, timeout=timeout, stall=stall))
+
+    @overload
+    def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: None = None,
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> bytes: ...
+
+    @overload
+    def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: type[T],
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> T: ...
+
+    def request_service(
+        self,
+        subject: str,
+        value: object = b"",
+        *,
+        response_type: type[T] | None = None,
+        timeout: float = 5.0,
+        headers: HeadersLike | None = None,
+    ) -> T | bytes:
+        """Ask an endpoint of a service: ``value`` is sent as JSON, bytes as they are, and so the answer is read.
+
+        ``response_type``: of the answer, one that msgspec knows; without it the answer is bytes. The subject is that of
+        the endpoint, as its group has it. Raises `ServiceError` when the service answers with an error,
+        `ServiceDecodeError` when it answers what is no such value, and as `request`; `TypeError` for a type or a
+        value that msgspec does not know, before anything is sent.
+        """
+        from nats_proto._services.asking import ServiceRequest
+
+        asked = ServiceRequest(subject, value, response_type)
+        return asked.read(self.request(subject, asked.data, timeout=timeout, headers=headers))
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ def failure_of(error: BaseException) -> ServiceError:
 def service_error(message: Message) -> ServiceError | None:
     """The error in an answer of a service; None when the answer is none. Raises nothing, whatever the answer is.
 
-    Whoever sends a request to a service looks here, since an error is an answer like others otherwise.
+    Whoever asks a service by `request` looks here, since an error is an answer like others otherwise.
     """
     headers = message.headers
     if headers is None or (ERROR_HEADER not in headers and ERROR_CODE_HEADER not in headers):
