@@ -439,6 +439,10 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
             with pytest.raises(NATSTimeoutError):
                 await nc.request("kept", timeout=0.01)
 
+        async def ask_many() -> None:
+            async for _ in nc.request_many("kept", max_wait=0.01):
+                pass
+
         async def wait() -> None:
             with pytest.raises(NATSTimeoutError):
                 await sub.next(timeout=0.01)
@@ -450,7 +454,7 @@ async def test_cancelled_while_reconnecting(server: LocalServer, transport: Tran
         async def publish() -> None:
             await nc.publish("elsewhere", b"1")
 
-        for operation in (ask, wait, cannot_flush, publish):
+        for operation in (ask, ask_many, wait, cannot_flush, publish):
             for point in range(1, MOST):
                 reached = await at_suspension(operation, point, how=how)
                 assert nc._hub.session.pending_requests == 0

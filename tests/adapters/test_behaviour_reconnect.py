@@ -229,6 +229,38 @@ async def test_a_request_that_was_given_up_during_an_outage_is_not_sent_after_it
             assert client.stats.dropped_publishes == 1
 
 
+async def test_a_request_many_waits_for_a_connection_as_long_as_its_caller_does(leg: Leg, server: LocalServer) -> None:
+    with Proxy(server.url) as proxy:
+        async with leg.connect(proxy.url, **QUICK) as client, leg.connect(server.url) as service:
+            commands = await service.subscribe("command")
+            await service.flush()
+            await client.flush()
+            proxy.refuse = True
+            proxy.cut()
+            await is_reconnecting(client)
+            async for _ in client.request_many("command", b"given up", max_wait=0.05):
+                pass
+            await client.publish("command", b"published")
+            asked = client.stats.out_msgs
+            async with anyio.create_task_group() as group:
+
+                async def ask() -> None:
+                    answers = client.request_many("command", b"awaited", max_wait=2 * PATIENCE, max_msgs=1)
+                    assert [answer.data async for answer in answers] == [b"done"]
+
+                group.start_soon(ask)
+                await eventually(lambda: client.stats.out_msgs == asked + 1)
+                proxy.refuse = False
+                assert (await commands.next(timeout=PATIENCE)).data == b"published"
+                awaited = await commands.next(timeout=PATIENCE)
+                assert awaited.data == b"awaited"
+                await awaited.respond(b"done")
+            await client.flush()
+            await service.flush()
+            assert commands.pending == (0, 0)
+            assert client.stats.dropped_publishes == 1
+
+
 async def test_a_request_in_flight_gets_a_late_answer(leg: Leg, server: LocalServer) -> None:
     async with leg.connect(server.url, **QUICK) as client, leg.connect(server.url, **QUICK) as service:
         asked = await service.subscribe("price")

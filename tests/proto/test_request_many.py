@@ -143,8 +143,9 @@ def test_it_subscribes_before_it_asks() -> None:
     collection: RequestMany[Message] = RequestMany(
         "ping", b"data", inbox="inbox", headers={"A": "1"}, now=NOW, max_wait=1.0
     )
-    assert list(collection.wants) == [Subscribe("inbox"), collection.wants[1]]
-    asked = collection.wants[1]
+    subscribe, asked = collection.wants
+    assert isinstance(subscribe, Subscribe)
+    assert subscribe.subject == "inbox"
     assert isinstance(asked, Publish)
     assert (asked.subject, asked.data, asked.reply, asked.headers) == ("ping", b"data", "inbox", {"A": "1"})
     assert collection.what == "request_many to 'ping'"
@@ -156,6 +157,19 @@ def test_the_end_by_time_is_no_error() -> None:
     assert (collection.done, collection.next_timeout()) == (False, NOW + 2.0)
     collection.handle_timeout(now=NOW + 2.0)
     assert (collection.done, collection.error, collection.next_timeout()) == (True, None, None)
+
+
+@pytest.mark.parametrize(("ends", "until"), [("by time", 10.0), ("by the last", 5.0), ("by stall", 6.0)])
+def test_the_request_is_awaited_until_the_end(ends: str, until: float) -> None:
+    collection = many(max_msgs=1 if ends == "by the last" else None, stall=1.0)
+    subscribe = collection.wants[0]
+    assert isinstance(subscribe, Subscribe)
+    assert subscribe.awaits is not None
+    assert subscribe.awaits("inbox", NOW)
+    if ends != "by time":
+        given(collection, answer(), now=NOW + 5.0)
+    assert subscribe.awaits("inbox", NOW + until - 0.1) is (ends != "by the last")
+    assert not subscribe.awaits("inbox", NOW + until)
 
 
 def test_a_new_connection_changes_nothing() -> None:

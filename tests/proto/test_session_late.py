@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
 from nats_proto import Message, PublishesDropped, PublishFrame, RequestFailed, SubscriptionState
-from nats_proto._session.awaited import Awaited
+from nats_proto._session.awaited import FEW, MANY_LEFT, Awaited
 from nats_proto._session.outbox import CHUNK_SIZE
 from nats_proto._wire.encoder import Encoded
+from nats_proto.errors import OutboundBufferLimitError
 from tests.proto.driver import PONG, World, frames_of, msg
 from tests.proto.test_successor import pair, parting
 
@@ -175,6 +177,14 @@ class Reader:
         return reply in self.replies and now < self.until
 
 
+class Asker(Reader):
+    """Awaits what comes to one subject."""
+
+    def __init__(self, world: World, inbox: str) -> None:
+        self.replies, self.until = {inbox}, float("inf")
+        self.sub = world.session.subscribe(inbox, marks=True, awaits=self.awaits)
+
+
 def publish(world: World, *replies: str) -> None:
     for reply in replies:
         world.session.publish(reply, b"x", reply=reply)
@@ -187,6 +197,57 @@ def test_its_reader_decides() -> None:
     publish(world, "acks.7.0", "acks.7.1", "acks.7.1.2", "acks.70.1", "acks.7")
     world.up()
     assert published(world) == ["acks.7.1", "acks.7.1.2", "acks.70.1", "acks.7"]
+
+
+def test_what_is_awaited_may_come_to_one_subject() -> None:
+    world = World("nats://a, nats://b").ready()
+    awaited, given_up = Asker(world, "inbox.1"), Asker(world, "inbox.2")
+    world.cut()
+    publish(world, "inbox.1", "inbox.2", "inbox.3", "inbox", "inbox.2.1", "inbox.21", "my.inbox.2")
+    world.session.unsubscribe(given_up.sub)
+    world.up()
+    assert published(world) == ["inbox.1", "inbox.3", "inbox", "inbox.2.1", "inbox.21", "my.inbox.2"]
+    assert awaited.sub in world.session._traffic.subs
+
+
+@pytest.mark.parametrize("askers", [1, FEW - 1, FEW, 100])
+def test_each_of_many_is_awaited_by_itself(askers: int) -> None:
+    world = World("nats://a, nats://b").ready()
+    world.cut()
+    subs = [Asker(world, f"inbox.{number}").sub for number in range(askers)]
+    for number in range(askers):
+        publish(world, f"inbox.{number}")
+        world.session.publish("between", b"x" * 1000)
+    for sub in subs[::2]:
+        world.session.unsubscribe(sub)
+    world.up()
+    assert [subject for subject in published(world) if subject != "between"] == [
+        f"inbox.{number}" for number in range(1, askers, 2)
+    ]
+
+
+def test_what_was_left_in_an_outage_does_not_fill_the_memory() -> None:
+    """Also where it has found no room, and nothing of it waits: who asks again and again does so for hours."""
+    world = World("nats://a, nats://b", pending_size=20_000).ready()
+    world.session.publish("before")
+    world.cut()
+    session, known = world.session, world.session._traffic._awaited
+    session.publish("own", bytes(10_000))
+    awaited = Asker(world, "inbox.awaited")
+    publish(world, "inbox.awaited")
+    taken = 0
+    for number in range(10 * MANY_LEFT):
+        asker = Asker(world, f"inbox.{number}")
+        with contextlib.suppress(OutboundBufferLimitError):
+            publish(world, f"inbox.{number}")
+            taken += 1
+        session.unsubscribe(asker.sub)
+        assert len(known._awaits) <= MANY_LEFT + 3
+    assert 1000 < taken < 10 * MANY_LEFT
+    world.up()
+    assert published(world) == ["before", "own", "inbox.awaited"]
+    assert session.stats.dropped_publishes == taken
+    assert awaited.sub in world.session._traffic.subs
 
 
 @pytest.mark.parametrize(("waited", "sent"), [(9.0, ["acks.7.1"]), (11.0, [])])

@@ -2,6 +2,7 @@
 
 It ends at ``max_wait`` after the request at the latest, after ``max_msgs`` answers, when ``stall`` seconds pass between
 two answers, or with the message that ``sentinel`` recognises. Ending by time is a normal end, also without any answer.
+A request that still waits for a connection then is not sent any more.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class RequestMany(Generic[MessageT]):
         self._deadline = self._end
         """Until when the next answer is awaited."""
         self.items: deque[MessageT] = deque()
-        self.wants: deque[Want] = deque((Subscribe(inbox), Publish(subject, data, inbox, headers)))
+        self.wants: deque[Want] = deque((Subscribe(inbox, awaits=self._awaits), Publish(subject, data, inbox, headers)))
         self.done = False
         self.error: NATSError | None = None
 
@@ -118,3 +119,7 @@ class RequestMany(Generic[MessageT]):
         """The time for an answer may be up."""
         if now >= self._deadline:
             self.done = True
+
+    def _awaits(self, _reply: str, now: float) -> bool:
+        """Whether the request is still to be sent, if no connection has taken it yet."""
+        return not self.done and now < self._deadline

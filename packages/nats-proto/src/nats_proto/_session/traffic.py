@@ -20,7 +20,7 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
 from ..errors import ConnectionLostError, NATSError
-from .awaited import Awaited, Awaits
+from .awaited import AT_ANY_TIME, Awaited, Awaits
 from .event_queue import EventQueue
 from .inbox import Accept, RequestInbox
 from .marks import ConnectionReplaced
@@ -297,6 +297,8 @@ class Traffic(Generic[MessageT]):
         awaited.leave(subject)
         if self._up:
             self.round_trip(lambda _now: awaited.forget(subject))
+        elif awaited.many_left:
+            self._drop_late(AT_ANY_TIME)
 
     def discard(self, sub: SubscriptionState[MessageT]) -> None:
         """Drop what nobody has read of it, or hand it back."""
