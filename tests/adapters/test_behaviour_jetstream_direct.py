@@ -69,7 +69,7 @@ async def test_n6_what_a_message_is_and_a_time(leg: Leg, js_server: LocalServer)
         assert [message.data for message in messages] == [b"%d" % number for number in range(40)]
         assert [dict(message.headers.items()) for message in messages[:2]] == [{"N": "0"}, {"N": "1"}]
         assert (messages[2].subject, messages[2].stream) == ("b.2", "S")
-        assert messages[-1].num_pending == 0
+        assert messages[-1].num_pending == (0 if server_version() >= (2, 12) else 1)  # 2.11 counts the message itself
         later = await sequences(stream.get_msgs(start_time=messages[30].time))
         assert later[-1] == 40
         assert 31 in later

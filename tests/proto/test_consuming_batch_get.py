@@ -95,6 +95,28 @@ def test_pages_one_after_the_other() -> None:
     assert (machine.done, machine.error) == (True, None)
 
 
+@pytest.mark.parametrize(
+    ("machine", "with_messages", "at_end"), [(get_last(), [4, 3, 2, 1], [1, 0]), (get(), [5, 4, 3, 2], [2, 1])]
+)
+def test_servers_2_11_count_wrong_in_one_place_of_two(
+    machine: BatchGet, with_messages: list[int], at_end: list[int]
+) -> None:
+    """Of four messages and one more."""
+    asked(machine)
+    for sequence in (1, 2, 3):
+        machine.receive(stored(sequence, with_messages[sequence - 1]), now=NOW)
+    machine.receive(end(at_end[0], Nats_UpTo_Sequence=40), now=NOW)
+    taken(machine)
+    machine.handle_timeout(now=NOW)
+    asked(machine)
+    machine.receive(stored(4, with_messages[3]), now=NOW)
+    machine.receive(end(at_end[1], Nats_UpTo_Sequence=40), now=NOW)
+    assert not machine.done
+    taken(machine)
+    machine.handle_timeout(now=NOW)
+    assert asked(machine)["seq"] == 5
+
+
 def test_a_limit_over_all_pages() -> None:
     machine = get(limit=4)
     assert asked(machine)["batch"] == 3

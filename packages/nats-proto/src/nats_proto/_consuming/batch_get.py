@@ -13,6 +13,10 @@ There are two questions. *Messages from a place on*: the next page begins behind
 each of some subjects*: all pages show the stream as it was at one moment. The server tells that moment at the end of
 the first page, as a sequence, and each further page has it as ``up_to_seq``.
 
+How many messages are left is told with each of them, and at the end of a page. Servers 2.11 have one of the two wrong.
+Of the last messages the end of a page tells one too few, and a last one by itself would be lost: there each message is
+believed. For the other question each message tells one too many, and the end of a page is believed.
+
 A page is read anew when its connection was replaced: reading changes nothing. What was given is not given again, since
 the question begins behind it. The time that is allowed counts from one answer to the next.
 
@@ -82,6 +86,7 @@ class BatchGet:
         "_deadline",
         "_given",
         "_last",
+        "_left",
         "_limit",
         "_moment",
         "_page",
@@ -121,6 +126,8 @@ class BatchGet:
         """Messages of this page so far."""
         self._last = 0
         """The sequence of the last message, of all pages."""
+        self._left = 0
+        """How many are left behind it, as it says itself."""
         self._state = _State.WAITING
         self.items: deque[StoredMessage] = deque()
         self.wants: deque[Want] = deque()
@@ -149,7 +156,7 @@ class BatchGet:
         if stored.sequence <= self._last:
             self._end(JetStreamDecodeError(f"{self.what}: sequence {stored.sequence} came behind {self._last}"))
             return
-        self._last = stored.sequence
+        self._last, self._left = stored.sequence, stored.num_pending
         self._page += 1
         self._given += 1
         self._deadline = now + self._timeout
@@ -206,6 +213,8 @@ class BatchGet:
         if left is None or headers is None:
             self._end(JetStreamDecodeError(f"{self.what}: the end of a page does not say how much is left"))
             return
+        if self._moment and self._page:
+            left = self._left  # the end of a page of servers 2.11 tells one too few
         if self._moment and "up_to_seq" not in self._body:
             moment = _number(headers.get("Nats-UpTo-Sequence"))
             if left and moment is None:
