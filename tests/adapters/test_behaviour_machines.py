@@ -8,7 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from nats_proto import ApiCall, Message, Operation, Pause, Publish, Request
+from nats_proto import ApiCall, Headers, Message, Operation, Pause, Publish, Request, RequestMany
+from nats_proto._publishing.pending import Pending
+from nats_proto._publishing.window import PublishWindow
 from nats_proto.errors import (
     ConnectionClosedError,
     MaxPayloadError,
@@ -225,6 +227,51 @@ async def test_a_machine_that_is_stopped_before_it_began_subscribes_to_nothing(l
         await client.flush()
         with pytest.raises(NoRespondersError):
             await other.request(machine.inbox, timeout=PATIENCE)
+
+
+async def test_a_request_whose_time_is_up_before_it_is_sent_is_not_sent(leg: Leg, server: LocalServer) -> None:
+    """Whoever waits for it has not run for so long."""
+    async with leg.connect(server.url) as other, leg.connect(server.url) as client:
+        commands = await other.subscribe("command")
+        await other.flush()
+        for began, sent in ((0.0, True), (60.0, False)):
+            machine: RequestMany[Any] = RequestMany(
+                "command", inbox=client.new_inbox(), now=now(client) - began, max_wait=0.1 + began * 0.5
+            )
+            driven = Driven(client, machine)
+            if sent:
+                assert await driven.next_until(None) is None
+                await commands.next(timeout=PATIENCE)
+                continue
+            with pytest.raises(NATSTimeoutError, match="request_many to 'command': it was not sent") as raised:
+                await driven.next_until(None)
+            assert raised.value.outcome == "failed"
+        await client.flush()
+        await other.flush()
+        assert commands.pending == (0, 0)
+
+
+async def test_another_try_that_nobody_has_sent_in_time_is_not_sent(leg: Leg, server: LocalServer) -> None:
+    """Nobody has waited for the acknowledgement meanwhile: the stream has forgotten the message id."""
+    async with leg.connect(server.url) as other, leg.connect(server.url) as client:
+        stored = await other.subscribe("orders")
+        await other.flush()
+        for began, sent in ((10.0, 1), (130.0, 0)):
+            window: PublishWindow[Pending[Any], Any] = PublishWindow(client.new_inbox(), Pending, retry_for=1000.0)
+            driven = Driven(client, window)
+            assert await driven.next_until(now(client)) is None
+            pending = window.begin("orders", b"x", Headers({"Nats-Msg-Id": "1"}), now=now(client) - began)
+            assert pending is not None
+            window.connection_replaced(now=now(client) - began)
+            assert len(window.wants) == 1
+            assert await driven.next_until(now(client)) is None
+            assert not window.wants
+            await client.flush()
+            await other.flush()
+            assert stored.pending[0] == sent
+            if sent:
+                await stored.next(timeout=PATIENCE)
+            await driven.close()
 
 
 def somebody_waits(driven: Driven) -> bool:

@@ -150,6 +150,26 @@ def test_a_dropped_publish_is_told_to_a_machine_that_wants_to_know() -> None:
     assert hearing.answers == [("inbox.1", mark.error, NOW)]
 
 
+@pytest.mark.parametrize("subscribed", [True, False])
+def test_what_nobody_waits_for_any_more_is_late(subscribed: bool) -> None:
+    conductor = Conductor(numbers())
+    asked: list[tuple[str, float]] = []
+
+    def awaits(reply: str, now: float) -> bool:
+        asked.append((reply, now))
+        return now < NOW + 1.0
+
+    conductor.subscribed(Subscribe("inbox.*", awaits=awaits if subscribed else None))
+    awaited = Publish("s", b"x", "inbox.1")
+    assert not conductor.is_late(awaited, now=NOW)
+    assert conductor.is_late(awaited, now=NOW + 1.0) is subscribed
+    assert asked == ([("inbox.1", NOW), ("inbox.1", NOW + 1.0)] if subscribed else [])
+    for other in (Publish("s"), ask(), Subscribe("another")):
+        assert not conductor.is_late(other, now=NOW + 1.0)
+    conductor.subscribed(Subscribe("another"))
+    assert not conductor.is_late(awaited, now=NOW + 1.0)
+
+
 def test_an_api_call_is_a_step_of_an_operation() -> None:
     call: ApiCall[object] = request_of(7, "inbox")
     steps = call.run(timeout=2.0)

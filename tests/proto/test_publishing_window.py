@@ -324,6 +324,48 @@ def test_a_try_that_waits_for_room_ends_when_the_stream_forgets_it() -> None:
     assert outcome(pending) == "unknown"
 
 
+def conducted(window: Window) -> Conductor[CoreMessage, Pending]:
+    conductor: Conductor[CoreMessage, Pending] = Conductor(window.window)
+    conductor.subscribed(Subscribe("inbox.*", awaits=window.window._awaits))
+    return conductor
+
+
+def test_a_try_that_nobody_has_sent_in_time_is_taken_back() -> None:
+    """Nobody has run the window for minutes: its try has stood among the wants, and would be stored a second time."""
+    window = Window(duplicate_window=7.0)
+    pending = unsent(window, "7", answer=None)
+    conductor = conducted(window)
+    (want,) = window.window.wants
+    assert not conductor.is_late(want, now=NOW + 6.9)
+    assert conductor.is_late(want, now=NOW + 60.0)
+    conductor.handle_timeout(now=NOW + 60.0)
+    assert not window.window.wants
+    # An acknowledgement of the first try may lie unread.
+    assert not pending.done
+    window.now = NOW + 60.0
+    assert window.wait(EXCUSE) == [pending]
+    assert outcome(pending) == "unknown"
+    assert window.sent() == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_try_of_what_was_acknowledged_is_not_sent(at_once: bool) -> None:
+    window = Window(duplicate_window=7.0)
+    pending = unsent(window, "7", answer=None)
+    conductor = conducted(window)
+    (want,) = window.window.wants
+    acknowledged = Message(pending.reply, 1, None, b'{"stream":"S","seq":1}')
+    if at_once:
+        window.window.receive_all(deque([acknowledged]), partial(next, iter(())), now=window.now)
+    else:
+        window.window.receive(acknowledged, now=window.now)
+    assert conductor.is_late(want, now=window.now)
+    conductor.handle_timeout(now=window.now)
+    assert not window.window.wants
+    assert window.drain() == [pending]
+    assert window.window.room == 10
+
+
 def test_which_tries_a_new_connection_is_to_send() -> None:
     window = Window(duplicate_window=7.0)
     awaits = window.window._awaits

@@ -114,6 +114,9 @@ class MachineDriver(Generic[ItemT]):
         """One step; False when there is nothing to do before something happens."""
         machine, now = self.machine, self.world.now
         due = self.conductor.next_timeout()
+        if machine.wants and self.conductor.is_late(machine.wants[0], now=now):
+            self._take_back(machine.wants[0], now)
+            return not self.ended
         if machine.wants and not self._want(machine.wants[0]):
             return self._timed_out(due, now)
         if machine.wants:
@@ -157,6 +160,15 @@ class MachineDriver(Generic[ItemT]):
         require(self._late < LOOKS, f"{self.machine.what}: next_timeout stays in the past after handle_timeout")
         return True
 
+    def _take_back(self, want: Want, now: float) -> None:
+        """Nobody waits any more for what this was to bring."""
+        machine = self.machine
+        self.conductor.handle_timeout(now=now)
+        self._cancel_expired()
+        if machine.wants and machine.wants[0] is want:
+            require(machine.done, f"{machine.what}: it leaves a want that is late")
+            self.close(machine.error)
+
     def _want(self, want: Want) -> bool:
         """Do it; False when there is no room for it yet."""
         session = self.client.session
@@ -175,6 +187,7 @@ class MachineDriver(Generic[ItemT]):
                         hand_back=want.hand_back,
                         awaits=want.awaits,
                     )
+                    self.conductor.subscribed(want)
                     if self._counting and want.opened is not None:
                         want.opened(self._arrivals)
                 case Ask(api=api):

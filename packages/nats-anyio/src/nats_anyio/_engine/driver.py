@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, assert_never
 
 from nats_proto import (
     ApiCall,
@@ -304,15 +304,20 @@ class Driver(Generic[MessageT, ItemT]):
                 now = self._now()
                 self._handle_timeout(now)
                 if machine.done and not machine.items:
-                    error = machine.error or host.unsent(machine.what, round(now - self._began, 3))
-                    await self.close()
-                    raise error
+                    await self._fail_unsent(now)
                 if machine.items or (deadline is not None and now >= deadline):
                     return False
                 continue
+            want = wants[0]
+            now = self._now()
+            if conductor.is_late(want, now=now):
+                self._handle_timeout(now)
+                if wants and wants[0] is want:
+                    await self._fail_unsent(now)
+                continue
             # Taken out only now that there is room: a wait for room that is cancelled must lose nothing of what is
             # wanted.
-            want = wants.popleft()
+            wants.popleft()
             match want:
                 case Publish() | Ask():
                     try:
@@ -327,6 +332,7 @@ class Driver(Generic[MessageT, ItemT]):
                         raise
                 case Subscribe():
                     before, self._inbox = self._inbox, host.open_inbox(want)
+                    conductor.subscribed(want)
                     if want.opened is not None:
                         want.opened(self._inbox.arrivals)
                     if self._stopped:  # while there was no room for this
@@ -338,6 +344,12 @@ class Driver(Generic[MessageT, ItemT]):
                 case _:
                     assert_never(want)
         return True
+
+    async def _fail_unsent(self, now: float) -> NoReturn:
+        """The machine has ended before what it wants was sent."""
+        error = self._machine.error or self._host.unsent(self._machine.what, round(now - self._began, 3))
+        await self.close()
+        raise error
 
     def _send(self, want: Publish | Ask) -> None:
         """When there is room."""

@@ -16,6 +16,10 @@ the items, and waits only when there are none: for a message of the machine's su
 message needs no thread to be woken but the one that waits for it, and time passes for a machine only while somebody
 waits: what is due is done at the next look.
 
+What a machine wants may be done much later, when there was no room for it, or nobody has waited. A publish for which a
+machine has said whose answers it awaits (`Subscribe`) is not done once it awaits that answer no longer: the driver has
+the machine handle its time first, and that takes the want back, or ends the machine.
+
 A machine has one subscription at a time. Its first want is a `Subscribe`; a later one ends the subscription before it,
 whose unread messages and outstanding answers are dropped. What an `Ask` comes to is given in by `answered`, in its
 place among the messages: there is one order for all that concerns a machine.
@@ -50,7 +54,8 @@ class Subscribe(Value, frozen=True):
     The pending limits default to those of the options; 0 means none. ``queue``: the queue group. ``hand_back``: the
     payload with which messages are answered that nobody will read any more, as of ``Session.subscribe``. ``opened`` is
     called when the subscription is made, with a function that tells how many of its messages were taken by the driver,
-    and how many have come. ``awaits``: which answers are awaited, as of ``Session.subscribe``.
+    and how many have come. ``awaits``: which answers are awaited, as of ``Session.subscribe``. The driver asks it as
+    well: a `Publish` is late whose reply subject it names no longer, and ``Machine.handle_timeout`` takes it back.
     """
 
     subject: str
@@ -112,7 +117,10 @@ class Machine(Protocol[MessageIn, ItemT]):
         ...
 
     def handle_timeout(self, *, now: float) -> None:
-        """Do what is due. Early and repeated calls do nothing."""
+        """Do what is due. Early and repeated calls do nothing.
+
+        What is wanted and not awaited any more is taken out of ``wants``, unless the machine has ended without it.
+        """
         ...
 
 
@@ -132,7 +140,7 @@ class Conductor(Generic[MessageT, ItemT]):
     session, which is told of `expired` calls.
     """
 
-    __slots__ = ("_asked", "_began", "expired", "machine")
+    __slots__ = ("_asked", "_awaits", "_began", "expired", "machine")
 
     def __init__(self, machine: Machine[MessageT, ItemT]) -> None:
         self.machine = machine
@@ -142,6 +150,7 @@ class Conductor(Generic[MessageT, ItemT]):
         """Tokens of requests that nobody waits for any more: the driver cancels them, and takes them from here."""
         self._began = False
         """Something of what the machine wants was sent."""
+        self._awaits: Callable[[str, float], bool] | None = None
 
     def published(self) -> None:
         """The driver has published what the machine wanted."""
@@ -160,6 +169,21 @@ class Conductor(Generic[MessageT, ItemT]):
         machine is told of the next connection, so that what it wants is tried again.
         """
         return self._began
+
+    def subscribed(self, subscribe: Subscribe) -> None:
+        """The driver has made this subscription."""
+        self._awaits = subscribe.awaits
+
+    def is_late(self, want: Want, *, now: float) -> bool:
+        """Whether nobody waits any more for the answer to what this publishes: it is not to be done.
+
+        The driver calls `handle_timeout` instead. If the want is still the first then, the machine has ended, and it is
+        certain that this was not sent.
+        """
+        awaits = self._awaits
+        return (
+            awaits is not None and isinstance(want, Publish) and want.reply is not None and not awaits(want.reply, now)
+        )
 
     def resubscribed(self) -> None:
         """The subscription is another: answers that were to come into the queue of the one before are void."""

@@ -38,8 +38,8 @@ the first try counts.
 When the connection was replaced, some of what is in flight was read by the old server and its acknowledgements may be
 lost, and the rest was kept by the session and is on its way to the new one; nobody can tell which. So what has a
 message id is sent again at once, and the rest waits: acknowledged or, when its time is up, failed with an outcome that
-is not known. What has ended meanwhile, and what the stream may have stored and forgotten, the session does not send any
-more (`_awaits`).
+is not known. What has ended meanwhile, and what the stream may have stored and forgotten, is not sent any more
+(`_awaits`): neither by the session, on a new connection, nor by the driver, of what was left among the wants.
 
 A time-out that is found long after it was due (nobody waited meanwhile) gives the publish a moment more, once: its
 acknowledgement may have come and not been read yet.
@@ -351,14 +351,19 @@ class PublishWindow(Generic[PendingT, OwnerT]):
 
     def handle_timeout(self, *, now: float) -> None:
         """End tries whose time is up, and begin those for which it has come."""
+        if self.wants:
+            self._take_back_needless()
         if self._waiting and now >= self._flight.look:
             unsent = unsent_replies(self.wants)
             for pending in sorted((one for one in list(self._waiting.values()) if one.deadline <= now), key=_number):
-                if pending.reply in unsent:
+                late = now > pending.deadline + LATE and not pending.excused
+                if pending.reply in unsent and not (late and self._forgotten(pending, now)):
                     self._not_sent(pending, now)
                 elif pending.resting and not self._in_order:
                     self._send(pending, now)
-                elif now > pending.deadline + LATE and not pending.excused:
+                elif late:
+                    if pending.reply in unsent:
+                        take_back(self.wants, pending.reply)
                     pending.excused = True
                     pending.deadline = now + min(EXCUSE, self._timeout)
                 else:
@@ -468,6 +473,12 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         )
         error.outcome = "failed"
         self._end(pending, mark_unknown(error) if pending.unknown else error)
+
+    def _take_back_needless(self) -> None:
+        """Tries of publishes that were acknowledged meanwhile."""
+        for reply in unsent_replies(self.wants):
+            if reply is not None and reply not in self._waiting:
+                take_back(self.wants, reply)
 
     def _rests(self) -> None:
         self._resting += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, assert_never
 
 from nats_proto import (
     ApiCall,
@@ -293,6 +293,12 @@ class Driver(Generic[MessageT, ItemT]):
             # It leaves the queue only when it is done: what found no room until the deadline is tried again by the next
             # call.
             want = wants[0]
+            now = monotonic()
+            if conductor.is_late(want, now=now):
+                self._handle_timeout(now)
+                if wants and wants[0] is want:
+                    self._fail_unsent(now)
+                continue
             until = conductor.next_timeout(deadline)
             done = True
             match want:
@@ -310,6 +316,7 @@ class Driver(Generic[MessageT, ItemT]):
                         conductor.resubscribed()
                         self._cancel_expired()
                     self._inbox = host.open_inbox(want)
+                    conductor.subscribed(want)
                     if want.opened is not None:
                         want.opened(self._inbox.arrivals)
                     if self._stopped:  # by another thread, and meanwhile: it has not seen this subscription
@@ -322,12 +329,16 @@ class Driver(Generic[MessageT, ItemT]):
             now = monotonic()
             self._handle_timeout(now)
             if machine.done and not machine.items:
-                error = machine.error or host.unsent(machine.what, round(now - self._began, 3))
-                self.close()
-                raise error
+                self._fail_unsent(now)
             if machine.items or (deadline is not None and now >= deadline):
                 return False
         return True
+
+    def _fail_unsent(self, now: float) -> NoReturn:
+        """The machine has ended before what it wants was sent."""
+        error = self._machine.error or self._host.unsent(self._machine.what, round(now - self._began, 3))
+        self.close()
+        raise error
 
     def _send(self, want: Publish | Ask, until: float | None) -> bool:
         """False when there was no room until then."""

@@ -114,14 +114,15 @@ class Writer:
         turn: Turn | None = None
         try:
             while (claimed := self._take(mutation, turn, needs_room=needs_room, at_once=at_once)) is None:
-                # Only after a try: what there is room for is taken even when the deadline has passed already.
-                if deadline is not None and monotonic() >= deadline:
-                    self._leave(turn)
-                    return False
                 if turn is None:
                     turn = Turn()  # before it stands in the queue: an interrupt has to find it
                 else:
                     turn.wait(None if deadline is None else deadline - monotonic())
+                # Only after a try: what there is room for is taken even when the deadline has passed already. But not
+                # after a wait: there may be room since long, and the process was stopped meanwhile.
+                if deadline is not None and monotonic() >= deadline:
+                    self._leave(turn)
+                    return False
             if claimed:
                 self.write_now(ROUNDS if at_once else 1)  # without the lock, since it calls the system
         except BaseException:
