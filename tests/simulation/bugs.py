@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["BUGS", "Bug", "planted"]
+__all__ = ["BUGS", "Bug", "Change", "planted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """In the function ``target`` (module:Class.function) the text ``old`` becomes ``new``."""
+    """In the function ``target`` (module:Class.function) the text ``old`` becomes ``new``.
+
+    The module is one of the core, or is named with the package of a client.
+    """
 
     target: str
     old: str
@@ -49,7 +52,7 @@ def planted(bug: Bug) -> Iterator[None]:
 @contextmanager
 def _changed(change: Change) -> Iterator[None]:
     module_name, _, path = change.target.partition(":")
-    module = importlib.import_module(f"nats_proto.{module_name}")
+    module = importlib.import_module(module_name if module_name.startswith("nats_") else f"nats_proto.{module_name}")
     owner_name, _, name = path.rpartition(".")
     owner = getattr(module, owner_name) if owner_name else module
     before: Any = owner.__dict__[name]
@@ -62,7 +65,7 @@ def _changed(change: Change) -> Iterator[None]:
         "from __future__ import annotations\n" + source.replace(change.old, change.new), change.target, "exec"
     )
     exec(code, module.__dict__, namespace)
-    owners = [owner] if owner_name else [m for m in _core() if m.__dict__.get(name) is before]
+    owners = [owner] if owner_name else [m for m in _modules() if m.__dict__.get(name) is before]
     for one in owners:
         setattr(one, name, namespace[name])
     try:
@@ -72,9 +75,10 @@ def _changed(change: Change) -> Iterator[None]:
             setattr(one, name, before)
 
 
-def _core() -> list[ModuleType]:
-    """Every module of the core: a function may have been imported by name."""
-    return [module for name, module in sys.modules.items() if name.startswith("nats_proto.")]
+def _modules() -> list[ModuleType]:
+    """Every module of the core and of the clients: a function may have been imported by name."""
+    packages = ("nats_proto.", "nats_sync.", "nats_anyio.")
+    return [module for name, module in sys.modules.items() if name.startswith(packages)]
 
 
 BUGS: Final[dict[str, Bug]] = {}
