@@ -16,7 +16,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from examples.embedding.selectors_loop import Loop
-from nats_proto import Ask, Conductor, Machine, Message, Publish, RequestMany, Subscribe
+from nats_proto import Ask, CatchUp, Conductor, Machine, Message, Publish, RequestMany, Subscribe
 
 ItemT = TypeVar("ItemT")
 
@@ -27,7 +27,13 @@ def items(loop: Loop, machine: Machine[Message, ItemT]) -> Iterator[ItemT]:
     inbox = None
     while True:
         while machine.wants:
-            want = machine.wants.popleft()
+            want = machine.wants[0]
+            if conductor.is_late(want, now=time.monotonic()):
+                conductor.handle_timeout(now=time.monotonic())
+                if machine.wants and machine.wants[0] is want:
+                    break  # the machine has ended before it was sent
+                continue
+            machine.wants.popleft()
             match want:
                 case Publish():
                     session.publish(want.subject, want.data, reply=want.reply, headers=want.headers)
@@ -35,10 +41,13 @@ def items(loop: Loop, machine: Machine[Message, ItemT]) -> Iterator[ItemT]:
                     if inbox is not None:
                         session.unsubscribe(inbox)
                         conductor.resubscribed()
-                    inbox = session.subscribe(want.subject, marks=True)
+                    inbox = session.subscribe(want.subject, marks=True, awaits=want.awaits)
+                    conductor.subscribed(want)
                 case Ask():
                     token = session.request(want.api.subject, want.api.payload, into=inbox)
                     conductor.asked(token, want, now=time.monotonic())
+                case CatchUp():
+                    session.catch_up(inbox, want.number)
         yield from machine.items
         machine.items.clear()
         assert inbox is not None  # it is the first that a machine wants

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from nats_proto import ApiCall, Headers, Message, Operation, Pause, Publish, Request, RequestMany
+from nats_proto import ApiCall, CatchUp, Headers, Message, Operation, Pause, Publish, Request, RequestMany, Subscribe
 from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import PublishWindow
 from nats_proto.errors import (
@@ -165,6 +165,28 @@ async def test_a_machine_that_is_closed_early_leaves_nothing_behind(leg: Leg, se
             with pytest.raises(NoRespondersError):
                 await other.request(machine.inbox, timeout=PATIENCE)
             await driven.close()
+
+
+class CatchingUp(Numbers):
+    """Asks no service, and ends when it has caught up."""
+
+    def _begin(self, now: float) -> None:
+        self.inbox = self._new_inbox()
+        self._next = self._end = 7
+        self.wants += (Subscribe(self.inbox), CatchUp(7))
+
+    def receive(self, message: Any, *, now: float) -> None:
+        raise AssertionError("nobody sends anything")
+
+    def caught_up(self, number: int, *, now: float) -> None:
+        self.items.append(f"caught up {number}")
+        self.done = True
+
+
+async def test_a_machine_catches_up(leg: Leg, server: LocalServer) -> None:
+    async with leg.connect(server.url) as client:
+        machine = CatchingUp(END, client.new_inbox, now=now(client), idle=1000.0)
+        assert [item async for item in Driven(client, machine)] == ["caught up 7"]
 
 
 async def test_the_end_of_the_client_ends_a_machine(leg: Leg, server: LocalServer) -> None:

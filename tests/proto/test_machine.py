@@ -10,6 +10,7 @@ import pytest
 from nats_proto import (
     ApiCall,
     Ask,
+    CaughtUp,
     Conductor,
     ConnectionReplaced,
     Message,
@@ -148,6 +149,20 @@ def test_a_dropped_publish_is_told_to_a_machine_that_wants_to_know() -> None:
     hearing = Hearing(3, inboxes().popleft, now=NOW)
     Conductor(hearing).marked(mark, now=NOW)
     assert hearing.answers == [("inbox.1", mark.error, NOW)]
+
+
+class Catching(Numbers):
+    """A machine that wants to know when all has come."""
+
+    def caught_up(self, number: int, *, now: float) -> None:
+        self.answers.append((number, now))
+
+
+def test_who_wants_to_know_hears_that_all_has_come() -> None:
+    Conductor(numbers()).marked(CaughtUp(7), now=NOW)
+    catching = Catching(3, inboxes().popleft, now=NOW)
+    Conductor(catching).marked(CaughtUp(7), now=NOW)
+    assert catching.answers == [(7, NOW)]
 
 
 @pytest.mark.parametrize("subscribed", [True, False])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nats_proto import (
+    CaughtUp,
     ConnectionReplaced,
     Disconnected,
     Message,
@@ -24,7 +25,7 @@ from nats_proto.errors import (
     NoRespondersError,
     PermissionsError,
 )
-from tests.proto.driver import World, err, frames_of, info, msg
+from tests.proto.driver import PONG, World, err, frames_of, info, msg
 
 REPLACED = ConnectionReplaced()
 
@@ -51,6 +52,53 @@ def reply_of(world: World) -> str:
     """Where the answer to the request goes that was written last."""
     asked = [frame for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame)]
     return str(asked[-1].reply)
+
+
+# --- all has come that was sent before ---
+
+
+def test_the_mark_lies_behind_all_that_was_sent_before() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.words()
+    world.feed(msg("s", sub.sid, b"unread"))
+    world.session.catch_up(sub, 7)
+    world.pump()
+    assert world.words() == ["PING"]
+    world.events()
+    world.feed(msg("s", sub.sid, b"on its way") + PONG + msg("s", sub.sid, b"new"))
+    assert read(sub) == [b"unread", b"on its way", CaughtUp(7), b"new"]
+    world.session.catch_up(sub, 8)
+    world.pump()
+    world.events()
+    world.feed(PONG)
+    assert world.events() == [MessagesAvailable((sub.sid,))]  # it wakes as a message does
+    assert read(sub) == [CaughtUp(8)]
+
+
+@pytest.mark.parametrize("asked", ["before", "meanwhile"])
+def test_another_connection_comes_in_place_of_the_mark(asked: str) -> None:
+    world = World("nats://a, nats://b").ready()
+    sub = marked(world)
+    if asked == "before":
+        world.session.catch_up(sub, 7)
+        world.pump()
+    world.cut()
+    if asked == "meanwhile":
+        world.session.catch_up(sub, 7)
+    world.up()
+    world.feed(PONG)
+    assert read(sub) == [REPLACED]
+
+
+def test_who_has_left_is_told_nothing() -> None:
+    world = World().ready()
+    sub = marked(world)
+    world.session.catch_up(sub, 7)
+    world.session.unsubscribe(sub)
+    world.pump()
+    world.feed(PONG)
+    assert read(sub) == []
 
 
 # --- the connection was replaced -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar, assert_never
 
-from nats_proto import Ask, Conductor, Machine, Message, Publish, Subscribe, SubscriptionState, Want
+from nats_proto import Ask, CatchUp, Conductor, Machine, Message, Publish, Subscribe, SubscriptionState, Want
 from nats_proto.errors import ConnectionClosedError, ConnectionDrainingError, NATSError, OutboundBufferLimitError
 from tests.simulation.client import Client
 from tests.simulation.invariants import require
@@ -194,6 +194,9 @@ class MachineDriver(Generic[ItemT]):
                     require(self.state is not None, "a machine asks before it has subscribed")
                     token = session.request(api.subject, api.payload, headers=api.headers, into=self.state)
                     self.conductor.asked(token, want, now=self.world.now)
+                case CatchUp(number=number):
+                    require(self.state is not None, "a machine catches up before it has subscribed")
+                    session.catch_up(self.state, number)
                 case _:
                     assert_never(want)
         except OutboundBufferLimitError:

@@ -143,6 +143,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """When there is room: send the request of a call whose answer comes into the queue. Its token."""
         return self._host.ask(api, self._state)
 
+    def catch_up(self, number: int) -> None:
+        """Have a mark put behind all that the server has sent until it reads this."""
+        self._host.catch_up(self._state, number)
+
     async def wait_until(self, deadline: float | None) -> bool:
         """Wait for a message, and leave it where it is; False when there was none at the deadline (absolute)."""
         return await self._wait_until(deadline)
@@ -218,6 +222,11 @@ class MachineHost(Generic[ReceivedT]):
         token = self._hub.session.request(api.subject, api.payload, headers=api.headers, into=into)
         self._hub.writer.write_now()
         return token
+
+    def catch_up(self, sub: SubscriptionState[ReceivedT], number: int) -> None:
+        """Have the session mark in the queue of ``sub`` what the server has sent until now."""
+        self._hub.session.catch_up(sub, number)
+        self._hub.writer.write_now()
 
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""

@@ -143,6 +143,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """Send the request of a call whose answer comes into the queue: its token; None when there was no room."""
         return self._host.ask(api, self._state, deadline)
 
+    def catch_up(self, number: int) -> None:
+        """Have a mark put behind all that the server has sent until it reads this."""
+        self._host.catch_up(self._state, number)
+
     def wait_until(self, deadline: float | None) -> bool:
         """Wait for a message, and leave it where it is; False when there was none at the deadline (absolute)."""
         return self._wait(deadline, iterating=False)
@@ -216,6 +220,10 @@ class MachineHost(Generic[ReceivedT]):
             token = session.request(api.subject, api.payload, headers=api.headers, into=into)
 
         return token if self._writer.do(request, deadline) else None
+
+    def catch_up(self, sub: SubscriptionState[nats_proto.Message], number: int) -> None:
+        """Have the session mark in the queue of ``sub`` what the server has sent until now."""
+        self._writer.do(lambda session: session.catch_up(sub, number), needs_room=False)
 
     def cancel(self, token: int) -> None:
         """Nobody waits for the answer to this request any more."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeV
 from nats_proto import (
     ApiCall,
     Ask,
+    CatchUp,
     Conductor,
     HeadersLike,
     Machine,
@@ -91,6 +92,10 @@ class Inbox(Protocol[MessageOut]):
 
     def ask(self, api: ApiCall[object]) -> int:
         """Send the request of a call whose answer comes into this queue: its token."""
+        ...
+
+    def catch_up(self, number: int) -> None:
+        """Have a mark put behind all that the server has sent until it reads this."""
         ...
 
     async def unsubscribe(self) -> None:
@@ -341,6 +346,9 @@ class Driver(Generic[MessageT, ItemT]):
                         conductor.resubscribed()
                         self._cancel_expired()
                         await before.unsubscribe()
+                case CatchUp(number=number):
+                    assert self._inbox is not None  # as for a call
+                    self._inbox.catch_up(number)
                 case _:
                     assert_never(want)
         return True

@@ -35,14 +35,14 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, assert_never, runtime_checkable
 
 from .._interface.events import ReplyReceived, RequestFailed
-from .._session.marks import ConnectionReplaced, Mark, PublishDropped
+from .._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped
 from .._session.subscription import MessageT
 from .._value import Value
 from .._wire.frames import Message
 from ..errors import NATSError, NATSTimeoutError
 from .operation import ApiCall, Publish
 
-__all__ = ["Ask", "Conductor", "HearsOfDropped", "Machine", "Subscribe", "Want"]
+__all__ = ["Ask", "CatchUp", "CatchesUp", "Conductor", "HearsOfDropped", "Machine", "Subscribe", "Want"]
 
 ItemT = TypeVar("ItemT")
 MessageIn = TypeVar("MessageIn", contravariant=True)
@@ -74,7 +74,14 @@ class Ask(Value, frozen=True, eq=False):
     timeout: float
 
 
-Want = Subscribe | Publish | Ask
+class CatchUp(Value, frozen=True):
+    """Have the server say when it has sent all that it sent before: `CatchesUp.caught_up` is told, in its place among
+    the messages. Without a connection ``Machine.connection_replaced`` follows instead."""
+
+    number: int
+
+
+Want = Subscribe | Publish | Ask | CatchUp
 
 
 class Machine(Protocol[MessageIn, ItemT]):
@@ -130,6 +137,15 @@ class HearsOfDropped(Protocol):
 
     def publish_dropped(self, reply: str, error: NATSError, *, now: float) -> None:
         """A publish of its own, with this reply subject, was given up by the session before it was handed over."""
+        ...
+
+
+@runtime_checkable
+class CatchesUp(Protocol):
+    """What a `Machine` has besides, if it wants a `CatchUp`."""
+
+    def caught_up(self, number: int, *, now: float) -> None:
+        """What comes from now on was sent after the `CatchUp` with this number was."""
         ...
 
 
@@ -195,6 +211,9 @@ class Conductor(Generic[MessageT, ItemT]):
         match mark:
             case ConnectionReplaced():
                 self.machine.connection_replaced(now=now)
+            case CaughtUp(number=number):
+                if isinstance(self.machine, CatchesUp):
+                    self.machine.caught_up(number, now=now)
             case PublishDropped(reply=reply, error=error):
                 if isinstance(self.machine, HearsOfDropped):
                     self.machine.publish_dropped(reply, error, now=now)

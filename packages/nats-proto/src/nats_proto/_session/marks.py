@@ -12,7 +12,7 @@ from .._interface.events import ReplyReceived, RequestFailed
 from .._value import Value
 from ..errors import NATSError
 
-__all__ = ["ConnectionReplaced", "Mark", "PublishDropped"]
+__all__ = ["CaughtUp", "ConnectionReplaced", "Mark", "PublishDropped"]
 
 
 class ConnectionReplaced(Value, frozen=True):
@@ -21,6 +21,15 @@ class ConnectionReplaced(Value, frozen=True):
     What the queue holds before the mark came by the old connection, what it holds behind the mark comes by the new one.
     The subscription itself was made again, with the same sid.
     """
+
+
+class CaughtUp(Value, frozen=True):
+    """All has come that the server had sent before it read what ``Session.catch_up`` has asked with this number.
+
+    Where there was no connection, or it has ended meanwhile, a `ConnectionReplaced` comes instead.
+    """
+
+    number: int
 
 
 class PublishDropped(Value, frozen=True):
@@ -34,5 +43,5 @@ class PublishDropped(Value, frozen=True):
     error: NATSError
 
 
-Mark = ConnectionReplaced | PublishDropped | ReplyReceived | RequestFailed
+Mark = CaughtUp | ConnectionReplaced | PublishDropped | ReplyReceived | RequestFailed
 """The last two end a request that was made with ``Session.request(..., into=subscription)``."""

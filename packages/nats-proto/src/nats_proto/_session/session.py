@@ -472,6 +472,14 @@ class Session(Generic[MessageT]):
             return self._traffic.ask(subject, data, headers, accept)
         return self._traffic.request(subject, data, headers, into, accept)
 
+    def catch_up(self, sub: SubscriptionState[MessageT], number: int) -> None:
+        """Send a PING. A `CaughtUp` with this number comes with its PONG, as a mark in the queue of ``sub``.
+
+        So its reader knows of each message whether the server may have sent it before. ``sub`` was made with ``marks``.
+        Does nothing without a connection: the next one is told by a mark as well.
+        """
+        self._traffic.catch_up(sub, number)
+
     def take_reply(self, data: bytes, token: int) -> ReplyReceived | RequestFailed | None:
         """Receive ``data``, come next from the transport, if it is the reply to this request, whole and nothing else.
 

@@ -23,7 +23,7 @@ from ..errors import ConnectionLostError, NATSError
 from .awaited import AT_ANY_TIME, Awaited, Awaits
 from .event_queue import EventQueue
 from .inbox import Accept, RequestInbox
-from .marks import ConnectionReplaced
+from .marks import CaughtUp, ConnectionReplaced
 from .outbox import Outbox
 from .round_trips import RoundTrips
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
@@ -189,6 +189,11 @@ class Traffic(Generic[MessageT]):
     def round_trip(self, completed: Callable[[float], None]) -> None:
         """Send a PING of our own; ``completed`` is called with the time of its PONG."""
         self.outbox.append_ping(self.round_trips.open_own(completed))
+
+    def catch_up(self, sub: SubscriptionState[MessageT], number: int) -> None:
+        """Mark in the queue of ``sub`` what the server has sent before it reads this."""
+        if self._up:
+            self.round_trip(lambda _now: self.subs.mark(sub, CaughtUp(number)))
 
     def _append(self, operation: Encoded, data: Payload) -> None:
         self.outbox.append(operation)

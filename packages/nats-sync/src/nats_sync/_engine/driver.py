@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeV
 from nats_proto import (
     ApiCall,
     Ask,
+    CatchUp,
     Conductor,
     HeadersLike,
     Machine,
@@ -85,6 +86,10 @@ class Inbox(Protocol[MessageOut]):
 
     def ask(self, api: ApiCall[object], deadline: float | None) -> int | None:
         """Send the request of a call whose answer comes into this queue: its token; None when there was no room."""
+        ...
+
+    def catch_up(self, number: int) -> None:
+        """Have a mark put behind all that the server has sent until it reads this."""
         ...
 
     def unsubscribe(self) -> None:
@@ -321,6 +326,9 @@ class Driver(Generic[MessageT, ItemT]):
                         want.opened(self._inbox.arrivals)
                     if self._stopped:  # by another thread, and meanwhile: it has not seen this subscription
                         self._inbox.unsubscribe()
+                case CatchUp(number=number):
+                    assert self._inbox is not None  # as for a call
+                    self._inbox.catch_up(number)
                 case _:
                     assert_never(want)
             if done:
