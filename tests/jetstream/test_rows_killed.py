@@ -94,6 +94,26 @@ async def test_row_35_another_worker_process_goes_on(leg: Leg, url: str) -> None
         await settled(consumer)
 
 
+async def test_row_18_a_worker_that_was_stopped_begins_nothing_that_came_meanwhile(leg: Leg, url: str) -> None:
+    """The system has taken it for the worker, which cannot know when it came, and the server has sent it again: to the
+    same worker, which has asked for more. It does each message once, when it comes again."""
+    async with queue(leg, url, 1, ack_wait=1.0) as (client, _, consumer):
+        with worker(leg, url, concurrency=20) as one, steadily(url) as steady:
+            await one.wait_for(1, "done")
+            one.process.send_signal(signal.SIGSTOP)
+            await client.publish_many("work", [b"%d" % number for number in range(1, 6)])
+            with anyio.fail_after(PATIENCE):
+                while (await consumer.refresh()).num_redelivered < 5:
+                    await anyio.sleep(0.01)
+            one.process.send_signal(signal.SIGCONT)
+            await one.wait_for_all({str(number) for number in range(6)}, "done")
+            await settled(consumer)
+            assert await one.end(signal.SIGTERM) == 0
+        twice = len(one.numbers("begun")) - 6
+        assert not twice or steady.stood_still > 0.2, one.lines
+        assert sorted(one.numbers("done")) == sorted(one.numbers("begun"))
+
+
 async def test_row_39_a_message_that_kills_its_workers_ends_among_the_dead_letters(leg: Leg, url: str) -> None:
     """No worker lives to say that it was the last attempt. The server says it, in an advisory that a stream may keep:
     so it is worked on like any other message."""

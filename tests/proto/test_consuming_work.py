@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import Headers, Message
+from nats_proto import CatchUp, Headers, Message, Subscribe
 from nats_proto._calls.operation import Publish
 from nats_proto._consuming.dead_letter import Unburied, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
@@ -55,6 +55,7 @@ def worker(
     max_ack_pending: int = 0,
     delivery: Delivery = DELIVERY,
     options: ConsumeOptions | None = None,
+    wait: float | None = None,
 ) -> Work[Message, Held]:
     def make(message: Message, now: float) -> Held:
         return Held(message.subject, 1, message.reply, message.data, delivery=delivery, received=now)
@@ -70,6 +71,7 @@ def worker(
         new_inbox=Inboxes(),
         make=make,
         now=NOW,
+        wait=wait,
     )
 
 
@@ -283,6 +285,139 @@ def test_what_was_not_kept_alive_in_time_is_not_begun() -> None:
     machine.handle_timeout(now=late)
     assert machine.outlived == 1
     assert "outlived" in [warning.kind for warning in machine.warnings]
+
+
+# --- being away ------------------------------------------------------------------------------------------------------
+
+
+def caught(machine: Work[Message, Held]) -> list[int]:
+    """The numbers of what is to tell that it has caught up; all that the machine wants is done."""
+    found = [want.number for want in machine.wants if isinstance(want, CatchUp)]
+    machine.wants.clear()
+    return found
+
+
+def taken(machine: Work[Message, Held], sequence: int, now: float, attempt: int = 1) -> Held:
+    machine.receive(delivered(sequence, attempt), now=now)
+    return machine.items.pop()
+
+
+def begun() -> Work[Message, Held]:
+    """One that has made its subscription, and waits."""
+    machine = worker(8, wait=WAIT)
+    machine.wants.clear()
+    machine.handle_timeout(now=NOW)
+    return machine
+
+
+def test_what_came_while_the_process_was_stopped_is_not_begun() -> None:
+    machine = begun()
+    machine.handle_timeout(now=NOW + 9)
+    late = NOW + 9 + WAIT + 1
+    first = taken(machine, 1, late)
+    assert caught(machine) == [1]
+    second = taken(machine, 2, late + 0.1)
+    assert caught(machine) == []
+    machine.caught_up(1, now=late + 0.2)
+    third = taken(machine, 3, late + 0.2)
+    assert [each.received for each in (first, second, third)] == [NOW + 9, NOW + 9, late + 0.2]
+    assert [machine.is_fresh(each, late + 0.3) for each in (first, second, third)] == [False, False, True]
+    machine.handle_timeout(now=late + 0.3)
+    assert told(machine) == []  # nothing that would take it from whoever has it now
+
+
+def test_of_what_may_be_old_the_server_is_told_that_it_is_in_progress() -> None:
+    machine = begun()
+    machine.handle_timeout(now=NOW + 0.6 * WAIT)
+    assert caught(machine) == [1]
+    message = taken(machine, 1, NOW + 0.6 * WAIT)
+    assert message.received == NOW
+    assert machine.is_fresh(message, NOW + 0.6 * WAIT)
+    due = machine.next_timeout()
+    assert due is not None
+    assert due <= NOW + 0.6 * WAIT
+    machine.handle_timeout(now=NOW + 0.6 * WAIT)
+    assert told(machine) == [message.reply]
+
+
+def test_who_looks_when_it_is_to_look_is_never_away() -> None:
+    machine, now = begun(), NOW
+    for _ in range(20):
+        due = machine.next_timeout()
+        assert due is not None
+        assert now < due <= now + WAIT / 3
+        now = due + 0.1 * WAIT  # a busy machine
+        machine.handle_timeout(now=now)
+        assert caught(machine) == []
+    assert taken(machine, 1, now).received == now
+
+
+def test_who_asks_for_nothing_cannot_be_away() -> None:
+    machine = begun()
+    held_ = give(machine, 16)
+    machine.wants.clear()
+    assert machine.outstanding == 0
+    machine.handle_timeout(now=NOW + 0.1)
+    end(machine, held_, NOW + 5 * WAIT)
+    assert caught(machine) == []
+
+
+def test_of_two_times_away_the_second_has_to_be_caught_up() -> None:
+    machine = begun()
+    later = NOW + 1.2 * WAIT
+    assert taken(machine, 1, NOW + 0.6 * WAIT).received == NOW
+    assert taken(machine, 2, later).received == NOW
+    assert caught(machine) == [1, 2]
+    machine.caught_up(1, now=later)
+    assert taken(machine, 3, later).received == NOW
+    machine.caught_up(2, now=later)
+    assert taken(machine, 4, later).received == later
+
+
+@pytest.mark.parametrize("by", ["another connection", "another generation"])
+def test_what_ends_it_besides(by: str) -> None:
+    machine = begun()
+    machine.handle_timeout(now=NOW + 0.6 * WAIT)
+    now = NOW + 0.6 * WAIT
+    if by == "another connection":
+        machine.connection_replaced(now=now)
+    else:
+        while not isinstance(machine.wants[0] if machine.wants else None, Subscribe):
+            now += 1.0  # silence
+            machine.handle_timeout(now=now)
+    machine.wants.clear()
+    assert taken(machine, 1, now).received == now
+
+
+def test_away_behind_another_connection() -> None:
+    """The mark of that one lay unread while the process was stopped."""
+    machine = begun()
+    machine.connection_replaced(now=NOW + 2 * WAIT)
+    assert caught(machine) == [1]
+    assert taken(machine, 1, NOW + 2 * WAIT).received == NOW
+
+
+def test_without_acknowledgements_nobody_looks() -> None:
+    machine = worker(1, delivery=Delivery(stream="S", consumer="C", acknowledged=False), wait=float("inf"))
+    machine.wants.clear()
+    machine.handle_timeout(now=NOW)
+    assert machine.next_timeout() == NOW + machine._reader._pulls._silence
+    assert taken(machine, 1, NOW + 20).received == NOW + 20
+    assert caught(machine) == []
+
+
+@pytest.mark.parametrize(("attempt", "max_deliver", "begins"), [(3, 3, True), (2, 3, False), (3, 0, False)])
+def test_the_last_attempt_is_begun_however_old_it_is(attempt: int, max_deliver: int, begins: bool) -> None:
+    machine = worker(8, options=ConsumeOptions(max_deliver=max_deliver), wait=WAIT)
+    machine.handle_timeout(now=NOW)
+    message = taken(machine, 1, NOW + 2 * WAIT, attempt)
+    assert machine.is_fresh(message, NOW + 2 * WAIT) is begins
+
+
+def test_a_message_of_somebody_else_has_no_last_attempt() -> None:
+    machine = worker(8, options=ConsumeOptions(max_deliver=1), keep_alive=0.0)
+    strange = Held("a", 1, "not.an.ack.subject", b"x", delivery=DELIVERY, received=NOW)
+    assert not machine.is_fresh(strange, NOW + 2 * WAIT)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2])

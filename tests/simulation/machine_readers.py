@@ -75,6 +75,7 @@ class WorkUser(Reader):
             now=self.world.now,
             info=self.info,
             create=self.create,
+            wait=settings.model_ack_wait,
         )
         self.long = rng.random() < 0.5
         self.ready: deque[WorkItem] = deque()
@@ -101,7 +102,9 @@ class WorkUser(Reader):
                 machine.late.append(item)
                 self._over(item)
                 continue
-            asleep = self.sim.asleep_between(item.received, now)
+            assert item.reply is not None
+            _, sent = self.sim.sent_at[item.reply]
+            asleep = self.sim.asleep_between(sent, now)
             require(asleep <= self.settings.model_ack_wait + 0.1, f"begun after {asleep:g} s in which nothing ran")
             for other in self.running.values():
                 since = max(other.received, machine.begun[id(other)])

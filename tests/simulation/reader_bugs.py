@@ -45,6 +45,17 @@ bug(
     ("_consuming.work:Work.is_fresh", "return now < due + (PARTS - 1) * part", "return True"),
 )
 
+bug(
+    "old messages taken for new ones",
+    "after the process was stopped for long it begins what lay in the system meanwhile, twice and more",
+    ("_consuming.work:Work._was_away", "self._since = min(self._since, self._away_at - self._patience)", "pass"),
+)
+bug(
+    "never caught up",
+    "a worker that was stopped once takes all that comes from then on for too old",
+    ("_consuming.work:Work.caught_up", "if number == self._catching_up:", "if False:"),
+)
+
 # --- push ------------------------------------------------------------------------------------------------------------
 
 bug(

@@ -37,7 +37,12 @@ RARE = (
 FEW = 80
 
 
-RARE_READERS = ("consumer kept with a new connection", "kept alive once", "old messages begun")
+RARE_READERS = (
+    "consumer kept with a new connection",
+    "kept alive once",
+    "old messages begun",
+    "old messages taken for new ones",
+)
 RARE_OBJECTS = ("ids believed for ever", "nobody asks why", "two puts at once", "waits with its eyes open")
 RARE_BATCHES = ("loss counted twice", "no responders for a question", "refusals make no room")
 

@@ -153,6 +153,7 @@ class Source:
                 info=self._condition,
                 create=self._creation(options),
                 now=now,
+                wait=_shortest_wait(self.delivery),
             )
 
         return Employment(machine, 0 if config is None else config.max_deliver or 0)
@@ -189,6 +190,13 @@ class Source:
             priority=priority,
             priority_timeout=None if config is None else config.priority_timeout or float("inf"),
         )
+
+
+def _shortest_wait(delivery: Delivery) -> float | None:
+    """Seconds for which a message is certainly given to no other reader; None when that is not known."""
+    if not delivery.acknowledged:
+        return float("inf")
+    return min(delivery.backoff) if delivery.backoff else delivery.ack_wait
 
 
 def _longest_wait(delivery: Delivery) -> float | None:

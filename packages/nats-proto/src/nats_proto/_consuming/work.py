@@ -30,6 +30,21 @@ third, the server is told that it is in progress: so two of these may be lost. W
 as what a handler has. It ends ``keep_alive`` seconds after the handler has begun, or after the message was taken when
 no handler has got to it for so long. A message that could not be kept alive in time, since the process was stopped or
 the connection was away, is not begun any more: somebody else has it (`is_fresh`).
+
+Being away
+----------
+The time of a message is counted from when it was taken. That is right as long as somebody takes what comes. When the
+process was stopped, or its event loop stood still, messages lie in the system meanwhile, and some of them twice: the
+server has delivered them again, to the same reader. Nobody can see how old they are.
+
+    the last look ─────────── nothing ran ────────────▶ the next look ──CatchUp──▶ the server ──▶ caught up
+         └── what is taken until then may have come at any time since the last look ──────────────────┘
+
+So as long as something is asked for, the machine looks a third of the server's wait after the last time; and when it
+finds that half of it has passed, it was *away*. Then what it takes counts as received at the last look before, until it
+has *caught up*: that is told by the answer to a `CatchUp`, behind all that the server had sent. A message that may be
+as old as the wait is not begun, and comes again; of one that may be older than a third of it the server is told that it
+is in progress. One whose last attempt this is is begun in any case, since nobody else gets it.
 """
 
 from __future__ import annotations
@@ -38,9 +53,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
-from .._calls.machine import Want
+from .._calls.machine import CatchUp, Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.acknowledge import IN_PROGRESS, Acknowledgeable
+from .._jetstream.errors import NotJetStreamMessageError
 from .._session.subscription import MessageT
 from ..errors import NATSError
 from .consume import Consume
@@ -56,6 +72,9 @@ DEFAULT_ACK_WAIT: Final = 30.0
 """Seconds, what servers take. For a consumer of which nothing could be learnt."""
 PARTS: Final = 3
 """Of the time that the server waits; with each of them over it is told once."""
+AWAY: Final = 1.5
+"""Of such a part: when nobody has looked for so much longer, or more, the process was stopped. A look that is a little
+late on a busy machine is none."""
 SHORTEST_LOOK: Final = 0.005
 """Seconds between two looks at what is held, however short the server waits."""
 NEVER: Final = float("inf")
@@ -65,14 +84,21 @@ class Work(Generic[MessageT, ItemT]):
     """A `Machine` that gives messages to be handled, and keeps them alive meanwhile.
 
     ``options``, and what is not named here: as of `Consume`. ``concurrency``, ``prefetch``, ``max_ack_pending``: as of
-    `Prefetch`. ``keep_alive``: seconds, 0: never.
+    `Prefetch`. ``keep_alive``: seconds, 0: never. ``wait``: the shortest time for which the server waits for an
+    acknowledgement (seconds), infinite where it expects none; None: not known.
     """
 
     __slots__ = (
+        "_away_at",
+        "_catching_up",
         "_held",
         "_keep_alive",
         "_look_at",
+        "_max_deliver",
+        "_patience",
         "_reader",
+        "_since",
+        "_slack",
         "begun",
         "called",
         "ended",
@@ -99,6 +125,7 @@ class Work(Generic[MessageT, ItemT]):
         now: float,
         info: ApiCall[object] | None = None,
         create: ApiCall[object] | None = None,
+        wait: float | None = None,
     ) -> None:
         self._keep_alive = keep_alive
         self.prefetch = Prefetch(concurrency, prefetch, max_ack_pending, now=now)
@@ -107,6 +134,18 @@ class Work(Generic[MessageT, ItemT]):
         ``id``, here and below: a message that changes has no hash."""
         self._look_at = NEVER
         """When the first of them is due, at the earliest."""
+        looks = max((DEFAULT_ACK_WAIT if wait is None else wait) / PARTS, SHORTEST_LOOK)
+        self._patience = AWAY * looks
+        """Seconds without a look after which it was away."""
+        self._slack = self._patience - looks if looks < NEVER else 0.0
+        """So much sooner it looks, while something is asked for."""
+        self._away_at = NEVER
+        """Whoever looks then, or later, was away."""
+        self._since = NEVER
+        """It was away, and has not caught up: what is taken now may have come since then."""
+        self._catching_up = 0
+        """The number of the last `CatchUp`."""
+        self._max_deliver = options.max_deliver
         self.begun: dict[int, float] = {}
         self.ended: deque[ItemT] = deque()
         self.late: deque[ItemT] = deque()
@@ -162,6 +201,9 @@ class Work(Generic[MessageT, ItemT]):
         if self.ended:
             self._take_ended(now)
         reader = self._reader
+        if now >= self._away_at:
+            self._was_away()
+        self._away_at = now + self._patience  # something is asked for, or was
         if message.reply is None:
             reader.receive(message, now=now)
             return
@@ -175,7 +217,9 @@ class Work(Generic[MessageT, ItemT]):
                 reader.refill(now)  # its place is free, and nothing else may ever come that sees it
             return
         item = items[-1]
-        due = now + self._part(item) if self._keep_alive else NEVER
+        if self._since < now:
+            item.received = self._since
+        due = item.received + self._part(item) if self._keep_alive else NEVER
         self._held[id(item)] = item, due
         if due < self._look_at:
             self._look_at = due
@@ -183,17 +227,26 @@ class Work(Generic[MessageT, ItemT]):
     def connection_replaced(self, *, now: float) -> None:
         """As of `Consume`; what is held stays what it is, since acknowledgements count on any connection."""
         self._reader.connection_replaced(now=now)
+        self._since = NEVER
+        self._looked(now)
+
+    def caught_up(self, number: int, *, now: float) -> None:
+        """What comes from now on was sent since the last time that it was away."""
+        if number == self._catching_up:
+            self._since = NEVER
+        self._looked(now)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """As of `Consume`."""
         self._reader.answered(api, answer, now=now)
+        self._looked(now)
 
     def next_timeout(self) -> float | None:
         """When something is overdue, or messages have ended that nobody has looked at."""
         if len(self.ended) >= self.prefetch.call_at:
             return 0.0
         due = self._reader.next_timeout()
-        look_at = self._look_at
+        look_at = min(self._look_at, self._away_at - self._slack)
         if due is None or look_at < due:
             return None if look_at == NEVER else look_at
         return due
@@ -204,6 +257,7 @@ class Work(Generic[MessageT, ItemT]):
         for item in self.overdue(now):
             self.wants.append(Publish(item.ack_subject(), IN_PROGRESS))
         self._reader.handle_timeout(now=now)
+        self._looked(now)
 
     # --- what is held ------------------------------------------------------------------------------------------------
 
@@ -215,7 +269,7 @@ class Work(Generic[MessageT, ItemT]):
     def is_fresh(self, item: ItemT, now: float) -> bool:
         """Whether it may begin: the server has not given it to anybody else by now. By any thread."""
         part = self._part(item)
-        if now < item.received + part:
+        if now < item.received + part or self._is_last_attempt(item):
             return True
         due = item.received + part
         if self._keep_alive:
@@ -248,6 +302,27 @@ class Work(Generic[MessageT, ItemT]):
         """Learn what has ended, when nobody drives the machine any more."""
         while self.ended:
             self._held.pop(id(self.ended.popleft()), None)
+
+    def _looked(self, now: float) -> None:
+        """At the end of all that the driver calls, since it may begin another generation of requests."""
+        if now >= self._away_at:
+            self._was_away()
+        wants = self.wants
+        if wants and isinstance(wants[0], Subscribe):
+            self._since = NEVER  # nothing of what was asked for before is taken any more
+        self._away_at = now + self._patience if self._reader.outstanding else NEVER
+
+    def _was_away(self) -> None:
+        self._since = min(self._since, self._away_at - self._patience)
+        self._catching_up += 1
+        self.wants.append(CatchUp(self._catching_up))
+
+    def _is_last_attempt(self, item: ItemT) -> bool:
+        """Nobody else gets it any more."""
+        try:
+            return 0 < self._max_deliver <= item.metadata.num_delivered
+        except NotJetStreamMessageError:
+            return False
 
     def _part(self, item: ItemT) -> float:
         delivery = item.delivery

@@ -100,7 +100,8 @@ class Acknowledgeable(_NoFields):
         reply: str | None
         delivery: Delivery
         received: float
-        """When the reader took it (absolute seconds, monotonic)."""
+        """When the reader took it (absolute seconds, monotonic), or when it may have come, if nobody has looked for
+        long."""
         settled: bool
         """It was acknowledged finally: by ack, nak or term."""
         parsed_metadata: Metadata | None
