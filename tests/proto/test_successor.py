@@ -294,6 +294,60 @@ def test_both_hear_of_subscriptions_that_come_and_go() -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
+def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(lost: bool) -> None:
+    """The new server may have sent a message before it read the UNSUB, and sends it to nobody else."""
+    world = pair()
+    sub, plain = world.session.subscribe("s", queue="q"), world.session.subscribe("plain")
+    spreading(world, sub, plain)
+    world.words()
+    for one in (sub, plain):
+        world.session.drain_subscription(one, now=world.now)
+    world.pump()
+    assert world.words() == [f"UNSUB {sub.sid}", f"UNSUB {plain.sid}", "PING"]
+    assert world.next_words() == [f"UNSUB {sub.sid}", f"UNSUB {plain.sid}"]
+    world.feed(msg("s", sub.sid, b"1") + PONG)
+    assert (plain.closed, sub.closed) == (True, False)
+    world.feed_next(msg("s", sub.sid, b"2"))
+    if lost:
+        world.cut()
+    else:
+        world.wait(SPREAD_TIME)
+        assert world.words() == ["PING"]
+        world.feed_next(msg("s", sub.sid, b"3"))
+        world.feed(PONG)
+    assert world.words() == ["PING"]
+    world.feed(msg("s", sub.sid, b"4"))
+    assert not sub.closed
+    world.feed(PONG)
+    assert sub.closed
+    assert read(sub) == ([b"1", b"2", b"4"] if lost else [b"1", b"2", b"3", b"4"])
+
+
+@pytest.mark.parametrize("how", ["failed", "cancelled", "both lost"])
+def test_a_drain_ends_where_there_is_nowhere_to_go(how: str) -> None:
+    world = pair()
+    sub = world.session.subscribe("s", queue="q")
+    spreading(world, sub)
+    world.session.drain_subscription(sub, now=world.now)
+    world.pump()
+    world.words()
+    match how:
+        case "failed":
+            world.cut_next()
+        case "cancelled":
+            world.session.close(now=world.now)
+            world.pump()
+        case _:
+            world.cut_next()
+            world.cut()
+    if how == "failed":
+        assert world.words() == ["PING"]
+        world.feed(msg("s", sub.sid, b"1") + PONG)
+        assert read(sub) == [b"1"]
+    assert sub.closed
+
+
+@pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("adopts", [False, True])
 def test_what_changes_while_parting_the_new_one_hears_first(lost: bool, adopts: bool) -> None:
     world = pair()

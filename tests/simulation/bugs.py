@@ -210,7 +210,7 @@ bug(
     "drain drops late messages",
     "a Zig client closes the queue before the messages between UNSUB and PONG are there",
     (
-        "_session.traffic:Traffic.drain_subscription",
+        "_session.traffic:Traffic.end_drain",
         "self.round_trip(lambda _now: self.close_subscription(sub))",
         "self.close_subscription(sub)",
     ),

@@ -39,7 +39,7 @@ class _Phase(Enum):
 class Handover(Generic[MessageT]):
     """Belongs to one attempt of a successor, and begins when the new server has accepted the client."""
 
-    __slots__ = ("_counts", "_events", "_later", "_phase", "_told", "_traffic", "out", "overlap")
+    __slots__ = ("_counts", "_events", "_later", "_phase", "_told", "_traffic", "draining", "out", "overlap")
 
     def __init__(self, traffic: Traffic[MessageT], events: EventQueue[SessionEvent]) -> None:
         self._traffic = traffic
@@ -54,6 +54,8 @@ class Handover(Generic[MessageT]):
         """The sids that were subscribed (True) or unsubscribed (False) since the handover is COMMITTED."""
         self._counts: dict[int, int] = {}
         """How many messages the new server has sent, by sid: it counts a maximum from the SUB that it was sent."""
+        self.draining: list[SubscriptionState[MessageT]] = []
+        """Those that are drained, and of which the new server may have sent messages before it has read their UNSUB."""
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -83,6 +85,17 @@ class Handover(Generic[MessageT]):
         elif sid in self._told:
             self._told.discard(sid)
             self.out.append(self._traffic.encoder.unsubscribe(sid))
+
+    def drains(self, sub: SubscriptionState[MessageT]) -> bool:
+        """A subscription is to be drained. Whether its end waits for the handover's.
+
+        What the new server gives to a member of a group it gives to nobody else. So that has to be waited for as well,
+        by a PING when its connection is the session's: then the old server has said all that it had to say.
+        """
+        if self._phase is _Phase.COMMITTED or sub.queue is None or sub.sid not in self._told:
+            return False
+        self.draining.append(sub)
+        return True
 
     def commit(self) -> None:
         """There is no way back to the old connection."""
@@ -156,6 +169,13 @@ class Handover(Generic[MessageT]):
         for message in self.overlap.release():
             self._give(message)
         self._traffic.announce_messages()
+        self.end_drains()
+
+    def end_drains(self) -> None:
+        """There is one connection now: the new one, or the old one when there was nowhere to go."""
+        draining, self.draining = self.draining, []
+        for sub in draining:
+            self._traffic.end_drain(sub)
 
     def _take_reply(self, message: MessageT) -> None:
         """A reply comes on both connections: the second copy must not count as a reply to no request."""

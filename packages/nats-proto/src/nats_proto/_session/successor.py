@@ -359,6 +359,7 @@ class Successor(Generic[MessageT]):
             self._end()
             self._predecessor.leave_link(now)
             return
+        self._handover.end_drains()
         self._reset()
         self._plan_next(now)
 
@@ -381,6 +382,7 @@ class Successor(Generic[MessageT]):
         self._state = _State.OVER
         self._timers.successor = None
         self._predecessor.forget_successor(self)
+        self._handover.end_drains()
 
     # --- what the new connection says --------------------------------------------------------------------------------
 

@@ -35,12 +35,19 @@ __all__ = ["Traffic"]
 class Informed(Protocol[MessageT]):
     """Who has to hear of every subscription as well: the handover to a successor."""
 
+    draining: list[SubscriptionState[MessageT]]
+    """The subscriptions of which it ends the drain."""
+
     def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
         """There is another subscription."""
         ...
 
     def unsubscribed(self, sid: int) -> None:
         """There is one less."""
+        ...
+
+    def drains(self, sub: SubscriptionState[MessageT]) -> bool:
+        """One is to be drained: whether it ends the drain."""
         ...
 
 
@@ -324,8 +331,15 @@ class Traffic(Generic[MessageT]):
         """No new messages, but all that the server sent before it read the UNSUB."""
         if sub not in self.subs or sub.draining:
             return
+        awaited = self.handover is not None and self.handover.drains(sub)
         if self._up:
             self.start_drain(sub)
+        if not awaited:
+            self.end_drain(sub)
+
+    def end_drain(self, sub: SubscriptionState[MessageT]) -> None:
+        """It closes when the server has answered a PING behind the UNSUB; without a connection at once."""
+        if self._up:
             self.round_trip(lambda _now: self.close_subscription(sub))
         else:
             self.close_subscription(sub)
@@ -476,8 +490,9 @@ class Traffic(Generic[MessageT]):
         # would the next.
         self.drop_refused()
         for sub in self.subs:
-            # Its last messages were lost with the connection. Closed now, it is not subscribed again on the next one.
-            if sub.draining:
+            # Its last messages were lost with the connection, unless a successor has some. Closed now, it is not
+            # subscribed again on the next one.
+            if sub.draining and (self.handover is None or sub not in self.handover.draining):
                 self.close_subscription(sub)
 
     def fail_flushes(self, error: NATSError) -> None:
