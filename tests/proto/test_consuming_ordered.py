@@ -690,7 +690,7 @@ def test_the_first_consumer_has_the_time_of_a_call() -> None:
 @pytest.mark.parametrize(
     ("patience", "seconds"),
     [
-        (None, [2.5, 2.4]),
+        (None, [2.5, 2.5]),
         (1.0, [0.5, 0.5]),
         (0.0, [0.5]),
         (20.0, [5.0, 5.0, 5.0]),
@@ -718,6 +718,24 @@ def test_a_first_consumer_that_was_not_answered_is_made_under_another_name(
         read.give(1, 1)
         assert read.given == [1]
         assert read.calls.renewed().patience == patience
+
+
+def test_the_time_of_an_attempt_that_was_not_answered_is_a_part_of_the_pause() -> None:
+    """A cluster that has lost a server may leave several unanswered: each pause on top would make a reader wait for a
+    minute."""
+    read = reading()
+    read.give(2, 2)  # a gap
+    read.answer("DELETE")
+    read.wait()
+    pauses = []
+    for _ in range(7):
+        read.now += read.asked[-1].timeout
+        read.answer("CREATE", NATSTimeoutError("late"))
+        pauses.append(read.wait())
+        read.answer("DELETE")
+    assert pauses[:3] == [0.0, 0.0, pytest.approx(0.5, abs=0.5)]
+    for pause, (least, most) in zip(pauses[3:], [(3.0, 7.0), (11.0, 19.0), (17.5, 25.0), (17.5, 25.0)], strict=True):
+        assert least <= pause <= most
 
 
 @pytest.mark.parametrize(("timeout", "seconds"), [(60.0, 5.0), (5.0, 5.0), (0.7, 0.7)])

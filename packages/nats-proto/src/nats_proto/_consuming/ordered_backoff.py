@@ -1,9 +1,9 @@
 """How soon an ordered reader makes its next consumer, and with what answer it gives up.
 
 The first rebuild after a quiet time follows nearly at once, and each that a new connection asks for. Any other one, and
-each that has failed, waits for twice as long as the one before, from 1 to 30 seconds, with a share of chance. What ends
-that is not a consumer that was made, but one that was read for a minute: else readers that are all disturbed by the
-same thing would make consumers without end.
+each that has failed, waits for twice as long as the one before, from 1 to 30 seconds, with a share of chance; the time
+that the failed attempt itself has taken counts. What ends that is not a consumer that was made, but one that was read
+for a minute: else readers that are all disturbed by the same thing would make consumers without end.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class Making:
     """
 
     __slots__ = (
-        *("_attempts", "_backoff", "_began", "_calls", "_creating", "_delete_at", "_deleting", "_expires", "_failed"),
-        *("_max_attempts", "_resume", "_retired", "_serial", "_start", "_state", "_wants"),
+        *("_asked_at", "_attempts", "_backoff", "_began", "_calls", "_creating", "_delete_at", "_deleting", "_expires"),
+        *("_failed", "_max_attempts", "_resume", "_retired", "_serial", "_start", "_state", "_wants"),
         *("created_at", "made", "name"),
     )
 
@@ -93,6 +93,8 @@ class Making:
         self._retired: dict[str, float] = {}
         """Consumers that are to be deleted, and when the server will have done so by itself."""
         self._creating: ApiCall[object] | None = None
+        self._asked_at = now
+        """When the last attempt began."""
         self._deleting: tuple[str, ApiCall[object]] | None = None
         self._delete_at = NEVER
         self._resume = NEVER
@@ -185,9 +187,10 @@ class Making:
         self.name = self._calls.name(self._serial)
 
     def _pause(self, now: float) -> None:
-        """Before the next attempt."""
+        """Before the next attempt. The time for which this one has waited in vain is a part of it: a cluster that has
+        lost a server may not answer, and answers the next one at once."""
         self._state = _State.PAUSED
-        self._resume = now + self._backoff.pause()
+        self._resume = max(now, self._asked_at + self._backoff.pause())
 
     def _begin(self, now: float) -> None:
         """Delete what is to be deleted before the next consumer is made."""
@@ -201,6 +204,7 @@ class Making:
 
     def _create(self, now: float) -> None:
         self._state = _State.BEGINNING
+        self._asked_at = now
         self._creating = self._calls.create(self.name, self._start())
         self._wants.append(Ask(self._creating, self._seconds(now)))
 
