@@ -21,6 +21,8 @@ or their answers; this is what a server that dies does. What may not happen is l
 
 In some rounds an instance is stopped meanwhile and another one takes its place: while the server runs, or while it is
 dead. Its handlers are held back then by a gate, so that requests wait in the instance. At the end all clients drain.
+
+Another run has a server that becomes a lame duck, and a second one to which all clients move. There nothing is lost.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ import anyio
 from nats_proto import SessionStatus
 from nats_proto.services import ServiceError, service_error
 from nats_sync.testing import LocalServer
-from tests.adapters.legs import PATIENCE, QUICK, Flag, Leg, eventually, in_thread
+from tests.adapters.legs import PATIENCE, QUICK, Flag, Leg, eventually, hub_of, in_thread
 from tests.adapters.services import add_service, found, found_all, services
 
 __all__ = ["Chaos", "Violation"]
@@ -169,6 +171,14 @@ class Ledger:
         with self._lock:
             return {self.served[number] for number in self.answered if number >= since and number in self.served}
 
+    def told_of(self, numbers: set[int]) -> dict[int, str]:
+        """What came of these requests."""
+        with self._lock:
+            return {
+                number: "nobody was there" if number in self.nobody else " at ".join(self.served.get(number, ("lost",)))
+                for number in sorted(numbers)
+            }
+
     def check(self) -> None:
         """Raises `Violation` for the first one."""
         with self._lock:
@@ -238,11 +248,15 @@ class Instance:
 
 
 class Chaos:
-    """One run. ``patience``: seconds until what has to come is said not to."""
+    """One run with a server, or more that are a cluster: all clients are at the first one then.
 
-    def __init__(self, leg: Leg, server: LocalServer, *, patience: float = PATIENCE) -> None:
+    ``patience``: seconds until what has to come is said not to.
+    """
+
+    def __init__(self, leg: Leg, *servers: LocalServer, patience: float = PATIENCE) -> None:
         self._leg = leg
-        self._server = server
+        self._servers = servers
+        self._server = servers[0]
         self._patience = patience
         self._ledger = Ledger()
         self._instances: list[Instance] = []
@@ -254,20 +268,7 @@ class Chaos:
 
     async def run(self, kills: int) -> None:
         """Raises `Violation`."""
-        try:
-            await self._run(kills)
-        except BaseExceptionGroup as group:
-            raise next(_leaves(group)) from None  # a task has found it
-
-    async def _run(self, kills: int) -> None:
-        async with AsyncExitStack() as stack:
-            self._caller = await stack.enter_async_context(self._leg.connect(self._server.url, **QUICK))
-            handler = self._leg.handler(self._answered)
-            await stack.enter_async_context(self._caller.subscribe("answers.*", callback=handler))
-            for _ in range(INSTANCES):
-                client = await stack.enter_async_context(self._leg.connect(self._server.url, **QUICK))
-                self._add(client)
-            await self._come_right()
+        async with self._at_work():
             while self.kills < kills:
                 match self.kills % 3:
                     case 0:
@@ -281,6 +282,83 @@ class Chaos:
                 await self._come_right()
                 await self._check_monitors()
             await self._drain()
+
+    async def run_lame_duck(self, *, held: bool) -> None:
+        """The first server sends its clients away, while requests are sent and an instance stops: none is lost.
+
+        ``held``: until all clients have moved, handlers do not go on. Raises `Violation`.
+        """
+        async with self._at_work():
+            first = len(self._ledger.sent)
+            instance = self._instances.pop(0)
+            async with self._sending():
+                async with self._gate_closed(), anyio.create_task_group() as group:
+                    await self._until(lambda: sum(instance.received().values()) > 2, "an instance got no requests")
+                    group.start_soon(in_thread, self._server.lame_duck)
+                    group.start_soon(self._stop, instance)
+                    await self._until(lambda: instance.service.stopped, "a stop has not begun")
+                    if held:
+                        await self._until(self._all_have_moved, "a client stays with a lame duck")
+                    self._gate.set()
+                await self._until(self._all_have_moved, "a client stays with a lame duck")
+            await self._end_of_lame_duck([instance], first)
+
+    async def run_between(self) -> None:
+        """As `run_lame_duck`, but two instances stop while both servers deliver to them.
+
+        The caller is at the second server, which gives requests to its own clients first. Raises `Violation`.
+        """
+        async with self._at_work(caller_at=-1):
+            first = len(self._ledger.sent)
+            stays, *leaving = self._instances
+            self._instances = [stays]
+            await in_thread(self._server.lame_duck)
+            for instance in (stays, *leaving):
+                await self._until(partial(self._hears_both, instance), "a client stays with a lame duck")
+            async with anyio.create_task_group() as group:
+                for instance in leaving:
+                    await self._send_batch()
+                    group.start_soon(self._stop, instance)
+                    await self._send_batch()
+            await self._until(self._all_have_moved, "a client stays with a lame duck")
+            await self._end_of_lame_duck(leaving, first)
+
+    async def _end_of_lame_duck(self, stopped: list[Instance], first: int) -> None:
+        """All requests since the ``first`` are answered, and all comes right."""
+        await self._until_answered(set(range(first, len(self._ledger.sent))))
+        await in_thread(self._server.kill)  # it would take its time
+        for instance in stopped:
+            self._add(instance.client)
+        await self._come_right()
+        await self._check_monitors()
+        await self._drain()
+
+    def _hears_both(self, instance: Instance) -> bool:
+        """Both servers deliver to it, or only the new one any more."""
+        successor = hub_of(instance.client).session._life.successor
+        return (successor is not None and successor.joined) or instance.client.connected_url != self._server.url
+
+    def _all_have_moved(self) -> bool:
+        clients = [self._caller, *(instance.client for instance in self._instances)]
+        return all(client.connected_url not in (None, self._server.url) for client in clients)
+
+    @asynccontextmanager
+    async def _at_work(self, *, caller_at: int = 0) -> AsyncIterator[None]:
+        """All clients are there, and have come right."""
+        options = {**QUICK, "randomize_servers": False}
+        urls = [server.url for server in self._servers]
+        others = [urls[caller_at], *urls]
+        try:
+            async with AsyncExitStack() as stack:
+                self._caller = await stack.enter_async_context(self._leg.connect(others, **options))
+                handler = self._leg.handler(self._answered)
+                await stack.enter_async_context(self._caller.subscribe("answers.*", callback=handler))
+                for _ in range(INSTANCES):
+                    self._add(await stack.enter_async_context(self._leg.connect(urls, **options)))
+                await self._come_right()
+                yield
+        except BaseExceptionGroup as group:
+            raise next(_leaves(group)) from None  # a task has found it
 
     async def _answered(self, message: Any) -> None:
         self._ledger.answer(int(message.subject.rpartition(".")[2]), message)
@@ -303,15 +381,19 @@ class Chaos:
     async def _sending(self) -> AsyncIterator[None]:
         """Requests are sent meanwhile, without end."""
 
+        enough = False
+
         async def send() -> None:
             for endpoint in itertools.cycle(ENDPOINTS):
                 await self._send(endpoint)
+                if enough:
+                    return
                 await anyio.sleep(PACE)
 
         async with anyio.create_task_group() as group:
             group.start_soon(send)
             yield
-            group.cancel_scope.cancel()
+            enough = True
 
     @asynccontextmanager
     async def _gate_closed(self) -> AsyncIterator[None]:
@@ -331,7 +413,11 @@ class Chaos:
 
     async def _until_answered(self, batch: set[int]) -> None:
         """Each of them, though nothing may be lost now."""
-        await self._until(lambda: batch <= self._ledger.answered, "requests were not answered though no server died")
+        with suppress(Violation):
+            await self._until(lambda: batch <= self._ledger.answered, "")
+        self._ledger.check()
+        if lost := batch - self._ledger.answered:
+            raise Violation(f"not answered though no server died: {self._ledger.told_of(lost)}")
 
     async def _come_right(self) -> None:
         """The server is there: soon each endpoint of each instance answers again."""

@@ -1,4 +1,4 @@
-"""Services whose server is killed ten times, on three legs; and bugs that such a run must find."""
+"""Services whose server is killed ten times, or is a lame duck, on three legs; and bugs that such a run must find."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ KILLS: Final = 10
 IMPATIENT: Final = 3.0
 """Seconds in which nothing has come, where it is known that nothing will."""
 
-BOTH: Final = "nats_sync", "nats_anyio"
+DUCK: Final = {"lame_duck_duration": "30s", "lame_duck_grace_period": "10s"}
+"""It stays for ten seconds, and is ended by the test long before."""
 
 
 def in_both(name: str, seen: str, target: str, old: str, new: str, *, told: str) -> tuple[Bug, str]:
@@ -128,6 +129,19 @@ async def test_services_go_on(leg: Leg, transport: Transport) -> None:
         chaos = Chaos(leg, server)
         await chaos.run(KILLS)
         assert chaos.kills == KILLS
+
+
+@pytest.mark.clusters
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_lame_duck_loses_nothing(leg: Leg, transport: Transport, held: bool) -> None:
+    with transport.cluster(2, config=DUCK) as cluster:
+        await Chaos(leg, cluster[0], cluster[1]).run_lame_duck(held=held)
+
+
+@pytest.mark.clusters
+async def test_a_stop_between_two_servers_loses_nothing(leg: Leg, transport: Transport) -> None:
+    with transport.cluster(2, config=DUCK) as cluster:
+        await Chaos(leg, cluster[0], cluster[1]).run_between()
 
 
 @pytest.mark.transports("tcp")
