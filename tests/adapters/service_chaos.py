@@ -303,8 +303,8 @@ class Chaos:
                 await self._until(self._all_have_moved, "a client stays with a lame duck")
             await self._end_of_lame_duck([instance], first)
 
-    async def run_between(self) -> None:
-        """As `run_lame_duck`, but two instances stop while both servers deliver to them.
+    async def run_between(self, *, drain: bool) -> None:
+        """As `run_lame_duck`, but two instances stop, or their clients drain, while both servers deliver to them.
 
         The caller is at the second server, which gives requests to its own clients first. Raises `Violation`.
         """
@@ -318,10 +318,10 @@ class Chaos:
             async with anyio.create_task_group() as group:
                 for instance in leaving:
                     await self._send_batch()
-                    group.start_soon(self._stop, instance)
+                    group.start_soon(self._drain_one if drain else self._stop, instance)
                     await self._send_batch()
             await self._until(self._all_have_moved, "a client stays with a lame duck")
-            await self._end_of_lame_duck(leaving, first)
+            await self._end_of_lame_duck([] if drain else leaving, first)
 
     async def _end_of_lame_duck(self, stopped: list[Instance], first: int) -> None:
         """All requests since the ``first`` are answered, and all comes right."""
@@ -485,6 +485,12 @@ class Chaos:
         self._ledger.check()
         instance.check_served()
 
+    async def _drain_one(self, instance: Instance) -> None:
+        await instance.client.drain(self._patience)
+        self._ledger.close(instance.name)
+        self._ledger.check()
+        instance.check_served()
+
     async def _drain(self) -> None:
         """All clients at once, in the midst of a batch, for the last instances."""
         await self._quiet()
@@ -493,13 +499,11 @@ class Chaos:
             await self._caller.flush()
             async with anyio.create_task_group() as group:
                 for instance in self._instances:
-                    group.start_soon(partial(instance.client.drain, self._patience))
+                    group.start_soon(self._drain_one, instance)
                 await self._until(self._nobody_is_connected, "a drain has not begun")
                 self._gate.set()
         await self._until_answered(batch)
         for instance in self._instances:
-            self._ledger.close(instance.name)
-            instance.check_served()
             await instance.check_stats(instance.service.stats, self._patience)
         self._ledger.check()
 

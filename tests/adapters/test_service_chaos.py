@@ -139,9 +139,10 @@ async def test_a_lame_duck_loses_nothing(leg: Leg, transport: Transport, held: b
 
 
 @pytest.mark.clusters
-async def test_a_stop_between_two_servers_loses_nothing(leg: Leg, transport: Transport) -> None:
+@pytest.mark.parametrize("drain", [False, True])
+async def test_an_end_between_two_servers_loses_nothing(leg: Leg, transport: Transport, drain: bool) -> None:
     with transport.cluster(2, config=DUCK) as cluster:
-        await Chaos(leg, cluster[0], cluster[1]).run_between()
+        await Chaos(leg, cluster[0], cluster[1]).run_between(drain=drain)
 
 
 @pytest.mark.transports("tcp")

@@ -323,6 +323,33 @@ def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(lost: bool) -> 
     assert read(sub) == ([b"1", b"2", b"4"] if lost else [b"1", b"2", b"3", b"4"])
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool) -> None:
+    """What that has given to the member already, or gives before it reads the UNSUB, nobody else gets."""
+    world = pair()
+    sub = world.session.subscribe("s", queue="q")
+    spreading(world, sub)
+    world.words()
+    if alone:
+        world.session.drain_subscription(sub, now=world.now)
+        world.pump()
+        assert world.words() == world.next_words() == [f"UNSUB {sub.sid}"]
+    world.session.drain(now=world.now)
+    world.pump()
+    assert world.words() == (["PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
+    world.feed_next(msg("s", sub.sid, b"2"))
+    world.feed(msg("s", sub.sid, b"1") + PONG)
+    assert world.words() == (["PING", "PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
+    world.feed(msg("s", sub.sid, b"3") + (PONG + PONG if alone else PONG))
+    assert read(sub) == [b"2", b"1", b"3"]
+    world.session.subscription_progress(now=world.now)
+    world.pump()
+    assert world.words() == ["PING"]
+    world.feed(PONG)
+    assert world.events()[-1] == Closed(error=None)
+    assert world.session.connected_url is None
+
+
 @pytest.mark.parametrize("how", ["failed", "cancelled", "both lost"])
 def test_a_drain_ends_where_there_is_nowhere_to_go(how: str) -> None:
     world = pair()

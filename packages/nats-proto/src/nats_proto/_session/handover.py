@@ -97,6 +97,11 @@ class Handover(Generic[MessageT]):
         self.draining.append(sub)
         return True
 
+    @property
+    def has_members(self) -> bool:
+        """The new server knows members of groups here, or did a moment ago."""
+        return bool(self.draining) or any(sub.queue is not None and sub.sid in self._told for sub in self._traffic.subs)
+
     def commit(self) -> None:
         """There is no way back to the old connection."""
         self._phase = _Phase.COMMITTED

@@ -140,6 +140,8 @@ class LifeCycle(Generic[MessageT]):
         self._drain = drain = Drain((*self.traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.timers.drain = drain.deadline
         self.status = SessionStatus.DRAINING_SUBS
+        if self.successor is not None:
+            self.successor.begin_drain(now)
         self._begin_end()
         if not self.link.up:
             if self.successor is not None:

@@ -472,6 +472,12 @@ class Successor(Generic[MessageT]):
         self._timers.successor = now + LAME_DUCK_GRACE
         self._handover.commit()
 
+    def begin_drain(self, now: float) -> None:
+        """The session drains. It stays at its server, unless the new one may have given something to a group's member
+        here: then it drains there, and goes at once."""
+        if self._state is _State.SPREADING and self._handover.has_members:
+            self._part(now)
+
     def old_said_all(self) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
         if self._state is _State.PARTING:
