@@ -16,11 +16,12 @@ from nats_proto import (
     Message,
     Publish,
     PublishDropped,
+    PublishRefused,
     ReplyReceived,
     RequestFailed,
     Subscribe,
 )
-from nats_proto.errors import NATSError, NATSTimeoutError, NoRespondersError
+from nats_proto.errors import NATSError, NATSTimeoutError, NoRespondersError, PermissionsError
 from tests.machines import IDLE, SERVICE, Numbers, Refused, request_of
 
 NOW = 100.0
@@ -140,6 +141,9 @@ class Hearing(Numbers):
     def publish_dropped(self, reply: str, error: NATSError, *, now: float) -> None:
         self.answers.append((reply, error, now))
 
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        self.answers.append((refused, now))
+
 
 def test_a_dropped_publish_is_told_to_a_machine_that_wants_to_know() -> None:
     mark = PublishDropped("inbox.1", NoRespondersError("nobody", SERVICE))
@@ -163,6 +167,16 @@ def test_who_wants_to_know_hears_that_all_has_come() -> None:
     catching = Catching(3, inboxes().popleft, now=NOW)
     Conductor(catching).marked(CaughtUp(7), now=NOW)
     assert catching.answers == [(7, NOW)]
+
+
+def test_a_refused_publish_is_told_to_a_machine_that_wants_to_know() -> None:
+    mark = PublishRefused("jobs", PermissionsError("no"), 3)
+    others = numbers()
+    Conductor(others).marked(mark, now=NOW)
+    assert others.answers == []
+    hearing = Hearing(3, inboxes().popleft, now=NOW)
+    Conductor(hearing).marked(mark, now=NOW)
+    assert hearing.answers == [(mark, NOW)]
 
 
 @pytest.mark.parametrize("subscribed", [True, False])

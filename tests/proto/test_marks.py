@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from nats_proto import (
@@ -12,10 +14,13 @@ from nats_proto import (
     MessagesAvailable,
     PublishDropped,
     PublishFrame,
+    PublishRefused,
     ReplyReceived,
     RequestFailed,
+    ServerErrorReceived,
     SubscriptionState,
 )
+from nats_proto._session.subscription_table import MAX_REFUSALS
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConnectionClosedError,
@@ -276,6 +281,148 @@ def test_a_request_that_was_given_up_is_told_as_a_request() -> None:
     assert (failed.token, type(failed.error), replaced) == (token, MaxPayloadError, REPLACED)
 
 
+# --- publishes that the server refuses -------------------------------------------------------------------------------
+
+
+def refuses(subject: str) -> bytes:
+    return err(f'Permissions Violation for Publish to "{subject}"')
+
+
+def refused_in(sub: SubscriptionState[Message]) -> list[object]:
+    """What is in the queue, refusals as subject, count and number."""
+    return [(mark.subject, mark.count, mark.until) if isinstance(mark, PublishRefused) else mark for mark in read(sub)]
+
+
+def test_refusals_are_told_when_no_more_of_them_can_come() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks="jobs")
+    world.pump()
+    world.feed(msg("s", sub.sid, b"1") + refuses("jobs") * 2)
+    assert world.wire().endswith(b"PING\r\n")
+    assert read(sub) == [b"1"]
+    world.feed(refuses("jobs") + msg("s", sub.sid, b"2") + PONG + refuses("jobs") + msg("s", sub.sid, b"3"))
+    assert refused_in(sub) == [b"2", ("jobs", 3, 0), b"3"]
+    world.feed(PONG)
+    assert refused_in(sub) == [("jobs", 1, 0)]
+    assert (sub.received, sub.delivered, sub.pending_msgs) == (3, 3, 0)
+
+
+def test_a_refusal_wakes_who_waits_and_is_an_event_as_well() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks="jobs")
+    world.feed(refuses("jobs"))
+    [said] = world.events()
+    assert isinstance(said, ServerErrorReceived)
+    assert said.error.text == 'Permissions Violation for Publish to "jobs"'
+    world.feed(PONG)
+    assert world.events() == [MessagesAvailable((sub.sid,))]
+
+
+@pytest.mark.parametrize("asks", ["jobs", "Jobs", "jobs.new", lambda subject: None, None])
+def test_of_what_others_publish_nobody_is_told(asks: str | Callable[[str], int | None] | None) -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks=asks)
+    world.pump()
+    world.wire()
+    world.feed(refuses("other") + err("Permissions Violation"))
+    world.feed(err('Permissions Violation for Subscription to "jobs"'))
+    assert world.wire() == b""
+    assert refused_in(sub) == []
+
+
+def test_who_publishes_to_several_subjects_is_asked_and_tells_its_last_number() -> None:
+    world = World().ready()
+    numbers = {"a": 7, "c": 9}
+    subs = [
+        world.session.subscribe("s", marks=True, asks=numbers.get),
+        world.session.subscribe("t", marks=True, asks="b"),
+    ]
+    world.feed(refuses("a") + refuses("b") + refuses("c"))
+    numbers.update(a=20, b=20)
+    world.feed(PONG * 3)
+    assert [refused_in(sub) for sub in subs] == [[("a", 1, 7), ("c", 1, 9)], [("b", 1, 0)]]
+
+
+def test_the_number_is_that_behind_the_ping() -> None:
+    """With threads: what is counted as one before it, and was not, is told by the next PONG, as the others are."""
+    world = World().ready()
+    waits: list[int] = []
+
+    def asks(subject: str) -> int:
+        waits.append(world.session.pending_bytes)
+        return len(waits)
+
+    sub = world.session.subscribe("s", marks=True, asks=asks)
+    world.pump()
+    world.feed(refuses("a"))
+    world.feed(PONG)
+    assert waits == [0, len(b"PING\r\n")]
+    assert refused_in(sub) == [("a", 1, 2)]
+
+
+def test_a_subscription_that_has_ended_is_not_asked() -> None:
+    world = World().ready()
+    subs = [world.session.subscribe("s", marks=True, asks=asks) for asks in ("a", "a", {"a": 1}.get)]
+    world.session.unsubscribe(subs[0])
+    world.feed(refuses("a"))
+    world.feed(PONG)
+    assert [refused_in(sub) for sub in subs] == [[], [("a", 1, 0)], [("a", 1, 1)]]
+    world.feed(refuses("a"))
+    for sub in subs:
+        world.session.unsubscribe(sub)
+    world.feed(PONG + refuses("a"))
+    world.feed(PONG)
+    assert [refused_in(sub) for sub in subs] == [[], [], []]
+
+
+def test_a_connection_that_ends_tells_no_more() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks="a")
+    world.feed(refuses("a") * 3)
+    replace(world)
+    world.feed(refuses("a"))
+    world.feed(PONG)
+    assert refused_in(sub) == [REPLACED, ("a", 1, 0)]
+
+
+def test_requests_and_readers_are_told_of_one_refusal() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks="jobs")
+    token = world.session.request("jobs", b"")
+    world.feed(refuses("jobs"))
+    world.feed(PONG)
+    [failed] = world.events_of(RequestFailed)
+    [refused] = read(sub)
+    assert isinstance(refused, PublishRefused)
+    assert (failed.token, failed.error) == (token, refused.error)
+
+
+def test_the_subject_is_named_as_it_was_published() -> None:
+    world = World(user="me", password="jobs2024").ready()
+    sub = world.session.subscribe("s", marks=True, asks="jobs2024.new")
+    world.feed(refuses("jobs2024.new"))
+    world.feed(PONG)
+    [refused] = read(sub)
+    assert isinstance(refused, PublishRefused)
+    assert (refused.subject, refused.error.subject) == ("jobs2024.new", "jobs2024.new")
+    assert "jobs2024" not in str(refused.error)
+
+
+def test_a_server_cannot_fill_a_queue_with_refusals() -> None:
+    world = World().ready()
+    sub = world.session.subscribe("s", marks=True, asks=lambda subject: 0)
+    for _ in range(2 * MAX_REFUSALS // 1000):
+        world.feed(b"".join(refuses(f"a.{number}") for number in range(1000)))
+        world.feed(PONG * 1000)
+    assert len(sub.messages) == MAX_REFUSALS
+    assert [sub.pop() for _ in range(10)]
+    sub.take_mark()
+    for subject in ("a", "b"):
+        world.feed(refuses(subject))
+        world.feed(PONG)
+    assert len(sub.messages) == MAX_REFUSALS - 9
+
+
 # --- the end of a request --------------------------------------------------------------------------------------------
 
 
@@ -313,6 +460,7 @@ def test_a_request_that_fails_is_told_in_the_queue() -> None:
     world.pump()
     nobody = reply_of(world)
     world.feed(err('Permissions Violation for Publish to "service.0"'))
+    world.feed(PONG)
     world.feed(msg(nobody, 2, b"", header_block=encode_status_block(503)))
     world.session.reconnect(now=world.now)
     world.pump()

@@ -13,8 +13,9 @@ from nats_proto.errors import (
     InvalidSubjectError,
     MaxControlLineError,
     NoRespondersError,
+    PermissionsError,
 )
-from tests.proto.driver import World, err, frames_of, info, msg
+from tests.proto.driver import PONG, World, err, frames_of, info, msg
 from tests.proto.test_session_misuse import snapshot
 
 
@@ -298,14 +299,128 @@ def test_by_option_requests_fail_with_their_connection() -> None:
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_publish_fails_the_requests_to_its_subject() -> None:
+NO_A = err('Permissions Violation for Publish to "a"')
+
+
+def test_as_many_refusals_as_requests_to_their_subject_fail_them() -> None:
     world = World().ready()
     (a1, _), (_b, _), (a2, _) = requested(world, "a", "b", "a")
-    world.feed(err('Permissions Violation for Publish to "a"'))
-    report, *failed = world.events()
+    world.feed(NO_A)
+    [report] = world.events()
     assert isinstance(report, ServerErrorReceived)
+    world.feed(NO_A)
+    assert world.events_of(RequestFailed) == []
+    world.feed(PONG)  # no more of what was sent before can be refused
+    failed = world.events()
     assert failed == [RequestFailed(a1, report.error), RequestFailed(a2, report.error)]
+    assert isinstance(report.error, PermissionsError)
+    assert (report.error.subject, report.error.outcome) == ("a", "failed")
     assert world.session.pending_requests == 1
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_refusal_that_overtakes_answers_fails_what_is_left_behind_them(together: bool) -> None:
+    """When a permission is withdrawn: what the server has taken before is answered later."""
+    world = World().ready()
+    (a1, reply1), (a2, reply2), (a3, _) = requested(world, "a", "a", "a")
+    answers = [msg(reply1, 1, b"1"), msg(reply2, 1, b"2")]
+    world.feed(NO_A)
+    world.feed(PONG)
+    for data in [b"".join(answers)] if together else answers:
+        world.feed(data)
+    _, first, second, failed = world.events()
+    assert isinstance(first, ReplyReceived)
+    assert isinstance(second, ReplyReceived)
+    assert (first.token, second.token) == (a1, a2)
+    assert isinstance(failed, RequestFailed)
+    assert (failed.token, type(failed.error), failed.error.outcome) == (a3, PermissionsError, "failed")
+
+
+def test_a_refusal_that_overtakes_the_answer_of_who_reads_by_itself() -> None:
+    world = World().ready()
+    (a1, reply), (a2, _) = requested(world, "a", "a")
+    world.feed(NO_A)
+    world.feed(PONG)
+    world.events()
+    assert world.session.take_reply(msg(reply, 1, b"1"), a1) is None  # it is for all to be received
+    world.feed(msg(reply, 1, b"1"))
+    answered, failed = world.events()
+    assert isinstance(answered, ReplyReceived)
+    assert isinstance(failed, RequestFailed)
+    assert failed.token == a2
+    [(a3, reply)] = requested(world, "a")
+    assert isinstance(world.session.take_reply(msg(reply, 1, b"3"), a3), ReplyReceived)
+
+
+def test_a_request_that_is_given_up_may_be_the_one_that_was_refused() -> None:
+    world = World().ready()
+    (a1, _), (a2, reply), (_, other) = requested(world, "a", "a", "b")
+    world.feed(NO_A)
+    world.feed(PONG)
+    world.session.cancel_request(a1)
+    world.feed(msg(other, 1, b"b"))
+    assert world.events_of(RequestFailed) == []
+    world.feed(msg(reply, 1, b"2"))
+    assert [event.token for event in world.events_of(ReplyReceived)] == [a2]
+    assert world.session._traffic.inbox.refusals.subjects == {}
+
+
+def test_a_refusal_means_no_request_that_was_made_later() -> None:
+    world = World().ready()
+    (_, reply), (a2, _) = requested(world, "a", "a")
+    world.feed(NO_A)
+    [(a3, _)] = requested(world, "a")
+    world.feed(PONG + msg(reply, 1, b"1"))
+    assert [event.token for event in world.events_of(RequestFailed)] == [a2]
+    world.feed(NO_A)
+    world.feed(PONG)
+    assert [event.token for event in world.events_of(RequestFailed)] == [a3]
+
+
+def test_who_asks_without_a_pause_is_told() -> None:
+    """There is always a request on its way that the server has not looked at."""
+    world = World().ready()
+    [(before, _)] = requested(world, "a")
+    for _ in range(20):
+        world.feed(NO_A)
+        [(after, _)] = requested(world, "a")
+        world.feed(PONG)
+        assert [event.token for event in world.events_of(RequestFailed)] == [before]
+        before = after
+
+
+def test_what_an_earlier_connection_may_have_taken_is_not_known() -> None:
+    world = World().ready()
+    requested(world, "a", "a")
+    world.feed(NO_A)  # one of both: but nothing is known any more when its connection is gone
+    world.cut()
+    later = world.session.request("a")
+    world.wait(10.0)
+    world.up()
+    world.feed(NO_A + NO_A)
+    world.feed(PONG)
+    assert world.events_of(RequestFailed) == []
+    world.feed(NO_A)
+    world.feed(PONG)
+    first, second, third = (event.error for event in world.events_of(RequestFailed))
+    assert [first.outcome, second.outcome, third.outcome] == ["unknown", "unknown", "failed"]
+    assert str(first).startswith("request to 'a': server")
+    assert first.__notes__ == ["It was made before the connection was replaced, so somebody may have got it."]
+    assert later
+    assert world.session.pending_requests == 0
+
+
+def test_refusals_of_what_nobody_waits_for_are_forgotten() -> None:
+    world = World().ready()
+    requested(world, "b")
+    world.feed(NO_A * 3)
+    assert world.wire() == b""
+    [(a, _)] = requested(world, "a")
+    world.feed(NO_A)
+    world.session.cancel_request(a)
+    world.feed(PONG)
+    assert world.events_of(RequestFailed) == []
+    assert world.session._traffic.inbox.refusals.subjects == {}
 
 
 def test_a_refused_reply_subject_fails_its_request() -> None:

@@ -13,6 +13,7 @@ from nats_proto import (
     FlushFailed,
     LameDuckMode,
     OpenSuccessor,
+    PublishRefused,
     Reconnected,
     Reconnecting,
     ReplyReceived,
@@ -452,6 +453,19 @@ def test_a_refusal_of_the_new_server_is_the_subscriptions() -> None:
     world.wait(SPREAD_TIME)
     world.feed(PONG)
     assert isinstance(sub.denied, PermissionsError)
+
+
+def test_what_the_old_server_has_refused_last_is_told_behind_an_answer_of_the_new_one() -> None:
+    world = pair()
+    sub = world.session.subscribe("s", marks=True, asks="jobs")
+    parting(world, sub)
+    world.feed(err('Permissions Violation for Publish to "jobs"'))
+    assert world.words() == []
+    world.feed(PONG)
+    assert world.words() == ["PING"]
+    world.feed(PONG)
+    marks = [sub.take_mark() for _ in sub.take(10)]
+    assert [mark.count for mark in marks if isinstance(mark, PublishRefused)] == [1]
 
 
 # --- flushes and publishes meanwhile ---------------------------------------------------------------------------------

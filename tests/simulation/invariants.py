@@ -79,6 +79,9 @@ class Checks:
         self.draining = False
         """A drain began with a connection, which must not be left before its end."""
         self.refused_by_server = False
+        """It has refused something in this step."""
+        self.refused_publishes = 0
+        """How many it has refused, without those that requests were told of: the others concern none, or not yet."""
         self.fatal = False
         """A server said that none like it will ever take us."""
 
@@ -163,11 +166,18 @@ class Checks:
                     isinstance(error, ConnectionLostError)
                     and (self.user_left or self.options.fail_requests_on_disconnect)
                 )
-                or (isinstance(error, PermissionsError) and self.refused_by_server)
+                or (isinstance(error, PermissionsError) and self._was_refused(error))
                 or (isinstance(error, REFUSALS) and (token in ledger.refused_tokens or self.client.unreported))
             )
             require(legal, f"{event!r}: there was no reason for that")
         ledger.close_request(token)
+
+    def _was_refused(self, error: PermissionsError) -> bool:
+        """Without the inbox all requests fail at once. Else there is a refusal for each."""
+        if error.operation == "subscribe":
+            return self.refused_by_server
+        self.refused_publishes -= 1
+        return self.refused_publishes >= 0
 
     def _flushed(self, token: int) -> None:
         ledger, transport = self.ledger, self.client.transport
@@ -305,6 +315,7 @@ class Checks:
                     ledger.server_errors += transport.open
                     transport.over |= not transport.open  # in the handshake every error ends the attempt
                     self.refused_by_server |= mark.subject.startswith("Permissions")
+                    self.refused_publishes += mark.subject.startswith("Permissions Violation for Publish")
                     self.fatal |= mark.subject.startswith("invalid client")
                 case "info":
                     transport.info_seen = True

@@ -186,6 +186,7 @@ class MachineDriver(Generic[ItemT]):
                         marks=True,
                         hand_back=want.hand_back,
                         awaits=want.awaits,
+                        asks=want.asks,
                     )
                     self.conductor.subscribed(want)
                     if self._counting and want.opened is not None:

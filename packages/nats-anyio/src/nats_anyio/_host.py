@@ -195,6 +195,7 @@ class MachineHost(Generic[ReceivedT]):
             marks=True,
             hand_back=subscribe.hand_back,
             awaits=subscribe.awaits,
+            asks=subscribe.asks,
         )
         if hold:
             state.handler_started()

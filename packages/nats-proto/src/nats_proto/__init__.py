@@ -71,7 +71,17 @@ from ._wire.headers import Headers, HeadersLike, Status
 from ._wire.info import ServerInfo
 
 if TYPE_CHECKING:
-    from ._calls.machine import Ask, CatchesUp, CatchUp, Conductor, HearsOfDropped, Machine, Subscribe, Want
+    from ._calls.machine import (
+        Ask,
+        CatchesUp,
+        CatchUp,
+        Conductor,
+        HearsOfDropped,
+        HearsOfRefused,
+        Machine,
+        Subscribe,
+        Want,
+    )
     from ._calls.operation import ApiCall, Operation, OperationEffect, Pause, Publish, Request
     from ._calls.request_many import RequestMany
     from ._connection.connection import Connection
@@ -89,7 +99,7 @@ if TYPE_CHECKING:
     from ._servers.pool import Attempt, ServerPool
     from ._session.ended import ended_session
     from ._session.event_queue import EventQueue
-    from ._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped
+    from ._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped, PublishRefused
     from ._session.outbox import CHUNK_SIZE
     from ._session.pieces import MAX_PIECES, cut_pieces, join_small_pieces
     from ._session.session import Session
@@ -102,13 +112,23 @@ else:
     def __getattr__(name):
         """The machines are loaded when the first is used: a program that only prints its help does without them."""
         match name:
-            case "Ask" | "CatchUp" | "CatchesUp" | "Conductor" | "HearsOfDropped" | "Machine" | "Subscribe" | "Want":
+            case (
+                "Ask"
+                | "CatchUp"
+                | "CatchesUp"
+                | "Conductor"
+                | "HearsOfDropped"
+                | "HearsOfRefused"
+                | "Machine"
+                | "Subscribe"
+                | "Want"
+            ):
                 from ._calls import machine as home
             case "ApiCall" | "Operation" | "OperationEffect" | "Pause" | "Publish" | "Request":
                 from ._calls import operation as home
             case "RequestMany":
                 from ._calls import request_many as home
-            case "CaughtUp" | "ConnectionReplaced" | "Mark" | "PublishDropped":
+            case "CaughtUp" | "ConnectionReplaced" | "Mark" | "PublishDropped" | "PublishRefused":
                 from ._session import marks as home
             case "Connection":
                 from ._connection import connection as home
@@ -205,6 +225,7 @@ __all__ = [
     "Headers",
     "HeadersLike",
     "HearsOfDropped",
+    "HearsOfRefused",
     "InfoFrame",
     "InfoReceived",
     "LameDuckMode",
@@ -231,6 +252,7 @@ __all__ = [
     "PublishDropped",
     "PublishFrame",
     "PublishMany",
+    "PublishRefused",
     "PublishesDropped",
     "ReadFile",
     "ReconnectDelayFailed",

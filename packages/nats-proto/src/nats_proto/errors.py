@@ -273,9 +273,9 @@ class PermissionsError(ServerError):
     """The server refused a publish or a subscription. The connection stays.
 
     ``operation`` is ``"publish"`` or ``"subscribe"``. ``subject`` and ``queue`` are those that were asked for, in clear
-    for a request or a subscription; where nobody waits, what they may have of a secret is masked, as it is in ``text``,
-    which is fit to be printed. ``sid`` is the
-    subscription's number, where the server told it: when a permission was withdrawn while it was used.
+    where somebody waits for what comes of it; else what they may have of a secret is masked, as it is in ``text``,
+    which is fit to be printed. ``sid`` is the subscription's number, where the server told it: when a permission was
+    withdrawn while it was used.
     """
 
     outcome: Outcome = "failed"
@@ -291,7 +291,7 @@ class PermissionsError(ServerError):
         sid: int | None = None,
     ) -> None:
         super().__init__(message, text=text)
-        self.operation = operation
+        self.operation: Literal["publish", "subscribe"] = operation
         self.subject = subject
         self.queue = queue
         self.sid = sid

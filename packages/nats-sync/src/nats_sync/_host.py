@@ -196,6 +196,7 @@ class MachineHost(Generic[ReceivedT]):
                 marks=True,
                 hand_back=subscribe.hand_back,
                 awaits=subscribe.awaits,
+                asks=subscribe.asks,
             )
             inbox = MachineInbox(self._client, hub, state, self)
             if hold:

@@ -35,14 +35,24 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar, assert_never, runtime_checkable
 
 from .._interface.events import ReplyReceived, RequestFailed
-from .._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped
+from .._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped, PublishRefused
 from .._session.subscription import MessageT
 from .._value import Value
 from .._wire.frames import Message
 from ..errors import NATSError, NATSTimeoutError
 from .operation import ApiCall, Publish
 
-__all__ = ["Ask", "CatchUp", "CatchesUp", "Conductor", "HearsOfDropped", "Machine", "Subscribe", "Want"]
+__all__ = [
+    "Ask",
+    "CatchUp",
+    "CatchesUp",
+    "Conductor",
+    "HearsOfDropped",
+    "HearsOfRefused",
+    "Machine",
+    "Subscribe",
+    "Want",
+]
 
 ItemT = TypeVar("ItemT")
 MessageIn = TypeVar("MessageIn", contravariant=True)
@@ -56,6 +66,8 @@ class Subscribe(Value, frozen=True):
     called when the subscription is made, with a function that tells how many of its messages were taken by the driver,
     and how many have come. ``awaits``: which answers are awaited, as of ``Session.subscribe``. The driver asks it as
     well: a `Publish` is late whose reply subject it names no longer, and ``Machine.handle_timeout`` takes it back.
+    ``asks``: to what the machine publishes, as of ``Session.subscribe``: what of that the server refuses is told to who
+    has the method of `HearsOfRefused`.
     """
 
     subject: str
@@ -65,6 +77,7 @@ class Subscribe(Value, frozen=True):
     hand_back: bytes | None = None
     opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None
     awaits: Callable[[str, float], bool] | None = None
+    asks: str | Callable[[str], int | None] | None = None
 
 
 class Ask(Value, frozen=True, eq=False):
@@ -149,6 +162,16 @@ class CatchesUp(Protocol):
         ...
 
 
+@runtime_checkable
+class HearsOfRefused(Protocol):
+    """What a `Machine` has besides, if it publishes with a reply subject: what its subscription says that it asks."""
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """The server has refused publishes to this subject, and does not say which: of this machine, or of others of
+        the client that publish there as well. The error is not for this machine alone: see `not_permitted`."""
+        ...
+
+
 class Conductor(Generic[MessageT, ItemT]):
     """What both drivers decide about a machine: whose answer an answer is, until when somebody waits, and for what.
 
@@ -217,6 +240,9 @@ class Conductor(Generic[MessageT, ItemT]):
             case PublishDropped(reply=reply, error=error):
                 if isinstance(self.machine, HearsOfDropped):
                     self.machine.publish_dropped(reply, error, now=now)
+            case PublishRefused():
+                if isinstance(self.machine, HearsOfRefused):
+                    self.machine.publish_refused(mark, now=now)
             case RequestFailed(token=token, error=error):
                 self._answered(token, error, now)
             case ReplyReceived(token=token, message=message):

@@ -5,6 +5,8 @@ can answer, or listen to, another's request by guessing. A token is used once: t
 or a late one is counted and dropped. Answers are matched by token alone, never by being the only ones awaited. Who asks
 may also say which replies count, where others may answer the same subject: what is not accepted is dropped like a late
 one, and the wait goes on.
+
+Of a request that the server refuses it names the subject alone: which ones those are is told in `refusals`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from .._wire.frames import Message
 from .._wire.requests import KEY_LENGTH, Accept, Send, Waiting
 from .._wire.twin import Requests, Tail
 from ..errors import NATSError, NoRespondersError
+from .not_permitted import not_permitted
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     import random
@@ -36,6 +40,7 @@ class RequestInbox:
 
     __slots__ = (
         "_base",
+        "_earlier",
         "_requests",
         "_rng",
         "_start",
@@ -44,6 +49,7 @@ class RequestInbox:
         "ask",
         "ask_quickly",
         "dropped",
+        "refusals",
         "sid",
         "subject",
     )
@@ -64,6 +70,10 @@ class RequestInbox:
         self._waiting: dict[str, Waiting] = self._requests.waiting
         self._tokens: dict[int, str] = self._requests.tokens
         self.dropped = 0
+        self.refusals: Refusals[Waiting] = Refusals(_number)
+        """Of requests that are still waited for."""
+        self._earlier = 0
+        """The last request that may have gone over an earlier connection."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -113,7 +123,9 @@ class RequestInbox:
         return reply[self._start :] in self._waiting
 
     def take_reply(self, message: Message, token: int) -> ReplyReceived | RequestFailed | None:
-        """`receive`, if that completes this request; None: nothing has changed."""
+        """`receive`, if that completes this request and no other; None: nothing has changed."""
+        if self.refusals.subjects:
+            return None  # an answer may tell that others were refused
         if message.sid != self.sid or message.subject[self._start :] != self._tokens.get(token):
             return None
         dropped = self.dropped
@@ -125,31 +137,62 @@ class RequestInbox:
     def cancel(self, token: int) -> None:
         """The caller waits no longer; unknown tokens are ignored (the reply may just have come)."""
         key = self._tokens.pop(token, None)
-        if key is not None:
-            self._waiting.pop(key, None)
+        if key is None:
+            return
+        if self.refusals.subjects and key in self._waiting:
+            self.refusals.take_possible(self._waiting[key])
+        self._waiting.pop(key, None)
 
     def fail_all(self, error: NATSError) -> list[RequestFailed]:
         """Every request fails with ``error``."""
         failed = [RequestFailed(waiting.token, error) for waiting in self._waiting.values()]
         self._waiting.clear()
         self._tokens.clear()
+        self.refusals.clear()
         return failed
 
     def fail_reply(self, reply: str, error: NATSError) -> RequestFailed | None:
         """The request with this reply subject fails, if it is one of ours and is still waited for."""
-        waiting = self._waiting.get(reply[self._start :]) if reply.startswith(self.subject[:-1]) else None
+        waiting = self._waiting.get(self._key_of(reply))
         if waiting is None:
             return None
         self.cancel(waiting.token)
         return RequestFailed(waiting.token, error)
 
-    def fail_subject(self, subject: str, error: NATSError) -> list[RequestFailed]:
-        """Every request to ``subject``, or the one with this reply subject, fails: the server refused the publish."""
-        reply = subject[self._start :] if subject.startswith(self.subject[:-1]) else None
-        tokens = [w.token for key, w in self._waiting.items() if w.subject == subject or key == reply]
-        for token in tokens:
-            self.cancel(token)
-        return [RequestFailed(token, error) for token in tokens]
+    def asked(self, subject: str) -> int:
+        """The number of the newest request, if one to ``subject`` is waited for; else 0."""
+        if any(waiting.subject == subject for waiting in list(self._waiting.values())):
+            return self._newest
+        return 0
+
+    def fail_refused(self) -> list[RequestFailed]:
+        """Those of which it is certain by now that the server has refused them."""
+        failed: list[RequestFailed] = []
+        for waiting, error in self.refusals.take_certain(list(self._waiting.values())):
+            self.cancel(waiting.token)
+            if waiting.token <= self._earlier:
+                error = not_permitted(f"request to {waiting.subject!r}", error, outcome="unknown")
+                error.add_note("It was made before the connection was replaced, so somebody may have got it.")
+            failed.append(RequestFailed(waiting.token, error))
+        return failed
+
+    def connection_replaced(self) -> None:
+        """What is waited for may have gone over the connection that was there."""
+        self._earlier = self._newest
+
+    @property
+    def _newest(self) -> int:
+        """The token of the newest request that is waited for."""
+        tokens = list(self._tokens)
+        return tokens[-1] if tokens else 0
+
+    def _key_of(self, reply: str) -> str:
+        """The key in a reply subject of the inbox; empty for any other."""
+        return reply[self._start :] if reply.startswith(self._base) else ""
+
+
+def _number(waiting: Waiting) -> int:
+    return waiting.token
 
 
 def new_inbox(prefix: str, rng: random.Random) -> str:

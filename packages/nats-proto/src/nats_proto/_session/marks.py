@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from .._interface.events import ReplyReceived, RequestFailed
 from .._value import Value
-from ..errors import NATSError
+from ..errors import NATSError, PermissionsError
 
-__all__ = ["CaughtUp", "ConnectionReplaced", "Mark", "PublishDropped"]
+__all__ = ["CaughtUp", "ConnectionReplaced", "Mark", "PublishDropped", "PublishRefused"]
 
 
 class ConnectionReplaced(Value, frozen=True):
@@ -43,5 +43,19 @@ class PublishDropped(Value, frozen=True):
     error: NATSError
 
 
-Mark = CaughtUp | ConnectionReplaced | PublishDropped | ReplyReceived | RequestFailed
+class PublishRefused(Value, frozen=True):
+    """The server has refused so many publishes to ``subject``, to which the reader of this subscription publishes.
+
+    They are among those up to number ``until``, of which no more were refused; a reader that publishes to one subject
+    alone has given no numbers, and ``until`` is 0. Which ones they are nobody knows, and what the server has taken
+    before may still be answered. What it has refused nobody got. ``error`` is what it has said with the first of them.
+    """
+
+    subject: str
+    error: PermissionsError
+    count: int = 1
+    until: int = 0
+
+
+Mark = CaughtUp | ConnectionReplaced | PublishDropped | PublishRefused | ReplyReceived | RequestFailed
 """The last two end a request that was made with ``Session.request(..., into=subscription)``."""

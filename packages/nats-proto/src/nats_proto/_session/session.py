@@ -35,6 +35,7 @@ from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.info import ServerInfo
 from ..errors import ConnectionLostError, LocalProtocolError, NATSError
+from .askers import Asks
 from .awaited import Awaits
 from .dispatch import dispatch, take_messages
 from .event_queue import EventQueue
@@ -390,6 +391,7 @@ class Session(Generic[MessageT]):
         marks: bool = False,
         hand_back: bytes | None = None,
         awaits: Awaits | None = None,
+        asks: Asks | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription, sent now or after the reconnect. Limits default to the options', 0 means none.
 
@@ -403,6 +405,11 @@ class Session(Generic[MessageT]):
         of it, and says of such a one, given the time as well, whether a publish that has it is still to be sent. It is
         asked when there is another connection, about what was not handed over to the one before; once the subscription
         is ended with `unsubscribe` all that is given up. It is called within calls of this session, and must not raise.
+
+        ``asks``, with ``marks``: its reader publishes to this subject, and waits for what comes of it. Where that is
+        not one subject, a function tells the number of the reader's last publish if something that was published to
+        this one waits for an answer, else None. The reader finds a `PublishRefused` among the messages when the server
+        refuses such publishes. The function is called within calls of this session, must be quick, and must not raise.
 
         Raises before anything is changed: `InvalidSubjectError`, `ValueError`, `ConnectionDrainingError`,
         `ConnectionClosedError`.
@@ -418,6 +425,7 @@ class Session(Generic[MessageT]):
             marks,
             hand_back,
             awaits,
+            asks,
         )
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], *, max_msgs: int | None = None) -> None:

@@ -236,7 +236,8 @@ class SubscriptionState(Generic[MessageT]):
         """The table's: put a mark behind the messages that are there. ``placeholder`` is a message without a subject.
 
         Pending limits do not count marks, and need not: there is one for each request and each publish of its own that
-        the reader made, and one for each connection, but never two of those without a message or an answer between.
+        the reader made, and one for each connection, but never two of those without a message or an answer between. How
+        many refusals there are is for the table to bound, since a server makes them.
         """
         if self._marks is _NO_MARKS:
             self._marks = deque()
@@ -251,6 +252,11 @@ class SubscriptionState(Generic[MessageT]):
             return not self.messages[-1].subject and self._marks[-1] == mark
         except IndexError:  # the queue is empty, perhaps by now: others may be taking from it
             return False
+
+    @property
+    def unread_marks(self) -> int:
+        """Marks in the queue."""
+        return len(self._marks)
 
     def take_mark(self) -> Mark:
         """What the message without a subject stands for that was just taken from the queue: each is asked for once."""

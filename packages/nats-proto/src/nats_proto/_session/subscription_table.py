@@ -12,8 +12,9 @@ from .._wire.encoder import Encoder
 from .._wire.frames import Message
 from .._wire.subjects import subject_matches
 from ..errors import NATSError, PermissionsError
+from .askers import Askers, Asks
 from .hand_back import HandBack
-from .marks import Mark, PublishDropped
+from .marks import Mark, PublishDropped, PublishRefused
 from .subscription import NO_QUEUE, MessageT, SubscriptionState, SubscriptionStatus
 
 __all__ = ["SubscriptionTable"]
@@ -22,11 +23,16 @@ MANY_STRETCHES: Final = 8
 """Stretches of messages of one size that a subscription keeps before those that were read are taken off. To take them
 off each time would be a call more for each subscription that got something in a chunk."""
 
+MAX_REFUSALS: Final = 10_000
+"""Marks in a queue beyond which it is told of no further refusal: a server may refuse as often as it likes, and nobody
+may be reading. What is not told then ends by its time."""
+
 
 class SubscriptionTable(Generic[MessageT]):
     """Subscriptions by sid, in sid order. Sids count up for the life of the session, also across reconnects."""
 
     __slots__ = (
+        "_askers",
         "_by_sid",
         "_closed",
         "_placeholder",
@@ -43,6 +49,7 @@ class SubscriptionTable(Generic[MessageT]):
         """``placeholder``: the message without a subject that stands for a mark in a queue."""
         self._placeholder = placeholder
         self._by_sid: dict[int, SubscriptionState[MessageT]] = {}
+        self._askers: Askers[MessageT] = Askers()
         self._closed: WeakSet[SubscriptionState[MessageT]] = WeakSet()
         """Closed with messages unread: kept by whoever may still read them, a drain waits for those."""
         self.next_sid = 1
@@ -78,6 +85,7 @@ class SubscriptionTable(Generic[MessageT]):
         max_pending_bytes: int = 0,
         wants_marks: bool = False,
         hand_back: bytes | None = None,
+        asks: Asks | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription with the next sid."""
         sub: SubscriptionState[MessageT] = SubscriptionState(
@@ -92,11 +100,14 @@ class SubscriptionTable(Generic[MessageT]):
         )
         self.next_sid += 1
         self._by_sid[sub.sid] = sub
+        if asks is not None:
+            self._askers.add(sub, asks)
         return sub
 
     def close(self, sub: SubscriptionState[MessageT], error: NATSError | None = None) -> SubscriptionClosed | None:
         """The subscription takes no more messages. None when it had closed before."""
         self._by_sid.pop(sub.sid, None)
+        self._askers.remove(sub)
         if sub.closed:
             return None
         sub.status = SubscriptionStatus.CLOSED
@@ -224,6 +235,15 @@ class SubscriptionTable(Generic[MessageT]):
         for sub in self._by_sid.values():
             if sub.wants_marks and subject_matches(sub.subject, reply):
                 self.mark(sub, PublishDropped(reply, error))
+
+    def askers(self, subject: str) -> list[tuple[SubscriptionState[MessageT], int]]:
+        """Those whose readers may have published to ``subject``, each with the number of its last publish."""
+        return self._askers.of(subject)
+
+    def publish_refused(self, sub: SubscriptionState[MessageT], refused: PublishRefused) -> None:
+        """Tell the reader of this subscription what the server has refused."""
+        if sub.unread_marks < MAX_REFUSALS:
+            self.mark(sub, refused)
 
     def _drop_unknown(self, sid: int, messages: Sequence[Message]) -> None:
         if not self.hand_back.late(sid, messages):

@@ -12,19 +12,21 @@ from contextlib import suppress
 from typing import Generic, Protocol
 
 from .._connection.events import PongReceived, RefusalReceived
-from .._interface.events import MessagesAvailable, PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
+from .._interface.events import PublishesDropped, ReplyReceived, RequestFailed, SessionEvent
 from .._interface.stats import StatsSnapshot
 from .._limits import check_count
 from .._wire.encoder import Encoded, Encoder
 from .._wire.frames import Message, Payload
 from .._wire.headers import HeadersLike
 from .._wire.subjects import validate_queue, validate_subscription_subject
-from ..errors import ConnectionLostError, NATSError
+from ..errors import ConnectionLostError, NATSError, PermissionsError
+from .askers import Asks
 from .awaited import AT_ANY_TIME, Awaited, Awaits
 from .event_queue import EventQueue
 from .inbox import Accept, RequestInbox
-from .marks import CaughtUp, ConnectionReplaced
+from .marks import CaughtUp, ConnectionReplaced, PublishRefused
 from .outbox import Outbox
+from .refusals import RefusalsTold
 from .round_trips import RoundTrips
 from .subscription import MessageT, SubscriptionState, SubscriptionStatus
 from .subscription_table import SubscriptionTable
@@ -62,6 +64,7 @@ class Traffic(Generic[MessageT]):
         "_into",
         "_out_bytes",
         "_out_msgs",
+        "_refused",
         "_up",
         "ask",
         "encoder",
@@ -84,6 +87,8 @@ class Traffic(Generic[MessageT]):
         self._events = events
         self._into: dict[int, SubscriptionState[MessageT]] = {}
         """Where the ends of some requests go, by token: into the queue of a subscription, and not among the events."""
+        self._refused: dict[str, RefusalsTold[MessageT]] = {}
+        """What the server refuses, by subject, until the PONG behind it."""
         self._connections = 0
         self._up = False
         self._out_msgs = 0
@@ -225,6 +230,7 @@ class Traffic(Generic[MessageT]):
         wants_marks: bool = False,
         hand_back: bytes | None = None,
         awaits: Awaits | None = None,
+        asks: Asks | None = None,
     ) -> SubscriptionState[MessageT]:
         """A new subscription. Raises `InvalidSubjectError` or `ValueError` before anything is changed."""
         validate_subscription_subject(subject)
@@ -234,7 +240,7 @@ class Traffic(Generic[MessageT]):
             check_count("max_msgs", max_msgs)
         check_count("max_pending_msgs", max_pending_msgs, least=0)
         check_count("max_pending_bytes", max_pending_bytes, least=0)
-        sub = self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks, hand_back)
+        sub = self._add(subject, queue, max_msgs, max_pending_msgs, max_pending_bytes, wants_marks, hand_back, asks)
         if awaits is not None:
             sub.awaits = True
             self._awaited.add(subject, awaits)
@@ -249,6 +255,7 @@ class Traffic(Generic[MessageT]):
         max_pending_bytes: int,
         wants_marks: bool = False,
         hand_back: bytes | None = None,
+        asks: Asks | None = None,
     ) -> SubscriptionState[MessageT]:
         operation = self.encoder.subscribe(subject, queue, self.subs.next_sid)  # raises before anything is changed
         sub = self.subs.add(
@@ -259,6 +266,7 @@ class Traffic(Generic[MessageT]):
             max_pending_bytes=max_pending_bytes,
             wants_marks=wants_marks,
             hand_back=hand_back,
+            asks=asks,
         )
         self._append_control(operation)
         if self.handover is not None:
@@ -377,10 +385,18 @@ class Traffic(Generic[MessageT]):
             self._complete(completion)
         else:
             self._events.extend((completion,))
+        if self.inbox.refusals.subjects:
+            self._fail_refused()
 
     def take_counted_replies(self, messages: Sequence[Message]) -> None:
         """The same for several, none of which belongs into the queue of a subscription."""
         self._events.extend(self.inbox.receive_all(messages))
+        if self.inbox.refusals.subjects:
+            self._fail_refused()
+
+    def _fail_refused(self) -> None:
+        for failed in self.inbox.fail_refused():
+            self._complete(failed)
 
     def take_reply(self, message: MessageT, token: int) -> ReplyReceived | RequestFailed | None:
         """The completion of this request, if that is its reply."""
@@ -415,18 +431,41 @@ class Traffic(Generic[MessageT]):
             self.inbox.subscribed = False
             self.fail_requests(error)
             return
-        denied: MessagesAvailable | None = None
-        failed: list[RequestFailed] = []
-        if error.operation == "subscribe":
-            denied = self.subs.deny(error, subject, refusal.queue)
-        else:
-            failed = self.inbox.fail_subject(subject, error)
-        if denied is not None or failed:
-            error.subject, error.queue = subject, refusal.queue
+        if error.operation == "publish":
+            self._refuse_publish(subject, error)
+            return
+        denied = self.subs.deny(error, subject, refusal.queue)
         if denied is not None:
+            error.subject, error.queue = subject, refusal.queue
             self._events.add(denied)
-        for event in failed:
-            self._complete(event)
+
+    def _refuse_publish(self, subject: str, error: PermissionsError) -> None:
+        """Tell who waits for what comes of it, as soon as it is known how many of those before it were refused."""
+        failed = self.inbox.fail_reply(subject, error)
+        if failed is not None:
+            error.subject = subject
+            self._complete(failed)
+            return
+        refused = self._refused.get(subject)
+        if refused is None:
+            if not (self.inbox.asked(subject) or self.subs.askers(subject)):
+                return
+            told = refused = self._refused[subject] = RefusalsTold(error)
+            self.round_trip(lambda _now: self._refusals_told(subject, told))
+            # In this order: with threads others may publish between any two steps. What is counted as one that went
+            # before the PING, and did not, is told by the next; the other way round its refusal would be another's.
+            refused.until, refused.readers = self.inbox.asked(subject), self.subs.askers(subject)
+        error.subject = subject
+        refused.count += 1
+
+    def _refusals_told(self, subject: str, refused: RefusalsTold[MessageT]) -> None:
+        """No more of what was published to ``subject`` before is refused."""
+        del self._refused[subject]
+        if refused.until:
+            self.inbox.refusals.add(subject, refused.error, refused.count, until=refused.until)
+            self._fail_refused()
+        for sub, until in refused.readers:
+            self.subs.publish_refused(sub, PublishRefused(subject, refused.error, refused.count, until))
         self.announce_messages()
 
     # --- connections come and go -------------------------------------------------------------------------------------
@@ -440,6 +479,7 @@ class Traffic(Generic[MessageT]):
     def adopt(self, operations: list[bytes], now: float) -> None:
         """The successor's connection takes operations, first what it has to hear about subscriptions."""
         self._up = True
+        self.inbox.connection_replaced()  # the old one has said all of what it refuses
         self.outbox.prepend(operations)
         self._connection_made(now)
 
@@ -482,6 +522,9 @@ class Traffic(Generic[MessageT]):
     def link_lost(self, lost: ConnectionLostError) -> None:
         """The connection is gone: flushes fail, publishes not handed over whole wait for the next."""
         self._up = False
+        self._refused.clear()
+        self.inbox.refusals.clear()
+        self.inbox.connection_replaced()
         self.subs.hand_back.connection_ended()
         self.inbox.subscribed = self.inbox.sid is not None  # as the next connection is told
         self.fail_flushes(lost)
