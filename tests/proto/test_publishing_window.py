@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from nats_proto import Conductor, Headers, Message, Publish, Subscribe
+from nats_proto import Conductor, Headers, Message, Publish, PublishRefused, Subscribe
 from nats_proto._jetstream.errors import (
     ApiError,
     NoStreamResponseError,
@@ -29,6 +29,7 @@ from nats_proto.errors import (
     NATSError,
     NATSTimeoutError,
     OutboundBufferLimitError,
+    PermissionsError,
     SubscriptionClosedError,
 )
 from tests.proto.driver import CoreMessage, World
@@ -64,7 +65,7 @@ class Window:
         """What was published: payload and reply subject."""
         assert self.window.room == 0
         assert self.window.wants.popleft() == Subscribe(
-            "inbox.*", max_pending_msgs=max_pending + 1000, awaits=self.window._awaits
+            "inbox.*", max_pending_msgs=max_pending + 1000, awaits=self.window._awaits, asks=self.window._asks
         )
 
     def publish(self, data: bytes = b"x", identity: str | None = None) -> Pending:
@@ -922,6 +923,170 @@ def test_a_session_gives_up_what_its_next_server_would_refuse() -> None:
     for one in window.items:
         assert isinstance(one.error, MaxPayloadError)
         assert outcome(one) == "failed"
+
+
+# --- without permission ----------------------------------------------------------------------------------------------
+
+
+def refuse(window: Window, count: int = 1, subject: str = "orders", until: int | None = None) -> list[Pending]:
+    """The server refuses so many publishes, of those until now or up to a number."""
+    error = PermissionsError(f"no {subject}", text="no", subject=subject)
+    until = window.window._flight.number if until is None else until
+    window.window.publish_refused(PublishRefused(subject, error, count, until), now=window.now)
+    return window.drain()
+
+
+def refused(pending: Pending) -> bool:
+    """It has ended so, and is certainly not stored."""
+    error = pending.error
+    return isinstance(error, PermissionsError) and (error.subject, error.outcome) == ("orders", "failed")
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("counts", [(3,), (1, 1, 1), (2, 1), (7,)])
+def test_as_many_refusals_as_publishes_end_them(counts: tuple[int, ...], in_order: bool) -> None:
+    window = Window(in_order=in_order)
+    pendings = [window.publish(b"x", identity) for identity in (None, "7", None)]
+    ended = [refuse(window, count) for count in counts]
+    assert ended == [*([] for _ in counts[1:]), pendings]
+    assert all(map(refused, pendings))
+    assert len({id(pending.error) for pending in pendings}) == 3  # whoever changes one changes no other
+    assert window.window.room == 10
+    assert window.window.next_timeout() is None
+
+
+def test_a_refusal_that_overtakes_acknowledgements_ends_what_is_left_behind_them() -> None:
+    window = Window()
+    first, second, third = (window.publish() for _ in range(3))
+    assert refuse(window) == []
+    assert window.answer(first) == [first]
+    assert window.answer(second) == [second, third]
+    assert refused(third)
+    assert second.pub_ack is not None
+
+
+def test_a_refusal_that_overtakes_many_acknowledgements_at_once() -> None:
+    window = Window()
+    pendings = [window.publish() for _ in range(5)]
+    assert refuse(window, 2) == []
+    arrived = deque(Message(one.reply, 1, None, b'{"stream":"S","seq":1}', None) for one in pendings[:3])
+    window.window.receive_all(arrived, lambda: None, now=window.now)
+    assert window.drain() == pendings
+    assert [refused(one) for one in pendings] == [False] * 3 + [True] * 2
+
+
+def test_nobody_knows_which_was_refused_so_silence_ends_them_and_the_refusal_is_the_cause() -> None:
+    window = Window()
+    pendings = [window.publish(), window.publish()]
+    assert refuse(window) == []
+    assert window.wait(5.0) == pendings
+    assert [type(one.error) for one in pendings] == [NATSTimeoutError] * 2
+    assert [outcome(one) for one in pendings] == ["unknown"] * 2
+    assert [type(one.error.__cause__) for one in pendings if one.error] == [PermissionsError, type(None)]
+
+
+def test_what_ends_without_an_answer_may_be_the_one_that_was_refused() -> None:
+    window = Window()
+    first = window.publish()
+    window.wait(2.0)
+    second = window.publish()
+    assert refuse(window) == []
+    assert window.wait(3.0) == [first]
+    assert outcome(first) == "unknown"
+    assert window.answer("inbox.1") == []
+    assert second.error is None
+    assert window.answer(second) == [second]
+
+
+def test_a_refusal_means_nothing_that_was_sent_later() -> None:
+    window = Window()
+    pendings = [window.publish(), window.publish()]
+    assert refuse(window) == []
+    later = window.publish()
+    assert window.answer(pendings[0]) == pendings
+    assert refused(pendings[1])
+    assert window.wait(1.0) == []
+    assert refuse(window) == [later]
+
+
+def test_who_publishes_without_a_pause_is_told() -> None:
+    """There is always one in flight that the server has not looked at."""
+    window = Window()
+    before = window.publish()
+    for _ in range(100):
+        pending = window.publish()
+        assert refuse(window, until=before.number) == [before]
+        assert refused(before)
+        before = pending
+
+
+def test_a_refusal_means_nothing_that_was_answered_or_is_of_another_subject() -> None:
+    window = Window()
+    resting = window.publish()
+    assert window.answer(resting, NOBODY) == []
+    assert refuse(window) == []
+    assert refuse(window, subject="Orders") == []
+    other = window.window.begin("invoices", b"x", None, now=window.now)
+    assert other is not None
+    assert refuse(window) == []
+    window.wait(1.0)
+    assert window.answer(resting.reply) == [resting]
+    assert refuse(window, subject="invoices") == [other]
+
+
+def test_a_try_that_was_not_sent_yet_is_not_meant() -> None:
+    window = Window()
+    pending = unsent(window)
+    window.window.publish_refused(PublishRefused("orders", PermissionsError("no"), 1, pending.number), now=window.now)
+    assert not window.window.items
+    window.drain()
+    assert refuse(window) == [pending]
+    assert outcome(pending) == "failed"
+
+
+def test_a_refused_try_says_nothing_of_one_before_it() -> None:
+    window = Window()
+    pending = window.publish(b"x", "7")
+    assert window.wait(5.0) == []
+    assert window.sent() == [b"x"] * 2
+    assert refuse(window) == [pending]
+    assert isinstance(pending.error, PermissionsError)
+    assert outcome(pending) == "unknown"
+    assert "An earlier try" in notes(pending)
+
+
+@pytest.mark.parametrize("identity", [None, "7"])
+def test_what_an_earlier_connection_may_have_taken_is_not_known(identity: str | None) -> None:
+    window = Window()
+    pending = window.publish(b"x", identity)
+    window.wait(1.0)
+    window.replaced()
+    assert refuse(window) == [pending]
+    assert isinstance(pending.error, PermissionsError)
+    assert outcome(pending) == "unknown"
+    assert "before the connection was replaced" in notes(pending) or identity
+
+
+def test_refusals_of_an_earlier_connection_are_forgotten() -> None:
+    window = Window()
+    pendings = [window.publish(), window.publish()]
+    assert refuse(window) == []
+    window.replaced()
+    assert window.answer(pendings[0]) == [pendings[0]]
+    assert refuse(window) == [pendings[1]]
+
+
+def test_who_waits_for_a_subject_is_asked_by_the_session() -> None:
+    window = Window()
+    asks = window.window._asks
+    assert asks("orders") is None
+    first, second = window.publish(), window.publish()
+    assert asks("orders") == 2
+    assert asks("Orders") is None
+    window.answer(second)
+    assert asks("orders") == 2
+    window.answer(first)
+    assert asks("orders") is None
 
 
 def test_a_try_for_which_there_is_no_room_without_a_connection_is_tried_later() -> None:

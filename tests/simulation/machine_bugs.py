@@ -182,7 +182,7 @@ bug(
     "ack of another publish",
     "an acknowledgement completes whatever waits longest",
     (
-        "_publishing.window:PublishWindow.receive",
+        "_publishing.window:PublishWindow._receive",
         "pending = self._waiting.get(message.subject)",
         "message = Message(next(iter(self._waiting), ''), 1, None, message.data, message.header_block)\n"
         "    pending = self._waiting.get(message.subject)",

@@ -107,6 +107,7 @@ def final_error(
     """
     answered = "" if foreign is None else f"; somebody other than a stream has answered: {shown(foreign)}"
     again = f", in {tries} tries" if tries > 1 else ""
+    cause = error.__cause__
     if isinstance(error, NoRespondersError) and not isinstance(error, NoStreamResponseError):
         error = NoStreamResponseError(
             f"publish to {subject!r}: no stream took it within {seconds:.3g} s{again}: none has this subject, or the "
@@ -117,6 +118,7 @@ def final_error(
         error = NATSTimeoutError(
             f"publish to {subject!r}: no acknowledgement within {seconds:.3g} s{again}; it may be stored{answered}"
         )
+    error.__cause__ = cause
     return mark_unknown(error) if unknown else error
 
 

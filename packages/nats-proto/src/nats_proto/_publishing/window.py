@@ -41,6 +41,9 @@ message id is sent again at once, and the rest waits: acknowledged or, when its 
 is not known. What has ended meanwhile, and what the stream may have stored and forgotten, is not sent any more
 (`_awaits`): neither by the session, on a new connection, nor by the driver, of what was left among the wants.
 
+What the server refuses for want of a permission was not stored. It names the subject alone; which publishes end by that
+is told in `nats_proto._session.refusals`.
+
 A time-out that is found long after it was due (nobody waited meanwhile) gives the publish a moment more, once: its
 acknowledgement may have come and not been read yet.
 
@@ -66,6 +69,9 @@ from .._jetstream.errors import PublishWindowFullError
 from .._jetstream.pub_ack import PubAck, decode_pub_ack, read_plain
 from .._limits import check_count, check_seconds, check_timeout
 from .._session.inbox import NO_RESPONDERS, no_responders
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
+from .._session.refusals import Refusals
 from .._session.subscription import MessageT
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
@@ -78,6 +84,7 @@ from ..errors import (
     NATSError,
     NATSTimeoutError,
     OutboundBufferLimitError,
+    Outcome,
     SubscriptionClosedError,
 )
 from .failures import Failures, PublishesFailedError
@@ -146,7 +153,9 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         self._prefix = inbox + "."
         # Bounded, since anybody may publish to the inbox: who floods it costs acknowledgements, no memory.
         limit = max_pending + MAX_FOREIGN
-        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.*", max_pending_msgs=limit, awaits=self._awaits),))
+        self.wants: deque[Want] = deque(
+            (Subscribe(f"{inbox}.*", max_pending_msgs=limit, awaits=self._awaits, asks=self._asks),)
+        )
         self._flight: InFlight[PendingT, OwnerT] = InFlight(self._prefix, make, read_plain, self.wants, self._timeout)
         """It has the numbers, and ``look``, which is made exact only when it has come: to keep it so would cost each
         acknowledgement something, and nearly all come long before."""
@@ -167,6 +176,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         """When the connection was replaced last."""
         self._ending = False
         self._failures = Failures()
+        self._refusals: Refusals[PendingT] = Refusals(_number)
         self.late = 0
         """Answers for which nobody waited: too late, or doubled."""
         self.items: deque[PendingT] = deque()
@@ -249,6 +259,11 @@ class PublishWindow(Generic[PendingT, OwnerT]):
             self._rest_no_more(pending)
             self._try_failed(pending, error, now)
 
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """These of them end that the server has refused for certain."""
+        self._refusals.add(refused.subject, refused.error, refused.count, until=refused.until)
+        self._look_at_refusals(now)
+
     def full_error(self, subject: str, *, now: float) -> PublishWindowFullError:
         """For who has waited for room as long as he may."""
         oldest = now - min((pending.begun for pending in list(self._waiting.values())), default=now)
@@ -298,6 +313,11 @@ class PublishWindow(Generic[PendingT, OwnerT]):
 
     def receive(self, message: Message, *, now: float) -> None:
         """An answer to one of them."""
+        self._receive(message, now)
+        if self._refusals.subjects:
+            self._look_at_refusals(now)
+
+    def _receive(self, message: Message, now: float) -> None:
         pending = self._waiting.get(message.subject)
         if pending is None:
             self.late += 1
@@ -321,16 +341,19 @@ class PublishWindow(Generic[PendingT, OwnerT]):
             if not self._resting:
                 self._flight.complete(arrived, self.items)
                 if not arrived:
-                    return
+                    break
             message = arrived.popleft()  # one by one: what an interrupt has left in the queue is received later
             if message.subject:
-                self.receive(message, now=now)
+                self._receive(message, now)
             else:
                 marked()
+        if self._refusals.subjects:
+            self._look_at_refusals(now)
 
     def connection_replaced(self, *, now: float) -> None:
         """Acknowledgements may be lost: what can be sent a second time is."""
         self._replaced = now
+        self._refusals.clear()
         unsent = unsent_replies(self.wants)
         for pending in sorted(self._waiting.values(), key=_number):
             if pending.resting or pending.reply in unsent:
@@ -499,13 +522,26 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         self._failures.add(pending)
         self.items.append(pending)
 
+    def _look_at_refusals(self, now: float) -> None:
+        unsent = unsent_replies(self.wants)
+        flying = [one for one in list(self._waiting.values()) if not (one.resting or one.reply in unsent)]
+        for pending, error in self._refusals.take_certain(flying):
+            # What was sent before may have been taken by the server before, and others publish to this subject now.
+            outcome: Outcome = "unknown" if pending.sent <= self._replaced else "failed"
+            refusal = not_permitted(f"publish to {pending.subject!r}", error, outcome=outcome)
+            if outcome == "unknown":
+                refusal.add_note("It was sent before the connection was replaced, so it may be stored all the same.")
+            self._try_failed(pending, refusal, now)
+
     def _silence(self, pending: PendingT) -> NATSError:
+        error: NATSError = NATSTimeoutError(f"publish to {pending.subject!r}: no acknowledgement")
         if pending.sent <= self._replaced:
-            return ConnectionLostError(
+            error = ConnectionLostError(
                 f"publish to {pending.subject!r}: the connection was replaced before an acknowledgement came; it may "
                 f"be stored"
             )
-        return NATSTimeoutError(f"publish to {pending.subject!r}: no acknowledgement")
+        error.__cause__ = self._refusals.take_possible(pending)
+        return error
 
     def _has_id(self, pending: PendingT, now: float) -> bool:
         # Reckoned as the end of a try is (`_wait_from`), to the last bit: else one that ends then might begin again.
@@ -519,6 +555,11 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         """Whether a try that no connection has taken yet is still to be sent."""
         pending = self._waiting.get(reply)
         return pending is not None and not self._forgotten(pending, now)
+
+    def _asks(self, subject: str) -> int | None:
+        """The number of the last publish, if one to this subject waits for its acknowledgement."""
+        last = self._flight.number
+        return last if any(pending.subject == subject for pending in list(self._waiting.values())) else None
 
     # --- in order ----------------------------------------------------------------------------------------------------
 
