@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from nats_proto import Message, Publish, Subscribe
+from nats_proto import Message, Publish, PublishRefused, Subscribe
 from nats_proto._jetstream.errors import (
     FastIngestError,
     JetStreamDecodeError,
@@ -23,7 +23,7 @@ from nats_proto._publishing.fast_ingest import (
     IngestRefusal,
 )
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSTimeoutError
+from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, PermissionsError
 
 NOW = 50.0
 REFUSED = b'{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}'
@@ -38,7 +38,7 @@ class Ingest:
         self.machine = FastIngest("in.id", flow=flow, max_outstanding=max_outstanding, on_gap=on_gap, timeout=3.0)
         self.now = NOW
         assert self.machine.room == 0
-        assert self.machine.wants.popleft() == Subscribe("in.id.>")
+        assert self.machine.wants.popleft() == Subscribe("in.id.>", asks=self.machine._asks)
         self.gap = on_gap
         if opened:
             self.publish()
@@ -447,3 +447,116 @@ def test_after_the_end_nothing_counts() -> None:
 def test_arguments_that_cannot_be_used(wrong: Callable[[], object]) -> None:
     with pytest.raises(ValueError):
         wrong()
+
+
+# --- without permission ----------------------------------------------------------------------------------------------
+
+
+def refuse(ingest: Ingest, count: int = 1, subject: str = "s") -> NATSError | None:
+    """The server refuses so many publishes. With what that ends it."""
+    ingest.machine.publish_refused(
+        PublishRefused(subject, PermissionsError("no", subject=subject), count), now=ingest.now
+    )
+    assert ingest.machine.done == (ingest.machine.error is not None)
+    return ingest.machine.error
+
+
+@pytest.mark.parametrize("gap", ["fail", "ok"])
+def test_a_first_message_that_is_refused_ends_it_and_nothing_is_stored(gap: Literal["fail", "ok"]) -> None:
+    ingest = Ingest(opened=False, on_gap=gap)
+    ingest.publish()
+    error = refuse(ingest)
+    assert isinstance(error, PermissionsError)
+    assert (str(error), error.outcome) == ("fast ingest to 's': no", "failed")
+    assert error.__notes__ == ["0 of 1 messages were acknowledged."]
+
+
+@pytest.mark.parametrize("counts", [(2,), (1, 1)])
+def test_the_first_message_may_have_been_taken_and_the_end_refused(counts: tuple[int, ...]) -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.machine.finish(now=ingest.now)
+    errors = [refuse(ingest, count) for count in counts]
+    assert errors[:-1] == [None] * (len(counts) - 1)
+    assert isinstance(errors[-1], PermissionsError)
+    assert errors[-1].outcome == "failed"
+    taken = Ingest(opened=False)
+    taken.publish()
+    taken.machine.finish(now=taken.now)
+    assert refuse(taken) is None
+    taken.ack(0, 1)
+    taken.final(1)
+    assert (taken.machine.done, taken.machine.error) == (True, None)
+
+
+def test_the_cause_of_silence_is_named() -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.machine.finish(now=ingest.now)
+    assert refuse(ingest) is None
+    ingest.wait(10.0)
+    assert isinstance(ingest.machine.error, NATSTimeoutError)
+    assert isinstance(ingest.machine.error.__cause__, PermissionsError)
+
+
+def test_a_message_that_is_refused_later_is_a_loss() -> None:
+    ingest = Ingest()
+    ingest.ack(1, 5)
+    ingest.publish(2)
+    error = refuse(ingest)
+    assert isinstance(error, PermissionsError)
+    assert error.outcome == "unknown"
+    assert error.__notes__ == ["1 of 3 messages were acknowledged."]
+
+
+def test_a_loss_that_may_be_is_told_by_the_stream_and_the_end_may_not() -> None:
+    ingest = Ingest(on_gap="ok")
+    ingest.ack(1, 5)
+    ingest.publish(2)
+    assert refuse(ingest) is None
+    ingest.machine.finish(now=ingest.now)
+    error = refuse(ingest)
+    assert isinstance(error, PermissionsError)
+    assert error.outcome == "unknown"
+
+
+def test_on_another_connection_the_first_message_may_be_stored() -> None:
+    ingest = Ingest(opened=False)
+    ingest.publish()
+    ingest.machine.connection_replaced(now=ingest.now)
+    error = refuse(ingest)
+    assert isinstance(error, PermissionsError)
+    assert error.outcome == "unknown"
+
+
+def test_a_connection_before_the_first_message_is_none() -> None:
+    ingest = Ingest(opened=False)
+    ingest.machine.connection_replaced(now=ingest.now)
+    ingest.publish()
+    error = refuse(ingest)
+    assert error is not None
+    assert error.outcome == "failed"
+
+
+def test_what_was_acknowledged_or_is_of_others_is_not_meant() -> None:
+    ingest = Ingest()
+    ingest.ack(1, 5)
+    assert refuse(ingest) is None
+    assert refuse(ingest, subject="other") is None
+    ingest.publish()
+    assert refuse(ingest, subject="other") is None
+    assert refuse(ingest) is not None
+    error = ingest.machine.error
+    assert refuse(ingest) is error
+
+
+def test_the_subjects_that_are_remembered_are_bounded() -> None:
+    machine = FastIngest("in.id", flow=10, max_outstanding=2, timeout=3.0)
+    machine.wants.clear()
+    machine.begin("0", now=NOW)
+    for number in range(2, 500):
+        machine.receive(Message("in", 1, None, b'{"type":"ack","seq":%d,"msgs":10}' % (number - 1), None), now=NOW)
+        machine.begin(f"{number}", now=NOW)
+        assert machine._asks(f"{number}") == number
+        assert machine._asks(f"{number - 1}") is None
+        assert len(machine._numbers) <= 42

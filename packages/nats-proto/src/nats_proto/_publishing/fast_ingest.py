@@ -43,9 +43,11 @@ from .._jetstream.errors import JetStreamDecodeError, JetStreamError, NoStreamRe
 from .._jetstream.pub_ack import PubAck, decode_pub_ack
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._value import Value
 from .._wire.frames import Message
-from ..errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, Outcome
+from ..errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, Outcome, PermissionsError
 from .defaults import FLOW, MAX_OUTSTANDING
 
 __all__ = ["FastIngest", "FastIngestGapError", "IngestGap", "IngestProgress", "IngestRefusal", "IngestReport"]
@@ -142,6 +144,16 @@ class FastIngest:
         self._committed = False
         """It was ended by its writer."""
         self._subject = ""
+        self._numbers: dict[str, int] = {}
+        """The last message of each subject, of those that are not acknowledged, and of some others."""
+        self._published = 0
+        """Messages and questions."""
+        self._refusals = 0
+        """How many of these the server has refused."""
+        self._replaced = False
+        """There was another connection than that on which the first of them went."""
+        self._not_permitted: PermissionsError | None = None
+        """What it has said with the last one."""
         self._gap: IngestGap | None = None
         self._refusal: IngestRefusal | None = None
         self._told_until = 0
@@ -166,7 +178,7 @@ class FastIngest:
         """The last answer. Its ``count`` is the number of the last message, of which with ``on_gap="ok"`` not all are
         stored."""
         self.items: deque[IngestReport] = deque(maxlen=MAX_REPORTS)
-        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.>"),))
+        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.>", asks=self._asks),))
         self.done = False
         self.error: NATSError | None = None
 
@@ -194,6 +206,8 @@ class FastIngest:
         waited = self._waits
         self.sent += 1
         self._subject = subject
+        self._numbers[subject] = self.sent
+        self._published += 1
         self._ending = self._committed = last
         if not waited:
             self._since, self._asked = now, 0
@@ -202,6 +216,7 @@ class FastIngest:
     def failed(self) -> None:
         """What was begun last could not be published: its number is free again."""
         self.sent -= 1
+        self._published -= 1
         self._ending = self._committed = False
 
     def finish(self, *, now: float) -> None:
@@ -212,7 +227,7 @@ class FastIngest:
             self._ending = self._committed = True
             self._since, self._asked = now, 0
             self._end_number = self.sent + 1
-            self.wants.append(Publish(self._subject, b"", self._reply(self._end_number, _END)))
+            self._ask(self._end_number, _END)
 
     def abandon(self, why: str) -> None:
         """Nobody will wait for the server any more. After its end it does nothing."""
@@ -249,6 +264,7 @@ class FastIngest:
                 # Bounded by what was sent and asked for, whatever the server says.
                 self.acknowledged = max(self.acknowledged, min(answer.seq, self.sent))
                 self._flow = max(1, min(answer.msgs, self._max_flow))
+                self._forget_numbers()
                 self.items.append(IngestProgress(self.acknowledged))
             case "gap":
                 self._since, self._asked = now, 0
@@ -265,9 +281,27 @@ class FastIngest:
 
     def connection_replaced(self, *, now: float) -> None:
         """Acknowledgements may be lost with the old one: ask."""
+        self._replaced = self._replaced or self.sent > 0
         if self._waits:
             self._since, self._asked = now, 0
             self._ping()
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """The server has refused so many messages, or questions. Nothing can begin, or end, without them.
+
+        In between a message is lost: with ``on_gap="ok"`` the stream tells of that.
+        """
+        subject, error = refused.subject, refused.error
+        if self.done or self._asks(subject) is None:
+            return
+        self._not_permitted = error
+        self._refusals += refused.count
+        if not (self._opened or self._replaced):
+            # The first message may have been taken, and its answer is on the way, unless all were refused.
+            if self._refusals >= self._published:
+                self._end_not_permitted(error, "failed")
+        elif self._fails or not self._opened or (self._ending and subject == self._subject):
+            self._end_not_permitted(error, "unknown")
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """It makes no calls."""
@@ -287,12 +321,12 @@ class FastIngest:
         if self._asked < PINGS:
             self._ping()
             return
-        self._end(
-            NATSTimeoutError(
-                f"fast ingest to {self._subject!r}: no answer for {self._timeout:g} s; {self.acknowledged} of "
-                f"{self.sent} messages were acknowledged"
-            )
+        error = NATSTimeoutError(
+            f"fast ingest to {self._subject!r}: no answer for {self._timeout:g} s; {self.acknowledged} of "
+            f"{self.sent} messages were acknowledged"
         )
+        error.__cause__ = self._not_permitted
+        self._end(error)
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -315,7 +349,27 @@ class FastIngest:
         # A ping does not end the batch, so where the sign for that may be lost it is given again. A server that has had
         # it twice says that it knows no such batch, after the answer to the first.
         number, operation = (self.sent, _PING) if self._end_number is None else (self._end_number, _END)
+        self._ask(number, operation)
+
+    def _ask(self, number: int, operation: int) -> None:
+        self._published += 1
         self.wants.append(Publish(self._subject, b"", self._reply(number, operation)))
+
+    def _forget_numbers(self) -> None:
+        # As many as may be in flight are kept, and as many again, so that it is seldom looked through.
+        if len(self._numbers) > 2 * self._flow * self._max_outstanding:
+            self._numbers = {one: number for one, number in self._numbers.items() if number > self.acknowledged}
+
+    def _asks(self, subject: str) -> int | None:
+        """The number of the last message, if something that was published to this subject waits for an answer."""
+        if self._numbers.get(subject, 0) > self.acknowledged or (subject == self._subject and self._waits):
+            return self.sent
+        return None
+
+    def _end_not_permitted(self, error: PermissionsError, outcome: Outcome) -> None:
+        made = not_permitted(f"fast ingest to {error.subject!r}", error, outcome=outcome)
+        made.add_note(f"{self.acknowledged} of {self.sent} messages were acknowledged.")
+        self._end(made)
 
     def _what_of(self, number: int) -> str:
         return f"fast ingest to {self._subject!r}: message {number}"
