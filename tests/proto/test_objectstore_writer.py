@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_proto import Message, Publish
+from nats_proto import Message, Publish, PublishRefused
 from nats_proto._jetstream.errors import StreamFullError
 from nats_proto._objectstore.pieces import Chunker, Digest, read_digest
 from nats_proto._objectstore.writer import ObjectWriter
-from nats_proto.errors import ConnectionLostError, NATSTimeoutError
+from nats_proto.errors import ConnectionLostError, NATSTimeoutError, PermissionsError
 from tests.proto.objectstore import SUBJECTS, Desk, Stream, failure, reply
 
 NOBODY = Message("in", 1, None, b"", b"NATS/1.0 503\r\n\r\n")
@@ -449,3 +449,67 @@ def test_digests() -> None:
         assert read_digest("SHA-256=" + spelled) == expected
     for wrong in (None, "", "MD5=abc", "SHA-256=", "SHA-256=abc", "SHA-256=\xe4", "SHA-256=" + "A" * 400, text[:-2]):
         assert read_digest(wrong) is None
+
+
+# --- without permission ----------------------------------------------------------------------------------------------
+
+
+def refuse(put: Put, count: int = 1) -> None:
+    """The server refuses so many chunks."""
+    subject = SUBJECTS.chunks("n")
+    put.machine.publish_refused(
+        PublishRefused(subject, PermissionsError("no", subject=subject), count), now=put.stream.now
+    )
+    put.do()
+
+
+def ended(put: Put) -> bool:
+    """It has failed for that reason, and nothing is waited for."""
+    error = put.machine.error
+    assert isinstance(error, PermissionsError)
+    assert (str(error), error.outcome) == ("put object 'a' into bucket 'B': no", "failed")
+    assert put.machine.done == (put.machine.next_timeout() is None)
+    return put.machine.done
+
+
+@pytest.mark.parametrize("counts", [(3,), (1, 1, 1), (2, 1), (9,)])
+def test_chunks_that_are_refused_end_it_at_once(counts: tuple[int, ...]) -> None:
+    put = Put()
+    put.write(b"aaaabbbbcccc")
+    for count in counts:
+        refuse(put, count)
+    assert ended(put)
+    assert (put.machine.unsettled, put.machine.some_stored) == (0, False)
+    assert not put.machine.room
+
+
+def test_chunks_that_were_taken_before_are_waited_for() -> None:
+    put = Put()
+    put.write(b"aaaabbbbcccc")
+    refuse(put)
+    assert not ended(put)
+    put.answer(put.next())
+    assert not ended(put)
+    put.answer(put.next())
+    assert ended(put)
+    assert (put.machine.unsettled, put.machine.some_stored) == (0, True)
+
+
+def test_a_chunk_that_an_earlier_try_may_have_stored_is_told() -> None:
+    put = Put()
+    put.write(b"aaaa")
+    put.published.clear()
+    put.wait()  # no answer: sent again
+    assert len(put.published) == 1
+    refuse(put)
+    assert ended(put)
+    assert put.machine.unsettled == 1
+
+
+def test_what_was_refused_on_an_earlier_connection_is_in_flight_no_more() -> None:
+    put = Put()
+    put.write(b"aaaabbbb")
+    refuse(put)
+    put.machine.connection_replaced(now=put.stream.now)
+    assert ended(put)
+    assert put.machine.unsettled == 2

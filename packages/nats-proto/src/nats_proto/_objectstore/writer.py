@@ -49,6 +49,8 @@ from .._limits import check_count, check_seconds
 from .._publishing.retries import pause_before_retry
 from .._publishing.unsent import take_back, unsent_replies
 from .._session.inbox import NO_RESPONDERS, no_responders
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._wire.headers import Headers
 from ..errors import ConnectionLostError, NATSError, NATSTimeoutError
 from .pieces import Chunker
@@ -142,6 +144,8 @@ class ObjectWriter:
         self._by_reply: dict[str, _Chunk] = {}
         self._flying = 0
         """How many wait for an answer."""
+        self._refusals = 0
+        """How many chunks this user was not permitted to store, on this connection; not which ones: nobody says."""
         self._largest = max(1, min(MAX_WINDOW, WINDOW_BYTES // chunk_size))
         self._window = min(FIRST_WINDOW, self._largest)
         self._growth = 0
@@ -166,7 +170,7 @@ class ObjectWriter:
         """How often there was trouble that it has survived."""
         self.items: deque[int] = deque()
         limit = self._largest + MAX_FOREIGN
-        self.wants: deque[Want] = deque((Subscribe(f"{self._inbox}.*", max_pending_msgs=limit),))
+        self.wants: deque[Want] = deque((Subscribe(f"{self._inbox}.*", max_pending_msgs=limit, asks=subject),))
 
     # --- for the client ----------------------------------------------------------------------------------------------
 
@@ -246,15 +250,23 @@ class ObjectWriter:
             self._settle(now)
         elif waited_for:
             self._refused(chunk, answer, now)
+        self._settle_refused()
         self._go_on(now)
 
     def connection_replaced(self, *, now: float) -> None:
         """Answers may be lost: what waits for one is sent again."""
+        self._refusals = 0
         unsent = unsent_replies(self.wants)
         for chunk in self._chunks:
             if chunk.state is _Is.SENT and chunk.reply not in unsent:
                 self._unanswered(chunk, now)
         self._go_on(now)
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """This user may not store chunks, or not any more. Those that were taken before have an answer yet."""
+        self._refusals += refused.count
+        self._end(not_permitted(self.what, refused.error), now)
+        self._settle_refused()
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What became of a chunk in a wrong place."""
@@ -438,6 +450,16 @@ class ObjectWriter:
             if chunk.state is _Is.WAITING:
                 self.unsettled += chunk.unknown
             chunk.deadline = min(chunk.deadline, now + self._try)
+
+    def _settle_refused(self) -> None:
+        """Nothing is waited for any more when all chunks in flight were refused."""
+        if not 0 < self._flying <= self._refusals:
+            return
+        for chunk in self._chunks:
+            if chunk.state is _Is.SENT:
+                chunk.state = _Is.WAITING
+                self._flying -= 1
+                self.unsettled += chunk.unknown
 
     def _no_progress(self) -> NATSError:
         return NATSTimeoutError(
