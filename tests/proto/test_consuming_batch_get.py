@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from nats_proto import Message, Publish, Subscribe
+from nats_proto import Message, Publish, PublishRefused, Subscribe
 from nats_proto._consuming.batch_get import BatchGet, get_last_msgs, get_msgs
 from nats_proto._jetstream.api import JetStreamApi
 from nats_proto._jetstream.errors import ApiError, FeatureDroppedError, JetStreamDecodeError, JetStreamError
-from nats_proto.errors import InvalidSubjectError, NATSError, NATSTimeoutError
+from nats_proto.errors import InvalidSubjectError, NATSError, NATSTimeoutError, PermissionsError
 from tests.proto.consuming import NOW, Inboxes
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -49,6 +49,7 @@ def asked(machine: BatchGet) -> dict[str, Any]:
     assert isinstance(subscribe, Subscribe)
     assert isinstance(publish, Publish)
     assert publish.reply == subscribe.subject
+    assert publish.subject == subscribe.asks
     assert publish.subject == "$JS.API.DIRECT.GET.S"
     machine.wants.clear()
     body: dict[str, Any] = msgspec.json.decode(bytes(publish.data))
@@ -291,3 +292,29 @@ def test_what_cannot_be_asked_for(given: dict[str, Any], error: type[Exception])
 def test_what_last_messages_cannot_be_asked_for(subjects: Any, given: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         get_last_msgs(api(), "S", subjects, **{**LAST, **given})
+
+
+REFUSED = PermissionsError("no", subject="$JS.API.DIRECT.GET.S")
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_once() -> None:
+    machine = get()
+    machine.publish_refused(PublishRefused("$JS.API.DIRECT.GET.S", REFUSED, 1), now=NOW)
+    assert machine.done
+    assert isinstance(machine.error, PermissionsError)
+    assert (str(machine.error), machine.error.subject) == (f"{machine.what}: no", "$JS.API.DIRECT.GET.S")
+
+
+def test_a_page_that_is_coming_was_permitted_and_the_next_may_not_be() -> None:
+    machine = get()
+    asked(machine)
+    machine.receive(stored(1, 5), now=NOW)
+    machine.publish_refused(PublishRefused("$JS.API.DIRECT.GET.S", REFUSED, 1), now=NOW)
+    assert not machine.done
+    machine.receive(end(5), now=NOW)
+    machine.publish_refused(PublishRefused("$JS.API.DIRECT.GET.S", REFUSED, 1), now=NOW)
+    assert not machine.done
+    assert taken(machine) == [1]
+    machine.handle_timeout(now=NOW)
+    machine.publish_refused(PublishRefused("$JS.API.DIRECT.GET.S", REFUSED, 1), now=NOW)
+    assert isinstance(machine.error, PermissionsError)

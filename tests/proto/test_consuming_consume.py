@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import ApiCall, Ask, Message, Subscribe
+from nats_proto import ApiCall, Ask, Message, PublishRefused, Subscribe
 from nats_proto._consuming.condition import ConsumerCondition
 from nats_proto._consuming.consume import Consume
 from nats_proto._consuming.options import ConsumeOptions, Priority
@@ -184,7 +184,9 @@ def test_another_connection_begins_a_generation() -> None:  # row 15
     machine.connection_replaced(now=NOW + 5)
     machine.handle_timeout(now=NOW + 5)  # nothing more was unread
     assert kinds(machine.wants) == ["subscribe", "pull"]
-    assert machine.wants[0] == Subscribe("in.2.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK")
+    assert machine.wants[0] == Subscribe(
+        "in.2.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK", asks="$JS.API.CONSUMER.MSG.NEXT.S.C"
+    )
     assert take(machine) == [("in.2.2", {"batch": 100, "expires": 30_000_000_000, "idle_heartbeat": 5_000_000_000})]
     machine.receive(status(old, "408 Request Timeout", (90, 0)), now=NOW + 5)
     assert (machine.outstanding, len(machine.wants), warned(machine)) == (100, 0, [])
@@ -372,45 +374,47 @@ def test_heartbeats_of_an_earlier_generation_are_no_sign_of_life() -> None:
     assert machine.next_timeout() == NOW + 2.0
 
 
-def silent_again(machine: Reader, times: int, now: float = NOW) -> list[str]:
-    """So many silences in a row: what is asked at each beside the messages."""
-    subjects = []
-    for number in range(1, times + 1):
-        machine.handle_timeout(now=now + 2.0 * number)
-        asks = [want for want in machine.wants if isinstance(want, Ask)]
-        subjects += [ask.api.subject for ask in asks]
-        machine.wants.clear()
-        for ask in asks:
-            if not machine.done:
-                machine.answered(ask.api, ask.api.decode(Message("a", 1, None, b"")), now=now + 2.0 * number)
-    return subjects
+REFUSED = PermissionsError('server nats://a said: no "x"', text='no "x"', subject=SUBJECT)
 
 
-def test_who_is_not_permitted_to_ask_is_told_at_the_second_silence() -> None:  # row 25
-    machine = reader(heartbeat=1.0)
+def test_who_is_not_permitted_to_ask_is_told_at_once_and_given_what_has_come() -> None:  # row 25
+    machine = reader()
     take(machine)
-    assert silent_again(machine, 1) == [INFO.subject]
-    machine.handle_timeout(now=NOW + 4)
-    [ask] = [want for want in machine.wants if isinstance(want, Ask)]
-    assert ask.api.subject == SUBJECT
-    error = PermissionsError("not permitted")
-    machine.answered(ask.api, error, now=NOW + 5)
-    assert (machine.done, machine.error) == (True, error)
+    feed(machine, 2)
+    machine.publish_refused(PublishRefused(SUBJECT, REFUSED, 1), now=NOW)
+    error = machine.error
+    assert isinstance(error, PermissionsError)
+    assert (str(error), error.subject, error.outcome) == (f"{WHAT}: {REFUSED}", SUBJECT, "failed")
+    assert error is not REFUSED
+    assert machine.done
+    assert len(machine.items) == 2
+    assert not machine.wants
+    machine.publish_refused(PublishRefused(SUBJECT, REFUSED, 1), now=NOW)
+    assert machine.error is error
+
+
+def test_what_an_earlier_connection_has_refused_is_asked_again() -> None:
+    machine = reader()
+    take(machine)
+    machine.connection_replaced(now=NOW)
+    machine.publish_refused(PublishRefused(SUBJECT, REFUSED, 1), now=NOW)
+    assert not machine.done
+    machine.handle_timeout(now=NOW)
+    machine.publish_refused(PublishRefused(SUBJECT, REFUSED, 1), now=NOW)
+    assert machine.done
 
 
 @pytest.mark.parametrize("answer", [None, NoRespondersError("nobody", SUBJECT), NATSTimeoutError("late")])
-def test_any_other_answer_is_no_refusal(answer: object) -> None:
+def test_silence_again_and_again_is_no_end(answer: object) -> None:
     machine = reader(heartbeat=1.0)
     take(machine)
-    assert silent_again(machine, 1) == [INFO.subject]
-    machine.handle_timeout(now=NOW + 4)
-    [ask] = [want for want in machine.wants if isinstance(want, Ask)]
-    machine.answered(ask.api, answer, now=NOW + 5)
+    for number in range(1, 6):
+        machine.handle_timeout(now=NOW + 2.0 * number)
+        [ask] = [want for want in machine.wants if isinstance(want, Ask)]
+        assert ask.api is INFO
+        machine.wants.clear()
+        machine.answered(INFO, answer, now=NOW + 2.0 * number)
     assert not machine.done
-    machine.wants.clear()
-    assert silent_again(machine, 3, NOW + 4) == [INFO.subject, SUBJECT, INFO.subject]
-    machine.receive(delivered(), now=NOW + 11)
-    assert silent_again(machine, 1, NOW + 11) == [INFO.subject]  # it may: something came
 
 
 def test_a_slow_reader_is_no_silence() -> None:  # row 19

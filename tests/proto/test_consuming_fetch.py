@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import ApiCall, Ask, Message
+from nats_proto import ApiCall, Ask, Message, PublishRefused
 from nats_proto._consuming.condition import ConsumerCondition, condition_of
 from nats_proto._consuming.fetch import Fetch
 from nats_proto._consuming.options import Priority
@@ -19,7 +19,7 @@ from nats_proto._jetstream.errors import (
     PullLimitError,
     PullRefusedError,
 )
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSTimeoutError, PermissionsError
 from tests.proto.consuming import NOW, SUBJECT, Inboxes, delivered, kinds, requests, status
 
 INFO: ApiCall[object] = ApiCall("info of consumer 'C'", "$JS.API.CONSUMER.INFO.S.C", b"", lambda message: message)
@@ -91,6 +91,20 @@ def test_an_end_long_before_the_time_is_none() -> None:
 def test_the_server_gives_up_before_the_fetch_does(timeout: float, expires: float) -> None:  # row 10
     said = requests(fetch(timeout=timeout).wants)[0][1]
     assert said["expires"] == round(expires * 1e9)
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_once_and_given_what_has_come() -> None:
+    machine = fetch()
+    refused = PermissionsError("no", text="no", subject=SUBJECT)
+    machine.receive(delivered(1), now=NOW)
+    machine.publish_refused(PublishRefused(SUBJECT, refused, 1), now=NOW)
+    assert isinstance(machine.error, PermissionsError)
+    assert (str(machine.error), machine.error.subject) == (f"{WHAT}: no", SUBJECT)
+    assert (machine.done, machine.reason, len(machine.items), list(machine.wants)) == (True, None, 1, [])
+    ended = fetch(1)
+    ended.receive(delivered(1), now=NOW)
+    ended.publish_refused(PublishRefused(SUBJECT, refused, 1), now=NOW)
+    assert (ended.error, ended.reason) == (None, "limit")
 
 
 def test_it_lingers_after_the_first_message() -> None:  # row 11

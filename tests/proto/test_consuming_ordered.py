@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nats_proto import Ask, Message, Publish, Subscribe
+from nats_proto import Ask, Message, Publish, PublishRefused, Subscribe
 from nats_proto._consuming.options import ConsumeOptions, Priority
 from nats_proto._consuming.ordered import Ordered
 from nats_proto._consuming.ordered_calls import OrderedCalls, ordered_config, ordered_options
@@ -408,42 +408,20 @@ def test_no_responders_right_after_the_creation_and_no_sign_of_life() -> None:
         assert read.now <= NOW + 4.0
 
 
-def probes(read: Reading) -> list[Ask]:
-    return [ask for ask in read.asked if ".MSG.NEXT." in ask.api.subject]
+def test_who_is_not_permitted_to_ask_is_told_at_once() -> None:  # row 25
+    read = reading()
+    refused = PermissionsError("no", subject="asked")
+    read.give(1, 1)
+    read.machine.publish_refused(PublishRefused("asked", refused, 1), now=read.now)
+    assert isinstance(read.machine.error, PermissionsError)
+    assert (read.machine.done, read.machine.error.subject) == (True, "asked")
 
 
-def silent(read: Reading) -> None:
-    """Two heart-beats without a word; the next consumer is made."""
+def test_what_is_refused_while_no_consumer_is_there_concerns_none() -> None:
+    read = reading()
     while read.machine._inner is not None:
         read.wait()
-    read.rebuild()
-
-
-def test_who_is_not_permitted_to_ask_is_told_by_the_second_consumer() -> None:  # row 25
-    read = reading()
-    assert probes(read) == []
-    silent(read)
-    [ask] = probes(read)
-    assert read.name in ask.api.subject
-    error = PermissionsError("not permitted")
-    read.machine.answered(ask.api, error, now=read.now)
-    assert (read.machine.done, read.machine.error) == (True, error)
-
-
-@pytest.mark.parametrize("sign", ["message", "heart-beat", "no"])
-def test_who_has_heard_anything_may_ask(sign: str) -> None:
-    read = reading()
-    if sign == "message":
-        read.give(1, 1)
-    elif sign == "heart-beat":
-        read.say("100 Idle Heartbeat")
-    silent(read)
-    assert len(probes(read)) == (1 if sign == "no" else 0)
-    for ask in probes(read):
-        read.machine.answered(ask.api, ask.api.decode(Message("in", 1, None, b"")), now=read.now)
-        read.say("100 Idle Heartbeat")
-        silent(read)
-        assert len(probes(read)) == 1
+    read.machine.publish_refused(PublishRefused("asked", PermissionsError("no"), 1), now=read.now)
     assert not read.machine.done
 
 

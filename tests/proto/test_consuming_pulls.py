@@ -33,7 +33,7 @@ def body(want: Publish) -> dict[str, object]:
 
 def test_the_subscription_hands_back_and_has_no_bounds_of_its_own() -> None:
     subscribe = Pulls(SUBJECT).subscribe("in.7")
-    assert subscribe == Subscribe("in.7.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK")
+    assert subscribe == Subscribe("in.7.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK", asks=SUBJECT)
 
 
 def test_each_request_has_a_reply_subject_of_its_own_for_ever() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import CatchUp, Headers, Message, Subscribe
+from nats_proto import CatchUp, Headers, Message, PublishRefused, Subscribe
 from nats_proto._calls.operation import Publish
 from nats_proto._consuming.dead_letter import Unburied, dead_letter_headers, left_text, unburied
 from nats_proto._consuming.lanes import Lanes
@@ -664,3 +664,10 @@ def test_a_request_that_follows_another_hides_nothing_that_is_to_be_kept_alive()
     due = machine.due
     machine.receive(status(to, "408 Request Timeout", (7, 0)), now=NOW + 1)
     assert machine.due == due
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_once() -> None:
+    machine = worker()
+    machine.publish_refused(PublishRefused("$JS.API.CONSUMER.MSG.NEXT.S.C", PermissionsError("no"), 1), now=NOW)
+    assert machine.done
+    assert isinstance(machine.error, PermissionsError)

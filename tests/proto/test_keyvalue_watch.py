@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from nats_proto import Ask, Message, Subscribe
+from nats_proto import Ask, Message, PublishRefused, Subscribe
 from nats_proto._jetstream.consumer_config import ConsumerConfig
 from nats_proto._jetstream.consumer_info import ConsumerInfo, SequenceInfo
 from nats_proto._jetstream.errors import ConsumerNotFoundError, StreamNotFoundError
@@ -19,7 +19,7 @@ from nats_proto._keyvalue.entry import KeyValueEntry
 from nats_proto._keyvalue.errors import BucketNotFoundError, InvalidKeyError
 from nats_proto._keyvalue.initial import Initial
 from nats_proto._keyvalue.watch import InitialValuesDone, Watch, WatchOptions
-from nats_proto.errors import NATSTimeoutError
+from nats_proto.errors import NATSTimeoutError, PermissionsError
 from tests.proto.keyvalue import Stream
 
 STORED = 1_700_000_000_000_000_000
@@ -166,6 +166,14 @@ class World:
     @property
     def found(self) -> list[tuple[str, int]]:
         return [(item.key, item.revision) for item in self.seen if isinstance(item, KeyValueEntry)]
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_once() -> None:
+    world = World("abc")
+    world.do()
+    world.watch.publish_refused(PublishRefused("next", PermissionsError("no", subject="next")), now=world.now)
+    assert isinstance(world.watch.error, PermissionsError)
+    assert world.watch.done
 
 
 def test_r56_the_end_is_behind_all_that_was_there() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nats_proto import Ask, Message, Subscribe
+from nats_proto import Ask, Message, PublishRefused, Subscribe
 from nats_proto._jetstream.errors import ConsumerDeletedError, JetStreamDecodeError, StreamNotFoundError
 from nats_proto._keyvalue.errors import BucketNotFoundError
 from nats_proto._objectstore.errors import DigestMismatchError, ObjectDamagedError, ObjectReplacedError
@@ -130,6 +130,14 @@ def test_whole() -> None:
     assert [publish.subject.rpartition(".")[2] for publish in get.machine.leave()] == [get.name]
     get.machine.handle_timeout(now=1e9)
     get.machine.answered(get.machine._ask_count, None, now=1e9)
+
+
+def test_who_is_not_permitted_to_ask_is_told_at_once() -> None:
+    stream, info = stored(b"aaaa", b"bbbb")
+    get = Get(stream, info)
+    get.machine.publish_refused(PublishRefused("next", PermissionsError("no", subject="next")), now=stream.now)
+    assert get.machine.done
+    assert isinstance(get.machine.error, PermissionsError)
 
 
 def test_what_is_asked_for_ahead_is_bounded_in_bytes() -> None:

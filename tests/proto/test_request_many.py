@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from nats_proto import Message, Publish, RequestMany, Subscribe
+from nats_proto import Message, Publish, PublishRefused, RequestMany, Subscribe
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import NoRespondersError
+from nats_proto.errors import NoRespondersError, PermissionsError
 
 NOW = 50.0
 
@@ -72,6 +72,24 @@ def test_stall_never_outlasts_the_wait() -> None:
     collection = many(stall=3.0)
     given(collection, answer(), now=NOW + 9.0)
     assert collection.next_timeout() == NOW + 10.0
+
+
+def test_a_request_that_is_not_permitted_ends_it() -> None:
+    collection = many()
+    collection.publish_refused(PublishRefused("ping", PermissionsError("no", subject="ping"), 1), now=NOW)
+    assert collection.done
+    assert isinstance(collection.error, PermissionsError)
+    assert str(collection.error) == "request_many to 'ping': no"
+
+
+def test_a_request_that_was_answered_was_permitted() -> None:
+    collection = many(max_msgs=2)
+    assert given(collection, answer())
+    collection.publish_refused(PublishRefused("ping", PermissionsError("no", subject="ping"), 1), now=NOW)
+    assert (collection.done, collection.error) == (False, None)
+    assert given(collection, answer())
+    collection.publish_refused(PublishRefused("ping", PermissionsError("no", subject="ping"), 1), now=NOW)
+    assert (collection.done, collection.error) == (True, None)
 
 
 def test_the_sentinel_is_not_for_the_user_and_ends_it() -> None:
@@ -145,7 +163,7 @@ def test_it_subscribes_before_it_asks() -> None:
     )
     subscribe, asked = collection.wants
     assert isinstance(subscribe, Subscribe)
-    assert subscribe.subject == "inbox"
+    assert (subscribe.subject, subscribe.asks) == ("inbox", "ping")
     assert isinstance(asked, Publish)
     assert (asked.subject, asked.data, asked.reply, asked.headers) == ("ping", b"data", "inbox", {"A": "1"})
     assert collection.what == "request_many to 'ping'"

@@ -13,6 +13,8 @@ from typing import Generic
 
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS, no_responders
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._session.subscription import MessageT
 from .._wire.frames import Payload
 from .._wire.headers import HeadersLike
@@ -70,7 +72,9 @@ class RequestMany(Generic[MessageT]):
         self._deadline = self._end
         """Until when the next answer is awaited."""
         self.items: deque[MessageT] = deque()
-        self.wants: deque[Want] = deque((Subscribe(inbox, awaits=self._awaits), Publish(subject, data, inbox, headers)))
+        self.wants: deque[Want] = deque(
+            (Subscribe(inbox, awaits=self._awaits, asks=subject), Publish(subject, data, inbox, headers))
+        )
         self.done = False
         self.error: NATSError | None = None
 
@@ -107,6 +111,12 @@ class RequestMany(Generic[MessageT]):
 
     def connection_replaced(self, *, now: float) -> None:
         """The inbox was restored, and those who have the request may still answer."""
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """Nobody has the request, unless somebody has answered: then it was another one that the server has refused."""
+        if not (self.done or self._received):
+            self.done = True
+            self.error = not_permitted(self.what, refused.error)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """It makes no calls."""

@@ -45,6 +45,8 @@ from .._jetstream.stored_message import StoredMessage, stored_message_direct
 from .._json.durations import Time, format_time, take_time
 from .._json.wire_value import encode_json
 from .._limits import check_count
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._wire.frames import Message
 from .._wire.subjects import encode_subscription_subject
 from ..errors import NATSError, NATSTimeoutError
@@ -169,6 +171,11 @@ class BatchGet:
         if self._state is _State.WAITING:
             self._ask(now)
 
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """This user may not ask for the page, unless it is coming: then another question was refused."""
+        if self._state is _State.WAITING and not self._page:
+            self._end(not_permitted(self.what, refused.error))
+
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """It makes no calls."""
 
@@ -242,7 +249,7 @@ class BatchGet:
             body["seq"] = self._last + 1
         inbox = self._api.new_inbox()
         # Not more than what was asked for comes, so the queue needs no other limit.
-        self.wants.append(Subscribe(inbox, max_pending_msgs=0, max_pending_bytes=0))
+        self.wants.append(Subscribe(inbox, max_pending_msgs=0, max_pending_bytes=0, asks=self._subject))
         self.wants.append(Publish(self._subject, encode_json(body), inbox))
 
     def _is_too_old(self) -> bool:

@@ -15,7 +15,7 @@ consumer is gone, and it is being created again; nothing is asked for. The accou
 `Pulls`.
 
 What ends it: its limit, a consumer that is gone (unless `on_missing` says otherwise), a request that the server
-refuses for what it is, a missing permission to ask (`probe`). All else passes by itself, is told as a
+refuses for what it is, or because this user may not ask. All else passes by itself, is told as a
 `ConsumerWarning`, once for each time in a row, and is survived:
 
     another connection        what the old one has brought is read; then another inbox, and all is asked for anew
@@ -47,6 +47,8 @@ from .._calls.operation import ApiCall, Publish
 from .._jetstream.acknowledge import IN_PROGRESS
 from .._jetstream.errors import ApiError, ClusterUnavailableError, NotJetStreamMessageError
 from .._jetstream.metadata import ACK_PREFIX, parse_ack_subject
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._session.subscription import MessageT
 from .._wire.twin import Deliveries
 from ..errors import NATSError, PermissionsError
@@ -57,7 +59,6 @@ from .demand import Demand
 from .freshness import Freshness
 from .options import ConsumeOptions
 from .pacing import Pacing
-from .probe import probe
 from .pulls import PullRequest, Pulls
 from .refusals import deleted, is_gone, missing, refusal, too_large
 from .statuses import Meaning, PullStatus, read_status
@@ -98,8 +99,6 @@ class Consume(Generic[MessageT, ItemT]):
         "_new_inbox",
         "_options",
         "_pacing",
-        "_probe",
-        "_probed",
         "_pulls",
         "_question",
         "_replaced_at",
@@ -141,9 +140,6 @@ class Consume(Generic[MessageT, ItemT]):
         self._make = make
         self._info = info
         self._create = create
-        self._probe = probe(what, subject)
-        self._probed = False
-        """The last question was that."""
         self._question: ApiCall[object] | None = None
         """The call that was made and not answered yet: one at a time."""
         self.items: deque[ItemT] = deque()
@@ -222,6 +218,11 @@ class Consume(Generic[MessageT, ItemT]):
         self.wants.clear()
         self._replaced_at = now
 
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """This user may not ask the consumer for messages, or not any more. What has come before is given."""
+        if not self.done and self._pulls.any_open:
+            self._end(not_permitted(self.what, refused.error))
+
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What the consumer says of itself, or what became of its creation."""
         if self.done or api is not self._question:
@@ -230,11 +231,7 @@ class Consume(Generic[MessageT, ItemT]):
         if api is self._create:
             self._created(answer, now)
             return
-        if api is self._probe:
-            if isinstance(answer, PermissionsError):
-                self._end(answer)
-                return
-        elif is_gone(answer) and isinstance(answer, NATSError):
+        if is_gone(answer) and isinstance(answer, NATSError):
             self._gone(missing(self.what, answer, heard=self._pulls.heard > float("-inf")), now)
         elif self._asking.unsure:
             self._asking.learn(answer if isinstance(answer, ConsumerCondition) else None)
@@ -274,12 +271,9 @@ class Consume(Generic[MessageT, ItemT]):
         if due is None or now < due or self._pulls.spare(now=now):
             return
         if self._pulls.silent(now=now):
-            before = self._told.get("no_heartbeat")
             self._warn("no_heartbeat", f"no sign of life for {2 * self._asking.heartbeat:g} s: asking again")
             self._renew(now)
-            # Silence once more, and no sign of life in between: maybe we are not permitted to ask. In turns.
-            self._probed = before == self._pulls.heard and not self._probed
-            self._look(self._probe if self._probed else self._info)
+            self._look(self._info)
         elif self._pulls.expire(now=now):
             self.refill(now)
 
@@ -466,7 +460,7 @@ class Consume(Generic[MessageT, ItemT]):
             self.wants.append(request)
 
     def _look(self, call: ApiCall[object] | None) -> None:
-        """Ask what the consumer says of itself, or whether we may ask it."""
+        """Ask what the consumer says of itself."""
         if call is not None and self._question is None and not self.done:
             self._question = call
             self.wants.append(Ask(call, INFO_TIMEOUT))

@@ -32,6 +32,8 @@ from typing import Final, Generic, Literal, TypeVar, assert_never
 from .._calls.machine import Ask, Want
 from .._calls.operation import ApiCall
 from .._limits import check_count, check_seconds, shown
+from .._session.marks import PublishRefused
+from .._session.not_permitted import not_permitted
 from .._session.subscription import MessageT
 from .._wire.twin import Deliveries
 from ..errors import NATSError
@@ -221,6 +223,11 @@ class Fetch(Generic[MessageT, ItemT]):
             self._pulls.write_off()
             self.wants.clear()
             self._replaced_at = now
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """This user may not ask the consumer for messages, or not any more."""
+        if not self.done and self._pulls.any_open:
+            self._fail(not_permitted(self.what, refused.error))
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What the consumer says of itself. Without an answer the fetch goes on without."""

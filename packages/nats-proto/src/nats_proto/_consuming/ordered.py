@@ -22,9 +22,6 @@ which counts from 1 again, and may come to the next number behind a hole.
 Where the messages that were lost are the last ones, no other comes by which they are missed. Then the consumer's
 heart-beats tell: each says the number of the last message that was delivered.
 
-Whoever may not ask for messages is told so by nothing that belongs to the consumer. So when one was given up without
-any sign of life, the next is also asked something that has an answer (`probe`): a missing permission is told then.
-
 What ends it: its stream does not exist, or is another one than before; no permission; a configuration that the server
 refuses. The very first consumer has to be made within the time of a call, else the error is raised; later ones are
 tried for ever, or ``max_attempts`` times in a row. Everything that is survived is told as a warning.
@@ -39,7 +36,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from .._calls.machine import Ask, Subscribe, Want
+from .._calls.machine import Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.consumer_info import ConsumerInfo
 from .._jetstream.errors import (
@@ -48,9 +45,10 @@ from .._jetstream.errors import (
     NotJetStreamMessageError,
 )
 from .._jetstream.metadata import parse_ack_subject
+from .._session.marks import PublishRefused
 from .._session.subscription import MessageT
 from .._wire.twin import Deliveries
-from ..errors import NATSError, PermissionsError
+from ..errors import NATSError
 from .consume import Consume
 from .demand import Demand
 from .options import ConsumeOptions
@@ -78,7 +76,6 @@ class Ordered(Generic[MessageT, ItemT]):
     """
 
     __slots__ = (
-        "_beaten",
         "_before",
         "_calls",
         "_demand",
@@ -86,9 +83,7 @@ class Ordered(Generic[MessageT, ItemT]):
         "_inner",
         "_make",
         "_making",
-        "_mute",
         "_options",
-        "_probing",
         "_start",
         "account",
         "done",
@@ -125,11 +120,6 @@ class Ordered(Generic[MessageT, ItemT]):
         self._doubt_at = NEVER
         """When the consumer is given up unless there is a sign of life."""
         self._inner: Consume[MessageT, ItemT] | None = None
-        self._probing: ApiCall[object] | None = None
-        self._beaten = False
-        """The consumer has sent heart-beats."""
-        self._mute = False
-        """The consumer before this one was given up without any sign of life."""
         self._before: list[str] = []
         """What followed the prefix, of the last message of earlier consumers."""
         self.info: ConsumerInfo | None = None
@@ -220,7 +210,6 @@ class Ordered(Generic[MessageT, ItemT]):
             status = message.status
             if status is not None and status.code == 100:
                 self._doubt_at = NEVER
-                self._beaten = True
             self._look_after(inner, now)
             if self._inner is inner:
                 self._compare(last_delivered(message), now)
@@ -251,14 +240,15 @@ class Ordered(Generic[MessageT, ItemT]):
             self._forget_inner()
             self._making.connection_replaced(now)
 
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """As of `Consume`."""
+        if self._inner is not None:
+            self._inner.publish_refused(refused, now=now)
+            self._look_after(self._inner, now)
+
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """What a creation, or a deletion, came to."""
         if self.done:
-            return
-        if api is self._probing:
-            self._probing = None
-            if isinstance(answer, PermissionsError):
-                self._end(answer)
             return
         made = self._making.answered(api, answer, now)
         if isinstance(made, ConsumerInfo):
@@ -385,7 +375,7 @@ class Ordered(Generic[MessageT, ItemT]):
             want = wants.popleft()
             if isinstance(want, Subscribe):
                 # Nobody else waits for what is not read: it is handed back to nobody.
-                want = Subscribe(want.subject, want.max_pending_msgs, want.max_pending_bytes)
+                want = Subscribe(want.subject, want.max_pending_msgs, want.max_pending_bytes, asks=want.asks)
             self.wants.append(want)
 
     # --- another consumer
@@ -393,12 +383,11 @@ class Ordered(Generic[MessageT, ItemT]):
     def _reset(self, now: float, *, gone: bool = False, replaced: bool = False) -> None:
         """Give the consumer up. ``gone``: there is none. ``replaced``: it may be as good as ever, the connection is not
         the one that it was read on."""
-        self._mute = not gone and self._expected == 1 and not self._beaten
         self._forget_inner()
         self._making.give_up(now, gone=gone, replaced=replaced)
 
     def _forget_inner(self) -> None:
-        self._inner = self._probing = None
+        self._inner = None
         self.account.plain = False  # nothing is taken before there is another consumer
         self._doubt_at = NEVER
 
@@ -436,14 +425,10 @@ class Ordered(Generic[MessageT, ItemT]):
         )
         inner.items = self.items
         self._inner = inner
-        self._beaten = False
         # What waits to be done belongs to the inbox that is left, and answers would go there.
         self.wants.clear()
         self._making.resubscribed(now)
         self._take_over(inner)
-        if self._mute:
-            self._probing = self._calls.probe(self._making.name)
-            self.wants.append(Ask(self._probing, self._calls.timeout))
 
     # --- the end
 

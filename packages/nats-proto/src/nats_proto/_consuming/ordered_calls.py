@@ -21,7 +21,6 @@ from .._jetstream.errors import JetStreamNotEnabledError
 from .._jetstream.names import check_name
 from .._json.durations import DurationLike, Time, take_duration
 from .options import EXPIRES, ConsumeOptions
-from .probe import probe
 
 if TYPE_CHECKING:
     from .._jetstream.api import JetStreamApi
@@ -179,10 +178,6 @@ class OrderedCalls:
             return call.decode(message)
 
         return ApiCall(call.what, call.subject, call.payload, decode, call.headers)
-
-    def probe(self, name: str) -> ApiCall[object]:
-        """Whether we may ask this consumer for messages: see `probe`."""
-        return probe(self.what, self.pull_subject(name))
 
     def delete(self, name: str) -> ApiCall[object]:
         """Delete a consumer."""

@@ -161,7 +161,14 @@ class Pulls(Generic[MessageT, ItemT]):
         """Begin a generation with an inbox of its own; the one before is written off. ``opened``: as of `Subscribe`."""
         self.write_off()
         self._prefix = f"{inbox}."
-        return Subscribe(f"{inbox}.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=HAND_BACK, opened=opened)
+        return Subscribe(
+            f"{inbox}.*",
+            max_pending_msgs=0,
+            max_pending_bytes=0,
+            hand_back=HAND_BACK,
+            opened=opened,
+            asks=self._subject,
+        )
 
     def ask(
         self,

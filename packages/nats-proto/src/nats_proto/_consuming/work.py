@@ -57,6 +57,7 @@ from .._calls.machine import CatchUp, Subscribe, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.acknowledge import IN_PROGRESS, Acknowledgeable
 from .._jetstream.errors import NotJetStreamMessageError
+from .._session.marks import PublishRefused
 from .._session.subscription import MessageT
 from ..errors import NATSError
 from .consume import Consume
@@ -235,6 +236,10 @@ class Work(Generic[MessageT, ItemT]):
         if number == self._catching_up:
             self._since = NEVER
         self._looked(now)
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """As of `Consume`."""
+        self._reader.publish_refused(refused, now=now)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """As of `Consume`."""

@@ -38,6 +38,7 @@ from .._jetstream.consumer_config import DeliverPolicy
 from .._jetstream.consumer_info import ConsumerInfo
 from .._jetstream.decoders import check_sequence
 from .._jetstream.errors import ConsumerDeletedError, StreamNotFoundError
+from .._session.marks import PublishRefused
 from .._session.subscription import MessageT
 from .._value import Value
 from .._wire.twin import EntryMaker
@@ -352,6 +353,11 @@ class Watch(Generic[MessageT, T]):
         """The consumer may live on."""
         self._probe = None
         self._ordered.connection_replaced(now=now)
+        self._look(now)
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """As of `Ordered`."""
+        self._ordered.publish_refused(refused, now=now)
         self._look(now)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:

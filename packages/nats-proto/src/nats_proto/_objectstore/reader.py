@@ -40,6 +40,7 @@ from .._jetstream.errors import ConsumerDeletedError, MessageNotFoundError, Stre
 from .._jetstream.stream_info import StreamInfo
 from .._keyvalue.errors import BucketNotFoundError
 from .._limits import check_seconds
+from .._session.marks import PublishRefused
 from .._session.subscription import MessageT
 from ..errors import NATSError, NATSTimeoutError
 from .errors import DigestMismatchError, ObjectDamagedError, ObjectReplacedError
@@ -158,6 +159,11 @@ class ObjectReader(Generic[MessageT]):
     def connection_replaced(self, *, now: float) -> None:
         """The consumer may live on."""
         self._ordered.connection_replaced(now=now)
+        self._look(now)
+
+    def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
+        """As of `Ordered`."""
+        self._ordered.publish_refused(refused, now=now)
         self._look(now)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
