@@ -42,9 +42,9 @@ class AnswersBase(Generic[ReceivedT]):
     async def __anext__(self) -> ReceivedT:
         """The next answer.
 
-        Raises `NoRespondersError` when nobody listens, `NATSTimeoutError` when there was no room for the request in the
-        outgoing buffer until its time was up, `ConnectionClosedError`, whatever ``publish`` raises for the
-        request, and whatever ``sentinel`` raises.
+        Raises `NoRespondersError` when nobody listens, `PermissionsError` when the server refuses the request,
+        `NATSTimeoutError` when there was no room for it in the outgoing buffer until its time was up,
+        `ConnectionClosedError`, whatever ``publish`` raises for the request, and whatever ``sentinel`` raises.
         """
         driver = self._driver
         if driver is None:

@@ -119,7 +119,7 @@ class FastIngest:
         The options are those of `JetStream.publish`. Raises what `Client.publish` raises, `ValueError` and `TypeError`:
         this message was not sent then, and the next may be. What has ended the whole is raised here or by `aclose`:
         `FastIngestGapError` for messages that were lost, with how many are ``stored``, an `ApiError` for what the
-        stream refuses, `FastIngestError`, `NATSTimeoutError` when the server is silent.
+        stream refuses, `FastIngestError`, `PermissionsError`, `NATSTimeoutError` when the server is silent.
         """
         if self._hooking is not None:
             headers = self._hooking.hooks.headers_for(subject, headers)

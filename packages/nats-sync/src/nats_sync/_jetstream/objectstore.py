@@ -79,8 +79,8 @@ class ObjectStore(ReadOnlyObjectStore):
         ``chunk_size``: bytes of a message, 128 KiB by default. ``progress`` is called with the bytes that are stored
         and those that there are (None when that is not known). ``timeout``: it has failed when no chunk was stored for
         so many seconds. ``description``, ``headers`` and ``metadata`` are kept in its info. Raises `StreamFullError`,
-        `StreamSealedError` and others of `ApiError`, `NATSTimeoutError`; what ``data`` and ``progress`` raise;
-        `TypeError` and `ValueError` for what cannot be used.
+        `StreamSealedError` and others of `ApiError`, `PermissionsError`, `NATSTimeoutError`; what ``data`` and
+        ``progress`` raise; `TypeError` and `ValueError` for what cannot be used.
         """
         return self._put(name, data, None, chunk_size, progress, timeout, total_timeout, fields)
 

@@ -61,8 +61,9 @@ class PendingAck(Pending["Publisher"], eq=False):
     def ack(self, timeout: float | None = None) -> PubAck:
         """Wait for the acknowledgement, for ``timeout`` seconds (None: until the publish has ended).
 
-        Raises the error with which it has failed, whose ``outcome`` says whether it may be stored all the same;
-        `NATSTimeoutError` when it has not ended in time, which ends nothing.
+        Raises the error with which it has failed, such as `NoStreamResponseError`, an `ApiError` or `PermissionsError`,
+        whose ``outcome`` says whether it may be stored all the same; `NATSTimeoutError` when it has not ended in time,
+        which ends nothing.
         """
         publisher = self.publisher
         assert publisher is not None  # the publisher has made it
