@@ -238,9 +238,10 @@ class Client(ClientState):
 
         They end ``max_wait`` seconds after the request, after ``max_msgs``, when ``stall`` seconds pass between two of
         them, or with the one for which ``sentinel`` returns True, which is not given. An end by time is no error.
-        It is one when there was no room for the request: `NATSTimeoutError`, with the outcome ``"failed"``. A request
-        that waits for a connection at their end is not sent any more. Raises `ValueError` for a wait that is not
-        positive or a maximum below 1, `TypeError` for what is no number.
+        It is one when the request could not be sent in that time, since there was no room for it, say:
+        `NATSTimeoutError`, with the outcome ``"failed"``. A request that waits for a connection at their end is not
+        sent any more. Raises `ValueError` for a wait that is not positive or a maximum below 1, `TypeError` for what is
+        no number.
         """
         from nats_proto import RequestMany  # with all that machines need: few programs use one
 
