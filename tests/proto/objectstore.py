@@ -189,6 +189,7 @@ class Desk:
         """Not answered yet."""
         self.asked: list[Ask] = []
         self.given: list[Any] = []
+        self.inbox: Subscribe | None = None
 
     def do(self) -> None:
         while self.machine.wants:
@@ -199,6 +200,7 @@ class Desk:
                 self.asked.append(want)
             else:
                 assert isinstance(want, Subscribe)
+                self.inbox = want
         while self.machine.items:
             self.given.append(self.machine.items.popleft())
 

@@ -15,6 +15,7 @@ from nats_proto._jetstream.errors import StreamFullError
 from nats_proto._objectstore.pieces import Chunker, Digest, read_digest
 from nats_proto._objectstore.writer import ObjectWriter
 from nats_proto.errors import ConnectionLostError, NATSTimeoutError, PermissionsError
+from tests.proto.driver import World
 from tests.proto.objectstore import SUBJECTS, Desk, Stream, failure, reply
 
 NOBODY = Message("in", 1, None, b"", b"NATS/1.0 503\r\n\r\n")
@@ -349,6 +350,32 @@ def test_abandoned() -> None:
     assert put.machine.unsettled == 0
     assert put.machine.some_stored
     put.answer(late, NOBODY)
+
+
+def test_what_waits_for_a_connection_when_it_has_ended_is_not_sent() -> None:
+    """Its object was given up since, and nobody would ever delete these chunks."""
+    world = World("nats://a, nats://b").ready()
+    put = Put()
+    assert put.inbox is not None
+    sub = world.session.subscribe(put.inbox.subject, marks=True, awaits=put.inbox.awaits)
+    world.pump()
+    world.words()
+    world.cut()
+    put.write(bytes(8))
+    for chunk in put.published:
+        world.session.publish(chunk.subject, chunk.data, reply=chunk.reply, headers=chunk.headers)
+    world.up()
+    assert sum(word.startswith("PUB") for word in world.words()) == 2  # as long as somebody waits
+    world.cut()
+    put.write(bytes(8))
+    assert len(put.published) == 4
+    for chunk in put.published[2:]:
+        world.session.publish(chunk.subject, chunk.data, reply=chunk.reply, headers=chunk.headers)
+    put.machine.abandon(now=put.stream.now)
+    world.session.unsubscribe(sub)
+    world.up()
+    assert not [word for word in world.words() if word.startswith("PUB")]
+    assert world.session.stats.dropped_publishes == 2
 
 
 def test_abandoned_while_it_mends() -> None:

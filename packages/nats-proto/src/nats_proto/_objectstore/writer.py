@@ -31,7 +31,8 @@ not matter. ``resume`` tells that somebody waits again: a source that is slow is
 The end
 -------
 A writer that ends early waits for what is in flight, for the time of one try at most, since a chunk that is stored
-after its object was cleared away would stay for ever. `unsettled` tells how many may still come.
+after its object was cleared away would stay for ever. `unsettled` tells how many may still come. Those that wait for a
+connection then do not: the session sends none of them when its subscription is left.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ class ObjectWriter:
         """How often there was trouble that it has survived."""
         self.items: deque[int] = deque()
         limit = self._largest + MAX_FOREIGN
-        self.wants: deque[Want] = deque((Subscribe(f"{self._inbox}.*", max_pending_msgs=limit, asks=subject),))
+        subscribe = Subscribe(f"{self._inbox}.*", max_pending_msgs=limit, asks=subject, awaits=_until_it_is_left)
+        self.wants: deque[Want] = deque((subscribe,))
 
     # --- for the client ----------------------------------------------------------------------------------------------
 
@@ -472,3 +474,8 @@ class ObjectWriter:
             f"{self.what}: chunk {chunk.number} was not answered within {self._duplicate_window:g} s, for which the "
             f"stream knows it again: to send it once more might store it twice"
         )
+
+
+def _until_it_is_left(_reply: str, _now: float) -> bool:
+    """Whether a chunk is still to be sent: as long as its writer has not ended."""
+    return True
