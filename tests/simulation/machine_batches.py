@@ -414,7 +414,7 @@ class LimitedUser(PublishUser):
     def draw(self) -> None:
         """It tries nothing again, and nothing ends for it by time, but what has waited while it was suspended."""
         self.timeout, self.retry_for = 300.0, 0.0
-        self.most, self.in_order, self.remembered = self.rng.choice((5, 50)), False, 120.0
+        self.most, self.in_order, self.remembered, self.lazy = self.rng.choice((5, 50)), False, 120.0, False
 
     def message(self, number: int) -> tuple[bytes, Headers | None]:
         width = self.rng.choice((1, 20, 100, 300))

@@ -160,6 +160,11 @@ bug(
     ("_session.traffic:Traffic._connection_made", "self._drop_late(now)", "pass"),
 )
 bug(
+    "sent by who comes late",
+    "another try that stood among the wants is sent by who waits next, however late he comes, and stored a second time",
+    ("_calls.machine:Conductor.is_late", "awaits = self._awaits", "awaits = None"),
+)
+bug(
     "tried when its id is forgotten",
     "a publish that may be stored is tried for as long as it is refused for now, whatever the stream remembers",
     ("_publishing.window:PublishWindow._forgotten", "return pending.unknown and", "return False and"),

@@ -75,6 +75,16 @@ class MachineDriver(Generic[ItemT]):
         self.waiting = False
         self._arm(None)
 
+    def look(self) -> None:
+        """Give in what has come, and wait for nothing: what the machine wants is left to who waits next."""
+        if self._running or self.ended or self.client.asleep or self.state is None:
+            return
+        while (message := self.state.pop()) is not None:
+            if message.subject:
+                self.received(message, self.world.now)
+            else:
+                self.conductor.marked(self.state.take_mark(), now=self.world.now)
+
     def close(self, error: NATSError | None = None) -> None:
         """End the subscription. Items that were not given are dropped."""
         self.ended, self.error = True, error

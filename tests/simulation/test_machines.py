@@ -30,6 +30,7 @@ RARE = (
     "leader change ends all",
     "no pause between requests",
     "sent again without an id",
+    "sent by who comes late",
     "sent when its id is forgotten",
     "tried when its id is forgotten",
 )
