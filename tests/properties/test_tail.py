@@ -69,6 +69,8 @@ STEPS = st.lists(
         st.tuples(st.just("append"), st.binary(max_size=300)),
         st.tuples(st.just("restrict"), LIMITS),
         st.tuples(st.just("take")),
+        st.tuples(st.just("give")),
+        st.tuples(st.just("sent"), st.integers(0, 400)),
     ),
     max_size=12,
 )
@@ -95,6 +97,8 @@ class Model:
         self.inside: list[bytes] = []
         self.operations: list[Encoded] = []
         self.apart: list[bytes] = []
+        self.given: list[bytes] = []
+        self.sent = 0
         self.msgs = self.payload_bytes = 0
 
     def take(self, operation: bytes, data: bytes) -> None:
@@ -129,6 +133,21 @@ class Model:
             case "restrict":
                 self.longest_line, self.largest_payload, self.tail.limit, self.apart_from = arguments[0]
                 self.tail.restrict(self.longest_line, self.largest_payload, self.apart_from)
+            case "give":
+                pieces = self.tail.give()
+                if self.given or self.apart:
+                    assert pieces is None
+                elif not any(self.inside):
+                    assert pieces == []
+                else:
+                    assert pieces == [b"".join(self.inside)]
+                    self.given, self.inside, self.operations = self.inside, [], []
+            case "sent":
+                left = max(0, self.sent + arguments[0] - sum(map(len, self.given)))
+                assert self.tail.sent(arguments[0]) == left
+                self.sent += arguments[0]
+                if self.sent >= sum(map(len, self.given)):
+                    self.given, self.sent = [], 0
             case _:
                 pieces, lengths = self.tail.take()
                 assert b"".join(pieces) == b"".join(self.inside)
@@ -137,6 +156,10 @@ class Model:
                 assert [*map(id, pieces[1::2])] == [*map(id, self.apart)]  # not copied
                 assert _Chunk(None, pieces, lengths).operations == self.operations
                 self.inside, self.operations, self.apart = [], [], []
+        pieces, lengths = self.tail.kept()
+        assert b"".join(pieces) == b"".join(self.given)
+        assert list(lengths) == list(map(len, self.given))
+        assert self.tail.given == sum(map(len, self.given)) - self.sent
         assert self.tail.size == sum(map(len, self.inside))
         assert (self.tail.msgs, self.tail.payload_bytes) == (self.msgs, self.payload_bytes)
 

@@ -100,6 +100,72 @@ def test_a_cut_at_any_byte_keeps_exactly_what_was_not_handed_over(late: int) -> 
         assert take_all(outbox) == flat([*expected, SMALL])
 
 
+def test_a_cut_at_any_byte_of_what_the_tail_has_given() -> None:
+    """Where nothing else waits it goes on its way without being sealed, and what is taken next is behind it."""
+    first: list[Encoded] = [SMALL, SUB, pub("b", 20), HEADERS]
+    second: list[Encoded] = [*CONTROL, pub("c"), LARGE, SMALL]
+    behind: list[Encoded] = [pub("d"), SUB]
+    everything = [*first, *second]
+    for accepted in [*range(len(flat([*first, *second[:3]])) + 3), len(flat(everything)) - 1, len(flat(everything))]:
+        for late in (0, 1, 30):
+            outbox = opened(*first)
+            assert outbox.take(CHUNK_SIZE, []) == ([flat(first)], [])
+            assert outbox.tail.given == outbox.pending_bytes == len(flat(first))
+            assert not outbox.reported
+            for operation in second[2:]:
+                outbox.append(operation)
+            assert b"".join(outbox.take(HIGH_WATER, CONTROL)[0]) == flat(second)
+            for operation in behind:
+                outbox.append(operation)
+            assert outbox.pending_bytes == len(flat([*everything, *behind]))
+            with pytest.raises(LocalProtocolError, match="bytes sent, but"):
+                outbox.sent(len(flat(everything)) + 1)
+            in_time = max(0, accepted - late)
+            outbox.sent(in_time // 2)
+            outbox.sent(in_time - in_time // 2)
+            assert outbox.reported == (in_time == len(flat(everything)))
+            assert outbox.pending_bytes == len(flat([*everything, *behind])) - in_time
+            assert list(outbox.unsent_publishes()) == publishes_behind([*everything, *behind], in_time)
+            outbox.cut()
+            outbox.sent(accepted - in_time)
+            expected = publishes_behind([*everything, *behind], accepted)
+            assert list(outbox.unsent_publishes()) == expected
+            assert outbox.pending_bytes == len(flat(expected))
+            outbox.begin()
+            assert take_all(outbox) == flat(expected)
+
+
+def publishes_behind(operations: list[Encoded], accepted: int) -> list[Encoded]:
+    """Those that do not end within so many bytes."""
+    ends = [sum(map(encoded_size, operations[: index + 1])) for index in range(len(operations))]
+    return [
+        each
+        for each, end in zip(operations, ends, strict=True)
+        if end > accepted and (each if isinstance(each, bytes) else each[0]).startswith((b"PUB", b"HPUB"))
+    ]
+
+
+def test_too_much_behind_what_the_tail_has_given_makes_it_full() -> None:
+    """With its report there is less than too much, but not little: publishers go on waiting."""
+    outbox = opened(pub("a", 60_000))
+    assert len(outbox.take(CHUNK_SIZE, [])[0]) == 1
+    outbox.allow_quick(True)
+    given = outbox.tail.given
+    while outbox.pending_bytes < HIGH_WATER - CHUNK_SIZE:
+        outbox.append(pub("b", 20_000))
+    assert outbox.make_room()
+    while outbox.tail.size < CHUNK_SIZE or outbox.pending_bytes < HIGH_WATER:
+        outbox.tail.append(b"PUB a 4\r\nlate\r\n")  # as others publish, who do not look
+    assert outbox.tail.size >= CHUNK_SIZE
+    assert LOW_WATER < outbox.pending_bytes - given < HIGH_WATER
+    assert outbox.full
+    outbox.sent(given)
+    assert outbox.full
+    while outbox.full:
+        outbox.sent(len(b"".join(outbox.take(CHUNK_SIZE, [])[0])))
+    assert outbox.pending_bytes <= LOW_WATER
+
+
 def test_reports_in_small_steps_are_the_same_as_at_once() -> None:
     for step in (1, 3, 1000):
         outbox = batch_in_flight()

@@ -6,7 +6,7 @@ again, each time with a publish of somebody else at another moment: before or af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import pytest
@@ -60,9 +60,9 @@ class Life:
         self.read: list[tuple[str, int]] = []
         """Subject and number of each message that servers read."""
 
-        def watched(heads: dict[str, bytes]) -> Watched:
+        def watched(heads: dict[str, bytes], others: Sequence[Sized]) -> Watched:
             heads["others"] = b"PUB others "  # the Python twin takes subjects that were checked
-            self._tail: Any = twin.tail(heads)
+            self._tail: Any = twin.tail(heads, others)
             return Watched(self._tail, self._between)
 
         with monkeypatch.context() as patch:

@@ -28,7 +28,7 @@ def snapshot(value: object, seen: dict[int, object] | None = None) -> object:
     names -= {"__weakref__", "_rng", "_drawn", "_at"}  # what is drawn from it ahead, and how much of that is used
     names -= {"heads", "_heads"}  # checked subjects that the encoder remembers, and what the tail sees of them
     if type(value).__name__ == "Tail":  # compiled, it has no slots to be found
-        names |= {"size", "limit", "msgs", "payload_bytes"}
+        names |= {"size", "given", "limit", "msgs", "payload_bytes"}
     if type(value).__name__ == "Requests":
         names |= {"subscribed", "waiting", "tokens"}
     if type(value).__module__.startswith("nats_proto") and names:

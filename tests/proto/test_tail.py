@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import tracemalloc
+from collections import deque
 from itertools import product
 from typing import Any
 
@@ -201,12 +202,13 @@ def test_without_memory_nothing_changes() -> None:
 def test_misuse_of_the_compiled_one() -> None:
     assert compiled_module is not None
     tail: Any = compiled_module.Tail({})
+    nothing: Any = None
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError):
             duplicate(tail)
     with pytest.raises(TypeError):
         type("Subclass", (compiled_module.Tail,), {})
-    for name in ("size", "msgs", "payload_bytes"):
+    for name in ("size", "given", "msgs", "payload_bytes"):
         with pytest.raises(AttributeError):
             setattr(tail, name, 1)
     for value in ("1", None, 1.5):
@@ -219,6 +221,8 @@ def test_misuse_of_the_compiled_one() -> None:
         lambda: tail.publish_many("a", None, 0),
         lambda: tail.restrict("1", 1),
         lambda: tail.restrict(1, 1, "1"),
+        lambda: tail.sent("1"),
+        lambda: compiled_module.Tail({}, nothing),
     ):
         with pytest.raises(TypeError):
             call()
@@ -310,6 +314,130 @@ def test_threads_take_turns_at_the_compiled_one() -> None:
     everything = b"".join([*taken, *tail.take()[0]]).split(b"PUB a 4\r\n")[1:]
     assert sorted(everything) == sorted(b"%04d\r\n" % number for number in range(2000) for _ in range(4))
     assert tail.msgs == 8000
+
+
+# --- what it gives by itself -----------------------------------------------------------------------------------------
+
+
+def test_it_gives_all_it_has_and_keeps_it_until_it_was_sent(twin: Twin) -> None:
+    tail = ready(twin)
+    assert tail.give() == []
+    assert tail.kept() == ([], ())
+    for number in range(1, 40):  # few lengths are a tuple, more of them an array
+        wanted = [b"PUB a %d\r\n%b\r\n" % (size, b"x" * size) for size in range(number)]
+        for size in range(number):
+            assert tail.publish("a", b"x" * size)
+        piece = b"".join(wanted)
+        assert tail.give() == [piece]
+        assert (tail.given, tail.size) == (len(piece), 0)
+        assert tail.publish("a", b"behind")
+        assert tail.give() is None, "something is on its way"
+        for sent in (0, 1, len(piece) - 2):
+            assert tail.sent(sent) == 0
+            pieces, lengths = tail.kept()
+            assert (pieces, list(lengths)) == ([piece], list(map(len, wanted)))
+        assert tail.given == 1
+        assert tail.sent(number) == number - 1
+        assert (tail.given, tail.kept()) == (0, ([], ()))
+        assert tail.sent(7) == 7
+        assert tail.give() == [b"PUB a 6\r\nbehind\r\n"]
+        assert tail.sent(tail.given) == 0
+
+
+def test_it_gives_nothing_where_it_is_not_alone(twin: Twin) -> None:
+    others: tuple[list[int], deque[int]] = ([], deque())
+    tail = twin.tail(HEADS, others)
+    tail.restrict(4096, 65_535, 100)
+    tail.limit = 65_536
+    assert tail.publish("a", b"x")
+    for other in others:
+        other.append(1)
+        assert tail.give() is None
+        other.clear()
+    assert tail.publish("a", b"y" * 100)
+    assert tail.give() is None, "a large payload is a piece of its own"
+    assert (tail.given, tail.size) == (0, sum(tail.take()[1]))
+    assert tail.publish("a", b"z")
+    assert tail.give() == [b"PUB a 1\r\nz\r\n"]
+
+
+def test_what_is_given_is_apart_from_what_is_taken(twin: Twin) -> None:
+    tail = ready(twin)
+    assert tail.publish("a", b"1")
+    assert tail.give() == [b"PUB a 1\r\n1\r\n"]
+    assert tail.publish("a", b"22")
+    [content], lengths = tail.take()
+    assert (content, list(lengths)) == (b"PUB a 2\r\n22\r\n", [13])
+    assert tail.kept()[0] == [b"PUB a 1\r\n1\r\n"]
+    assert tail.take()[0] == [b""]
+    assert tail.sent(12) == 0
+    assert tail.given == 0
+
+
+def test_a_finalizer_may_publish_while_the_tail_gives(twin: Twin) -> None:
+    tail = ready(twin)
+    published: list[bytes] = []
+
+    def finalize(phase: str, _: dict[str, int]) -> None:
+        if phase == "start" and len(published) < 500:
+            data = b"%04d" % len(published)
+            assert tail.publish("a", data)
+            published.append(b"PUB a 4\r\n%b\r\n" % data)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(finalize)
+    gc.set_threshold(1)
+    given: list[bytes] = []
+    try:
+        for _ in range(200):
+            given += [*tail.give(), *map(bytes, ([], []))]
+            tail.sent(tail.given)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(finalize)
+    assert b"".join([*given, *tail.take()[0]]) == b"".join(published)
+    assert published
+
+
+def test_giving_keeps_nothing_that_was_sent(twin: Twin) -> None:
+    tail = ready(twin)
+
+    def rounds() -> None:
+        for number in range(20, 50):  # shorter tuples of lengths the interpreter keeps for later
+            for _ in range(number):
+                tail.publish("a", b"x" * 100)
+            tail.give()
+            tail.kept()
+            tail.sent(tail.given // 2)
+            tail.sent(tail.given)
+
+    rounds()
+    assert least_growth(lambda: [rounds() for _ in range(50)]) < 100
+
+
+@WITH_MODULE
+def test_without_memory_it_gives_nothing_or_all() -> None:
+    testing = pytest.importorskip("_testcapi")
+    assert compiled_module is not None
+    refused = 0
+    for allowed, many in product(range(1, 8), (1, 40)):
+        tail: Any = compiled_module.Tail({})
+        tail.restrict(4096, 65_535)
+        tail.limit = 96 * 1024
+        for _ in range(many):
+            assert tail.publish("a", b"x" * 1000)
+        wanted = b"PUB a 1000\r\n%b\r\n" % (b"x" * 1000) * many
+        for call in (tail.give, tail.kept):
+            try:
+                testing.set_nomemory(allowed, allowed + 1)
+                call()
+            except MemoryError:
+                refused += 1
+            finally:
+                testing.remove_mem_hooks()
+        assert tail.given + tail.size == len(wanted)
+        assert [*tail.kept()[0], *tail.take()[0]] in ([wanted, b""], [wanted])
+    assert refused
 
 
 # --- through the session ---------------------------------------------------------------------------------------------

@@ -390,6 +390,11 @@ class Connection:
 
     # --- for the session ---------------------------------------------------------------------------------------------
 
+    @property
+    def silent(self) -> bool:
+        """`own_data` would give nothing."""
+        return not (self._out or self.pongs_owed)
+
     def own_data(self) -> list[bytes]:
         """The connection's own bytes, before the layers: CONNECT, PING, PONG."""
         # PONGs owed since the handshake wait until it is done: a server that asks for authentication takes anything in

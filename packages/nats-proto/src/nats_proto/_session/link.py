@@ -318,6 +318,10 @@ class Link:
         connection = self.connection
         if connection is None:
             return []
+        if limit and connection.silent and self._layers.plain:
+            given = outbox.tail.give()
+            if given is not None:
+                return given  # nearly always
         pieces, pings = outbox.take(limit, connection.own_data())
         if pings:
             connection.pings_taken(pings)

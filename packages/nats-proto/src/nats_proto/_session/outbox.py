@@ -8,6 +8,11 @@ their own; the length of each operation is beside them. So taking a batch moves 
 operation, and nothing is joined.
 
     append → tail → sealed chunks → take() → in flight → sent(n) → gone
+                └──────────────────→ take() → kept by the tail ─┘
+
+Nearly always the tail is all there is: nothing is sealed, and nothing on its way. Then the tail gives what it has
+without being sealed, and keeps it until it was sent. So what the tail has given is always in front of all other that is
+in flight.
 
 Nearly all publishes do not even come by here: what is certainly right `Tail.publish` takes by itself, as long as its
 limit says that there is nothing else to be looked at. Compiled, a call of the tail is one step, and another thread may
@@ -92,7 +97,7 @@ class _Chunk:
             return self._operations
         operations: list[Encoded] = []
         pieces = iter(self._pieces)
-        piece, at = next(pieces), 0
+        piece, at = next(pieces, b""), 0
         for length in self._lengths:
             if length <= len(piece) - at:
                 operations.append(piece[at : at + length])
@@ -150,13 +155,15 @@ class Outbox:
     )
 
     def __init__(self, heads: dict[str, bytes] | None = None) -> None:
-        self.tail = Tail({} if heads is None else heads)
-        self._pings: tuple[int, ...] = ()
+        self._pings: list[int] = []
         """In the tail."""
         self._landed: list[_Chunk | tuple[list[bytes], Sequence[int]]] = []
         """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
         self._sealed: deque[_Chunk] = deque()
         self._in_flight: deque[_Chunk] = deque()
+        """But for what the tail has given, which is in front of these."""
+        others = self._pings, self._landed, self._sealed, self._in_flight
+        self.tail = Tail({} if heads is None else heads, others)
         self._aside: deque[Encoded] = deque()
         """What was in flight at the cut, until `begin`."""
         self._sent_of_flight = 0
@@ -165,14 +172,14 @@ class Outbox:
         self._open = False
         """There is a transport: between `begin` and `cut`."""
         self.beside_tail = 0
-        """`pending_bytes` without those in the tail."""
+        """`pending_bytes` without those that the tail has, or has given."""
         self._full = False
         self._quick = False
 
     @property
     def pending_bytes(self) -> int:
         """Bytes appended or taken and not yet accepted by the transport; after a cut those of publishes alone."""
-        return self.beside_tail + self.tail.size
+        return self.beside_tail + self.tail.given + self.tail.size
 
     @property
     def full(self) -> bool:
@@ -198,7 +205,7 @@ class Outbox:
     @property
     def reported(self) -> bool:
         """Everything that was taken was accepted by the transport."""
-        return not self._unaccepted
+        return not (self._unaccepted or self.tail.given)
 
     def append(self, operation: Encoded) -> None:
         """Add one operation behind all others."""
@@ -214,7 +221,7 @@ class Outbox:
     def append_ping(self, token: int) -> None:
         """Add the PING of a flush behind all others."""
         # The token comes first: `append` may seal the tail, and the chunk takes the tokens that are there.
-        self._pings = (*self._pings, token)
+        self._pings.append(token)
         self.append(PING)
 
     def prepend(self, operations: Iterable[bytes]) -> None:
@@ -228,7 +235,9 @@ class Outbox:
         if self._landed:
             self._seal_landed()
         if not (control or self._sealed):
-            return self._take_tail() if self.tail.size and limit > 0 else ([], [])
+            given = self.tail.give() if limit > 0 else []
+            if given is not None:
+                return given, []  # nearly always
         pieces: list[bytes] = []
         pings: list[int] = []
         if control:
@@ -251,24 +260,21 @@ class Outbox:
         self._unaccepted += taken
         return pieces, pings
 
-    def _take_tail(self) -> tuple[list[bytes], list[int]]:
-        """`take`, where nothing but the tail waits, as nearly always: it goes on its way without being sealed first."""
-        landed = self._landed
-        landed.extend(map(_take, (self.tail,)))  # by one C call each, as in `_seal`
-        chunk = self._chunk_landed()
-        self._in_flight.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
-        self._unaccepted += chunk.size
-        return [*chunk.pieces()], [*chunk.pings]
-
     def sent(self, nbytes: int) -> None:
         """The transport accepted the next ``nbytes`` of what was taken. `LocalProtocolError` when that is more."""
+        tail = self.tail
+        if nbytes and nbytes == tail.given and tail.size < tail.limit:
+            tail.sent(nbytes)  # nearly always
+            return
         if not self._open:
             self._sent_late(nbytes)
             return
-        if not 0 <= nbytes <= self._unaccepted:
-            raise LocalProtocolError(f"{nbytes} bytes sent, but {self._unaccepted} were given and not yet reported")
+        unreported = self._unaccepted + tail.given
+        if not 0 <= nbytes <= unreported:
+            raise LocalProtocolError(f"{nbytes} bytes sent, but {unreported} were given and not yet reported")
         if not self._full and self.tail.size >= CHUNK_SIZE:
             self._seal()  # too much may wait by now: then publishers wait until little is left, not only less
+        nbytes = tail.sent(nbytes)
         self._unaccepted -= nbytes
         self.beside_tail -= nbytes
         sent = self._sent_of_flight + nbytes
@@ -285,9 +291,9 @@ class Outbox:
         Nothing is published quickly from now on, until it is allowed again.
         """
         self.allow_quick(False)
-        in_flight = [operation for chunk in self._in_flight for operation in chunk.operations]
+        in_flight = self._operations_in_flight()
         waiting = [operation for operation in self._waiting() if _is_publish(operation)]
-        sent = self._sent_of_flight
+        sent = self._sent_of_first()
         self.clear()
         for operation in waiting:
             self.append(operation)
@@ -362,16 +368,24 @@ class Outbox:
 
     def unsent_publishes(self) -> Iterator[Encoded]:
         """The publishes that were not handed over whole, in order."""
-        sent = self._sent_of_flight
-        for chunk in self._in_flight:
-            for operation in chunk.operations:
-                if sent > 0:
-                    sent -= encoded_size(operation)
-                    if sent >= 0:
-                        continue
-                if _is_publish(operation):
-                    yield operation
+        sent = self._sent_of_first()
+        for operation in self._operations_in_flight():
+            if sent > 0:
+                sent -= encoded_size(operation)
+                if sent >= 0:
+                    continue
+            if _is_publish(operation):
+                yield operation
         yield from (operation for operation in (*self._aside, *self._waiting()) if _is_publish(operation))
+
+    def _operations_in_flight(self) -> list[Encoded]:
+        kept = _Chunk(None, *self.tail.kept())
+        return [operation for chunk in (kept, *self._in_flight) for operation in chunk.operations]
+
+    def _sent_of_first(self) -> int:
+        """Bytes accepted of what is the first in flight, or set aside."""
+        given = self.tail.given
+        return sum(self.tail.kept()[1]) - given if given else self._sent_of_flight
 
     def _waiting(self) -> Iterator[Encoded]:
         self._seal()
@@ -385,8 +399,9 @@ class Outbox:
         self._in_flight.clear()
         self._aside.clear()
         self.tail.take()
+        self.tail.sent(self.tail.given)
         self._landed.clear()
-        self._pings = ()
+        self._pings.clear()
         self._sent_of_flight = self._unaccepted = 0
         self.beside_tail = 0
         self.full = False
@@ -401,21 +416,16 @@ class Outbox:
 
     def _seal_landed(self) -> None:
         """Put what has landed behind the sealed chunks. An interrupt leaves it to the next call."""
-        self._chunk_landed()
-        self._sealed.extend(map(self._landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
-
-    def _chunk_landed(self) -> _Chunk:
-        """What has landed, made a chunk and counted."""
         landed = self._landed
         chunk = landed[0]
         if not isinstance(chunk, _Chunk):
             pieces, lengths = chunk
             landed[0] = chunk = _Chunk(None, pieces, lengths)
             if self._pings:
-                chunk.pings = self._pings
-                self._pings = ()
+                chunk.pings = tuple(self._pings)
+                self._pings.clear()
         self._count(chunk.size)
-        return chunk
+        self._sealed.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
 
     def _add(self, chunk: _Chunk) -> None:
         self._count(chunk.size)
@@ -423,7 +433,7 @@ class Outbox:
 
     def _count(self, nbytes: int) -> None:
         self.beside_tail += nbytes
-        if self.beside_tail + self.tail.size >= HIGH_WATER and not self._full:
+        if self.pending_bytes >= HIGH_WATER and not self._full:
             self.full = True
 
 

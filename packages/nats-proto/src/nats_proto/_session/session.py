@@ -585,7 +585,7 @@ class Session(Generic[MessageT]):
         chunk on nothing is gained by waiting for more.
         """
         outbox = self._outbox
-        return outbox.tail.size + outbox.beside_tail >= CHUNK_SIZE  # `Outbox.pending_bytes`: requests ask this often
+        return outbox.pending_bytes >= CHUNK_SIZE
 
     @property
     def pending_requests(self) -> int:

@@ -529,14 +529,22 @@ cdef class Tail:
     cdef Py_ssize_t largest_payload
     cdef Py_ssize_t apart_from
     cdef Py_ssize_t least
+    cdef tuple others
+    cdef bytes piece  # what was given, as long as not all of it was sent
+    cdef Py_ssize_t* piece_lengths
+    cdef Py_ssize_t piece_count
+    cdef Py_ssize_t piece_slots
     cdef readonly Py_ssize_t size
+    cdef readonly Py_ssize_t given
     cdef readonly uint64_t msgs
     cdef readonly uint64_t payload_bytes
 
-    def __cinit__(self, heads):
+    def __cinit__(self, heads, others=()):
         # The checked subjects of the Python twin: here a check costs no more than looking one up.
+        self.others = tuple(others)
         self.bytes = NULL
-        self.lengths = NULL
+        self.lengths = self.piece_lengths = NULL
+        self.piece_count = self.piece_slots = self.given = 0
         self.apart = NULL
         self.filled = self.capacity = self.count = self.slots = self.apart_count = self.apart_slots = 0
         self.size = self.longest_line = self.least = 0
@@ -549,6 +557,7 @@ cdef class Tail:
         PyMem_Free(self.apart)
         PyMem_Free(self.bytes)
         PyMem_Free(self.lengths)
+        PyMem_Free(self.piece_lengths)
 
     @property
     def limit(self):
@@ -626,9 +635,9 @@ cdef class Tail:
 
     def take(self):
         # What holds other objects comes first and last: to make it may collect garbage, and so run code that publishes.
-        cdef list pieces, sizes
+        cdef list pieces
         cdef bytes words = None
-        cdef Py_ssize_t apart, index, count
+        cdef Py_ssize_t apart
         while words is None:
             apart = self.apart_count
             pieces = [None] * (2 * apart + 1)
@@ -638,13 +647,50 @@ cdef class Tail:
                     self.fill(pieces)
                     self.let_go()
                     self.size = self.filled = self.count = 0
-        count = PyBytes_GET_SIZE(words) // <Py_ssize_t>sizeof(Py_ssize_t)
-        if count > MANY:
-            return pieces, memoryview(words).cast("n")
-        sizes = [None] * count
-        for index in range(count):
-            sizes[index] = (<const Py_ssize_t*>PyBytes_AS_STRING(words))[index]
-        return pieces, tuple(sizes)
+        return pieces, as_lengths(words)
+
+    def give(self):
+        cdef list pieces = [None], none = []  # made beforehand, as above
+        cdef object other
+        cdef bytes piece
+        with cython.critical_section(self):
+            if self.given or self.apart_count:
+                return None
+            for other in self.others:
+                if len(other):
+                    return None
+            if not self.size:
+                return none
+            piece = PyBytes_FromStringAndSize(<const char*>self.bytes, self.filled)
+            self.piece = piece
+            self.lengths, self.piece_lengths = self.piece_lengths, self.lengths
+            self.slots, self.piece_slots = self.piece_slots, self.slots
+            self.piece_count = self.count
+            self.given = self.size
+            self.size = self.filled = self.count = 0
+        pieces[0] = piece
+        return pieces
+
+    def sent(self, Py_ssize_t nbytes):
+        with cython.critical_section(self):
+            if nbytes < self.given:
+                self.given -= nbytes
+                return 0
+            nbytes -= self.given
+            self.given = 0
+            self.piece = None
+        return nbytes
+
+    def kept(self):
+        cdef bytes piece, words
+        with cython.critical_section(self):
+            if not self.given:
+                return [], ()
+            piece = self.piece
+            words = PyBytes_FromStringAndSize(
+                <const char*>self.piece_lengths, self.piece_count * sizeof(Py_ssize_t)
+            )
+        return [piece], as_lengths(words)
 
     cdef int fill(self, list pieces) except -1:
         """What was copied and large payloads, in turn."""
@@ -743,6 +789,18 @@ cdef class Tail:
             self.apart = <Apart*>memory
             self.apart_slots = wanted
         return 0
+
+
+cdef object as_lengths(bytes words):
+    """The lengths of operations: few are a tuple, more of them an array."""
+    cdef Py_ssize_t index, count = PyBytes_GET_SIZE(words) // <Py_ssize_t>sizeof(Py_ssize_t)
+    cdef list sizes
+    if count > MANY:
+        return memoryview(words).cast("n")
+    sizes = [None] * count
+    for index in range(count):
+        sizes[index] = (<const Py_ssize_t*>PyBytes_AS_STRING(words))[index]
+    return tuple(sizes)
 
 
 cdef inline unsigned char* put(unsigned char* to, const void* source, Py_ssize_t size) noexcept nogil:

@@ -5,12 +5,15 @@ larger than the server takes, no headers. It leaves everything else to `Encoder.
 Nothing lies between the two: who publishes without a connection or with headers has no need of a second quick path.
 
 A large payload is not copied. It stays a piece of its own, apart from the bytes before it and behind it.
+
+What is written nearly always goes on its way in one step as well: where nothing else waits or is on its way, the tail
+gives all it has (`Tail.give`), and keeps it until all of it was sent.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Final
 
 from ..errors import InvalidSubjectError
@@ -34,25 +37,33 @@ _Apart = tuple[bytes, bytes]
 class Tail:
     """The end of what waits to be written: operations, one behind the other.
 
-    ``heads`` are those of the encoder: subjects that it has checked. The compiled twin may be used by several threads,
+    ``heads`` are those of the encoder: subjects that it has checked. As long as there is something in one of ``others``
+    the tail gives nothing by itself. The compiled twin may be used by several threads,
     each call is one step there; this one may not.
     """
 
     __slots__ = (
         "_apart_from",
+        "_given",
         "_heads",
         "_largest_payload",
         "_longest_head",
         "_operations",
+        "_others",
+        "given",
         "limit",
         "msgs",
         "payload_bytes",
         "size",
     )
 
-    def __init__(self, heads: dict[str, bytes]) -> None:
+    def __init__(self, heads: dict[str, bytes], others: Sequence[Sized] = ()) -> None:
         self._heads = heads
+        self._others = others
         self._operations: list[bytes | _Apart] = []
+        self._given: list[bytes] = []
+        self.given = 0
+        """Bytes that were given, and not yet sent."""
         self.size = 0
         """Bytes in the tail, large payloads included."""
         self.limit = 0
@@ -162,6 +173,39 @@ class Tail:
                 between = [CRLF]
         pieces.append(b"".join(between))
         return pieces, tuple(lengths)
+
+    def give(self) -> list[bytes] | None:
+        """All that is in the tail, as pieces to be written; none when there is nothing. It is kept until it was `sent`.
+
+        None, and nothing is given: something was given before and is not sent yet, there is a large payload, or there
+        is something in one of the ``others``.
+        """
+        if self.given or any(map(len, self._others)):
+            return None
+        # Made beforehand, as in `take`.
+        none: list[bytes | _Apart] = []
+        given = [operation for operation in self._operations if isinstance(operation, bytes)]
+        if len(given) != len(self._operations):
+            return None
+        if not self.size:
+            return []
+        self._given, self._operations, self.given, self.size = given, none, self.size, 0
+        return [b"".join(given)]
+
+    def sent(self, nbytes: int) -> int:
+        """So many bytes were sent, of what was given first: how many of them are not of that."""
+        if nbytes < self.given:
+            self.given -= nbytes
+            return 0
+        left = nbytes - self.given
+        self._given, self.given = [], 0
+        return left
+
+    def kept(self) -> tuple[list[bytes], Sequence[int]]:
+        """What was given and is not yet sent whole, as `take` gives it; no piece when there is no such thing."""
+        if not self.given:
+            return [], ()
+        return [b"".join(self._given)], tuple(map(len, self._given))
 
     def _append_apart(self, line: bytes, payload: bytes) -> int:
         """Add a publish with a large payload: its bytes, which the caller counts.
