@@ -187,6 +187,28 @@ def test_all_other_replies_are_left_where_they_stand(world: World) -> None:
     assert world.state[:2] == (before[0][:2], before[1][:2])  # type: ignore[index]
 
 
+@pytest.mark.parametrize("token", [0, 2])
+def test_one_plain_reply_is_completed_where_it_is_the_one(world: World, token: int) -> None:
+    for accept in (None, None, bool):
+        world.requests.ask("a", b"", None, accept)
+    before = world.state
+    left = [reply("zz"), reply(""), reply(KEYS[2]), reply(KEYS[1], block=b"NATS/1.0\r\n\r\n")]
+    if token:
+        left.append(reply(KEYS[0]))
+    for message in left:
+        assert world.requests.answer(message, token) is None
+        assert world.state == before
+    plain = reply(KEYS[1])
+    answer = world.requests.answer(plain, token) if token else world.requests.answer(plain)
+    assert answer == (2, plain)
+    assert answer[1] is plain
+    assert world.state[:2] == (
+        [(KEYS[0], (1, "a", None)), (KEYS[2], (3, "a", bool))],
+        [(1, KEYS[0]), (3, KEYS[2])],
+    )
+    assert world.requests.answer(plain, token) is None
+
+
 def test_a_request_whose_token_is_gone_is_completed_all_the_same(world: World) -> None:
     world.requests.ask("a", b"", None, None)
     del world.requests.tokens[1]
@@ -220,6 +242,12 @@ def test_both_do_the_same(seed: int) -> None:
             elif choice == 3:
                 world.requests.subscribed = rng.random() < 0.9
                 world.tail.limit = rng.choice([0, 10_000, 100_000])
+            elif choice == 4:
+                key = rng.choice([*world.requests.waiting, "zz"])
+                token = rng.choice([0, *world.requests.tokens])
+                told.append(
+                    world.requests.answer(reply(key, b"y", rng.choice([None, None, b"NATS/1.0\r\n\r\n"])), token)
+                )
             else:
                 keys = [rng.choice([*world.requests.waiting, "zz"]) for _ in range(rng.randrange(5))]
                 block = rng.choice([None, None, b"NATS/1.0\r\n\r\n"])

@@ -126,7 +126,12 @@ class RequestInbox:
         """`receive`, if that completes this request and no other; None: nothing has changed."""
         if self.refusals.subjects:
             return None  # an answer may tell that others were refused
-        if message.sid != self.sid or message.subject[self._start :] != self._tokens.get(token):
+        if message.sid != self.sid:
+            return None
+        plain = self._requests.answer(message, token)
+        if plain is not None:
+            return plain  # nearly always
+        if message.subject[self._start :] != self._tokens.get(token):
             return None
         dropped = self.dropped
         completion = self.receive(message)

@@ -1278,28 +1278,31 @@ cdef class Requests:
         self.tokens[token] = key
         return token
 
-    def complete(self, messages, otherwise):
-        cdef list completions = []
-        cdef object message, subject, key, found, completion
+    cpdef answer(self, message, token=0):
+        cdef object subject = message.subject, key, found
         cdef Waiting waiting
         cdef PyObject* arguments[3]
+        key = subject[self.start :]
+        found = self.waiting.get(key)
+        if found is None or message.header_block is not None:
+            return None
+        waiting = <Waiting?>found
+        if waiting.accept is not None or (token and token != waiting.token):
+            return None
+        self.waiting.pop(key, None)
+        self.tokens.pop(waiting.token, None)
         arguments[0] = NULL
+        arguments[1] = <PyObject*>waiting.token
+        arguments[2] = <PyObject*>message
+        return PyObject_Vectorcall(self.completed, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+
+    def complete(self, messages, otherwise):
+        cdef list completions = []
+        cdef object message, completion
         for message in messages:
-            subject = message.subject
-            key = subject[self.start :]
-            found = self.waiting.get(key)
-            if found is not None and message.header_block is None:
-                waiting = <Waiting?>found
-                if waiting.accept is None:
-                    self.waiting.pop(key, None)
-                    self.tokens.pop(waiting.token, None)
-                    arguments[1] = <PyObject*>waiting.token
-                    arguments[2] = <PyObject*>message
-                    completions.append(
-                        PyObject_Vectorcall(self.completed, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-                    )
-                    continue
-            completion = otherwise(message)
+            completion = self.answer(message)
+            if completion is None:
+                completion = otherwise(message)
             if completion is not None:
                 completions.append(completion)
         return completions

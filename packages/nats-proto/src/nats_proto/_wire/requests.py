@@ -117,19 +117,30 @@ class Requests(Generic[CompletionT]):
         self.tokens[token] = key
         return token
 
+    def answer(self, message: Message, token: int = 0) -> CompletionT | None:
+        """What stands for this reply, if it is a plain one (to the request with this token, if there is one).
+
+        None: nothing has changed.
+        """
+        key = message.subject[self._start :]
+        waiting = self.waiting.get(key)
+        if waiting is None or waiting.accept is not None or message.header_block is not None:
+            return None
+        if token and token != waiting.token:
+            return None
+        del self.waiting[key]
+        self.tokens.pop(waiting.token, None)
+        return self._completed(waiting.token, message)
+
     def complete(
         self, messages: Iterable[Message], otherwise: Callable[[Message], CompletionT | None]
     ) -> list[CompletionT]:
         """What stands for these replies, in order; ``otherwise`` says it of each that is not plain, None: nothing."""
         completions: list[CompletionT] = []
-        start, waits, tokens, completed = self._start, self.waiting, self.tokens, self._completed
         for message in messages:
-            key = message.subject[start:]
-            waiting = waits.get(key)
-            if waiting is not None and waiting.accept is None and message.header_block is None:
-                del waits[key]
-                tokens.pop(waiting.token, None)
-                completions.append(completed(waiting.token, message))
-            elif (completion := otherwise(message)) is not None:
+            completion = self.answer(message)
+            if completion is None:
+                completion = otherwise(message)
+            if completion is not None:
                 completions.append(completion)
         return completions
