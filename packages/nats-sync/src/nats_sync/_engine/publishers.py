@@ -58,7 +58,7 @@ class Publishers:
         """There is no room: put it into the queue, where it was before if it has been there."""
         if turn in self.waiting:
             return
-        turn.done = False
+        turn.begin_anew()
         if not turn.number:
             turn.number = next(self._numbers)
         insort(self.waiting, turn, key=_number)

@@ -19,31 +19,46 @@ right between its look and the wait does not end the wait. So a `KeyboardInterru
 class Waiter(Generic[T]):
     """One wait. Made by the thread that waits, completed once by another one, under the client's lock.
 
-    A bare lock costs one wake-up and a fraction of what an `Event` or a `Condition` does. A `KeyboardInterrupt` ends
-    the wait like a timeout: whoever waits takes the waiter out of where it is registered in any case.
+    A bare lock costs one wake-up and a fraction of what an `Event` or a `Condition` does. It is made by who waits: a
+    caller who leads (`turns`) takes its answer itself, and needs none. A `KeyboardInterrupt` ends the wait like a
+    timeout: whoever waits takes the waiter out of where it is registered in any case.
     """
 
     __slots__ = ("_lock", "done", "error", "result")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # Released by `complete`: unlike an `RLock`, a plain lock may be released by another thread.
-        self._lock.acquire()
+        self._lock: threading.Lock | None = None
+        """Made by `wait`: who is told before it waits needs none."""
         self.done = False
         self.result: T | None = None
         self.error: Exception | None = None
+
+    def begin_anew(self) -> None:
+        """By the thread that waits, under the client's lock: what it was told before is over."""
+        self.done = False
+        self._lock = None
 
     def complete(self, result: T | None = None, error: Exception | None = None) -> None:
         """End the wait. A second call does nothing."""
         if not self.done:
             self.result = result
             self.error = error
+            # In this order, and in `wait` the other way round: one of the two sees what the other has done.
             self.done = True
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
     def wait(self, seconds: float | None) -> bool:
         """Whether it was completed within so many seconds; None: for ever."""
-        acquire = self._lock.acquire
+        lock = self._lock
+        if lock is None:
+            # Released by `complete`: unlike an `RLock`, a plain lock may be released by another thread.
+            lock = threading.Lock()
+            lock.acquire()
+            self._lock = lock
+            if self.done:
+                return True
+        acquire = lock.acquire
         if seconds is None or seconds > threading.TIMEOUT_MAX:
             seconds = threading.TIMEOUT_MAX  # the system can wait no longer, and nobody will wait that long
         while seconds > SLICE:
