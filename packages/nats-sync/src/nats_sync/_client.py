@@ -194,7 +194,9 @@ class Client(ClientState):
 
         def ask(session: Session[nats_proto.Message]) -> None:
             nonlocal token, lead
-            token = session.request(subject, data, headers=headers, accept=accept)
+            token = session.request_quickly(subject, data, headers, accept)
+            if not token:
+                token = session.request(subject, data, headers=headers, accept=accept)
             hub.requests[token] = waiter
             lead = turns.lead()
 

@@ -303,7 +303,7 @@ class Writer:
         self._in_midst = True
         pieces = self._hub.session.data_to_send()
         if pieces:
-            self._chunks = [*join_small_pieces(pieces)]
+            self._chunks = [*(pieces if len(pieces) == 1 else join_small_pieces(pieces))]
         self._in_midst = False
         return bool(pieces)
 
@@ -343,7 +343,8 @@ class Writer:
         with hub.lock:
             self._in_midst = True
             hub.session.data_sent(nbytes)
-            self._chunks = cut_pieces(self._chunks, nbytes)
+            chunks = self._chunks
+            self._chunks = [] if len(chunks) == 1 and len(chunks[0]) == nbytes else cut_pieces(chunks, nbytes)
             self._in_midst = False
             # Nearly always nothing has followed but room.
             if not hub.session.only_written or hub.publishers.waiting:
