@@ -8,7 +8,7 @@ import pytest
 
 from nats_proto import Message, Publish, PublishRefused, RequestMany, Subscribe
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import NoRespondersError, PermissionsError
+from nats_proto.errors import NATSTimeoutError, NoRespondersError, PermissionsError
 
 NOW = 50.0
 
@@ -186,8 +186,21 @@ def test_the_request_is_awaited_until_the_end(ends: str, until: float) -> None:
     assert subscribe.awaits("inbox", NOW)
     if ends != "by time":
         given(collection, answer(), now=NOW + 5.0)
-    assert subscribe.awaits("inbox", NOW + until - 0.1) is (ends != "by the last")
-    assert not subscribe.awaits("inbox", NOW + until)
+    assert subscribe.awaits("inbox", NOW + until + 0.9) is (ends != "by the last")
+    assert not subscribe.awaits("inbox", NOW + until + 1.0)
+
+
+@pytest.mark.parametrize("late", [0.5, 2.0])
+def test_a_request_that_nobody_came_to_send_for_long_is_not_sent(late: float) -> None:
+    collection = many(max_wait=2.0)
+    collection.handle_timeout(now=NOW + 2.0 + late)
+    assert collection.done
+    if late < 1.0:
+        assert collection.error is None  # there was no room for it, maybe: whoever drives it says so
+        return
+    assert isinstance(collection.error, NATSTimeoutError)
+    assert "not sent, since nobody came to do it until 2 s after its time" in str(collection.error)
+    assert collection.error.outcome == "failed"
 
 
 def test_a_new_connection_changes_nothing() -> None:

@@ -65,14 +65,17 @@ def _changed(change: Change) -> Iterator[None]:
         "from __future__ import annotations\n" + source.replace(change.old, change.new), change.target, "exec"
     )
     exec(code, module.__dict__, namespace)
-    owners = [owner] if owner_name else [m for m in _modules() if m.__dict__.get(name) is before]
-    for one in owners:
-        setattr(one, name, namespace[name])
+    wrong = namespace[name]
+
+    def put(there: object, other: object) -> None:
+        for one in [owner] if owner_name else [m for m in _modules() if m.__dict__.get(name) is there]:
+            setattr(one, name, other)
+
+    put(before, wrong)
     try:
         yield
     finally:
-        for one in owners:
-            setattr(one, name, before)
+        put(wrong, before)  # also in modules that have imported it meanwhile
 
 
 def _modules() -> list[ModuleType]:

@@ -153,6 +153,7 @@ bug(
         "if has_id and isinstance(error, NATSTimeoutError | ConnectionLostError)",
         "if isinstance(error, NATSTimeoutError | ConnectionLostError)",
     ),
+    ("_publishing.window:PublishWindow._forgotten", "pending.unknown and not self._has_id(pending, now)", "False"),
 )
 bug(
     "sent when its id is forgotten",

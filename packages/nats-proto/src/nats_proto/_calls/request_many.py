@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic
+from typing import Final, Generic
 
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS, no_responders
@@ -18,11 +18,15 @@ from .._session.not_permitted import not_permitted
 from .._session.subscription import MessageT
 from .._wire.frames import Payload
 from .._wire.headers import HeadersLike
-from ..errors import NATSError
+from ..errors import NATSError, NATSTimeoutError
 from .machine import Subscribe, Want
 from .operation import ApiCall, Publish
 
 __all__ = ["RequestMany"]
+
+LATE: Final = 1.0
+"""Seconds after its time for which the request is still sent by whoever comes to send it: on a busy machine a short
+wait may be over before anything was done. Later than that it was left, or the program was stopped."""
 
 
 class RequestMany(Generic[MessageT]):
@@ -129,7 +133,13 @@ class RequestMany(Generic[MessageT]):
         """The time for an answer may be up."""
         if now >= self._deadline:
             self.done = True
+            if self.wants and now >= self._deadline + LATE:
+                self.error = NATSTimeoutError(
+                    f"{self.what}: it was not sent, since nobody came to do it until {now - self._deadline:.3g} s "
+                    f"after its time was up",
+                    outcome="failed",
+                )
 
     def _awaits(self, _reply: str, now: float) -> bool:
         """Whether the request is still to be sent, if no connection has taken it yet."""
-        return not self.done and now < self._deadline
+        return not self.done and now < self._deadline + LATE
