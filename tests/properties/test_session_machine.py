@@ -317,10 +317,18 @@ class SessionMachine(SessionMachineBase):
     @precondition(lambda self: self.up)
     @rule(really=seldom)
     def refuse_requests(self, really: bool) -> None:
-        if not really:
+        if not really or not self.requests:
             return
-        self.feed(b"-ERR 'Permissions Violation for Publish to \"service\"'\r\n")
-        assert not self.requests
+        while self.up and self.session.pending_bytes:
+            self.write(room=10**7, report=True)
+        if not self.up:
+            return
+        self.feed(b"-ERR 'Permissions Violation for Publish to \"service\"'\r\n" * len(self.requests))
+        self.order.append(None)  # each refused publish is known behind the PONG alone
+        for _ in range(len(self.order) + 20):  # PINGs that keep the connection alive are answered before it
+            if self.up and self.requests:
+                self.pong(behind=False)
+        assert not (self.up and self.requests)
 
     # --- time and ends -----------------------------------------------------------------------------------------------
 
