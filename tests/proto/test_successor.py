@@ -294,12 +294,12 @@ def test_both_hear_of_subscriptions_that_come_and_go() -> None:
     assert world.words() == []
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(lost: bool) -> None:
+@pytest.mark.parametrize(("when", "lost"), [("joined", False), ("spreading", False), ("spreading", True)])
+def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(when: str, lost: bool) -> None:
     """The new server may have sent a message before it read the UNSUB, and sends it to nobody else."""
     world = pair()
     sub, plain = world.session.subscribe("s", queue="q"), world.session.subscribe("plain")
-    spreading(world, sub, plain)
+    joined(world, sub, plain) if when == "joined" else spreading(world, sub, plain)
     world.words()
     for one in (sub, plain):
         world.session.drain_subscription(one, now=world.now)
@@ -312,6 +312,8 @@ def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(lost: bool) -> 
     if lost:
         world.cut()
     else:
+        if when == "joined":
+            world.feed_next(PONG)
         world.wait(SPREAD_TIME)
         assert world.words() == ["PING"]
         world.feed_next(msg("s", sub.sid, b"3"))
@@ -325,11 +327,12 @@ def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(lost: bool) -> 
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool) -> None:
+@pytest.mark.parametrize("when", ["spreading", "joined", "joined, and the PONG is late"])
+def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool, when: str) -> None:
     """What that has given to the member already, or gives before it reads the UNSUB, nobody else gets."""
     world = pair()
     sub = world.session.subscribe("s", queue="q")
-    spreading(world, sub)
+    spreading(world, sub) if when == "spreading" else joined(world, sub)
     world.words()
     if alone:
         world.session.drain_subscription(sub, now=world.now)
@@ -339,8 +342,13 @@ def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool
     world.pump()
     assert world.words() == (["PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
     world.feed_next(msg("s", sub.sid, b"2"))
+    if when == "joined":
+        world.feed_next(PONG)
     world.feed(msg("s", sub.sid, b"1") + PONG)
     assert world.words() == (["PING", "PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
+    if when == "joined, and the PONG is late":
+        world.feed(PONG)
+        assert not sub.closed
     world.feed(msg("s", sub.sid, b"3") + (PONG + PONG if alone else PONG))
     assert read(sub) == [b"2", b"1", b"3"]
     world.session.subscription_progress(now=world.now)

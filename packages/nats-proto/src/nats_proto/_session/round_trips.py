@@ -12,10 +12,13 @@ from typing import Final
 from .._interface.events import FlushCompleted, FlushFailed
 from ..errors import NATSError
 
-__all__ = ["LAST_TOKEN", "RoundTrips"]
+__all__ = ["JOIN_TOKEN", "LAST_TOKEN", "RoundTrips"]
 
 LAST_TOKEN: Final = 0
 """Of the PING behind the last operation that a connection has to read before another is left. All others count from 1.
+"""
+JOIN_TOKEN: Final = -1
+"""Of the PING behind the subscriptions that a successor's server is told. Its PONG may come when nobody waits for it.
 """
 
 

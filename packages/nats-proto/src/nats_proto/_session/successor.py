@@ -29,6 +29,9 @@ A server that is the lame duck itself under another name (known by ``server_id``
 once and counts as a failed attempt; the pool says who is next and when. There is no end to that: as long as there is
 nowhere to go the old connection is kept. When it is lost on the way, a successor that has joined takes its place, and
 one that has not is given up for an ordinary reconnect.
+
+From JOINING on the new server may give messages to members of queue groups here, and nobody else gets them. A session
+with such a member that drains goes on to PARTING at once, and ends at the new server. Any other stays at the old one.
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ from .attempts import address_of
 from .handover import Handover
 from .lame_duck import LAME_DUCK_GRACE
 from .link import Adopted, Link
-from .round_trips import LAST_TOKEN
+from .round_trips import JOIN_TOKEN, LAST_TOKEN
 from .subscription import MessageT
 from .timers import due
 
@@ -413,8 +416,9 @@ class Successor(Generic[MessageT]):
             case HandshakeCompleted():
                 self._join(now)
             case PongReceived():
-                self._state = _State.SPREADING
-                self._timers.successor = now + SPREAD_TIME
+                if self._state is _State.JOINING:  # a drain may have gone on before
+                    self._state = _State.SPREADING
+                    self._timers.successor = now + SPREAD_TIME
             case RefusalReceived():
                 self._events.add(event.plain)
                 self._traffic.refuse(event)
@@ -449,7 +453,7 @@ class Successor(Generic[MessageT]):
         self._timers.successor = now + self._options.connect_timeout
         self._handover.begin()
         self._handover.out.append(PING)
-        self._connection.pings_taken([LAST_TOKEN])
+        self._connection.pings_taken([JOIN_TOKEN])
 
     def check_overlap(self, now: float) -> None:
         """After either connection has delivered: one that is too far behind the other would cost too much memory."""
@@ -475,7 +479,7 @@ class Successor(Generic[MessageT]):
     def begin_drain(self, now: float) -> None:
         """The session drains. It stays at its server, unless the new one may have given something to a group's member
         here: then it drains there, and goes at once."""
-        if self._state is _State.SPREADING and self._handover.has_members:
+        if self._state in (_State.JOINING, _State.SPREADING) and self._handover.has_members:
             self._part(now)
 
     def old_said_all(self) -> None:
