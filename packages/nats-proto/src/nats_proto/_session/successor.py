@@ -6,9 +6,9 @@ A lame duck closes its connections one by one, some time after it has said so. U
 Whoever leaves it before there is another connection loses what is published meanwhile. So that one is made first:
 
     WAITING ─its time─▶ DIALLING ─▶ GREETING ─accepted─▶ JOINING ─PONG─▶ SPREADING ─`SPREAD_TIME`─▶ PARTING
-       ▲                   │            │                   │                │ │                      │  │
-       └──the pool's next──┴────────────┴───────────────────┴────────────────┘ │ old one lost         │  │ PONG of
-                                                                               ▼                      │  ▼ the old
+       ▲                   │            │                   │ │              │ │                      │  │
+       └──the pool's next──┴────────────┴───────────────────┴─│──────────────┘ │ old one lost         │  │ PONG of
+                                                              └────────────────▼                      │  ▼ the old
     OVER ◀─`LINGER`─ LINGERING ◀─the adapter has it─┬─ LEFT_ALONE ◀──────── old one lost ─────────────┴─ PARTED
                                                     └─ ADOPTABLE ◀──── everything is written ──────────────┘
 
@@ -194,8 +194,8 @@ class Successor(Generic[MessageT]):
 
     @property
     def joined(self) -> bool:
-        """The new server has every subscription, so its connection can take over at any time, and has not yet."""
-        return _State.SPREADING <= self._state <= _State.LEFT_ALONE
+        """The new server is told of every subscription: its connection can take over at any time, and has not yet."""
+        return _State.JOINING <= self._state <= _State.LEFT_ALONE
 
     @property
     def parting(self) -> bool:
