@@ -739,6 +739,45 @@ def test_a_server_that_becomes_a_lame_duck_as_it_is_adopted_is_left_as_well(old_
     assert world.next_dial.server.host == "10.0.0.3"
 
 
+@pytest.mark.parametrize("when", ["joined", "spreading"])
+def test_a_server_that_has_a_member_and_becomes_a_lame_duck_is_gone_to_and_left(when: str) -> None:
+    """To drop its connection would lose what it has given to the member. Until it closes it is as good as any."""
+    world = pair()
+    sub = world.session.subscribe("s", queue="q")
+    joined(world, sub) if when == "joined" else spreading(world, sub)
+    world.events()
+    world.feed_next(msg("s", sub.sid, b"1"))
+    world.feed_next(info(server_id="B", ldm=True, connect_urls=["10.0.0.3:4222"]) + msg("s", sub.sid, b"2"))
+    if when == "joined":
+        world.feed_next(PONG)
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    assert world.session.connected_url == "nats://10.0.0.2:4222"
+    assert LameDuckMode(server="nats://10.0.0.2:4222", migrating=True) in world.events()
+    assert read(sub) == [b"1", b"2"]
+    world.wait(0.0)
+    assert world.next_dial is not None
+    assert world.next_dial.server.host == "10.0.0.3"
+
+
+def test_a_lame_duck_that_is_lost_before_it_is_gone_to_is_forgotten() -> None:
+    world = pair("nats://10.0.0.1, nats://10.0.0.2, nats://10.0.0.3")
+    sub = world.session.subscribe("s", queue="q")
+    spreading(world, sub)
+    world.events()
+    world.feed_next(info(server_id="B", ldm=True))
+    world.cut_next()
+    world.wait(0.0)
+    world.accept_next()
+    world.feed_next(info(server_id="C"))
+    world.feed_next(PONG)
+    world.feed_next(PONG)
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    assert world.session.connected_url == "nats://10.0.0.3:4222"
+    assert world.events_of(LameDuckMode) == []
+
+
 @pytest.mark.parametrize("when", ["dialling", "spreading"])
 @pytest.mark.parametrize("how", ["close", "drain"])
 def test_a_session_that_ends_stays_where_it_is(when: str, how: str) -> None:

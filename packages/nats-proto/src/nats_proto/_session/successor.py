@@ -32,6 +32,7 @@ one that has not is given up for an ordinary reconnect.
 
 From JOINING on the new server may give messages to members of queue groups here, and nobody else gets them. A session
 with such a member that drains goes on to PARTING at once, and ends at the new server. Any other stays at the old one.
+And if the new server becomes a lame duck now, such a session goes there all the same, and leaves it for a third one.
 """
 
 from __future__ import annotations
@@ -172,8 +173,6 @@ class Successor(Generic[MessageT]):
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
         self._info: ServerInfo | None = None
-        self._lame_duck = False
-        """The new server is about to leave as well, and has said so when there was no way back any more."""
         self._reset()
         link.begin_succession(now=now)
         self._plan_next(now)
@@ -182,6 +181,8 @@ class Successor(Generic[MessageT]):
         """Forget what belonged to the last attempt."""
         self._unreported = 0
         """Bytes given to its transport, and not yet accepted as far as we know."""
+        self._lame_duck = False
+        """The new server is about to leave as well, and has said so when it was too late not to go there."""
         self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
         self._traffic.handover = None
 
@@ -431,9 +432,9 @@ class Successor(Generic[MessageT]):
 
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
-        if self._state >= _State.PARTING:
-            # There is no way back to the old connection. That the new server leaves may be said in this INFO alone, so
-            # it is remembered, and the link answers it when it adopts the connection.
+        if self._state >= _State.PARTING or (self._state >= _State.JOINING and self._handover.has_members):
+            # There is no way back to the old connection without a loss. That the new server leaves may be said in this
+            # INFO alone, so it is remembered, and the link answers it when it adopts the connection.
             self._lame_duck = self._lame_duck or info.ldm
             return
         left = self._link.info
