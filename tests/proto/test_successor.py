@@ -204,6 +204,41 @@ def test_a_copy_may_come_after_the_old_connection_is_gone() -> None:
     assert read(sub) == [b"2"]
 
 
+@pytest.mark.parametrize("why", ["another lame duck", "a drain"])
+def test_a_copy_may_come_late_although_something_begins(why: str) -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    spreading(world, sub)
+    world.feed(msg("s", sub.sid, b"1"))
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    assert read(sub) == [b"1"]
+    if why == "a drain":
+        world.session.drain(now=world.now)
+        world.pump()
+    else:
+        world.feed(info(server_id="B", ldm=True, connect_urls=["10.0.0.3:4222"]))
+        world.wait(LINGER / 2)
+    world.feed(msg("s", sub.sid, b"1") + msg("s", sub.sid, b"2"))
+    assert read(sub) == [b"2"]
+    if why == "another lame duck":
+        assert world.next_dial is None
+        world.wait(LINGER / 2)
+        assert world.next_dial is not None
+
+
+def test_a_lame_duck_that_is_lost_before_it_can_be_left_is_lost() -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    moved(world, sub)
+    world.feed(info(server_id="B", ldm=True, connect_urls=["10.0.0.3:4222"]))
+    world.cut()
+    world.wait(LINGER)
+    world.up(server_id="C")
+    world.wait(LINGER)
+    assert world.next_dial is None
+
+
 def test_what_a_group_gets_has_no_copies() -> None:
     world = pair()
     sub = world.session.subscribe("s", queue="q")
@@ -688,7 +723,7 @@ def test_an_answer_that_comes_late_is_not_the_one_to_the_goodbye() -> None:
     joined(world, sub)
     world.cut()
     world.feed(info(server_id="B", ldm=True, connect_urls=["10.0.0.3:4222"]))
-    world.wait(0.0)
+    world.wait(LINGER)
     world.accept_next()
     world.feed_next(info(server_id="C"))
     world.feed_next(PONG)
@@ -734,7 +769,7 @@ def test_a_server_that_becomes_a_lame_duck_as_it_is_adopted_is_left_as_well(old_
         world.feed(PONG)
     assert world.session.connected_url == "nats://10.0.0.2:4222"
     assert LameDuckMode(server="nats://10.0.0.2:4222", migrating=True) in world.events()
-    world.wait(0.0)
+    world.wait(LINGER)
     assert world.next_dial is not None
     assert world.next_dial.server.host == "10.0.0.3"
 
@@ -755,7 +790,7 @@ def test_a_server_that_has_a_member_and_becomes_a_lame_duck_is_gone_to_and_left(
     assert world.session.connected_url == "nats://10.0.0.2:4222"
     assert LameDuckMode(server="nats://10.0.0.2:4222", migrating=True) in world.events()
     assert read(sub) == [b"1", b"2"]
-    world.wait(0.0)
+    world.wait(LINGER)
     assert world.next_dial is not None
     assert world.next_dial.server.host == "10.0.0.3"
 

@@ -64,6 +64,7 @@ class LifeCycle(Generic[MessageT]):
         "_drain",
         "_options",
         "_status",
+        "_to_be_left",
         "_two_transports",
         "events",
         "link",
@@ -94,7 +95,9 @@ class LifeCycle(Generic[MessageT]):
         self.message_type = message_type
         self._two_transports = two_transports
         self.successor: Successor[MessageT] | None = None
-        """The next connection, while the one to a lame duck is still up."""
+        """The next connection, while the one to a lame duck is still up, and as long as late copies may come on it."""
+        self._to_be_left = False
+        """The server is a lame duck, and there is no successor of its connection yet."""
         self.status = SessionStatus.DISCONNECTED
         self.reconnects = 0
 
@@ -203,6 +206,7 @@ class LifeCycle(Generic[MessageT]):
         """The server is about to leave, and so are we, if there is another."""
         self.events.add(event)
         if event.migrating and self._two_transports:
+            self._to_be_left = True
             self._begin_succession(now)
 
     def link_up(self, up: LinkUp, now: float) -> None:
@@ -223,6 +227,7 @@ class LifeCycle(Generic[MessageT]):
         if self._options.fail_requests_on_disconnect:
             self.traffic.fail_requests(self._lost("request", error))
         self.events.add(Disconnected(server=str(self.link.server), error=error))
+        self._to_be_left = False
         successor = self.successor
         if successor is not None and successor.joined and self._drain is None and not self._closing:
             self.status = SessionStatus.RECONNECTING
@@ -246,10 +251,11 @@ class LifeCycle(Generic[MessageT]):
     # --- from a lame duck to its successor ---------------------------------------------------------------------------
 
     def _begin_succession(self, now: float) -> None:
+        if self.successor is not None:
+            return  # it has taken over, and waits for late copies of messages: without it they would be given again
         from .successor import Successor  # only who meets a lame duck pays for loading it
 
-        if self.successor is not None:
-            self.successor.cancel()  # the last one has taken over, and waits for late copies of messages only
+        self._to_be_left = False
         successor = Successor(
             self, self.link, self.traffic, self.events, self._options, message_type=self.message_type, now=now
         )
@@ -259,6 +265,7 @@ class LifeCycle(Generic[MessageT]):
     def _begin_end(self) -> None:
         """The session is ending: it stays at its server, unless it is on its way to another already."""
         self.link.session_ends()
+        self._to_be_left = False
         if self.successor is not None and not self.successor.committed:
             self.successor.cancel()
 
@@ -411,6 +418,8 @@ class LifeCycle(Generic[MessageT]):
         dispatch(self, now)
         if self.successor is not None:
             self.successor.handle_timeout(now)
+        if self._to_be_left:
+            self._begin_succession(now)
         dispatch(self, now)
         self.drain_progress(now)
         if self._drain is not None and due(self.timers.drain, now):

@@ -206,7 +206,7 @@ class Successor(Generic[MessageT]):
     @property
     def committed(self) -> bool:
         """There is no way back to the old connection."""
-        return _State.PARTING <= self._state <= _State.LEFT_ALONE
+        return _State.PARTING <= self._state <= _State.LINGERING
 
     @property
     def overlap(self) -> Handover[MessageT] | None:
