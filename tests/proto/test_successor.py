@@ -397,6 +397,29 @@ def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool
     assert world.session.connected_url is None
 
 
+@pytest.mark.parametrize("queue", ["q", None])
+@pytest.mark.parametrize("adopts", [False, True])
+def test_a_drain_on_the_way_ends_at_the_new_server_if_the_old_one_is_lost(queue: str | None, adopts: bool) -> None:
+    world = pair()
+    sub = world.session.subscribe("s", queue=queue)
+    parting(world, sub)
+    world.next_words()
+    world.adopts = adopts
+    if adopts:
+        world.session.drain_subscription(sub, now=world.now)
+        world.cut()
+    else:
+        world.cut()
+        world.session.drain_subscription(sub, now=world.now)
+        world.adopts = True
+    world.pump()
+    assert not sub.closed
+    assert world.words() == [f"UNSUB {sub.sid}", "PING"]
+    world.feed(msg("s", sub.sid, b"1") + PONG)
+    assert sub.closed
+    assert read(sub) == [b"1"]
+
+
 @pytest.mark.parametrize("how", ["failed", "cancelled", "both lost"])
 def test_a_drain_ends_where_there_is_nowhere_to_go(how: str) -> None:
     world = pair()

@@ -90,9 +90,10 @@ class Handover(Generic[MessageT]):
         """A subscription is to be drained. Whether its end waits for the handover's.
 
         What the new server gives to a member of a group it gives to nobody else. So that has to be waited for as well,
-        by a PING when its connection is the session's: then the old server has said all that it had to say.
+        by a PING when its connection is the session's: then the old server has said all that it had to say. Once the
+        handover is COMMITTED every subscription ends at the new server, also when the old connection is lost.
         """
-        if self._phase is _Phase.COMMITTED or sub.queue is None or sub.sid not in self._told:
+        if sub.sid not in self._told or (sub.queue is None and self._phase is _Phase.BOTH):
             return False
         self.draining.append(sub)
         return True
@@ -123,10 +124,10 @@ class Handover(Generic[MessageT]):
             told -= {sid for sid, subscribed in self._later.items() if not subscribed}
         operations: list[bytes] = []
         for sub in self._traffic.subs:
+            if sub.draining:
+                continue  # the new server hears of its end, if it has not yet
             known = sub.sid in told
             told.discard(sub.sid)
-            if sub.draining:
-                continue
             count = self._counts.get(sub.sid, 0) if known else 0
             # A server counts a maximum from its own SUB, so what this one has already sent belongs to its maximum.
             sub.received_before = sub.received - count

@@ -340,7 +340,7 @@ class Traffic(Generic[MessageT]):
         if sub not in self.subs or sub.draining:
             return
         awaited = self.handover is not None and self.handover.drains(sub)
-        if self._up:
+        if self._up or awaited:
             self.start_drain(sub)
         if not awaited:
             self.end_drain(sub)
