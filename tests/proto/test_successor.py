@@ -759,6 +759,42 @@ def test_an_answer_that_comes_late_is_not_the_one_to_the_goodbye() -> None:
     assert read(sub) == [b"1"]
 
 
+@pytest.mark.parametrize("how", ["answered", "silent", "lost", "closed"])
+def test_a_successor_lost_on_the_way_leaves_what_both_have_said(how: str) -> None:
+    """The old server sends what it had to send before it read the goodbye. Then its connection is of no use."""
+    world = pair()
+    plain, member = world.session.subscribe("plain"), world.session.subscribe("s", queue="q")
+    parting(world, plain, member)
+    world.feed_next(msg("plain", plain.sid, b"1") + msg("plain", plain.sid, b"2"))
+    world.commands.clear()
+    world.cut_next()
+    assert world.session.connected_url == "nats://10.0.0.1:4222"
+    world.session.publish("p", b"later")
+    world.pump()
+    assert world.words() == []
+    world.feed(msg("plain", plain.sid, b"1") + msg("s", member.sid, b"3"))
+    assert read(plain) == [b"1"]
+    match how:
+        case "answered":
+            world.feed(PONG)
+        case "silent":
+            world.wait(LAME_DUCK_GRACE)
+        case "lost":
+            world.cut()
+        case _:
+            world.session.close(now=world.now)
+            world.pump()
+            world.wait(1.0)
+    assert [type(command) for command in world.commands].count(CloseSuccessor) == 1
+    assert world.session.successor is None
+    if how != "closed":
+        assert world.session.status is SessionStatus.RECONNECTING
+        assert (read(plain), read(member)) == ([b"2"], [b"3"])
+        world.wait(10.0)
+        world.up(server_id="B")
+        assert world.words()[-1] == "PUB p [5]"
+
+
 def test_a_lame_duck_may_be_followed_by_another() -> None:
     world = pair()
     sub = world.session.subscribe("s")

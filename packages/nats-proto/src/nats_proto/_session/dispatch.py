@@ -166,7 +166,7 @@ def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> No
     match event:
         case PongReceived(token=token) if token == LAST_TOKEN:
             if life.successor is not None:
-                life.successor.old_said_all()
+                life.successor.old_said_all(now)
         case PongReceived():
             life.traffic.receive_pong(event, now)
         case RefusalReceived():

@@ -20,6 +20,8 @@ Whoever leaves it before there is another connection loses what is published mea
     PARTING     the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
                 published waits, for one round trip
     PARTED      the old server has read all that; the transports have not reported everything that they were given
+    STRANDED    the new connection was lost while PARTING: what the old server has said before it read the UNSUBs is
+                waited for, and then there is an ordinary reconnect
     ADOPTABLE   the old connection is done with; the transport of the new one becomes the transport
     LEFT_ALONE  the same, but the old connection was lost, and what waited for it was cut
     LINGERING   copies of what the old connection has delivered may still come
@@ -106,6 +108,7 @@ class _State(IntEnum):
     SPREADING = auto()
     PARTING = auto()
     PARTED = auto()
+    STRANDED = auto()
     ADOPTABLE = auto()
     LEFT_ALONE = auto()
     LINGERING = auto()
@@ -196,12 +199,12 @@ class Successor(Generic[MessageT]):
     @property
     def joined(self) -> bool:
         """The new server is told of every subscription: its connection can take over at any time, and has not yet."""
-        return _State.JOINING <= self._state <= _State.LEFT_ALONE
+        return _State.JOINING <= self._state <= _State.LEFT_ALONE and self._state is not _State.STRANDED
 
     @property
     def parting(self) -> bool:
         """Nothing of the user is written to the old connection any more."""
-        return self._state in (_State.PARTING, _State.PARTED)
+        return _State.PARTING <= self._state <= _State.STRANDED
 
     @property
     def committed(self) -> bool:
@@ -310,7 +313,7 @@ class Successor(Generic[MessageT]):
                 self._fail(NATSTimeoutError(f"server {self._server} did not answer a PING within {seconds}"), now)
             case _State.SPREADING:
                 self._part(now)
-            case _State.PARTING | _State.PARTED:
+            case _State.PARTING | _State.PARTED | _State.STRANDED:
                 self._predecessor.leave_link(now)  # the old server does not answer any more
             case _State.LINGERING:
                 self._end()
@@ -359,9 +362,12 @@ class Successor(Generic[MessageT]):
             self._predecessor.successor_lost(error, now)
             return
         if self.parting:
-            # The old server was told to end every subscription, so its connection is of no use any more.
-            self._end()
-            self._predecessor.leave_link(now)
+            # The old server was told to end every subscription, so its connection is of no use any more, but for what
+            # was said before.
+            said_all = self._state is _State.PARTED
+            self._state = _State.STRANDED
+            if said_all:
+                self._predecessor.leave_link(now)
             return
         self._handover.end_drains()
         self._reset()
@@ -371,12 +377,14 @@ class Successor(Generic[MessageT]):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        # While WAITING no dial was asked for, so the adapter has nothing to close.
-        if self._state is not _State.WAITING:
+        # While WAITING no dial was asked for, so the adapter has nothing to close. STRANDED it was closed before.
+        if self._state not in (_State.WAITING, _State.STRANDED):
             self._link.add_command(CloseSuccessor())
 
     def cancel(self) -> None:
         """The successor is not wanted any more."""
+        if self._state is _State.STRANDED:
+            self._handover.linger()  # the new connection alone has delivered what is held
         # From LINGERING on the connection is the session's own, and is not to be closed from here.
         if self._state < _State.LINGERING:
             self._drop()
@@ -483,11 +491,13 @@ class Successor(Generic[MessageT]):
         if self._state in (_State.JOINING, _State.SPREADING) and self._handover.has_members:
             self._part(now)
 
-    def old_said_all(self) -> None:
+    def old_said_all(self, now: float) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
         if self._state is _State.PARTING:
             self._state = _State.PARTED
             self.written()
+        elif self._state is _State.STRANDED:
+            self._predecessor.leave_link(now)
 
     def written(self) -> None:
         """Bytes were accepted by one of the transports: perhaps the old connection has nothing more to do."""
