@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from tests.simulation.campaign import run_many
+from tests.simulation.ducks import run_duck_seed
 from tests.simulation.machine_run import (
     run_aged_seed,
     run_batch_seed,
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--batches", action="store_true", help="the same with who writes batches")
     parser.add_argument("--objects", action="store_true", help="the same with who puts, deletes and reads objects")
     parser.add_argument("--aged", action="store_true", help="the same with a reader that is slow")
+    parser.add_argument("--ducks", action="store_true", help="the world of lame ducks")
     arguments = parser.parse_args()
     run = run_machine_seed if arguments.machines else run_seed
     for chosen, special in (
@@ -37,6 +39,7 @@ def main() -> int:
         (arguments.batches, run_batch_seed),
         (arguments.aged, run_aged_seed),
         (arguments.objects, run_object_seed),
+        (arguments.ducks, run_duck_seed),
     ):
         run = special if chosen else run
     if arguments.seed is not None:

@@ -44,6 +44,8 @@ class Dial:
 class Client:
     """An adapter in virtual time."""
 
+    two_transports = False
+
     def __init__(self, world: World, cluster: Cluster, knobs: Knobs, number: int) -> None:
         self.world = world
         self.cluster = cluster
@@ -52,7 +54,8 @@ class Client:
         self.options = knobs.options
         self.named = [server.url for server in cluster.servers[: knobs.explicit]]
         """The servers that the user named."""
-        self.session = Session(self.options, self.named, rng=random.Random(world.rng.getrandbits(64)))
+        rng = random.Random(world.rng.getrandbits(64))
+        self.session = Session(self.options, self.named, rng=rng, two_transports=self.two_transports)
         self.ledger = Ledger(number)
         self.checks = Checks(self)
         self.transport: Transport | None = None

@@ -27,7 +27,7 @@ from tests.simulation.world import Timer, World
 if TYPE_CHECKING:
     from tests.simulation.machine_driver import MachineDriver
 
-__all__ = ["JetStreamCluster", "MachineClient"]
+__all__ = ["JetStreamCluster", "MachineClient", "OrderOnly"]
 
 
 class _Peer(Peer):
@@ -113,7 +113,7 @@ class JetStreamCluster(Cluster):
         self.changed()
 
 
-class _Checks:
+class OrderOnly:
     """The order of events, and nothing else of what `Checks` looks at."""
 
     def __init__(self, client: Client) -> None:
@@ -149,7 +149,7 @@ class MachineClient(Client):
 
     def __init__(self, world: World, cluster: Cluster, knobs: Knobs, number: int) -> None:
         super().__init__(world, cluster, knobs, number)
-        self.checks = _Checks(self)  # type: ignore[assignment]
+        self.checks = OrderOnly(self)  # type: ignore[assignment]
         self.drivers: list[MachineDriver[object]] = []
         self.after_step: Callable[[], None] = lambda: None
 

@@ -12,6 +12,8 @@ from typing import Final
 from tests.simulation.batch_bugs import BATCH_BUGS
 from tests.simulation.bugs import BUGS, Bug, planted
 from tests.simulation.campaign import kind
+from tests.simulation.duck_bugs import DUCK_BUGS
+from tests.simulation.ducks import run_duck_seed
 from tests.simulation.machine_bugs import MACHINE_BUGS
 from tests.simulation.machine_run import (
     run_aged_seed,
@@ -33,6 +35,7 @@ RUNS: Final[tuple[tuple[dict[str, Bug], Callable[[int], Result]], ...]] = (
     (BATCH_BUGS, run_batch_seed),
     (AGE_BUGS, run_aged_seed),
     (OBJECT_BUGS, run_object_seed),
+    (DUCK_BUGS, run_duck_seed),
 )
 """Which bugs are looked for where; all others in the world of sessions."""
 
@@ -61,7 +64,8 @@ def main() -> int:
     arguments = parser.parse_args()
     needed: list[int] = []
     missed: list[str] = []
-    for name, bug in (BUGS | MACHINE_BUGS | READER_BUGS | BATCH_BUGS | AGE_BUGS | OBJECT_BUGS).items():
+    banks = (BUGS, MACHINE_BUGS, READER_BUGS, BATCH_BUGS, AGE_BUGS, OBJECT_BUGS, DUCK_BUGS)
+    for name, bug in (item for bank in banks for item in bank.items()):
         if arguments.bug not in (None, name):
             continue
         begin = time.monotonic()
