@@ -137,6 +137,7 @@ def test_what_is_masked_is_matched_all_the_same(subject: str) -> None:
     other, token = world.session.request("other"), world.session.request(subject)
     sub = world.session.subscribe(subject, queue=SECRET)
     world.feed(err(f'Permissions Violation for Publish to "{quoted}"'))
+    world.feed(b"PONG\r\n")  # behind which it is known how many of these requests were refused
     (failed,) = world.events_of(RequestFailed)
     assert (failed.token, world.session.pending_requests) == (token, 1)
     assert other != token
