@@ -240,6 +240,7 @@ async def test_what_is_in_flight_when_a_permission_goes(leg: Leg, server: LocalS
                 pendings.append(await window.publish("s.a", b"%d" % len(pendings), **options))
 
         await publish(500)
+        await pendings[0].ack()  # the server has begun to read them: some are stored
         reloaded = Flag()
 
         async def reload() -> None:
