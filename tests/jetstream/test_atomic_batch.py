@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from nats_proto.errors import InvalidSubjectError, LocalProtocolError, MaxPayloadError, NATSError, NATSTimeoutError
 from nats_proto.jetstream import AtomicBatchError, NoStreamResponseError, WrongLastSequenceError
-from tests.adapters.legs import QUICK, Leg, eventually, stands_still
+from tests.adapters.legs import PATIENCE, QUICK, Leg, eventually, stands_still
 from tests.faults.proxy import Proxy
 from tests.jetstream.legs import TIMEOUT, jetstream
 from tests.jetstream.seen import swallowed
@@ -257,4 +258,6 @@ async def test_a_commit_that_was_cancelled(leg: Leg, url: str) -> None:
             with pytest.raises(LocalProtocolError, match="commit was sent") as interrupted:
                 await leave(js.atomic_batch())
             assert interrupted.value.outcome == "unknown"
-            assert (await stream.refresh()).state.messages == 1
+            with anyio.fail_after(PATIENCE):  # the stream may take the commit behind the question
+                while (await stream.refresh()).state.messages != 1:
+                    await anyio.lowlevel.checkpoint()
