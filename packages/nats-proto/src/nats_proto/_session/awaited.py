@@ -54,6 +54,7 @@ class Awaited:
     def add(self, subject: str, awaits: Awaits) -> None:
         """``subject`` is that of a subscription, and has no wildcard but one ``.*`` at its end, if any."""
         self._awaits[_base(subject)] = awaits
+        self._left.discard(_base(subject))
 
     def leave(self, subject: str) -> None:
         """Nobody awaits what comes there."""
