@@ -82,6 +82,18 @@ def test_a_request_that_is_not_permitted_ends_it() -> None:
     assert str(collection.error) == "request_many to 'ping': no"
 
 
+@pytest.mark.parametrize(("sent", "outcome"), [(True, "unknown"), (False, "failed")])
+def test_a_request_that_went_over_the_connection_before_may_have_been_taken(sent: bool, outcome: str) -> None:
+    collection = many()
+    if sent:
+        collection.wants.clear()
+    collection.connection_replaced(now=NOW)
+    collection.publish_refused(PublishRefused("ping", PermissionsError("no", subject="ping"), 1), now=NOW)
+    assert isinstance(collection.error, PermissionsError)
+    assert collection.error.outcome == outcome
+    assert hasattr(collection.error, "__notes__") is sent
+
+
 def test_a_request_that_was_answered_was_permitted() -> None:
     collection = many(max_msgs=2)
     assert given(collection, answer())

@@ -43,8 +43,8 @@ class AnswersBase(Generic[ReceivedT]):
         """The next answer.
 
         Raises `NoRespondersError` when nobody listens, `PermissionsError` when the server refuses the request,
-        `NATSTimeoutError` when there was no room for it in the outgoing buffer until its time was up,
-        `ConnectionClosedError`, whatever ``publish`` raises for the request, and whatever ``sentinel`` raises.
+        `NATSTimeoutError` when it could not be sent until its time was up, mostly for want of room in the outgoing
+        buffer, `ConnectionClosedError`, whatever ``publish`` raises for the request, and whatever ``sentinel`` raises.
         """
         driver = self._driver
         if driver is None:

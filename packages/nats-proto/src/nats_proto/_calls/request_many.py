@@ -43,6 +43,7 @@ class RequestMany(Generic[MessageT]):
         "_end",
         "_max_msgs",
         "_received",
+        "_replaced",
         "_sentinel",
         "_stall",
         "_subject",
@@ -73,6 +74,8 @@ class RequestMany(Generic[MessageT]):
         self._max_msgs = max_msgs
         self._sentinel = sentinel
         self._received = 0
+        self._replaced = False
+        """The request may have gone over an earlier connection."""
         self._deadline = self._end
         """Until when the next answer is awaited."""
         self.items: deque[MessageT] = deque()
@@ -115,12 +118,15 @@ class RequestMany(Generic[MessageT]):
 
     def connection_replaced(self, *, now: float) -> None:
         """The inbox was restored, and those who have the request may still answer."""
+        self._replaced = self._replaced or not self.wants
 
     def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
         """Nobody has the request, unless somebody has answered: then it was another one that the server has refused."""
         if not (self.done or self._received):
             self.done = True
-            self.error = not_permitted(self.what, refused.error)
+            self.error = not_permitted(self.what, refused.error, outcome="unknown" if self._replaced else "failed")
+            if self._replaced:
+                self.error.add_note("It was made before the connection was replaced, so somebody may have got it.")
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """It makes no calls."""
