@@ -124,9 +124,7 @@ class RequestMany(Generic[MessageT]):
         """Nobody has the request, unless somebody has answered: then it was another one that the server has refused."""
         if not (self.done or self._received):
             self.done = True
-            self.error = not_permitted(self.what, refused.error, outcome="unknown" if self._replaced else "failed")
-            if self._replaced:
-                self.error.add_note("It was made before the connection was replaced, so somebody may have got it.")
+            self.error = not_permitted(self.what, refused.error, replaced=self._replaced)
 
     def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
         """It makes no calls."""

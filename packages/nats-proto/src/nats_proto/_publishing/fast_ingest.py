@@ -367,7 +367,8 @@ class FastIngest:
         return None
 
     def _end_not_permitted(self, error: PermissionsError, outcome: Outcome) -> None:
-        made = not_permitted(f"fast ingest to {error.subject!r}", error, outcome=outcome)
+        made = not_permitted(f"fast ingest to {error.subject!r}", error)
+        made.outcome = outcome
         made.add_note(f"{self.acknowledged} of {self.sent} messages were acknowledged.")
         self._end(made)
 

@@ -84,7 +84,6 @@ from ..errors import (
     NATSError,
     NATSTimeoutError,
     OutboundBufferLimitError,
-    Outcome,
     SubscriptionClosedError,
 )
 from .failures import Failures, PublishesFailedError
@@ -527,10 +526,8 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         flying = [one for one in list(self._waiting.values()) if not (one.resting or one.reply in unsent)]
         for pending, error in self._refusals.take_certain(flying):
             # What was sent before may have been taken by the server before, and others publish to this subject now.
-            outcome: Outcome = "unknown" if pending.sent <= self._replaced else "failed"
-            refusal = not_permitted(f"publish to {pending.subject!r}", error, outcome=outcome)
-            if outcome == "unknown":
-                refusal.add_note("It was sent before the connection was replaced, so it may be stored all the same.")
+            replaced = pending.sent <= self._replaced
+            refusal = not_permitted(f"publish to {pending.subject!r}", error, replaced=replaced)
             self._try_failed(pending, refusal, now)
 
     def _silence(self, pending: PendingT) -> NATSError:

@@ -176,8 +176,7 @@ class RequestInbox:
         for waiting, error in self.refusals.take_certain(list(self._waiting.values())):
             self.cancel(waiting.token)
             if waiting.token <= self._earlier:
-                error = not_permitted(f"request to {waiting.subject!r}", error, outcome="unknown")
-                error.add_note("It was made before the connection was replaced, so somebody may have got it.")
+                error = not_permitted(f"request to {waiting.subject!r}", error, replaced=True)
             failed.append(RequestFailed(waiting.token, error))
         return failed
 

@@ -6,13 +6,13 @@ changes the outcome of another.
 
 from __future__ import annotations
 
-from ..errors import Outcome, PermissionsError
+from ..errors import PermissionsError
 
 __all__ = ["not_permitted"]
 
 
-def not_permitted(what: str, error: PermissionsError, *, outcome: Outcome = "failed") -> PermissionsError:
-    """``what`` names what was refused. ``outcome``: ``"unknown"`` if an earlier try of it may have been taken."""
+def not_permitted(what: str, error: PermissionsError, *, replaced: bool = False) -> PermissionsError:
+    """``what`` names what was refused, which has failed; ``replaced``: it may have gone over an earlier connection."""
     made = PermissionsError(
         f"{what}: {error}",
         text=error.text,
@@ -21,5 +21,7 @@ def not_permitted(what: str, error: PermissionsError, *, outcome: Outcome = "fai
         queue=error.queue,
         sid=error.sid,
     )
-    made.outcome = outcome
+    made.outcome = "unknown" if replaced else "failed"
+    if replaced:
+        made.add_note("It was made before the connection was replaced, so somebody may have got it.")
     return made
