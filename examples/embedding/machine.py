@@ -41,7 +41,7 @@ def items(loop: Loop, machine: Machine[Message, ItemT]) -> Iterator[ItemT]:
                     if inbox is not None:
                         session.unsubscribe(inbox)
                         conductor.resubscribed()
-                    inbox = session.subscribe(want.subject, marks=True, awaits=want.awaits)
+                    inbox = session.subscribe(want.subject, marks=True, awaits=want.awaits, asks=want.asks)
                     conductor.subscribed(want)
                 case Ask():
                     token = session.request(want.api.subject, want.api.payload, into=inbox)
