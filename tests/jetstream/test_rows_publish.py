@@ -8,7 +8,8 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from nats_proto import SessionStatus
+from nats_proto import Message, SessionStatus
+from nats_proto._publishing.window import PublishWindow
 from nats_proto.errors import ConnectionLostError, NATSError, NATSTimeoutError
 from nats_proto.jetstream import PublishWindowFullError, WrongLastSequenceError
 from tests.adapters.legs import PATIENCE, QUICK, Leg, eventually, stands_still
@@ -69,6 +70,28 @@ async def test_row_1_a_window_keeps_the_order_of_the_calls(leg: Leg, url: str) -
             acks = [await one.ack() for one in pending]
             assert [ack.sequence for ack in acks] == list(range(1, 1001))
             assert await _stored(stream) == {n + 1: b"%d" % n for n in range(1000)}
+
+
+async def test_row_1_acknowledgements_are_taken_many_at_once(
+    leg: Leg, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one they would cost as much as the publishes themselves."""
+    alone = []
+    receive = PublishWindow.receive
+
+    def receive_alone(self: PublishWindow[Any, Any], message: Message, *, now: float) -> None:
+        alone.append(message)
+        receive(self, message, now=now)
+
+    monkeypatch.setattr(PublishWindow, "receive", receive_alone)
+    async with leg.connect(url) as client:
+        js = jetstream(client)
+        await js.create_stream("S", subjects=["s"], storage="memory")
+        async with js.publisher(max_pending=50) as publisher:
+            for _ in range(1000):
+                await publisher.publish("s", b"x")
+        assert publisher.pending == 0
+        assert alone == []
 
 
 async def test_row_1_a_full_window_is_waited_for_until_the_time_is_up(leg: Leg, url: str) -> None:

@@ -246,6 +246,15 @@ class Driver(Generic[MessageT, ItemT]):
             receive_all(arrived, lambda: self._conductor.marked(inbox.take_mark(), now=now), now=now)
             inbox.take_all(arrived.extend)
 
+    async def do_due(self) -> None:
+        """Do what is due by now and what the machine wants, as far as there is room for it.
+
+        It takes no message and gives no item. Raises as `next_until` does, except that nothing will come.
+        """
+        self._handle_timeout(self._now())
+        if self._machine.wants:
+            await self._do(AT_ONCE)
+
     def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
         """Until `close_queue` messages may be taken by the account, without the driver."""
         inbox = self._inbox

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
+import anyio.lowlevel
 
 from nats_proto import HeadersLike, Payload, check_timeout
 from nats_proto._jetstream.pub_ack import PubAck
@@ -163,6 +164,7 @@ class Publisher:
         if now >= self._look_at:
             self._look_at = now + LOOK
             if not self._led:
+                await anyio.lowlevel.checkpoint()  # what has come is read meanwhile
                 await self._step()
         pending = window.begin(subject, data, made, now=now)
         while pending is None:
@@ -229,23 +231,22 @@ class Publisher:
         ended = self._window.items
         try:
             self._driver.look(self._window.receive_all)
+            await self._do_due()
             some = bool(ended)
             ended.clear()  # each was told to whoever holds it
-            while await self._next():
-                some = True
         except NATSError as error:  # the client is closed, or the subscription was refused
             self._abandon_all(error)
             return True
         return some
 
-    async def _next(self) -> bool:
-        """Do what is wanted and due: whether there may be more to do."""
-        try:
-            return await self._driver.next_until(0.0) is not None
-        except NATSError as error:  # it may concern one publish alone, which the client does not take
-            if not self._window.refused(error, now=self._now()):
-                raise
-            return True
+    async def _do_due(self) -> None:
+        while True:
+            try:
+                await self._driver.do_due()
+                return
+            except NATSError as error:  # it may concern one publish alone, which the client does not take
+                if not self._window.refused(error, now=self._now()):
+                    raise
 
     async def _until(self, satisfied: Callable[[], bool], deadline: float | None) -> bool:
         """Wait, as the leader or for the leader. False when the time (absolute) was up before."""

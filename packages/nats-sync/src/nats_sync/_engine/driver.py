@@ -235,6 +235,15 @@ class Driver(Generic[MessageT, ItemT]):
             if not done:
                 inbox.take_all(arrived.extend)
 
+    def do_due(self) -> None:
+        """Do what is due by now and what the machine wants, as far as there is room for it, and wait for nothing.
+
+        It takes no message and gives no item. Raises as `next_until` does, except that nothing will come.
+        """
+        self._handle_timeout(monotonic())
+        if self._machine.wants:
+            self._do(AT_ONCE)
+
     def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
         """Until `close_queue` messages may be taken by the account, without the driver: by any thread, in one step."""
         inbox = self._inbox

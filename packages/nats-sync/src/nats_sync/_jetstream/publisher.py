@@ -246,23 +246,22 @@ class Publisher:
         ended = self._window.items
         try:
             self._driver.look(self._window.receive_all)
+            self._do_due()
             some = bool(ended)
             ended.clear()  # each was told to whoever holds it
-            while self._next():
-                some = True
         except NATSError as error:  # the client is closed, or the subscription was refused
             self._abandon_all(error)
             return True
         return some
 
-    def _next(self) -> bool:
-        """Do what is wanted and due: whether there may be more to do."""
-        try:
-            return self._driver.next_until(0.0) is not None
-        except NATSError as error:  # it may concern one publish alone, which the client does not take
-            if not self._window.refused(error, now=monotonic()):
-                raise
-            return True
+    def _do_due(self) -> None:
+        while True:
+            try:
+                self._driver.do_due()
+                return
+            except NATSError as error:  # it may concern one publish alone, which the client does not take
+                if not self._window.refused(error, now=monotonic()):
+                    raise
 
     def _until(self, satisfied: Callable[[], bool], deadline: float | None) -> bool:
         """Wait, as the leader or for the leader. False when the time (absolute) was up before."""
