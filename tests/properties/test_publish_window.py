@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from dataclasses import dataclass
 
 import pytest
@@ -39,8 +40,10 @@ REFUSALS = {"busy": refused(10167, "too many requests"), "wrong": refused(10071,
 
 
 class WindowMachine(RuleBasedStateMachine):
-    @initialize(in_order=st.booleans(), duplicate_window=st.sampled_from([3.0, 120.0]))
-    def start(self, in_order: bool, duplicate_window: float) -> None:
+    @initialize(
+        in_order=st.booleans(), duplicate_window=st.sampled_from([3.0, 120.0]), own=st.sampled_from([0, 3, 1000])
+    )
+    def start(self, in_order: bool, duplicate_window: float, own: int) -> None:
         self.window: PublishWindow[Pending] = PublishWindow(
             "i",
             Pending,
@@ -51,6 +54,7 @@ class WindowMachine(RuleBasedStateMachine):
             in_order=in_order,
         )
         assert isinstance(self.window.wants.popleft(), Subscribe)
+        self.window._flight.own = self.window._own_replies = own
         self.now = 1000.0
         self.pendings: list[Pending] = []
         self.ended: list[Pending] = []
@@ -62,6 +66,8 @@ class WindowMachine(RuleBasedStateMachine):
         """Answers that were delivered, and may be once more."""
         self.stored: dict[int, int] = {}
         """Sequences by number."""
+        self.elsewhere: dict[int, int] = {}
+        """Those in another stream that takes the same subject, in another domain."""
         self.copies: dict[int, int] = {}
         self.sequence = 0
         self.first_tries: list[int] = []
@@ -74,6 +80,8 @@ class WindowMachine(RuleBasedStateMachine):
         for want in self.window.wants:
             assert isinstance(want, Publish)
             assert want.reply is not None
+            if want.reply not in self.window._waiting:
+                continue  # drivers ask before they send it: it has ended meanwhile
             self.send(int(want.data), want.reply, want.headers)
         self.window.wants.clear()
         self.ended += self.window.items
@@ -90,11 +98,11 @@ class WindowMachine(RuleBasedStateMachine):
         self.network.append(OnTheWay(number, reply, identity))
 
     @precondition(lambda self: self.window.room > 0)
-    @rule(named=st.booleans(), sent=st.integers(0, 9))
-    def publish(self, named: bool, sent: int) -> None:
+    @rule(named=st.booleans(), sent=st.integers(0, 9), subject=st.sampled_from("sst"))
+    def publish(self, named: bool, sent: int, subject: str) -> None:
         number = len(self.pendings)
         headers = Headers({"Nats-Msg-Id": f"id-{number}"}) if named else None
-        pending = self.window.begin("s", b"%d" % number, headers, now=self.now)
+        pending = self.window.begin(subject, b"%d" % number, headers, now=self.now)
         self.pendings.append(pending)
         if sent:
             self.send(number, pending.reply, headers)
@@ -134,7 +142,7 @@ class WindowMachine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 30),
         what=st.sampled_from(
-            ["store", "store", "store", "nobody", "nobody", "nobody", "swallow", "lose", "busy", "wrong", "foreign"]
+            ["store", "store", "store", "both", "nobody", "nobody", "nobody", "swallow", "lose", "busy", "wrong", "foreign"]
         ),
     )
     def serve(self, which: int, what: str) -> None:
@@ -145,6 +153,12 @@ class WindowMachine(RuleBasedStateMachine):
                 answer = self.store(message)
                 if what == "store":
                     self.answers.append((message.reply, answer, None))
+            case "both":
+                answer = self.store(message)
+                number = message.number
+                at = self.elsewhere[number] = self.elsewhere.get(number) or max(self.elsewhere.values(), default=1000) + 1
+                self.answers.append((message.reply, answer, None))
+                self.answers.append((message.reply, b'{"stream":"S","domain":"D","seq":%d}' % at, None))
             case "lose":
                 pass
             case "nobody":
@@ -164,12 +178,24 @@ class WindowMachine(RuleBasedStateMachine):
         self.copies[message.number] = self.copies.get(message.number, 0) + 1
         return b'{"stream":"S","seq":%d}' % self.sequence
 
+    @precondition(lambda self: self.network)
+    @rule(count=st.integers(1, MAX_PENDING))
+    def all_goes_well(self, count: int) -> None:
+        messages, self.network = self.network[:count], self.network[count:]
+        answers = [(message.reply, self.store(message), None) for message in messages]
+        self.given += answers
+        self.receive(*answers)
+
+    @rule()
+    def make_the_stream_anew(self) -> None:
+        self.sequence = 0
+
     @precondition(lambda self: self.answers)
-    @rule(which=st.integers(0, 30))
-    def deliver(self, which: int) -> None:
-        answer = self.answers.pop(which % len(self.answers))
-        self.given.append(answer)
-        self.receive(answer)
+    @rule(which=st.integers(0, 30), count=st.sampled_from([1, 1, 2, 5]))
+    def deliver(self, which: int, count: int) -> None:
+        answers = [self.answers.pop(which % len(self.answers)) for _ in range(min(count, len(self.answers)))]
+        self.given += answers
+        self.receive(*answers)
 
     @precondition(lambda self: self.given)
     @rule(which=st.integers(0, 30))
@@ -177,9 +203,9 @@ class WindowMachine(RuleBasedStateMachine):
         # The one that came last is the most likely to meet a publish that has not ended.
         self.receive(self.given[-1 - which % len(self.given)])
 
-    def receive(self, answer: tuple[str, bytes, bytes | None]) -> None:
-        reply, data, block = answer
-        self.window.receive(Message(reply, 1, None, data, block), now=self.now)
+    def receive(self, *answers: tuple[str, bytes, bytes | None]) -> None:
+        arrived = deque(Message(reply, 1, None, data, block) for reply, data, block in answers)
+        self.window.receive_all(arrived, lambda: None, now=self.now)
         self.drain()
 
     # --- what holds --------------------------------------------------------------------------------------------------
@@ -194,7 +220,7 @@ class WindowMachine(RuleBasedStateMachine):
         assert window.room <= MAX_PENDING - len(open_ones)
         assert window._resting == sum(pending.resting for pending in open_ones)
         assert set(window._waiting) == {pending.reply for pending in open_ones}
-        assert len({pending.reply for pending in self.pendings}) == len(self.pendings)
+        assert len(set(window._waiting)) == len(open_ones)
         if open_ones:
             due = window.next_timeout()
             assert due is not None or window._in_order
@@ -209,7 +235,8 @@ class WindowMachine(RuleBasedStateMachine):
         for pending in self.ended:
             assert (pending.pub_ack is None) != (pending.error is None)
             if pending.pub_ack is not None:
-                assert pending.pub_ack.sequence == self.stored[pending.number - 1]
+                stored = self.stored if pending.pub_ack.domain is None else self.elsewhere
+                assert pending.pub_ack.sequence == stored[pending.number - 1]
 
     @invariant()
     def nothing_is_stored_twice_and_nothing_that_has_failed_for_certain(self) -> None:

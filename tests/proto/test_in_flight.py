@@ -16,6 +16,7 @@ from nats_proto import Headers, Message
 from nats_proto._jetstream.pub_ack import PubAck, read_plain
 from nats_proto._publishing.pending import Pending
 from nats_proto._wire.headers import encode_status_block
+from nats_proto._wire.in_flight import MAX_SUBJECTS
 from tests.twins import Twin
 
 LONG = "x" * 300
@@ -116,7 +117,9 @@ class Flight:
         return list(arrived)
 
 
-def ack(number: int | str, data: bytes = b'{"stream":"S", "seq":1}') -> Message:
+def ack(number: int | str, data: bytes | int = b'{"stream":"S", "seq":1}') -> Message:
+    if isinstance(data, int):
+        data = b'{"stream":"S", "seq":%d}' % data
     return Message(f"inbox.{number}", 1, None, data)
 
 
@@ -295,6 +298,8 @@ def test_acknowledgements_of_several_streams_in_turn(twin: Twin) -> None:
 
 def test_what_refuses_its_acknowledgement_harms_no_other(twin: Twin) -> None:
     class Refuses:
+        slot = None
+
         @property
         def pub_ack(self) -> None:
             return None
@@ -306,6 +311,177 @@ def test_what_refuses_its_acknowledgement_harms_no_other(twin: Twin) -> None:
         one.flight.complete(arrived, one.ended)
     assert arrived == deque((ack(3),))  # each message is taken once, also the one that has failed
     assert set(one.flight.waiting) == {"inbox.3"}
+
+
+# --- reply subjects that are used again ------------------------------------------------------------------------------
+
+
+def test_a_reply_subject_is_used_again_after_many_publishes(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 3
+    for number in range(1, 4):
+        (pending,) = one.begin()
+        assert (pending.reply, pending.slot) == (f"inbox.{number}", None)
+        assert one.complete(ack(number, number)) == []
+    first, second = one.begin(2)
+    assert (first.reply, second.reply) == ("inbox.4", "inbox.5")
+    assert one.complete(ack(4, 4), ack(5, 5)) == []
+    again = one.begin(3)
+    assert [pending.reply for pending in again] == ["inbox.5", "inbox.4", "inbox.8"]
+    assert [pending.number for pending in again] == [6, 7, 8]
+    assert one.flight.waiting == {pending.reply: pending for pending in again}
+    assert one.complete(ack(5, 6), ack(8, 8), ack(4, 7)) == []
+    assert [(ended.number, ended.pub_ack.sequence) for ended in list(one.ended)[-3:]] == [(6, 6), (8, 8), (7, 7)]
+
+
+def test_it_is_published_with_the_reply_subject_that_is_used_again(twin: Twin) -> None:
+    one, quick = Flight(twin), Quick()
+    one.flight.own = 0
+    for number in range(1, 4):
+        assert one.flight.publish(quick, "s", b"x", 1.0).reply == "inbox.1"
+        assert one.complete(ack(1, number)) == []
+    assert [taken[2] for taken in quick.taken] == ["inbox.1"] * 3
+
+
+IN_DOUBT = {
+    "the same once more": b'{"stream":"S", "seq":7}',
+    "an earlier one": b'{"stream":"S", "seq":6}',
+    "another stream": b'{"stream":"T", "seq":8}',
+    "another domain": b'{"stream":"S", "domain":"D", "seq":8}',
+    "a duplicate": b'{"stream":"S", "seq":8, "duplicate":true}',
+    "none": b'{"stream":"S", "seq":0}',
+}
+
+
+@pytest.mark.parametrize("data", IN_DOUBT.values(), ids=IN_DOUBT)
+@pytest.mark.parametrize("between", [None, b'{"stream":"T", "seq":1}', b'{"stream":"S", "seq":1, "domain":"D"}'])
+def test_an_acknowledgement_in_doubt_stays_with_all_behind_it(twin: Twin, data: bytes, between: bytes | None) -> None:
+    one = Flight(twin)
+    one.flight.own = 1
+    (other,) = one.begin()
+    one.begin()
+    assert one.complete(ack(2, 7)) == []
+    (pending,) = one.begin()
+    assert pending.reply == "inbox.2"
+    if between is not None:  # which is then the last that was read
+        assert one.complete(ack(1, between)) == []
+        assert other.pub_ack is not None
+    left = one.complete(ack(2, data), ack(2, 8))
+    assert left == [ack(2, data), ack(2, 8)]
+    assert pending.pub_ack is None
+    assert one.complete(ack(2, 8)) == []
+    assert pending.pub_ack == PubAck(stream="S", sequence=8)
+
+
+def test_of_a_stream_with_a_domain_too(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 0
+    one.begin()
+    assert one.complete(ack(1, b'{"stream":"S", "domain":"D", "seq":7}')) == []
+    one.begin()
+    for data in (b'{"stream":"S", "seq":8}', b'{"stream":"S", "domain":"D", "seq":7}'):
+        assert one.complete(ack(1, data)) == [ack(1, data)]
+    assert one.complete(ack(1, b'{"stream":"S", "domain":"D", "seq":8}')) == []
+
+
+def test_a_slot_tells_what_is_later(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 0
+    (pending,) = one.begin()
+    acks = [read_plain(data) for data in IN_DOUBT.values()]
+    assert all(pending.slot.is_later(each) for each in acks)  # it is new: all that comes there is its own
+    assert one.complete(ack(1, 7)) == []
+    (pending,) = one.begin()
+    assert not any(pending.slot.is_later(each) for each in acks)
+    assert pending.slot.is_later(PubAck(stream="S", sequence=8))
+    assert pending.slot.is_later(PubAck(stream="S", sequence=2**64 - 1))
+
+
+def test_none_is_used_again_for_another_subject_or_with_headers(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 0
+    one.begin()
+    assert one.complete(ack(1)) == []
+    assert one.flight.begin("t", b"x", None, 1.0).reply == "inbox.2"
+    with_headers = one.flight.begin("s", b"x", Headers({"A": "1"}), 1.0)
+    assert (with_headers.reply, with_headers.slot) == ("inbox.3", None)
+    assert one.complete(ack(3)) == []
+    assert [pending.reply for pending in one.begin(2)] == ["inbox.1", "inbox.5"]
+
+
+def test_none_is_used_again_after_a_pause(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 0
+    replies, now = [], 1.0
+    for pause in (0.0, 0.05, 0.05, 0.2, 0.05):
+        now += pause
+        replies.append(one.flight.begin("s", b"x", None, now).reply)
+        assert one.complete(ack(replies[-1].removeprefix("inbox."), len(replies))) == []
+    assert replies == ["inbox.1", "inbox.1", "inbox.1", "inbox.4", "inbox.4"]
+
+
+def test_those_of_before_are_forgotten(twin: Twin) -> None:
+    one = Flight(twin)
+    one.flight.own = 0
+    one.begin(2)
+    assert one.complete(ack(1, 1)) == []
+    one.flight.forget()
+    assert one.complete(ack(2, 2)) == []  # it was in flight meanwhile, and is not kept either
+    assert [pending.reply for pending in one.begin(2)] == ["inbox.3", "inbox.4"]
+    assert one.complete(ack(3, 3)) == []
+    one.flight.own = sys.maxsize
+    assert one.begin()[0].reply == "inbox.5"
+
+
+def test_what_was_in_flight_meanwhile_takes_no_place_of_those_that_are_kept(twin: Twin) -> None:
+    one = Flight(twin, limit=2)
+    one.flight.own = 0
+    one.begin(2)
+    one.flight.forget()
+    assert one.complete(ack(1, 1), ack(2, 2)) == []
+    one.begin(2)
+    assert one.complete(ack(3, 3), ack(4, 4)) == []
+    assert [pending.reply for pending in one.begin(2)] == ["inbox.4", "inbox.3"]
+
+
+def test_as_many_are_kept_as_may_wait(twin: Twin) -> None:
+    one = Flight(twin, limit=4)
+    one.flight.own = 0
+    for subject in "stu":  # of all subjects together
+        for _ in range(3):
+            one.flight.begin(subject, b"x", None, 1.0)
+        numbers = [reply.removeprefix("inbox.") for reply in one.flight.waiting]
+        assert one.complete(*(ack(number) for number in numbers)) == []
+    replies = [one.flight.begin(subject, b"x", None, 1.0).reply for subject in "suts"]
+    assert replies == ["inbox.3", "inbox.11", "inbox.4", "inbox.2"]
+
+
+def test_reply_subjects_are_kept_for_a_few_subjects(twin: Twin) -> None:
+    one = Flight(twin, limit=1000)
+    one.flight.own = 0
+    for number in range(1, 101):
+        one.flight.begin(f"s{number}", b"x", None, 1.0)
+        assert one.complete(ack(number)) == []
+    again = [one.flight.begin(f"s{number}", b"x", None, 1.0).reply for number in range(1, 101)]
+    assert again == [f"inbox.{number if number <= MAX_SUBJECTS else 100 + number}" for number in range(1, 101)]
+
+
+def test_what_was_not_taken_leaves_its_reply_subject_to_others(twin: Twin) -> None:
+    one, refuses = Flight(twin), Quick(False)
+    one.flight.own = 0
+    assert one.flight.publish(refuses, "s", b"x", 1.0) is None  # new: the next one, whatever it is, has its number
+    assert one.flight.begin("t", b"x", None, 1.0).reply == "inbox.1"
+    assert one.begin()[0].reply == "inbox.2"
+    assert one.complete(ack(2, 5)) == []
+    assert one.flight.publish(refuses, "s", b"x", 1.0) is None
+    assert "inbox.2" not in one.flight.waiting
+    (pending,) = one.begin()
+    assert (pending.reply, pending.number) == ("inbox.2", 3)
+    assert one.complete(ack(2, 5)) == [ack(2, 5)]
+    with pytest.raises(KeyboardInterrupt):
+        one.flight.publish(Quick(KeyboardInterrupt()), "s", b"x", 1.0)
+    assert "inbox.4" not in one.flight.waiting
+    assert one.begin()[0].reply == "inbox.5"
 
 
 # --- as a thing of its own -------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from nats_proto._jetstream.errors import (
 )
 from nats_proto._publishing.failures import PublishesFailedError
 from nats_proto._publishing.pending import Pending
-from nats_proto._publishing.window import EXCUSE, LATE, PublishWindow
+from nats_proto._publishing.window import EXCUSE, LATE, OWN_REPLIES, PublishWindow
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import (
     ConnectionClosedError,
@@ -827,6 +827,119 @@ def test_in_order_what_waits_for_its_turn_is_excused_when_nobody_has_looked() ->
     assert window.sent() == [b"1"]
     assert window.wait(EXCUSE - LATE) == []
     assert window.answer(second) == [second]
+
+
+# --- reply subjects that are used again ------------------------------------------------------------------------------
+
+
+class BusyWindow(Window):
+    """The window of somebody who has published much: it uses reply subjects again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence = 0
+        for _ in range(OWN_REPLIES):
+            self.stored()
+        self.used = self.publish().reply
+        self.complete(self.used)
+
+    def stored(self) -> Pending:
+        """A publish that was acknowledged."""
+        pending = self.publish()
+        self.complete(pending.reply)
+        assert pending.done
+        return pending
+
+    def complete(self, reply: str, sequence: int | None = None) -> list[Pending]:
+        self.sequence += 1
+        data = b'{"stream":"S","seq":%d}' % (self.sequence if sequence is None else sequence)
+        self.window.receive_all(deque((Message(reply, 1, None, data),)), lambda: None, now=self.now)
+        return self.drain()
+
+
+def test_reply_subjects_are_used_again_by_who_publishes_much() -> None:
+    window = Window()
+    replies = set()
+    for number in range(2 * OWN_REPLIES):
+        pending = window.publish()
+        replies.add(pending.reply)
+        answer = deque((Message(pending.reply, 1, None, b'{"stream":"S","seq":%d}' % (number + 1)),))
+        window.window.receive_all(answer, lambda: None, now=NOW)
+        assert window.drain() == [pending]
+    assert len(replies) == OWN_REPLIES + 1
+    assert window.window.late == 0
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_answer_that_may_be_that_of_an_earlier_publish_completes_none(at_once: bool) -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    assert pending.reply == window.used
+    for data in (
+        b'{"stream":"S","seq":%d}' % window.sequence,
+        b'{"stream":"S","seq":1}',
+        b'{"stream":"T","seq":%d}' % (window.sequence + 1),
+        b'{"stream":"S","domain":"D","seq":%d}' % (window.sequence + 1),
+        b'{"stream":"S","seq":%d,"duplicate":true}' % (window.sequence + 1),
+    ):
+        if at_once:
+            window.window.receive_all(deque((Message(pending.reply, 1, None, data),)), lambda: None, now=NOW)
+            assert window.drain() == []
+        else:
+            assert window.answer(pending, data) == []
+    assert window.window.late == 5
+    assert window.complete(pending.reply) == [pending]
+    assert pending.pub_ack is not None
+    assert pending.pub_ack.sequence == window.sequence
+
+
+def test_after_an_answer_for_nobody_none_is_used_again_for_a_while() -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    assert window.complete("inbox.1", 1) == []  # once more what has come before
+    assert window.complete(pending.reply) == [pending]
+    replies = [window.stored().reply for _ in range(OWN_REPLIES + 3)]
+    assert len(set(replies)) == OWN_REPLIES + 1
+    assert window.used not in replies
+
+
+def test_of_a_stream_that_was_made_anew_the_outcome_is_not_known() -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    assert window.complete(pending.reply, 1) == []
+    assert window.wait(5.0) == [pending]
+    assert outcome(pending) == "unknown"
+    assert isinstance(pending.error, NATSTimeoutError)
+    window.sequence = 1
+    assert window.stored().reply != window.used
+
+
+def test_a_new_connection_gets_reply_subjects_that_were_not_used_before() -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    window.replaced()
+    assert window.complete(pending.reply) == [pending]
+    assert window.stored().reply != window.used
+
+
+@pytest.mark.parametrize("refusal", [NOBODY, BUSY])
+def test_a_reply_subject_that_has_refused_is_not_used_again(refusal: bytes) -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    assert pending.reply == window.used
+    assert window.answer(pending, refusal) == []
+    window.wait(0.2)
+    assert pending.reply == f"inbox.{pending.number}-2"
+    assert window.complete(pending.reply) == [pending]
+    assert window.stored().reply not in (window.used, pending.reply)
+
+
+def test_what_refuses_for_good_ends_what_has_a_used_reply_subject() -> None:
+    window = BusyWindow()
+    pending = window.publish()
+    assert window.answer(pending, WRONG) == [pending]
+    assert outcome(pending) == "failed"
+    assert window.stored().reply != window.used
 
 
 # --- what the client does not take -----------------------------------------------------------------------------------

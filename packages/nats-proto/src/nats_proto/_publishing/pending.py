@@ -9,6 +9,7 @@ import msgspec
 from .._jetstream.pub_ack import PubAck
 from .._wire.frames import Payload
 from .._wire.headers import Headers
+from .._wire.in_flight import ReplySlot
 from ..errors import NATSError
 
 __all__ = ["Pending"]
@@ -35,6 +36,8 @@ class Pending(msgspec.Struct, Generic[OwnerT], eq=False):
     """When something is due: the end of the present try, or the beginning of the next."""
     publisher: OwnerT | None
     """The client's publisher, which waits for it."""
+    slot: ReplySlot | None = None
+    """Its reply subject, if that may be used again. The window's own."""
     pub_ack: PubAck | None = None
     """What the stream has said. None until then, and when it has failed."""
     error: NATSError | None = None

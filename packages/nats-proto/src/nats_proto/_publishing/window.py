@@ -4,7 +4,9 @@ Theory of operation
 -------------------
 One wildcard subscription takes all acknowledgements. Each publish has a reply subject of its own, made of the window's
 inbox and a number that is used once, so an acknowledgement can complete no publish but its own, and a late one finds
-nobody. At most ``max_pending`` publishes are in flight; whoever wants to publish more waits until one has ended.
+nobody. Who publishes much spares the server work by using reply subjects again where the same holds, which
+`nats_proto._wire.in_flight` tells. What comes to one of them and may be the answer to an earlier publish counts as late,
+and none is used again for a while. At most ``max_pending`` publishes are in flight; whoever wants to publish more waits until one has ended.
 
     client.publish:  room? ─▶ begin ─▶ publish (subject, data, reply, headers) ─▶ the Pending
                       no └──▶ the driver waits for an item, like everybody who waits for an acknowledgement
@@ -75,7 +77,7 @@ from .._session.refusals import Refusals
 from .._session.subscription import MessageT
 from .._wire.frames import Message, Payload
 from .._wire.headers import Headers
-from .._wire.in_flight import QuickPublish
+from .._wire.in_flight import QuickPublish, ReplySlot
 from .._wire.twin import InFlight
 from ..errors import (
     ConnectionClosedError,
@@ -102,7 +104,7 @@ from .retries import (
 )
 from .unsent import take_back, unsent_replies
 
-__all__ = ["LOOK", "MAX_PENDING", "SOME_ROOM", "PublishWindow"]
+__all__ = ["LOOK", "MAX_PENDING", "OWN_REPLIES", "SOME_ROOM", "PublishWindow"]
 
 OwnerT = TypeVar("OwnerT")
 PendingT = TypeVar("PendingT", bound=Pending[Any])
@@ -120,6 +122,9 @@ LOOK: Final = 0.05
 SOME_ROOM: Final = 0.005
 """Seconds, at most, for which a publisher that found the window full waits for a quarter of it to become free: to go on
 at the first free place would be a wake-up for each publish."""
+OWN_REPLIES: Final = 1000
+"""Publishes that have a reply subject of their own before any is used again: at the beginning, and whenever an answer
+has come for which nobody waits."""
 _NEVER: Final = float("inf")
 _OF_ALL: Final = (ConnectionClosedError, ConnectionDrainingError, SubscriptionClosedError)
 """What a client says when it publishes nothing any more."""
@@ -136,7 +141,9 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def __init__(
         self,
         inbox: str,
-        make: Callable[[str, Payload, Headers | None, str, int, float, float, float, OwnerT | None], PendingT],
+        make: Callable[
+            [str, Payload, Headers | None, str, int, float, float, float, OwnerT | None, ReplySlot | None], PendingT
+        ],
         *,
         max_pending: int = MAX_PENDING,
         timeout: float = 5.0,
@@ -159,6 +166,8 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         """It has the numbers, and ``look``, which is made exact only when it has come: to keep it so would cost each
         acknowledgement something, and nearly all come long before."""
         self._flight.limit = self._max
+        self._own_replies = OWN_REPLIES
+        self._flight.own = OWN_REPLIES
         self.publish: Callable[[QuickPublish, str, Payload, float], PendingT | None] = self._flight.publish
         """`begin`, and publish without headers by ``quickly``, which is ``Session.publish_quickly``: in one step.
 
@@ -319,17 +328,25 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def _receive(self, message: Message, now: float) -> None:
         pending = self._waiting.get(message.subject)
         if pending is None:
-            self.late += 1
+            self._is_late()
             return
         pub_ack = decode_pub_ack("publish", message)
         if not isinstance(pub_ack, PubAck):
             self._not_acknowledged(pending, message, now)
+            return
+        if pending.slot is not None and not pending.slot.is_later(pub_ack):
+            self._is_late()  # or its own, of a stream that was made anew meanwhile; then it ends as not answered
             return
         del self._waiting[message.subject]
         pending.pub_ack = pub_ack
         self.items.append(pending)
         if self._resting:
             self._taken(pending, now)
+
+    def _is_late(self) -> None:
+        self.late += 1
+        self._flight.forget()
+        self._flight.own = self._flight.number + self._own_replies
 
     def receive_all(self, arrived: deque[MessageT], marked: Callable[[], None], *, now: float) -> None:
         """`receive` each, in order, and take it out of the queue; ``marked`` is called for one without a subject.
@@ -352,6 +369,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def connection_replaced(self, *, now: float) -> None:
         """Acknowledgements may be lost: what can be sent a second time is."""
         self._replaced = now
+        self._flight.forget()
         self._refusals.clear()
         unsent = unsent_replies(self.wants)
         for pending in sorted(self._waiting.values(), key=_number):
@@ -463,6 +481,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         pending.tries += 1
         if pending.refused:
             pending.refused = False
+            pending.slot = None
             answered, pending.reply = pending.reply, f"{self._prefix}{pending.number}-{pending.tries}"
             self._waiting[pending.reply] = pending
             del self._waiting[answered]  # behind it: else there would be room for another one in between

@@ -1316,6 +1316,28 @@ cdef extern from "Python.h":
     object PyFloat_FromDouble(double value)
 
 cdef tuple ACK_NAMES = ("stream", "sequence")
+cdef double PAUSE = 0.1
+cdef Py_ssize_t MAX_SUBJECTS = 64
+
+
+@cython.final
+cdef class ReplySlot:
+    """A reply subject that may be used more than once. See the Python twin."""
+
+    cdef readonly str reply
+    cdef list home
+    cdef Py_ssize_t generation
+    cdef object stream
+    cdef object domain
+    cdef uint64_t sequence
+
+    cpdef bint is_later(self, pub_ack) except -1:
+        return self.stream is None or (
+            <uint64_t>pub_ack.sequence > self.sequence
+            and pub_ack.stream == self.stream
+            and pub_ack.domain == self.domain
+            and not pub_ack.duplicate
+        )
 
 
 @cython.final
@@ -1339,7 +1361,13 @@ cdef class InFlight:
     cdef public Py_ssize_t limit
     cdef public object owner
     cdef public double look
+    cdef public Py_ssize_t own
+    cdef dict homes
+    cdef Py_ssize_t kept
+    cdef Py_ssize_t generation
+    cdef double begun  # when the last one was
     cdef object reply  # of what was begun last
+    cdef ReplySlot slot
     cdef bytes head  # of the last acknowledgement that was read, up to its number; None: there is none
     cdef object stream
     cdef object ack_type
@@ -1351,8 +1379,12 @@ cdef class InFlight:
         self.held = held
         self.timeout = timeout
         self.waiting = {}
-        self.number = self.limit = 0
+        self.homes = {}
+        self.number = self.limit = self.kept = self.generation = 0
+        self.own = PY_SSIZE_T_MAX
+        self.begun = 0.0
         self.look = float("inf")
+        self.slot = None
         self.reply = self.owner = self.head = self.stream = self.ack_type = None
 
     @cython.critical_section
@@ -1362,6 +1394,7 @@ cdef class InFlight:
     @cython.critical_section
     def publish(self, quickly, subject, data, now):
         cdef object pending, reply
+        cdef ReplySlot slot
         cdef Py_ssize_t number
         if type(data) is not bytes:
             return None
@@ -1370,6 +1403,7 @@ cdef class InFlight:
             return None
         number = self.number
         reply = self.reply
+        slot = self.slot
         try:
             if quickly(subject, data, reply, None):
                 return pending
@@ -1377,8 +1411,49 @@ cdef class InFlight:
             self.waiting.pop(reply, None)
             raise
         del self.waiting[reply]
+        if slot is not None and slot.stream is not None:
+            self.keep(slot)
         self.number = number - 1
         return None
+
+    @cython.critical_section
+    def forget(self):
+        self.forget_all()
+
+    cdef int forget_all(self) except -1:
+        self.homes = {}
+        self.kept = 0
+        self.generation += 1
+        return 0
+
+    cdef ReplySlot take_slot(self, subject, double now):
+        cdef double begun = self.begun
+        cdef object found
+        cdef list home
+        cdef ReplySlot slot
+        self.begun = now
+        if now - begun > PAUSE:
+            self.forget_all()
+        found = self.homes.get(subject)
+        if found is None:
+            if len(self.homes) >= MAX_SUBJECTS:
+                return None
+            found = self.homes[subject] = []
+        home = <list>found
+        if len(home):
+            self.kept -= 1
+            return <ReplySlot>home.pop()
+        slot = ReplySlot.__new__(ReplySlot)
+        slot.reply = self.reply_subject(self.number)
+        slot.home = home
+        slot.generation = self.generation
+        return slot
+
+    cdef int keep(self, ReplySlot slot) except -1:
+        if self.kept < self.limit and slot.generation == self.generation:
+            self.kept += 1
+            slot.home.append(slot)
+        return 0
 
     cdef object reply_subject(self, Py_ssize_t number):
         cdef unsigned char digits[20]
@@ -1390,14 +1465,17 @@ cdef class InFlight:
 
     cdef object add(self, subject, data, headers, now):
         cdef object reply, number, until, pending
-        cdef PyObject* arguments[10]
+        cdef ReplySlot slot = None
+        cdef PyObject* arguments[11]
         cdef double deadline
         if len(self.waiting) >= self.limit or len(self.held):
             return None
-        self.number += 1
-        reply = self.reply_subject(self.number)
-        number = self.number
         deadline = <double>now + self.timeout
+        self.number += 1
+        if self.number > self.own and headers is None:
+            slot = self.take_slot(subject, now)
+        reply = self.reply_subject(self.number) if slot is None else slot.reply
+        number = self.number
         until = deadline
         arguments[0] = NULL
         arguments[1] = <PyObject*>subject
@@ -1409,11 +1487,13 @@ cdef class InFlight:
         arguments[7] = <PyObject*>now
         arguments[8] = <PyObject*>until
         arguments[9] = <PyObject*>self.owner
-        pending = PyObject_Vectorcall(self.make, &arguments[1], 9 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        arguments[10] = <PyObject*>slot
+        pending = PyObject_Vectorcall(self.make, &arguments[1], 10 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         self.waiting[reply] = pending
         if deadline < self.look:
             self.look = deadline
         self.reply = reply
+        self.slot = slot
         return pending
 
     @cython.critical_section
@@ -1424,7 +1504,9 @@ cdef class InFlight:
     @cython.critical_section
     def complete(self, arrived, ended):
         cdef Py_ssize_t count = 0
-        cdef object message, subject, data, pending, pub_ack, append = ended.append
+        cdef object message, subject, data, pending, pub_ack, found, append = ended.append
+        cdef ReplySlot slot
+        cdef uint64_t number = 0
         try:
             for message in arrived:
                 subject = message.subject
@@ -1432,16 +1514,29 @@ cdef class InFlight:
                 if pending is None:
                     break
                 data = message.data
-                pub_ack = self.known(data)
-                if pub_ack is None:
+                found = pending.slot
+                slot = None if found is None else <ReplySlot?>found
+                if self.knows(data, &number):
+                    # What is known has no domain, and is no duplicate.
+                    if slot is not None and slot.stream is not None and not (
+                        number > slot.sequence and slot.domain is None and slot.stream == self.stream
+                    ):
+                        break
+                    pub_ack = self.known(number)
+                else:
                     pub_ack = self.plain(data)
-                    if pub_ack is None:
+                    if pub_ack is None or (slot is not None and not slot.is_later(pub_ack)):
                         break
                     self.learn(data, pub_ack)
                 count += 1
                 del self.waiting[subject]
                 pending.pub_ack = pub_ack
                 append(pending)
+                if slot is not None and not pub_ack.duplicate:
+                    slot.stream = pub_ack.stream
+                    slot.domain = pub_ack.domain
+                    slot.sequence = pub_ack.sequence
+                    self.keep(slot)
         finally:
             if count == len(arrived):
                 arrived.clear()
@@ -1450,23 +1545,23 @@ cdef class InFlight:
                     arrived.popleft()
                     count -= 1
 
-    cdef object known(self, data):
-        """The acknowledgement, if it begins like the last one that was read."""
+    cdef bint knows(self, data, uint64_t* number) except -1:
+        """Whether the acknowledgement begins like the last one that was read, and its number."""
         cdef Py_ssize_t size, begin
-        cdef uint64_t number = 0
         cdef Bytes text
-        cdef object sequence
-        cdef PyObject* arguments[3]
         if self.head is None or type(data) is not bytes:
-            return None
+            return False
         begin = PyBytes_GET_SIZE(self.head)
         size = PyBytes_GET_SIZE(data)
         text = <Bytes>PyBytes_AS_STRING(data)
         if size < begin + 2 or memcmp(text, PyBytes_AS_STRING(self.head), begin) != 0:
-            return None
-        if not read_sequence(text, begin, size, &number):
-            return None
-        sequence = PyLong_FromUnsignedLongLong(number)
+            return False
+        return read_sequence(text, begin, size, number)
+
+    cdef object known(self, uint64_t number):
+        """The acknowledgement that begins like the last one that was read."""
+        cdef object sequence = PyLong_FromUnsignedLongLong(number)
+        cdef PyObject* arguments[3]
         arguments[0] = NULL
         arguments[1] = <PyObject*>self.stream
         arguments[2] = <PyObject*>sequence
