@@ -142,7 +142,20 @@ class WindowMachine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 30),
         what=st.sampled_from(
-            ["store", "store", "store", "both", "nobody", "nobody", "nobody", "swallow", "lose", "busy", "wrong", "foreign"]
+            [
+                "store",
+                "store",
+                "store",
+                "both",
+                "nobody",
+                "nobody",
+                "nobody",
+                "swallow",
+                "lose",
+                "busy",
+                "wrong",
+                "foreign",
+            ]
         ),
     )
     def serve(self, which: int, what: str) -> None:
@@ -156,7 +169,9 @@ class WindowMachine(RuleBasedStateMachine):
             case "both":
                 answer = self.store(message)
                 number = message.number
-                at = self.elsewhere[number] = self.elsewhere.get(number) or max(self.elsewhere.values(), default=1000) + 1
+                at = self.elsewhere[number] = (
+                    self.elsewhere.get(number) or max(self.elsewhere.values(), default=1000) + 1
+                )
                 self.answers.append((message.reply, answer, None))
                 self.answers.append((message.reply, b'{"stream":"S","domain":"D","seq":%d}' % at, None))
             case "lose":

@@ -185,6 +185,11 @@ bug(
     ("_publishing.retries:final_error", "if unknown else error", "if False else error"),
 )
 bug(
+    "ack that has come before",
+    "the acknowledgement of the last publish that had its reply subject completes the one that has it now",
+    ("_publishing.window:PublishWindow._receive", "not pending.slot.is_later(pub_ack)", "False"),
+)
+bug(
     "ack of another publish",
     "an acknowledgement completes whatever waits longest",
     (

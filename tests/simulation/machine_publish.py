@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from nats_proto import Headers
+from nats_proto import Headers, Message
 from nats_proto._publishing.pending import Pending
 from nats_proto._publishing.window import PublishWindow
 from nats_proto.errors import HeadersNotSupportedError, MaxPayloadError, OutboundBufferLimitError
@@ -24,8 +25,19 @@ PAUSES: Final = (0.1, 10.0)
 """Seconds, at most, for which nobody waits."""
 
 
+class WindowDriver(MachineDriver[Pending]):
+    """As the clients' publishers it takes many acknowledgements at once."""
+
+    def received(self, message: Message, now: float) -> None:
+        assert isinstance(self.machine, PublishWindow)
+        self.machine.receive_all(deque((message,)), lambda: None, now=now)
+
+
 class PublishUser(MachineUser):
     """Publishes through a window."""
+
+    busy = False
+    """It publishes so often that it uses reply subjects again."""
 
     def __init__(self, sim: MachineSimulation) -> None:
         super().__init__(sim)
@@ -36,7 +48,9 @@ class PublishUser(MachineUser):
         )  # fmt: skip
         # Longer than the window believes: what is on its way when the time is up arrives later.
         sim.stream.config["duplicate_window"] = round((self.remembered + ON_THE_WAY) * 1e9)
-        self.driver = MachineDriver(self.client, self.window, self._ended)
+        if self.busy:
+            self.window._own_replies = self.window._flight.own = 3
+        self.driver = WindowDriver(self.client, self.window, self._ended)
         self.client.drivers.append(self.driver)  # type: ignore[arg-type]
         self.count = 0
         self.begun: dict[int, Pending] = {}
@@ -52,11 +66,14 @@ class PublishUser(MachineUser):
         self.remembered = rng.choice((120.0, 3.0))
         self.lazy = self.world.seed % 4 == 2  # not drawn: the other seeds stay what they are
         """Often nobody waits for what ends, though somebody looks."""
+        self.busy = self.world.seed % 3 == 1  # as above
 
     def message(self, number: int) -> tuple[bytes, Headers | None]:
         """What it publishes next."""
         data = b"p%d" % number
-        return data, Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < 0.5 else None
+        return data, Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < (
+            0.1 if self.busy else 0.5
+        ) else None
 
     def start(self) -> None:
         self.driver.wait()
@@ -71,7 +88,7 @@ class PublishUser(MachineUser):
                 if self.window.room <= 0:
                     break
                 self._publish()
-        self.world.after(0.2 * self.rng.random(), self._next)
+        self.world.after((0.03 if self.busy else 0.2) * self.rng.random(), self._next)
 
     def _publish(self) -> None:
         self.count += 1

@@ -26,6 +26,7 @@ from tests.simulation.world import Violation
 SEEDS = 100
 GROUP = 25
 RARE = (
+    "ack that has come before",
     "earlier try forgotten",
     "leader change ends all",
     "no pause between requests",

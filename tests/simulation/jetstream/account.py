@@ -272,6 +272,7 @@ class JetStream:
         def begin(then: float) -> None:
             stream.led = True
             stream.batches.lead()
+            stream.tell_once_more()
 
         self.later(now + seconds, begin)
 

@@ -11,6 +11,7 @@ How long a message is in flight is `commit` seconds; 0 makes one step of it ther
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -102,6 +103,8 @@ class ModelStream:
         self.last_id = ""
         self.ids: dict[str, tuple[int, float]] = {}
         """Sequence (0: not stored yet) and time, by message id."""
+        self.told: deque[tuple[str, dict[str, object]]] = deque(maxlen=5)
+        """The last acknowledgements, which the next leader may say once more."""
         self.in_flight: list[Proposal] = []
         """Messages that were checked and are not stored yet."""
         self.batches = Batches(self)
@@ -245,7 +248,10 @@ class ModelStream:
             for consumer in self.consumers.values():
                 consumer.asleep = False
         if not self.config.get("no_ack"):
-            self.tell(reply, {"stream": self.name, "seq": seq})
+            fields: dict[str, object] = {"stream": self.name, "seq": seq}
+            self.tell(reply, fields)
+            if reply and self.replicated:
+                self.told.append((reply, fields))
 
     def _roll_up(self, rollup: str | None, subject: str, keep: int) -> None:
         if rollup == "all":
@@ -257,6 +263,12 @@ class ModelStream:
         """The answer to a publish."""
         if reply:
             self.account.acknowledge(reply, json.dumps(fields, separators=(",", ":")).encode())
+
+    def tell_once_more(self) -> None:
+        """The new leader applies what it has not applied yet, and the last one may have told of some of that."""
+        for reply, fields in self.told:
+            self.tell(reply, fields)
+        self.told.clear()
 
     def _forget_ids(self, now: float) -> None:
         window = self.config["duplicate_window"] / 1e9

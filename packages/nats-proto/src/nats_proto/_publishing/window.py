@@ -5,8 +5,9 @@ Theory of operation
 One wildcard subscription takes all acknowledgements. Each publish has a reply subject of its own, made of the window's
 inbox and a number that is used once, so an acknowledgement can complete no publish but its own, and a late one finds
 nobody. Who publishes much spares the server work by using reply subjects again where the same holds, which
-`nats_proto._wire.in_flight` tells. What comes to one of them and may be the answer to an earlier publish counts as late,
-and none is used again for a while. At most ``max_pending`` publishes are in flight; whoever wants to publish more waits until one has ended.
+`nats_proto._wire.in_flight` tells. What comes to one of them and may be the answer to an earlier publish counts as
+late, and none is used again for a while. At most ``max_pending`` publishes are in flight; whoever wants to publish more
+waits until one has ended.
 
     client.publish:  room? ─▶ begin ─▶ publish (subject, data, reply, headers) ─▶ the Pending
                       no └──▶ the driver waits for an item, like everybody who waits for an acknowledgement

@@ -104,7 +104,7 @@ class InFlight(Generic[WaitsT, OwnerT]):
         make: Callable[
             [str, Payload, Headers | None, str, int, float, float, float, OwnerT | None, ReplySlot | None], WaitsT
         ],
-        plain: Callable[[bytes], object | None],
+        plain: Callable[[bytes], Any],
         held: Sized,
         timeout: float,
     ) -> None:
