@@ -372,3 +372,38 @@ def test_how_much_to_receive_follows_what_comes() -> None:
         world.session.receive_data(b"+OK\r\n".ljust(nbytes, b" ")[:nbytes], now=world.now)
         sizes.append(world.session.receive_size // kib)
     assert sizes == [64, 64, 256, 256, 256, 64, 64, 256, 64]
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"), [(10, [256, 256, 256]), (30 * 1024, [256, 256, 256]), (128 * 1024, [256, 1024, 1024])]
+)
+def test_more_is_received_at_once_when_the_messages_are_large(size: int, sizes: list[int]) -> None:
+    world = World().ready()
+    sub = world.session.subscribe("a")
+    stream = msg("a", 1, bytes(size)) * (3 * 2**20 // size)
+    found: list[int] = []
+    for _ in sizes:
+        here = world.session.receive_size
+        world.session.receive_data(stream[:here], now=world.now)
+        stream = stream[here:]
+        found.append(world.session.receive_size // 1024)
+    assert found == sizes
+    assert sub.pending_msgs > 0
+    rest = stream[: len(msg("a", 1, bytes(size)))]  # little comes: it is as it was at the beginning
+    world.session.receive_data(rest[: 64 * 1024 - 1], now=world.now)
+    assert world.session.receive_size == 64 * 1024
+
+
+def test_a_flood_of_small_messages_behind_large_ones_is_taken_in_small_parts() -> None:
+    world = World().ready()
+    world.session.subscribe("a", max_pending_msgs=0)
+    large, small = msg("a", 1, bytes(128 * 1024)), msg("a", 1, b"x")
+    stream = large * 16 + small * 200_000
+    sizes: list[int] = []
+    while len(stream) >= world.session.receive_size:
+        here = world.session.receive_size
+        world.session.receive_data(stream[:here], now=world.now)
+        stream = stream[here:]
+        sizes.append(here // 1024)
+    assert sizes[:5] == [64, 256, 1024, 1024, 1024]
+    assert set(sizes[5:]) == {256}, "small ones have come meanwhile"

@@ -424,6 +424,11 @@ class Connection:
         """PINGs with these tokens leave now, behind everything this connection gave before."""
         self._keep_alive.pings_taken(tokens)
 
+    @property
+    def payload_size(self) -> int:
+        """Bytes of the payload of which a part has come, and a part has not; 0 where there is none."""
+        return self._parser.payload_size
+
     def whole_message(self, data: bytes) -> Message | None:
         """The message that ``data`` would be, if it is one and nothing else and gives no cause for a report.
 

@@ -336,6 +336,11 @@ class Link:
         """The last connection has no layers: what comes in is not unwrapped first."""
         return self._layers.plain
 
+    @property
+    def payload_size(self) -> int:
+        """Bytes of the payload of which a part has come, and a part has not; 0 where there is none."""
+        return 0 if self.connection is None else self.connection.payload_size
+
     def whole_message(self, data: bytes) -> Message | None:
         """The message that ``data`` would be, if that is all it is; nothing has changed then."""
         return None if self.connection is None else self.connection.whole_message(data)

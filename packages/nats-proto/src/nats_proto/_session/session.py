@@ -59,6 +59,11 @@ RECEIVE_SIZE: Final = 64 * 1024
 """Bytes to receive at once."""
 MAX_RECEIVE_SIZE: Final = 256 * 1024
 """As many when much comes in: every chunk costs something by itself, as much as tens of messages."""
+LARGE_PAYLOAD: Final = 32 * 1024
+"""Bytes from which on a chunk of `MAX_RECEIVE_SIZE` holds few payloads."""
+MAX_LARGE_SIZE: Final = 1024 * 1024
+"""Bytes to receive at once when much comes in that is large payloads: such a chunk is no more than some messages, and
+what it costs by itself is as much as all else that is done for one of them."""
 MAX_WRAPPED_SIZE: Final = 120 * 1024
 """As many through TLS or WebSocket. What they unwrap is as long once more, and for two pieces of 128 KiB or more the C
 library asks the system at every chunk."""
@@ -127,7 +132,7 @@ class Session(Generic[MessageT]):
             retry_auth_errors=options.retry_auth_errors,
         )
         self.receive_size = RECEIVE_SIZE
-        """For the adapter: how many bytes to receive at once, the next time (64 to 256 KiB, by what came last)."""
+        """For the adapter: how many bytes to receive at once, the next time (64 KiB to 1 MiB, by what came last)."""
         self.only_messages = False
         """For the adapter: the last `receive_data` has brought messages, and nothing has followed from them but events.
 
@@ -173,7 +178,7 @@ class Session(Generic[MessageT]):
     def receive_data(self, data: bytes | bytearray | memoryview, *, now: float) -> None:
         """Bytes from the transport. Never raises for anything the peer did; without a connection they are ignored."""
         if len(data) >= self.receive_size:
-            self.receive_size = MAX_RECEIVE_SIZE if self._link.plain else MAX_WRAPPED_SIZE
+            self.receive_size = self._much_to_receive()
         elif len(data) < RECEIVE_SIZE:
             self.receive_size = RECEIVE_SIZE
         life, link, traffic = self._life, self._link, self._traffic
@@ -190,6 +195,13 @@ class Session(Generic[MessageT]):
         # A message that comes late for a subscription that was left is answered.
         self.only_messages = only_messages and link.calm and not traffic.subs.hand_back.left
         traffic.announce_messages()
+
+    def _much_to_receive(self) -> int:
+        """How much to receive at once where more comes than was received at once."""
+        link = self._link
+        if not link.plain:
+            return MAX_WRAPPED_SIZE
+        return MAX_LARGE_SIZE if link.payload_size >= LARGE_PAYLOAD else MAX_RECEIVE_SIZE
 
     def receive_eof(self, *, now: float) -> None:
         """The transport's other side was closed."""

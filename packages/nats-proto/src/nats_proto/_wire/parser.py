@@ -162,6 +162,11 @@ class Parser:
         """The stream stands between two operations: nothing of the next one has come, and there was no fault."""
         return self._phase is _Phase.LINE and not self._line and self.error is None
 
+    @property
+    def payload_size(self) -> int:
+        """Bytes of the payload in which the stream stands; 0 where it stands in none."""
+        return self._data_size if self._phase is _Phase.DATA else 0
+
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Take the next bytes of the stream, however many; return the frames that are complete now, in order.
 
