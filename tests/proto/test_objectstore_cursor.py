@@ -76,3 +76,15 @@ def test_bytes_are_put_where_there_is_room() -> None:
     cursor.drop()
     with pytest.raises(ValueError, match="whence must be"):
         cursor.seek(0, 3)
+
+
+def test_a_whole_chunk_is_given_as_it_is() -> None:
+    cursor = Cursor(2 * CHUNK)
+    cursor.begin(Start())
+    first, second = bytes(range(CHUNK)), bytes(range(CHUNK, 2 * CHUNK))
+    cursor.came(first)
+    assert cursor.take() is first
+    assert cursor.take() == b""
+    cursor.came(second)
+    assert cursor.take(CHUNK + 1) is second
+    assert cursor.take() == b""

@@ -20,12 +20,14 @@ SKIPPED: Final = 1024 * 1024
 class Cursor:
     """In an object of ``size`` bytes. It begins at the first."""
 
-    __slots__ = ("_next", "_rest", "_size", "jumped", "position")
+    __slots__ = ("_chunk", "_next", "_rest", "_size", "jumped", "position")
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self._chunk = b""
+        """The last one that came."""
         self._rest = memoryview(b"")
-        """Of the chunk in which the position is, from there on."""
+        """What is at hand of it, from the position on."""
         self._next = 0
         """Where the next chunk of the reader begins."""
         self.position = 0
@@ -52,11 +54,13 @@ class Cursor:
         """The next chunk of the reader."""
         skipped = self.position - self._next
         self._next += len(chunk)
+        self._chunk = chunk
         self._rest = memoryview(chunk)[skipped:]
 
     def take(self, size: int | None = None) -> bytes:
         """Up to so many of the bytes at hand, or all."""
-        part = bytes(self._rest[:size])
+        count = len(self._rest) if size is None else min(size, len(self._rest))
+        part = self._chunk if count == len(self._chunk) else bytes(self._rest[:count])  # a whole one is not copied
         self._forward(len(part))
         return part
 
