@@ -118,6 +118,28 @@ def test_the_window_bounds_what_is_in_flight_and_grows() -> None:
     assert large.machine.window == 1
 
 
+def test_it_waits_for_the_try_that_is_over_first() -> None:
+    put = Put()
+    put.write(b"aaaa")
+    began = put.stream.now
+    assert put.machine.next_timeout() == began + 5
+    put.answer(put.next())
+    assert put.machine.next_timeout() is None
+    put.stream.now += 7
+    put.write(b"bbbb")  # what was due before is due no more
+    assert put.machine.next_timeout() == began + 12
+    put.stream.now += 1
+    put.write(b"cccc")
+    put.answer(put.next())
+    early = put.machine.next_timeout()
+    assert early is not None
+    put.stream.now = early
+    put.machine.handle_timeout(now=early)
+    assert put.machine.next_timeout() == began + 13
+    assert put.machine.mended == 0
+    assert not put.published[1:]
+
+
 @pytest.mark.parametrize(
     "answer", [NOBODY, BUSY, failure(10158, "in progress"), None], ids=["503", "429", "id", "lost"]
 )

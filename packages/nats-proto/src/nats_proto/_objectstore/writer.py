@@ -145,6 +145,9 @@ class ObjectWriter:
         self._by_reply: dict[str, _Chunk] = {}
         self._flying = 0
         """How many wait for an answer."""
+        self._due = _NEVER
+        """While something is in flight: no try is over before. The first one may be over later: to look for it at each
+        wait would take longer the more chunks are in flight."""
         self._refusals = 0
         """How many chunks this user was not permitted to store, on this connection; not which ones: nobody says."""
         self._largest = max(1, min(MAX_WINDOW, WINDOW_BYTES // chunk_size))
@@ -293,7 +296,7 @@ class ObjectWriter:
         """When a try is over, a pause is, or there was no progress for too long."""
         if self.done:
             return None
-        due = min((chunk.deadline for chunk in self._chunks if chunk.state is _Is.SENT), default=_NEVER)
+        due = self._due if self._flying else _NEVER
         if self._state is not _State.ENDING and self._chunks:
             due = min(due, self._progress_at)
             if self._state is _State.MENDING and not self._flying and self._deleting is None:
@@ -306,13 +309,8 @@ class ObjectWriter:
             return
         if self._state is not _State.ENDING and self._chunks and now >= self._progress_at:
             self._end(self._no_progress(), now)
-        unsent = unsent_replies(self.wants)
-        for chunk in self._chunks:
-            if chunk.state is _Is.SENT and now >= chunk.deadline:
-                if chunk.reply in unsent and self._state is not _State.ENDING:
-                    chunk.deadline = now + self._try  # the client has no room for it: it was not sent yet
-                else:
-                    self._unanswered(chunk, now)
+        if now >= self._due:
+            self._give_up_tries(now)
         self._go_on(now)
 
     # --- chunks ------------------------------------------------------------------------------------------------------
@@ -339,6 +337,7 @@ class ObjectWriter:
             chunk.reply = f"{self._inbox}.{chunk.number}-{chunk.version}-{chunk.tries}"
             self._by_reply[chunk.reply] = chunk
         chunk.state, chunk.deadline = _Is.SENT, now + self._try
+        self._due = min(self._due, chunk.deadline) if self._flying else chunk.deadline
         self._flying += 1
         headers = Headers({"Nats-Msg-Id": f"{self._identity}-{chunk.number}-{chunk.version}"})
         self.wants.append(Publish(self._subject, chunk.data, chunk.reply, headers))
@@ -380,6 +379,17 @@ class ObjectWriter:
             return
         self._resume_at = max(self._resume_at, now + pause)
         self._trouble()
+
+    def _give_up_tries(self, now: float) -> None:
+        """Those whose time is over."""
+        unsent = unsent_replies(self.wants)
+        for chunk in self._chunks:
+            if chunk.state is _Is.SENT and now >= chunk.deadline:
+                if chunk.reply in unsent and self._state is not _State.ENDING:
+                    chunk.deadline = now + self._try  # the client has no room for it: it was not sent yet
+                else:
+                    self._unanswered(chunk, now)
+        self._due = min((chunk.deadline for chunk in self._chunks if chunk.state is _Is.SENT), default=_NEVER)
 
     def _unanswered(self, chunk: _Chunk, now: float) -> None:
         """The try of a chunk is over, and whether it is stored is not known."""
@@ -452,6 +462,7 @@ class ObjectWriter:
             if chunk.state is _Is.WAITING:
                 self.unsettled += chunk.unknown
             chunk.deadline = min(chunk.deadline, now + self._try)
+        self._due = min(self._due, now + self._try)
 
     def _settle_refused(self) -> None:
         """Nothing is waited for any more when all chunks in flight were refused."""
