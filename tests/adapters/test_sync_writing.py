@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from time import monotonic
 
 import pytest
 
 import nats_proto
 import nats_sync
-from nats_proto import Session
+from nats_proto import ApiCall, Message, Publish, Session, Subscribe, Want
+from nats_proto.errors import NATSError
 from nats_sync import Client
 from nats_sync._engine import writer as _writer
+from nats_sync._engine.driver import AT_ONCE, Driver
 from nats_sync._engine.transport import Chunk, Transport
 from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
@@ -84,6 +88,65 @@ def test_a_lone_publish_is_written_by_its_caller(server: LocalServer, monkeypatc
                 assert sub.next(timeout=PATIENCE).data == data
                 assert (senders.pop() == threading.get_ident()) is (data == b"caller")
                 assert not senders
+
+
+class Publishing:
+    """A `Machine` that publishes what it is given, and expects nothing."""
+
+    what = "publishing"
+    done = False
+    error: NATSError | None = None
+
+    def __init__(self, inbox: str) -> None:
+        self.items: deque[object] = deque()
+        self.wants: deque[Want] = deque((Subscribe(inbox),))
+
+    def receive(self, message: Message, *, now: float) -> None:
+        raise AssertionError(message)
+
+    def connection_replaced(self, *, now: float) -> None:
+        raise AssertionError("there is one connection")
+
+    def answered(self, api: ApiCall[object], answer: object, *, now: float) -> None:
+        raise AssertionError(answer)
+
+    def next_timeout(self) -> float | None:
+        return None
+
+    def handle_timeout(self, *, now: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("size", "waits", "by_caller"),
+    [(65536, False, False), (65535, False, True), (65536, True, True)],
+    ids=["large", "small", "waited for"],
+)
+def test_who_does_not_wait_leaves_a_large_payload_of_a_machine_to_the_writer(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, size: int, waits: bool, by_caller: bool
+) -> None:
+    """Whoever puts an object hashes the next bytes meanwhile."""
+    senders: list[int] = []
+    send = Transport.send
+
+    def noted(self: Transport, chunks: list[Chunk], accepted: list[int]) -> None:
+        if b"PUB machine" in b"".join(chunks):
+            senders.append(threading.get_ident())
+        send(self, chunks, accepted)
+
+    with connect(server) as client, connect(server) as other:
+        sub = other.subscribe("machine")
+        other.flush()
+        monkeypatch.setattr(Transport, "send", noted)
+        machine = Publishing(client.new_inbox())
+        driver: Driver[nats_sync.Message, object] = Driver(client._host(), machine)
+        assert driver.next_until(AT_ONCE) is None
+        eventually(lambda: at_rest(client))
+        machine.wants.append(Publish("machine", bytes(size)))
+        assert driver.next_until(monotonic() + 0.05 if waits else AT_ONCE) is None
+        assert len(sub.next(timeout=PATIENCE).data) == size
+        assert (senders[0] == threading.get_ident()) is by_caller
+        driver.close()
 
 
 def test_a_lone_publish_that_the_system_does_not_take_is_left_to_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,13 +153,17 @@ class Client(ClientState):
         reply: str | None = None,
         headers: HeadersLike | None = None,
         deadline: float | None = None,
+        aside: bool = False,
     ) -> bool:
         """`publish`, written by the calling thread if nobody else is writing: an answer is waited for.
 
-        False, and nothing was sent, when there was no room until ``deadline`` (absolute).
+        False, and nothing was sent, when there was no room until ``deadline`` (absolute). ``aside``: the writer's
+        thread writes, since the calling thread has something else to do meanwhile.
         """
         return self._writer.do(
-            lambda session: session.publish(subject, data, reply=reply, headers=headers), deadline=deadline
+            lambda session: session.publish(subject, data, reply=reply, headers=headers),
+            deadline=deadline,
+            aside=aside,
         )
 
     def request(

@@ -44,6 +44,7 @@ class Asking(Owner, Protocol[ReceivedOut]):
         reply: str | None = None,
         headers: HeadersLike | None = None,
         deadline: float | None = None,
+        aside: bool = False,
     ) -> bool:
         """As `Client.publish_now`."""
         ...

@@ -37,6 +37,8 @@ __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
 AT_ONCE: Final = 0.0
 """The deadline of what is not to wait: a time that has passed."""
+LARGE: Final = 64 * 1024
+"""Bytes of a payload from which on to write it takes longer than to wake the writer's thread for it."""
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -116,8 +118,9 @@ class Host(Protocol[MessageOut]):
         reply: str | None,
         headers: HeadersLike | None,
         deadline: float | None,
+        aside: bool = False,
     ) -> bool:
-        """Publish; False when there was no room until the deadline."""
+        """Publish; False when there was no room until the deadline. ``aside``: another thread writes it."""
         ...
 
     def cancel(self, token: int) -> None:
@@ -360,8 +363,10 @@ class Driver(Generic[MessageT, ItemT]):
     def _send(self, want: Publish | Ask, until: float | None) -> bool:
         """False when there was no room until then."""
         if isinstance(want, Publish):
+            # Who does not wait has something else to do meanwhile, such as to hash the next bytes of an object.
+            aside = until is not None and until <= AT_ONCE and len(want.data) >= LARGE
             done = self._host.publish_now(
-                want.subject, want.data, reply=want.reply, headers=want.headers, deadline=until
+                want.subject, want.data, reply=want.reply, headers=want.headers, deadline=until, aside=aside
             )
             if done:
                 self._conductor.published()

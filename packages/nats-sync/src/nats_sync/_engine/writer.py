@@ -11,6 +11,9 @@ A publish after a `REST` is written by its caller: the messages of a program tha
 other thread. In a burst, the first message alone is written so. The writer's thread is called for the second, and by
 the time it runs it finds a good part of the burst.
 
+Who puts an object has the next chunk to hash while a large one is written, and neither needs the interpreter. So such a
+caller leaves its chunks to the writer's thread (``aside`` of `Writer.do`).
+
 While a caller writes one chunk after the other, the writer's thread stays called and looks every `PAUSE` seconds
 whether the writing side is free. So the last messages of a burst may be written that much later.
 
@@ -98,14 +101,16 @@ class Writer:
         *,
         needs_room: bool = True,
         at_once: bool = True,
+        aside: bool = False,
     ) -> bool:
         """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
 
         ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
         whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
         ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
-        or nobody has written for a while, and leaves anything else to the writer's thread. Raises what ``mutation``
-        raises, and what a signal handler raises; what the session has taken is written in both cases.
+        or nobody has written for a while, and leaves anything else to the writer's thread. ``aside``: it leaves all to
+        that thread, since it has something else to do meanwhile. Raises what ``mutation`` raises, and what a signal
+        handler raises; what the session has taken is written in both cases.
         """
         hub = self._hub
         # Asked before everything else: in a signal handler that has interrupted a write of this very thread, the
@@ -113,7 +118,7 @@ class Writer:
         mine = self._side.owner == get_ident()
         turn: Turn | None = None
         try:
-            while (claimed := self._take(mutation, turn, needs_room=needs_room, at_once=at_once)) is None:
+            while (claimed := self._take(mutation, turn, needs_room, at_once, aside)) is None:
                 if turn is None:
                     turn = Turn()  # before it stands in the queue: an interrupt has to find it
                 else:
@@ -138,9 +143,9 @@ class Writer:
         self,
         mutation: Callable[[Session[Message]], object],
         turn: Turn | None,
-        *,
         needs_room: bool,
         at_once: bool,
+        aside: bool,
     ) -> bool | None:
         """One try of `do`: whether this thread has to write now. None: there is no room, and ``turn`` has a place."""
         hub = self._hub
@@ -154,7 +159,7 @@ class Writer:
             if turn is not None:
                 hub.publishers.discard(turn)
             # Under the same lock: nobody else can be first, and write what was taken here in our place.
-            if at_once or session.chunk_waits or self._rested():
+            if not aside and (at_once or session.chunk_waits or self._rested()):
                 return self.claim()
             hub.see_to_writing()
             return False
