@@ -175,7 +175,7 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 	    tests/properties/test_twin.py tests/properties/test_tail.py tests/proto/test_speedups.py tests/proto/test_tail.py \
 	    tests/proto/test_assembly.py tests/proto/test_in_flight.py tests/proto/test_deliveries.py \
 	    tests/proto/test_entries.py tests/proto/test_task_answers.py tests/proto/test_trio_answers.py \
-	    tests/proto/test_requests.py
+	    tests/proto/test_thread_answers.py tests/proto/test_requests.py
 	$(SANITIZED) -m pytest -n $(WORKERS) --timeout 0 -p no:cacheprovider -k compiled \
 	    tests/proto/test_parser.py tests/properties/test_wire_properties.py \
 	    tests/properties/test_batches.py

@@ -21,6 +21,7 @@ from nats_proto._wire import parser as _parser
 from nats_proto._wire import requests as _requests
 from nats_proto._wire import tail as _tail
 from nats_proto._wire import task_answers as _task_answers
+from nats_proto._wire import thread_answers as _thread_answers
 from nats_proto._wire import trio_answers as _trio_answers
 
 try:
@@ -42,6 +43,8 @@ class Twin:
     requests: type[_requests.Requests[Any]]
     answer: type[_task_answers.TaskAnswer]
     answers: type[_task_answers.TaskAnswers]
+    thread_answer: type[_thread_answers.ThreadAnswer]
+    thread_answers: type[_thread_answers.ThreadAnswers]
     trio_answer: type[_trio_answers.TrioAnswer]
     trio_answers: type[_trio_answers.TrioAnswers]
     in_flight: type[_in_flight.InFlight[Any, Any]]
@@ -72,6 +75,8 @@ PURE = Twin(
     _requests.Requests,
     _task_answers.TaskAnswer,
     _task_answers.TaskAnswers,
+    _thread_answers.ThreadAnswer,
+    _thread_answers.ThreadAnswers,
     _trio_answers.TrioAnswer,
     _trio_answers.TrioAnswers,
     _in_flight.InFlight,
@@ -87,6 +92,8 @@ COMPILED = compiled_module and Twin(
     compiled_module.Requests,
     compiled_module.TaskAnswer,
     compiled_module.TaskAnswers,
+    compiled_module.ThreadAnswer,
+    compiled_module.ThreadAnswers,
     compiled_module.TrioAnswer,
     compiled_module.TrioAnswers,
     compiled_module.InFlight,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from nats_proto import ConnectOptions, Session
+from nats_proto._wire.twin import ThreadAnswer
 from nats_sync._engine.hub import Hub
 from nats_sync._engine.sleeping import WorkerSleep
 from nats_sync._engine.transport import Transport
@@ -303,6 +304,30 @@ def test_the_manager_begins_to_sleep(world: World, patrol: Patrol, then: Patrol,
     world.turns.wait(None)
     begun = P.LAST if led else then
     assert world.turns.patrol is (P.ON if begun is P.LAST else begun)
+
+
+@pytest.mark.parametrize("led", [False, True])
+def test_a_sleep_that_is_cut_short_by_threads_to_be_woken(
+    world: World, led: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing about who leads, and the patrol goes on."""
+    if led:
+        world.be(T.LED)
+    world.turns.patrol = P.ON
+    monkeypatch.setattr(world.turns.waking, "seconds", lambda: 0.0)
+    assert not world.turns.wait(None)
+    assert world.turns.patrol is P.ON
+    assert world.turns.turn is (T.LED if led else T.FREE)
+
+
+def test_nobody_leads_while_threads_are_to_be_woken(world: World) -> None:
+    """Who leads sleeps without waking any."""
+    world.be(T.FREE)
+    world.hub.answers.add(ThreadAnswer(world.hub.answers))
+    with world.hub.lock:
+        assert world.turns.lead() is None
+        world.hub.answers.wake_all()
+        assert world.turns.lead() is not None
 
 
 @pytest.mark.parametrize("led", [False, True])

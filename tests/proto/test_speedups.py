@@ -83,7 +83,7 @@ def test_its_source_imports_c_and_some_constants() -> None:
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("from ", "import ", "cimport "))}
     c = {f"cpython.{name}" for name in ("bytes", "list", "mem", "object", "ref", "tuple")}
     c |= {"libc.stdint", "libc.string"}
-    assert imported == {"cython", "os", ".batch", ".frames", ".requests"} | c
+    assert imported == {"collections", "cython", "os", ".batch", ".frames", ".requests", ".thread_answers"} | c
 
 
 # --- what nobody should do -------------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ from nats_proto import (
     explained,
     no_answer_in_time,
 )
+from nats_proto._wire.twin import ThreadAnswer
 
 from ._client_state import ClientState
 from ._engine.handling import Handling
-from ._engine.waiter import Waiter
+from ._engine.waiter import Waiter, wait_for
 from ._message import ReceivedMessage
 from ._request_many import AnswersBase
 from ._subscription import SubscriptionBase
@@ -192,7 +193,7 @@ class Client(ClientState):
         hub = self._hub
         turns = self._turns
         deadline = monotonic() + seconds
-        waiter: Waiter[nats_proto.Message] = Waiter()
+        answer = ThreadAnswer(hub.answers)
         token: int | None = None
         lead: Lead | None = None
 
@@ -201,7 +202,7 @@ class Client(ClientState):
             token = session.request_quickly(subject, data, headers, accept)
             if not token:
                 token = session.request(subject, data, headers=headers, accept=accept)
-            hub.requests[token] = waiter
+            hub.requests[token] = answer
             lead = turns.lead()
 
         turns.prepare()
@@ -209,21 +210,21 @@ class Client(ClientState):
             if not self._writer.do(ask, deadline):
                 raise self.unsent(f"request to {subject!r}", seconds)
             if lead is None or token is None or not turns.take_reply(lead, token, deadline - monotonic()):
-                waiter.wait(deadline - monotonic())
+                wait_for(answer, deadline)
         except BaseException:
             turns.give_back()
             raise
         finally:
             # After a time-out or an interrupt: an answer that still comes is for nobody, and the session need not
             # remember the request.
-            if token is not None and not waiter.done:
+            if token is not None and not answer.given:
                 with hub.lock:
                     hub.requests.pop(token, None)
                     hub.session.cancel_request(token)
-        if waiter.error is not None:
+        message, error = answer.take()
+        if error is not None:
             # One error may end many calls, and must not show the frames of one of them to the next.
-            raise waiter.error.with_traceback(None)
-        message = waiter.result
+            raise error.with_traceback(None)
         if not isinstance(message, Message):  # the session makes no others: there was none
             raise no_answer_in_time(f"request to {subject!r}", seconds, self.status)
         message.client = self

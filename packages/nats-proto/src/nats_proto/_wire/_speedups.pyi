@@ -10,5 +10,7 @@ from .requests import Requests as Requests
 from .tail import Tail as Tail
 from .task_answers import TaskAnswer as TaskAnswer
 from .task_answers import TaskAnswers as TaskAnswers
+from .thread_answers import ThreadAnswer as ThreadAnswer
+from .thread_answers import ThreadAnswers as ThreadAnswers
 from .trio_answers import TrioAnswer as TrioAnswer
 from .trio_answers import TrioAnswers as TrioAnswers

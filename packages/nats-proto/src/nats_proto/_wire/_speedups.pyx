@@ -19,6 +19,7 @@ to keep in step: what is in doubt may always be left.
   large payloads, each of which it holds a reference to.
 * What is written into is a ``bytes`` object that nobody else has a reference to. Who gives it away forgets it.
 * Answers for tasks belong to one event loop, and so to one thread.
+* Of an answer for a thread only the lock is touched without the interpreter's, and who touches it has a reference.
 """
 
 cimport cython
@@ -31,6 +32,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from collections import deque as _deque
 from os import urandom as _urandom
 
 from .batch import Batch as _Batch
@@ -39,6 +41,7 @@ from .frames import OK_FRAME as _OK_FRAME
 from .frames import PING_FRAME as _PING_FRAME
 from .frames import PONG_FRAME as _PONG_FRAME
 from .requests import KEY_LENGTH as _KEY_LENGTH
+from .thread_answers import SLICE as _SLICE
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -1188,6 +1191,147 @@ cdef class TrioAnswer:
         if outcome is not self.answers.woken:
             outcome.unwrap()
         raise StopIteration
+
+
+# --- answers for threads ---------------------------------------------------------------------------------------------
+
+
+cdef extern from "pythread.h":
+    ctypedef void* PyThread_type_lock
+    enum:
+        NOWAIT_LOCK
+        PY_LOCK_INTR
+    PyThread_type_lock PyThread_allocate_lock() noexcept
+    void PyThread_free_lock(PyThread_type_lock lock) noexcept
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait) noexcept nogil
+    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible) noexcept nogil
+    void PyThread_release_lock(PyThread_type_lock lock) noexcept nogil
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+cdef double LONGEST_SLEEP = _SLICE
+
+
+@cython.final
+cdef class ThreadAnswers:
+    """The answers that are given, in order, whose threads still sleep. See the Python twin."""
+
+    cdef readonly object new_lock
+    cdef object line
+    cdef object take_first
+    cdef readonly Py_ssize_t gone
+
+    def __cinit__(self, new_lock):
+        self.new_lock = new_lock
+        self.line = _deque()
+        self.take_first = self.line.popleft
+        self.gone = 0
+
+    def __len__(self):
+        return len(self.line)
+
+    cpdef add(self, ThreadAnswer answer):
+        self.line.append(answer)
+
+    cdef ThreadAnswer first_asleep(self):
+        cdef ThreadAnswer answer
+        while self.line:
+            answer = self.take_first()
+            self.gone += 1
+            if answer.asleep:
+                return answer
+        return None
+
+    cpdef bint wake_next(self) except -1:
+        cdef ThreadAnswer answer = self.first_asleep()
+        return answer is not None and answer.wake()
+
+    def wake_all(self):
+        while self.wake_next():
+            pass
+
+
+@cython.final
+@cython.freelist(256)
+cdef class ThreadAnswer:
+    """One answer, and the sleep of the one thread that waits for it. See the Python twin."""
+
+    cdef ThreadAnswers answers
+    cdef PyThread_type_lock lock
+    cdef readonly bint asleep
+    cdef readonly bint given
+    cdef readonly object message
+    cdef readonly object error
+
+    def __cinit__(self, ThreadAnswers answers not None):
+        self.answers = answers
+        self.lock = NULL
+        self.asleep = self.given = False
+
+    def __dealloc__(self):
+        # Nobody waits for it: who sleeps has a reference, and so has who wakes it.
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cpdef give(self, message=None, error=None):
+        if not self.given:
+            self.message = message
+            self.error = error
+            self.given = True
+            self.wake()
+
+    cpdef line_up(self, message):
+        if not self.given:
+            self.message = message
+            self.given = True
+            if self.asleep:
+                self.answers.add(self)
+
+    cpdef bint wake(self) except -1:
+        if not self.asleep:
+            return False
+        PyThread_release_lock(self.lock)
+        return True
+
+    def sleep(self, double seconds):
+        cdef ThreadAnswer following
+        cdef PyThread_type_lock lock
+        cdef PyThread_type_lock next_lock = NULL
+        cdef long long microseconds = 0
+        cdef int status
+        if self.given:
+            return True
+        if self.lock == NULL:
+            lock = PyThread_allocate_lock()
+            if lock == NULL:
+                raise MemoryError
+            PyThread_acquire_lock(lock, NOWAIT_LOCK)
+            self.lock = lock
+        lock = self.lock
+        if seconds > 0.0:
+            # Rounded up: who woke too early would sleep again.
+            microseconds = <long long>((seconds if seconds < LONGEST_SLEEP else LONGEST_SLEEP) * 1e6) + 1
+        # Before anything that may run other code: who gives the answer from now on releases the lock.
+        self.asleep = True
+        try:
+            following = self.answers.first_asleep()
+            if following is not None:
+                next_lock = following.lock
+            with nogil:
+                if next_lock != NULL:
+                    PyThread_release_lock(next_lock)
+                status = PyThread_acquire_lock_timed(lock, microseconds, 1)
+        finally:
+            self.asleep = False
+        if status == PY_LOCK_INTR:
+            PyErr_CheckSignals()
+        return self.given
+
+    def take(self):
+        taken = self.message, self.error
+        self.message = self.error = None
+        return taken
 
 
 # --- requests --------------------------------------------------------------------------------------------------------

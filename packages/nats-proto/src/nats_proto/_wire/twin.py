@@ -18,6 +18,8 @@ __all__ = [
     "Tail",
     "TaskAnswer",
     "TaskAnswers",
+    "ThreadAnswer",
+    "ThreadAnswers",
     "TrioAnswer",
     "TrioAnswers",
     "accelerated",
@@ -41,6 +43,8 @@ try:
         Tail,
         TaskAnswer,
         TaskAnswers,
+        ThreadAnswer,
+        ThreadAnswers,
         TrioAnswer,
         TrioAnswers,
     )
@@ -54,6 +58,7 @@ except ImportError:
     from .requests import Requests
     from .tail import Tail
     from .task_answers import TaskAnswer, TaskAnswers
+    from .thread_answers import ThreadAnswer, ThreadAnswers
     from .trio_answers import TrioAnswer, TrioAnswers
 
     accelerated = False

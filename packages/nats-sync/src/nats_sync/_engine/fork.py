@@ -94,7 +94,7 @@ class Inheritance:
         hub.writing.called = hub.writing.attended = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
         for request in hub.requests.values():
-            request.complete(error=error)
+            request.give(error=error)
         for flush in hub.flushes.values():
             flush.complete(error=error)
         hub.publishers.call_all()

@@ -55,6 +55,7 @@ from nats_proto import (
     SlowConsumer,
     SubscriptionClosed,
 )
+from nats_proto._wire.twin import ThreadAnswer, ThreadAnswers
 from nats_proto.errors import ConnectionClosedError, DefectError, NATSError
 
 from .agenda import Agenda
@@ -112,8 +113,10 @@ class Hub:
         None as soon as the session has given it up."""
         self.successor: NextConnection | None = None
         """Set by the manager, under the lock, when it begins; None as soon as the session has given it up."""
-        self.requests: dict[int, Waiter[Message]] = {}
+        self.requests: dict[int, ThreadAnswer] = {}
         """Who waits for the answer to which request, by its token."""
+        self.answers = ThreadAnswers(threading.Lock)
+        """Those that are given, and whose threads are still to be woken by whoever has read them."""
         self.flushes: dict[int, Waiter[None]] = {}
         self.publishers = Publishers()
         """Who waits for room in the outgoing buffer."""
@@ -280,14 +283,14 @@ class Hub:
                 assert_never(event)
 
     def complete(self, completion: ReplyReceived | RequestFailed) -> None:
-        """Under the lock: the end of a request."""
-        waiter = self.requests.pop(completion.token, None)
-        if waiter is None:
+        """Under the lock: the end of a request. Who has read an answer sees to it that its thread is woken."""
+        answer = self.requests.pop(completion.token, None)
+        if answer is None:
             return
         if type(completion) is ReplyReceived:
-            waiter.complete(completion.message)
+            answer.line_up(completion.message)
         elif isinstance(completion, RequestFailed):
-            waiter.complete(error=completion.error)
+            answer.give(error=completion.error)
 
     def _end(self, closed: Closed) -> None:
         self.closed = closed
@@ -396,7 +399,7 @@ class Hub:
         """Nearly always it was done by events."""
         error = self._closed_error()
         for request in self.requests.values():
-            request.complete(error=error)
+            request.give(error=error)
         for flush in self.flushes.values():
             flush.complete(error=error)
         for sub in self.reachable_subscriptions():

@@ -72,6 +72,7 @@ class Manager:
         except BaseException as defect:
             hub.fail(defect)
         for end in (
+            self._turns.waking.finish,
             self._give_up_successor,
             self._close_transport,
             self._performer.stop,
@@ -92,6 +93,7 @@ class Manager:
         """Do what is next: whether there will be more."""
         hub, agenda = self._hub, self._agenda
         if agenda.commands or hub.closed is not None:
+            self._turns.waking.finish()
             with hub.lock:
                 commands = agenda.take()
                 # Under the same lock as the commands: those that the session gave with its end are still carried out.
@@ -101,6 +103,7 @@ class Manager:
             if closed:
                 return False
         if self.successor is not None and self.successor.transport is not None:
+            self._turns.waking.finish()
             self._adopt(self.successor, self.successor.transport)
         if agenda.abandoned:
             hub.end_abandoned()
@@ -115,6 +118,7 @@ class Manager:
                 return True
             hub.call(lambda: hub.session.handle_timeout(now=now))
         elif self._opening is not None:
+            self._turns.waking.finish()
             self._open(self._opening, now, deadline)
         elif self._wait(None if deadline is None else deadline - now) and self.transport is not None:
             self._read(self.transport)
@@ -319,6 +323,7 @@ class Manager:
         with hub.lock:
             if transport is hub.transport:
                 claimed = self._writer.receive(data)
+        self._turns.waking.begin()
         hub.leave()
         if claimed:
             self._writer.write_now()

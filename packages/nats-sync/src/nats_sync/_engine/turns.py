@@ -60,6 +60,7 @@ from .polling import LONGEST, READABLE, Poll, close_poll, milliseconds, new_poll
 from .sleeping import WorkerSleep
 from .transport import Transport
 from .uninterrupted import permitted
+from .waking import Waking
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -212,6 +213,8 @@ class Turns:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.waking = Waking(hub.answers)
+        """Of those whose answers the manager has read."""
         # Without epoll there is no way to choose who is woken, and nobody leads.
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._leaders = select.epoll() if hasattr(select, "epoll") else None
@@ -279,6 +282,11 @@ class Turns:
             self.patrol = LAST if patrols else OFF
             if turn is OWED:
                 return True  # the only one who may have been told was not this thread
+        look = self.waking.seconds()
+        if look is not None and (seconds is None or look < seconds):
+            seconds = look
+        else:
+            look = None
         if patrols:
             seconds = PATROL if seconds is None else min(seconds, PATROL)
         aside = turn is LED_AWAITED or turn is LED_OWED
@@ -286,6 +294,10 @@ class Turns:
             ready = (self._aside if aside else self._poll).poll(milliseconds(seconds))
         else:
             ready = self._epoll.poll(LONGEST if seconds is not None and seconds > LONGEST else seconds)
+        if not ready and look is not None:
+            # Not a whole sleep of a patrol: nobody can have led all that time.
+            self._go_on_patrolling()
+            return self._owed()
         if not ready:
             self._take_away(leader)
             return patrols or self._owed()
@@ -413,7 +425,8 @@ class Turns:
 
     def lead(self) -> Lead | None:
         """Under the lock, before a request is sent: take the turn for `take_reply`, if it is free."""
-        if self.turn is not FREE or self.patrol is OFF:
+        # Who leads sleeps, and wakes nobody before.
+        if self.turn is not FREE or self.patrol is OFF or self._hub.answers:
             return None
         transport = self.watched
         if transport is None or transport is not self._hub.transport or self._leaders is None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import MutableSequence
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-__all__ = ["Waiter", "complete_all", "remaining"]
+if TYPE_CHECKING:
+    from nats_proto._wire.twin import ThreadAnswer
+
+__all__ = ["Waiter", "complete_all", "remaining", "wait_for"]
 
 T = TypeVar("T")
 
@@ -67,6 +70,15 @@ class Waiter(Generic[T]):
             seconds -= SLICE
         # To `acquire` -1 means for ever, and any other negative number is an error.
         return acquire(True, seconds if seconds > 0.0 else 0.0)
+
+
+def wait_for(answer: ThreadAnswer, deadline: float) -> bool:
+    """Whether it was given until then (absolute)."""
+    while not answer.given:
+        seconds = deadline - monotonic()
+        if not answer.sleep(seconds) and seconds <= 0.0:
+            return answer.given
+    return True
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -74,6 +74,7 @@ class Watcher:
                 if data:
                     hub.callbacks.expect_worker()  # this thread: nobody need be called for the first subscription
                     claimed = self._writer.receive(data)
+            hub.answers.wake_all()  # only the manager can look after those that it does not wake
             if claimed:
                 self._writer.write_now()
         hub.leave()
