@@ -199,9 +199,40 @@ def test_a_copy_may_come_after_the_old_connection_is_gone() -> None:
     assert read(sub) == [b"1", b"2", b"3"]
     world.feed(msg("s", sub.sid, b"1"))
     assert read(sub) == [b"1"]  # one copy each
+    world.feed(PONG)
     world.wait(LINGER)
     world.feed(msg("s", sub.sid, b"2"))
     assert read(sub) == [b"2"]
+
+
+def test_copies_are_waited_for_however_far_the_new_connection_is_behind() -> None:
+    """Or the process: who is stopped for long is told the time before what has arrived meanwhile."""
+    world = pair()
+    sub = world.session.subscribe("s")
+    spreading(world, sub)
+    world.feed(msg("s", sub.sid, b"1") + msg("s", sub.sid, b"2"))
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    assert world.words() == ["PING"]
+    world.wait(LINGER * 3)
+    world.feed(msg("s", sub.sid, b"1") + PONG)
+    world.wait(LINGER / 2)
+    world.feed(msg("s", sub.sid, b"2"))  # other servers may be later still, but not for long
+    assert read(sub) == [b"1", b"2"]
+    world.wait(LINGER)
+    assert world.session.successor is None
+
+
+def test_where_each_copy_has_come_none_is_waited_for() -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    spreading(world, sub)
+    for feed in (world.feed, world.feed_next):
+        feed(msg("s", sub.sid, b"1"))
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    assert world.session.successor is None
+    assert world.words() == []
 
 
 @pytest.mark.parametrize("why", ["another lame duck", "a drain"])
@@ -218,10 +249,12 @@ def test_a_copy_may_come_late_although_something_begins(why: str) -> None:
         world.pump()
     else:
         world.feed(info(server_id="B", ldm=True, connect_urls=["10.0.0.3:4222"]))
-        world.wait(LINGER / 2)
+        world.wait(LINGER * 2)
     world.feed(msg("s", sub.sid, b"1") + msg("s", sub.sid, b"2"))
     assert read(sub) == [b"2"]
     if why == "another lame duck":
+        world.feed(PONG)
+        world.wait(LINGER / 2)
         assert world.next_dial is None
         world.wait(LINGER / 2)
         assert world.next_dial is not None
@@ -267,6 +300,13 @@ def test_a_reply_is_taken_from_whichever_has_it_first() -> None:
     world.feed_next(msg(reply, 1, b"answer"))
     world.feed(msg(reply, 1, b"answer"))
     assert world.events_of(ReplyReceived) == []
+    world.wait(SPREAD_TIME)
+    world.feed(PONG)
+    world.wait(LINGER * 2)
+    world.feed(msg(reply, 1, b"answer") + PONG)  # a copy may be late here, too
+    assert world.session.stats.dropped_replies == 0
+    world.wait(LINGER)
+    assert world.session.successor is None
 
 
 def test_too_much_of_which_there_is_no_copy_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,19 +360,20 @@ def test_both_hear_of_subscriptions_that_come_and_go() -> None:
     drains = world.session.subscribe("drains")
     world.session.drain_subscription(drains, now=world.now)
     world.pump()
-    assert world.words() == [f"SUB drains {drains.sid}", f"UNSUB {drains.sid}", "PING"]
-    assert world.next_words() == [f"SUB drains {drains.sid}", f"UNSUB {drains.sid}"]
+    assert world.words() == world.next_words() == [f"SUB drains {drains.sid}", f"UNSUB {drains.sid}"]
     world.wait(SPREAD_TIME)
     assert world.words() == [f"UNSUB {stays.sid}", f"UNSUB {comes.sid}", "PING"]
-    world.feed(PONG + PONG)
+    world.feed(PONG)
+    assert world.words() == ["PING"]
+    assert not drains.closed
+    world.feed(PONG)
     assert drains.closed
-    assert world.words() == []
 
 
 @pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("when", ["joined", "spreading"])
-def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(when: str, lost: bool) -> None:
-    """The new server may have sent a message before it read the UNSUB, and sends it to nobody else."""
+def test_a_drain_waits_for_what_both_give(when: str, lost: bool) -> None:
+    """The new server may have sent a message before it read the UNSUB: to a member of a group, and to nobody else."""
     world = pair()
     sub, plain = world.session.subscribe("s", queue="q"), world.session.subscribe("plain")
     joined(world, sub, plain) if when == "joined" else spreading(world, sub, plain)
@@ -340,11 +381,9 @@ def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(when: str, lost
     for one in (sub, plain):
         world.session.drain_subscription(one, now=world.now)
     world.pump()
-    assert world.words() == [f"UNSUB {sub.sid}", f"UNSUB {plain.sid}", "PING"]
-    assert world.next_words() == [f"UNSUB {sub.sid}", f"UNSUB {plain.sid}"]
-    world.feed(msg("s", sub.sid, b"1") + PONG)
-    assert (plain.closed, sub.closed) == (True, False)
-    world.feed_next(msg("s", sub.sid, b"2"))
+    assert world.words() == world.next_words() == [f"UNSUB {sub.sid}", f"UNSUB {plain.sid}"]
+    world.feed(msg("s", sub.sid, b"1") + msg("plain", plain.sid, b"1"))
+    world.feed_next(msg("s", sub.sid, b"2") + msg("plain", plain.sid, b"1") + msg("plain", plain.sid, b"2"))
     if lost:
         world.cut()
     else:
@@ -358,18 +397,20 @@ def test_a_drain_waits_for_what_both_give_to_a_member_of_a_group(when: str, lost
     if lost and when == "joined":
         world.feed(PONG)  # of the PING behind the subscriptions
     world.feed(msg("s", sub.sid, b"4"))
-    assert not sub.closed
+    assert (sub.closed, plain.closed) == (False, False)
     world.feed(PONG)
-    assert sub.closed
+    assert (sub.closed, plain.closed) == (True, True)
     assert read(sub) == ([b"1", b"2", b"4"] if lost else [b"1", b"2", b"3", b"4"])
+    assert read(plain) == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("queue", ["q", None])
 @pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize("when", ["spreading", "joined", "joined, and the PONG is late"])
-def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool, when: str) -> None:
-    """What that has given to the member already, or gives before it reads the UNSUB, nobody else gets."""
+@pytest.mark.parametrize("when", ["spreading", "joined"])
+def test_a_session_drains_at_the_new_server_from_there_on(when: str, alone: bool, queue: str | None) -> None:
+    """What that has given to a member of a group already, or gives before it reads the UNSUB, nobody else gets."""
     world = pair()
-    sub = world.session.subscribe("s", queue="q")
+    sub = world.session.subscribe("s", queue=queue)
     spreading(world, sub) if when == "spreading" else joined(world, sub)
     world.words()
     if alone:
@@ -378,23 +419,171 @@ def test_a_session_with_a_member_of_a_group_drains_at_the_new_server(alone: bool
         assert world.words() == world.next_words() == [f"UNSUB {sub.sid}"]
     world.session.drain(now=world.now)
     world.pump()
-    assert world.words() == (["PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
     world.feed_next(msg("s", sub.sid, b"2"))
-    if when == "joined":
+    if when == "joined":  # the new server has not answered yet: it may be one that never does
+        assert world.words() == ([] if alone else [f"UNSUB {sub.sid}"])
+        if not alone:
+            assert world.next_words() == [f"UNSUB {sub.sid}"]
         world.feed_next(PONG)
+        assert world.words() == ["PING"]
+    else:
+        assert world.words() == (["PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
     world.feed(msg("s", sub.sid, b"1") + PONG)
-    assert world.words() == (["PING", "PING"] if alone else [f"UNSUB {sub.sid}", "PING"])
-    if when == "joined, and the PONG is late":
+    # While parting the UNSUB waits behind what is published. The last PING: copies may be late.
+    copies = [] if queue else ["PING"]
+    assert world.words() == [*([] if alone or when == "joined" else [f"UNSUB {sub.sid}"]), "PING", *copies]
+    world.feed(msg("s", sub.sid, b"3") + PONG)
+    assert read(sub) == ([b"2", b"1", b"3"] if queue else [b"1", b"2", b"3"])
+    world.session.subscription_progress(now=world.now)
+    world.pump()
+    assert world.words() == ["PING"]
+    world.feed(PONG * (1 + len(copies)))
+    assert world.events()[-1] == Closed(error=None)
+    assert world.session.connected_url is None
+
+
+@pytest.mark.parametrize("when", ["joined", "parting"])
+def test_a_process_that_was_stopped_reads_before_it_gives_up(when: str) -> None:
+    """Who closes a connection that has answered loses what it has given."""
+    world = pair()
+    sub = world.session.subscribe("s", queue="q")
+    joined(world, sub) if when == "joined" else parting(world, sub)
+    commands = len(world.commands)
+    world.now += 30.0
+    world.wait(0.0)
+    assert len(world.commands) == commands
+    feed = world.feed_next if when == "joined" else world.feed
+    feed(msg("s", sub.sid, b"1") + PONG)
+    world.wait(SPREAD_TIME)
+    if when == "joined":
         world.feed(PONG)
-        assert not sub.closed
-    world.feed(msg("s", sub.sid, b"3") + (PONG + PONG if alone else PONG))
-    assert read(sub) == [b"2", b"1", b"3"]
+    assert world.session.connected_url == "nats://10.0.0.2:4222"
+    assert read(sub) == [b"1"]
+
+
+@pytest.mark.parametrize("queue", ["q", None])
+@pytest.mark.parametrize("how", ["lost", "silent"])
+def test_a_session_that_drains_does_not_go_to_a_server_that_does_not_answer(how: str, queue: str | None) -> None:
+    """What that has given to a member of a group is lost. Of all else there are copies."""
+    world = pair()
+    sub = world.session.subscribe("s", queue=queue)
+    joined(world, sub)
+    world.words()
+    world.session.drain(now=world.now)
+    world.pump()
+    assert world.words() == [f"UNSUB {sub.sid}"]
+    world.cut_next() if how == "lost" else world.wait(2.0)
+    assert world.next_dial is None
+    assert world.session.successor is None
+    assert world.words() == ["PING"]
+    world.feed(msg("s", sub.sid, b"1") + PONG)
+    assert read(sub) == [b"1"]
+    world.session.subscription_progress(now=world.now)
+    world.pump()
+    world.feed(PONG)
+    closed = world.events()[-1]
+    assert isinstance(closed, Closed)
+    assert isinstance(closed.error, ConnectionLostError) == (queue is not None)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_session_that_drains_goes_on_at_the_new_server_if_the_old_one_is_lost(when: str, confirmed: bool) -> None:
+    """Nothing is lost of what the new server has given, nor of what waits. What the old one owed, it is told."""
+    world = pair()
+    sub, member = world.session.subscribe("s"), world.session.subscribe("s", queue="q")
+    spreading(world, sub, member)
+    world.next_room = 0  # else the old one would be left at its PONG
+    late = world.session.subscribe("late")
+    world.wait(SPREAD_TIME)
+    world.session.publish("p", b"waits")
+    world.feed_next(msg("s", sub.sid, b"held") + msg("s", member.sid, b"given"))
+    world.adopts = False
+    if when == "before":
+        world.session.drain(now=world.now)
+    if confirmed:
+        world.feed(PONG)
+    world.cut()
+    world.next_room = None
+    world.pump()
+    if when == "after":
+        world.session.drain(now=world.now)
+    world.pump()
+    assert world.session.status is SessionStatus.DRAINING_SUBS
+    assert world.session.successor is not None
+    assert (sub.closed, member.closed) == (False, False)
+    world.adopts = True
+    world.pump()
+    assert world.session.status is SessionStatus.DRAINING_SUBS
+    words = [f"SUB late {late.sid}", *(f"UNSUB {each.sid}" for each in (sub, member, late)), "PUB p [5]", "PING"]
+    assert world.words() == words
+    world.feed(msg("s", member.sid, b"more") + PONG)
+    assert sub.closed
+    assert read(sub) == [b"held"]
+    assert read(member) == [b"given", b"more"]
     world.session.subscription_progress(now=world.now)
     world.pump()
     assert world.words() == ["PING"]
     world.feed(PONG)
-    assert world.events()[-1] == Closed(error=None)
-    assert world.session.connected_url is None
+    closed = world.events()[-1]
+    assert isinstance(closed, Closed)
+    if when == "before" and not confirmed:
+        assert isinstance(closed.error, ConnectionLostError)
+        assert str(closed.error) == (
+            "drain: one of two connections was lost; its server did not confirm that it had sent everything"
+        )
+    else:
+        assert closed.error is None
+
+
+@pytest.mark.parametrize("lost", ["", "before", "after"])
+def test_a_session_without_subscriptions_sends_all_when_it_drains_on_its_way(lost: str) -> None:
+    world = parting(pair())
+    world.adopts = False
+    world.session.publish("p", b"x")
+    if lost == "before":
+        world.cut()
+    world.session.drain(now=world.now)
+    world.pump()
+    if lost == "after":
+        world.cut()
+    elif not lost:
+        world.feed(PONG)
+    assert world.session.status is not SessionStatus.CLOSED
+    world.adopts = True
+    world.pump()
+    assert world.words() == ["PUB p [1]", "PING"]
+    world.feed(PONG)
+    closed = world.events()[-1]
+    assert isinstance(closed, Closed)
+    assert isinstance(closed.error, ConnectionLostError) == (lost == "after")
+    assert closed.unsent_msgs == 0
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_both_lost_before_one_is_adopted_leave_what_both_have_said(drains: bool) -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    parting(world, sub)
+    world.feed(msg("s", sub.sid, b"1"))
+    world.feed_next(msg("s", sub.sid, b"1") + msg("s", sub.sid, b"2"))
+    world.adopts = False
+    world.cut()
+    if drains:
+        world.session.drain(now=world.now)
+        world.pump()
+    world.cut_next()
+    assert read(sub) == [b"1", b"2"]
+    assert sub.closed == drains
+    if drains:
+        world.session.subscription_progress(now=world.now)
+        world.pump()
+        closed = world.events()[-1]
+        assert isinstance(closed, Closed)
+        assert isinstance(closed.error, ConnectionLostError)
+        assert world.dial is None
+    else:
+        assert world.session.status is SessionStatus.RECONNECTING
 
 
 @pytest.mark.parametrize("queue", ["q", None])
@@ -500,6 +689,94 @@ def test_a_maximum_counts_over_both(already: int) -> None:
     assert len(read(sub)) == 5
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_member_with_a_maximum_is_known_to_one_server_at_a_time(lost: bool) -> None:
+    """Two of them would give more than that, and what is more nobody would get."""
+    world = pair()
+    plain, member = world.session.subscribe("s"), world.session.subscribe("s", queue="q", max_msgs=5)
+    spreading(world, plain)
+    world.words()
+    later = world.session.subscribe("t", queue="q", max_msgs=2)
+    world.pump()
+    assert world.words() == [f"SUB t q {later.sid}", f"UNSUB {later.sid} 2"]
+    assert world.next_words() == []
+    world.feed(msg("s", member.sid, b"1") + msg("s", member.sid, b"2"))
+    if lost:
+        world.cut()
+    else:
+        world.wait(SPREAD_TIME)
+        assert world.words() == [f"UNSUB {plain.sid}", f"UNSUB {member.sid}", f"UNSUB {later.sid}", "PING"]
+        world.feed(msg("s", member.sid, b"3") + PONG)
+    left = 3 if lost else 2
+    assert world.words() == [
+        f"SUB s q {member.sid}",
+        f"UNSUB {member.sid} {left}",
+        f"SUB t q {later.sid}",
+        f"UNSUB {later.sid} 2",
+    ]
+    for number in range(left):
+        world.feed(msg("s", member.sid, b"after %d" % number))
+    assert member.closed
+    assert len(read(member)) == 5
+
+
+def test_a_member_that_gets_a_maximum_stays_at_the_old_server() -> None:
+    world = pair()
+    member = world.session.subscribe("s", queue="q")
+    spreading(world, member)
+    world.words()
+    world.feed(msg("s", member.sid, b"1"))
+    world.feed_next(msg("s", member.sid, b"2"))
+    world.session.unsubscribe(member, max_msgs=10)
+    world.pump()
+    assert world.next_words() == [f"UNSUB {member.sid}"]
+    assert world.words() == [f"UNSUB {member.sid} 9"]  # the new one has given one of them
+    world.feed_next(msg("s", member.sid, b"3"))  # before it has read that
+    world.pump()
+    assert world.words() == [f"UNSUB {member.sid} 8"]
+    world.wait(SPREAD_TIME)
+    world.words()
+    world.feed(msg("s", member.sid, b"4") + PONG)
+    assert world.words() == [f"SUB s q {member.sid}", f"UNSUB {member.sid} 6"]
+    assert len(read(member)) == 4
+
+
+def test_the_last_message_of_a_member_may_come_from_either_server() -> None:
+    world = pair()
+    member = world.session.subscribe("s", queue="q")
+    spreading(world, member)
+    world.session.unsubscribe(member, max_msgs=1)
+    world.pump()
+    world.words()
+    world.feed_next(msg("s", member.sid, b"1"))
+    assert member.closed
+    assert read(member) == [b"1"]
+    assert world.words() == []
+
+
+def test_what_the_old_connection_did_not_take_about_subscriptions_the_new_one_does_not_hear_twice() -> None:
+    world = pair()
+    plain, goes = world.session.subscribe("s"), world.session.subscribe("goes", queue="q")
+    drains = world.session.subscribe("drains", queue="q")
+    spreading(world, plain, goes, drains)
+    world.words()
+    world.session.publish("p", b"1")
+    comes = world.session.subscribe("comes")
+    world.session.unsubscribe(plain, max_msgs=7)
+    world.session.unsubscribe(goes)
+    world.session.drain_subscription(drains, now=world.now)
+    world.session.publish("p", b"22")
+    token = world.session.flush()
+    world.wait(SPREAD_TIME)
+    ends = [f"UNSUB {goes.sid}", f"UNSUB {drains.sid}"]
+    assert world.words() == [f"UNSUB {plain.sid} 7", *ends, f"UNSUB {plain.sid}", f"UNSUB {comes.sid}", "PING"]
+    assert world.next_words() == [f"SUB comes {comes.sid}", *ends]
+    world.feed(PONG)
+    assert world.words() == [f"UNSUB {plain.sid} 7", "PUB p [1]", "PUB p [2]", "PING", "PING"]
+    world.feed(PONG)
+    assert world.events_of(FlushCompleted) == [FlushCompleted(token)]
+
+
 def test_a_maximum_reached_meanwhile_is_told() -> None:
     world = pair()
     sub = world.session.subscribe("s", max_msgs=1)
@@ -510,7 +787,7 @@ def test_a_maximum_reached_meanwhile_is_told() -> None:
     world.wait(SPREAD_TIME)
     assert world.words() == ["PING"]
     world.feed(PONG)
-    assert world.words() == [f"UNSUB {sub.sid}"]
+    assert world.words() == [f"UNSUB {sub.sid}", "PING"]
 
 
 def test_a_refusal_of_the_new_server_is_the_subscriptions() -> None:
@@ -602,13 +879,6 @@ FAILURES = {
     "a lame duck": lambda world: (world.accept_next(), world.feed_next(info(server_id="B", ldm=True))),
     "not let in": lambda world: (world.accept_next(), world.feed_next(B), world.feed_next(err("no"))),
     "garbage": lambda world: (world.accept_next(), world.feed_next(b"HTTP/1.1\r\n")),
-    "a lame duck later": lambda world: (
-        world.accept_next(),
-        world.feed_next(B),
-        world.feed_next(PONG),
-        world.feed_next(PONG),
-        world.feed_next(info(server_id="B", ldm=True)),
-    ),
     "no PONG": lambda world: (world.accept_next(), world.feed_next(B), world.feed_next(PONG), world.wait(2.0)),
 }
 
@@ -795,6 +1065,60 @@ def test_a_successor_lost_on_the_way_leaves_what_both_have_said(how: str) -> Non
         assert world.words()[-1] == "PUB p [5]"
 
 
+@pytest.mark.parametrize("queue", ["q", None])
+@pytest.mark.parametrize("lost", ["before the answer", "behind it"])
+def test_a_session_that_drains_goes_on_at_the_old_server_if_the_new_one_is_lost(lost: str, queue: str | None) -> None:
+    world = pair()
+    sub = world.session.subscribe("s", queue=queue)
+    spreading(world, sub)
+    world.next_room = 0
+    late = world.session.subscribe("late")
+    world.wait(SPREAD_TIME)
+    world.words()
+    world.session.publish("p", b"waits")
+    world.session.drain(now=world.now)
+    world.pump()
+    world.feed_next(msg("s", sub.sid, b"1"))
+    if lost == "before the answer":
+        world.cut_next()
+        world.feed(PONG)
+    else:
+        world.feed(PONG)
+        world.cut_next()
+    assert world.session.successor is None
+    assert world.words() == ["PUB p [5]", f"UNSUB {sub.sid}", f"UNSUB {late.sid}", "PING"]
+    assert read(sub) == [b"1"]
+    world.feed(PONG)
+    assert sub.closed
+    assert world.words() == ["PING"]
+    world.feed(PONG)
+    closed = world.events()[-1]
+    assert isinstance(closed, Closed)
+    assert closed.unsent_msgs == 0
+    assert isinstance(closed.error, ConnectionLostError) == (queue is not None)
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_both_lost_one_after_the_other_leave_a_drain_what_both_have_said(confirmed: bool) -> None:
+    world = pair()
+    sub = world.session.subscribe("s")
+    parting(world, sub)
+    world.session.drain(now=world.now)
+    world.pump()
+    world.feed_next(msg("s", sub.sid, b"1"))
+    world.cut_next()
+    if confirmed:
+        world.feed(PONG)
+    world.cut()
+    assert sub.closed
+    assert read(sub) == [b"1"]
+    world.session.subscription_progress(now=world.now)
+    world.pump()
+    closed = world.events()[-1]
+    assert isinstance(closed, Closed)
+    assert isinstance(closed.error, ConnectionLostError)
+
+
 def test_a_lame_duck_may_be_followed_by_another() -> None:
     world = pair()
     sub = world.session.subscribe("s")
@@ -833,11 +1157,12 @@ def test_a_server_that_becomes_a_lame_duck_as_it_is_adopted_is_left_as_well(old_
     assert world.next_dial.server.host == "10.0.0.3"
 
 
+@pytest.mark.parametrize("queue", ["q", None])
 @pytest.mark.parametrize("when", ["joined", "spreading"])
-def test_a_server_that_has_a_member_and_becomes_a_lame_duck_is_gone_to_and_left(when: str) -> None:
-    """To drop its connection would lose what it has given to the member. Until it closes it is as good as any."""
+def test_a_server_that_has_joined_and_becomes_a_lame_duck_is_gone_to_and_left(when: str, queue: str | None) -> None:
+    """To drop its connection would lose what it has given to a member. Until it closes it is as good as any."""
     world = pair()
-    sub = world.session.subscribe("s", queue="q")
+    sub = world.session.subscribe("s", queue=queue)
     joined(world, sub) if when == "joined" else spreading(world, sub)
     world.events()
     world.feed_next(msg("s", sub.sid, b"1"))
@@ -872,8 +1197,9 @@ def test_a_lame_duck_that_is_lost_before_it_is_gone_to_is_forgotten() -> None:
     assert world.events_of(LameDuckMode) == []
 
 
-@pytest.mark.parametrize("when", ["dialling", "spreading"])
-@pytest.mark.parametrize("how", ["close", "drain"])
+@pytest.mark.parametrize(
+    ("when", "how"), [("dialling", "close"), ("dialling", "drain"), ("spreading", "close")], ids=" ".join
+)
 def test_a_session_that_ends_stays_where_it_is(when: str, how: str) -> None:
     world = pair()
     dialling(world) if when == "dialling" else spreading(world)
@@ -911,6 +1237,22 @@ def test_a_session_that_ends_on_its_way_ends_there(how: str) -> None:
     assert world.events()[-1] == Closed(error=None)
 
 
+def test_a_user_in_a_hurry_need_not_wait_for_what_comes_at_once() -> None:
+    world = parting(pair())
+    world.adopts = False
+    world.feed(PONG)
+    world.commands.clear()
+    token = world.session.request("r")
+    world.session.reconnect(now=world.now)
+    world.pump()
+    assert world.commands == []
+    world.adopts = True
+    world.pump()
+    assert len(world.events_of(Reconnected)) == 1
+    assert world.session.pending_requests == 1
+    assert token
+
+
 @pytest.mark.parametrize("when", ["dialling", "spreading", "parting"])
 def test_a_user_in_a_hurry_gets_another_connection_at_once(when: str) -> None:
     world = pair()
@@ -922,24 +1264,6 @@ def test_a_user_in_a_hurry_gets_another_connection_at_once(when: str) -> None:
         world.up(server_id="B")
     assert world.session.connected_url == "nats://10.0.0.2:4222"
     assert len(world.events_of(Reconnected)) == 1
-
-
-def test_a_drain_that_begins_between_two_connections_has_none() -> None:
-    world = pair()
-    sub = world.session.subscribe("s")
-    parting(world, sub)
-    world.feed(msg("s", sub.sid, b"unread"))
-    world.adopts = False
-    world.cut()
-    world.session.drain(now=world.now)
-    world.pump()
-    assert world.session.successor is None
-    assert isinstance(world.commands[-1], CloseSuccessor)
-    assert world.session.status is SessionStatus.DRAINING_SUBS
-    assert read(sub) == [b"unread"]
-    world.session.subscription_progress(now=world.now)
-    world.pump()
-    assert isinstance(world.events()[-1], Closed)
 
 
 # --- misuse ----------------------------------------------------------------------------------------------------------

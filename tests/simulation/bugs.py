@@ -213,9 +213,9 @@ bug(
     "drain drops late messages",
     "a Zig client closes the queue before the messages between UNSUB and PONG are there",
     (
-        "_session.traffic:Traffic.end_drain",
-        "self.round_trip(lambda _now: self.close_subscription(sub))",
-        "self.close_subscription(sub)",
+        "_session.traffic:Traffic.end_drains",
+        "self.round_trip(lambda _now: self._close_drained(subs))",
+        "self._close_drained(subs)",
     ),
 )
 bug(
@@ -403,7 +403,7 @@ bug(
     "the drain ends when the queues are read, not when what was published is written",
     (
         "_session.life_cycle:LifeCycle.drain_progress",
-        "self.traffic.round_trip(lambda when: self.finish(None, when))",
+        "self._flush_at_last(drain)",
         "self.traffic.outbox.clear(); self.finish(None, now)",
     ),
 )
@@ -425,5 +425,5 @@ bug(
 bug(
     "published into the void",
     "a drain that has lost its connection takes publishes that nobody will send",
-    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not self.link.up:", "if False:"),
+    ("_session.life_cycle:LifeCycle.check_publish", "if self._drain is not None and not", "if False and not"),
 )

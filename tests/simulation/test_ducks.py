@@ -36,7 +36,7 @@ def test_clients_move_and_both_servers_give() -> None:
         for client in simulation.clients:
             closed = client.checks.order.closed
             ended += closed is not None and closed.error is None
-            given += len({transport for transport, _, _ in client.given}) > 1
+            given += len({given.transport for given in client.given}) > 1
     assert moved > 60
     assert ended > 20
     assert given > 20

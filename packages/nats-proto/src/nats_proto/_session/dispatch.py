@@ -72,6 +72,10 @@ class Concerned(Protocol[MessageT]):
         """Another attempt is planned."""
         ...
 
+    def drain_progress(self, now: float) -> None:
+        """A drain may have what it waited for."""
+        ...
+
 
 def dispatch(life: Concerned[MessageT], now: float) -> bool:
     """Take what the link gives until it has no more, and do what it asks for, which may make more of it.
@@ -169,6 +173,7 @@ def _take_control(life: Concerned[MessageT], event: LinkEvent, now: float) -> No
                 life.successor.old_said_all(now)
         case PongReceived():
             life.traffic.receive_pong(event, now)
+            life.drain_progress(now)
         case RefusalReceived():
             life.events.add(event.plain)
             life.traffic.refuse(event)

@@ -35,7 +35,7 @@ class Drain(Generic[MessageT]):
         self.flushing = False
         """The subscriptions have finished; the last round trip is under way."""
         self.error: NATSError | None = None
-        """What the drain will end with."""
+        """What the drain will end with, if it comes to its end."""
 
     @property
     def subscriptions_finished(self) -> bool:
@@ -66,6 +66,10 @@ class Drain(Generic[MessageT]):
         """The connection was lost: with it, what the server had still to send, and what it has not read."""
         left = self._left(unsent) or "the server did not confirm that it had sent everything"
         self._fail(f"the connection was lost; {left}", cause)
+
+    def lose_one_of_two(self, cause: NATSError | None) -> None:
+        """Of the connections to a lame duck and to its successor. The drain goes on with the other, and says so."""
+        self._fail("one of two connections was lost; its server did not confirm that it had sent everything", cause)
 
     def _fail(self, why: str, cause: NATSError | None) -> None:
         self.error = ConnectionLostError(f"drain: {why}")

@@ -2,12 +2,19 @@
 
 The handover knows which subscriptions the new server was told, decides which of the messages that both connections
 deliver is given to the subscription, and makes what the new server has to be told when its connection is the only one.
+No subscription that is drained meanwhile closes before: both may have something for it.
 
 States
 ------
     BOTH ─goodbye to the old server, or the old connection is lost─▶ COMMITTED ─adopted─▶ LINGERING
 
 The machine in `successor` makes these steps. How copies of a message are known is said in `overlap`.
+
+Groups and maxima
+-----------------
+What a server gives to a member of a group it gives to nobody else. A server counts to a maximum by itself, so two of
+them would give more than that, and what is more would be lost. So a member that has a maximum is known to one server at
+a time: it is left out until the old one has said all. For the round trip of the goodbye the rest of its group gets all.
 """
 
 from __future__ import annotations
@@ -39,7 +46,18 @@ class _Phase(Enum):
 class Handover(Generic[MessageT]):
     """Belongs to one attempt of a successor, and begins when the new server has accepted the client."""
 
-    __slots__ = ("_counts", "_events", "_later", "_phase", "_told", "_traffic", "draining", "out", "overlap")
+    __slots__ = (
+        "_counts",
+        "_events",
+        "_later",
+        "_phase",
+        "_replied",
+        "_told",
+        "_traffic",
+        "has_members",
+        "out",
+        "overlap",
+    )
 
     def __init__(self, traffic: Traffic[MessageT], events: EventQueue[SessionEvent]) -> None:
         self._traffic = traffic
@@ -48,14 +66,16 @@ class Handover(Generic[MessageT]):
         """SUB and UNSUB lines that wait to be written to the new server."""
         self.overlap: Overlap[MessageT] = Overlap()
         self._phase = _Phase.BOTH
+        self._replied = False
+        """There were replies, of which nobody knows the copies."""
+        self.has_members = False
+        """The new server knows members of groups here, or did a moment ago."""
         self._told: set[int] = set()
         """The sids that the new server knows, or will when it has read all of `out`."""
         self._later: dict[int, bool] = {}
         """The sids that were subscribed (True) or unsubscribed (False) since the handover is COMMITTED."""
         self._counts: dict[int, int] = {}
         """How many messages the new server has sent, by sid: it counts a maximum from the SUB that it was sent."""
-        self.draining: list[SubscriptionState[MessageT]] = []
-        """Those that are drained, and of which the new server may have sent messages before it has read their UNSUB."""
 
     # --- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -74,9 +94,10 @@ class Handover(Generic[MessageT]):
         if self._phase is _Phase.COMMITTED:
             self._later[sub.sid] = True
         # A draining subscription waits for what the old server has sent, and must get nothing newer from another.
-        elif not sub.draining:
+        elif not (sub.draining or (sub.queue is not None and sub.max_msgs is not None)):
             self.out.append(self._traffic.encoder.subscribe(sub.subject, sub.queue, sub.sid))
             self._told.add(sub.sid)
+            self.has_members = self.has_members or sub.queue is not None
 
     def unsubscribed(self, sid: int) -> None:
         """The new server need not know this subscription any more."""
@@ -86,31 +107,26 @@ class Handover(Generic[MessageT]):
             self._told.discard(sid)
             self.out.append(self._traffic.encoder.unsubscribe(sid))
 
-    def drains(self, sub: SubscriptionState[MessageT]) -> bool:
-        """A subscription is to be drained. Whether its end waits for the handover's.
+    def limited(self, sub: SubscriptionState[MessageT]) -> bool:
+        """A subscription has got a maximum: whether the server that `Traffic` writes to is to be told now."""
+        if self._phase is _Phase.BOTH:
+            if sub.queue is not None:
+                self.unsubscribed(sub.sid)
+            return True
+        # `operations` tells the new server, which counts from another SUB; but for one that is still to be sent.
+        return self._later.get(sub.sid, False)
 
-        What the new server gives to a member of a group it gives to nobody else. So that has to be waited for as well,
-        by a PING when its connection is the session's: then the old server has said all that it had to say. Once the
-        handover is COMMITTED every subscription ends at the new server, also when the old connection is lost.
+    def commit(self) -> list[bytes]:
+        """There is no way back to the old connection. What ends the interest of its server.
+
+        What that was still to hear about subscriptions must not go to the new one, which was told, or will be by
+        `operations`.
         """
-        if sub.sid not in self._told or (sub.queue is None and self._phase is _Phase.BOTH):
-            return False
-        self.draining.append(sub)
-        return True
-
-    @property
-    def has_members(self) -> bool:
-        """The new server knows members of groups here, or did a moment ago."""
-        return bool(self.draining) or any(sub.queue is not None and sub.sid in self._told for sub in self._traffic.subs)
-
-    def commit(self) -> None:
-        """There is no way back to the old connection."""
+        traffic = self._traffic
         self._phase = _Phase.COMMITTED
-
-    def goodbyes(self) -> list[bytes]:
-        """What ends the interest of the old server."""
-        encoder = self._traffic.encoder
-        return [encoder.unsubscribe(sub.sid) for sub in self._traffic.subs if not sub.draining]
+        waiting = traffic.outbox.drop_subscriptions()
+        ends = [each for each in waiting if each.startswith(b"UNSUB")]
+        return [*ends, *(traffic.encoder.unsubscribe(sub.sid) for sub in traffic.subs if not sub.draining)]
 
     def operations(self, *, lost: bool) -> list[bytes]:
         """What the new server has to be told first, now that it is the only one.
@@ -150,7 +166,11 @@ class Handover(Generic[MessageT]):
         if sid == self._traffic.inbox.sid:
             self._take_reply(message)
         elif sub.queue is not None:
-            self._give(message)  # a group's message goes to one member, so there is no copy
+            # A group's message goes to one member, so there is no copy. The old server does not count it.
+            sub.received_before += 1
+            self._give(message)
+            if sub.max_msgs is not None and not sub.closed and self._phase is _Phase.BOTH:
+                self._traffic.tell_maximum(sub)  # set when this was on its way: the old server has so much less to give
         else:
             self.overlap.of_new(message)
 
@@ -168,23 +188,32 @@ class Handover(Generic[MessageT]):
                 return None
         return self._traffic.subs.deliver(message)
 
-    def linger(self) -> None:
-        """The new connection is the session's. What was held is given."""
-        self._phase = _Phase.LINGERING
-        self._traffic.handover = None
-        for message in self.overlap.release():
-            self._give(message)
-        self._traffic.announce_messages()
-        self.end_drains()
+    @property
+    def owed(self) -> bool:
+        """Copies of what the old connection has delivered may still come on the new one."""
+        return self._replied or self.overlap.owed
 
-    def end_drains(self) -> None:
-        """There is one connection now: the new one, or the old one when there was nowhere to go."""
-        draining, self.draining = self.draining, []
-        for sub in draining:
-            self._traffic.end_drain(sub)
+    def linger(self) -> None:
+        """The new connection is the session's."""
+        self.end()
+        self._phase = _Phase.LINGERING
+
+    def end(self) -> None:
+        """There is one connection now: the new one, or the old one when there was nowhere to go; or there is none.
+
+        Once the handover is COMMITTED the old one says no more: what is held has come on the new one alone.
+        """
+        if self._traffic.handover is not self:
+            return
+        if self._phase is _Phase.COMMITTED:
+            for message in self.overlap.release():
+                self._give(message)
+            self._traffic.announce_messages()
+        self._traffic.handover_ended()
 
     def _take_reply(self, message: MessageT) -> None:
         """A reply comes on both connections: the second copy must not count as a reply to no request."""
+        self._replied = True
         if self._traffic.inbox.awaits(message):
             self._traffic.receive_reply(message)
 

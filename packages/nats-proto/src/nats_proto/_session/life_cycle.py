@@ -13,7 +13,7 @@ A lame duck is left for a `Successor` when the adapter can keep two transports, 
 On a lost link: publishes not handed over whole stay, in order; flushes fail; requests wait on (or fail, by option);
 subscriptions stay and are told to the next connection first. A link lost while draining is not made again: what is
 queued can still be read, and the drain ends with an error that says what was left. A drain that begins without a link
-does so, too, unless nothing is left.
+does so, too, unless nothing is left. Only where there is a successor that has joined the drain goes on with that.
 
 CLOSED is final. What was accepted before it gets `CLOSE_GRACE` seconds to be written; then the transport is closed and
 `Closed` is the last event.
@@ -127,11 +127,11 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_ending("reconnect")
         if self.status is SessionStatus.DISCONNECTED:
             raise LocalProtocolError("reconnect: the session was not started")
-        if self.link.up:
+        if not self.link.up:
+            self.link.hurry(now=now)
+        elif self.successor is None or not self.successor.adoptable:  # else there is another connection at once
             self.traffic.fail_requests(self._lost("request", None))
             self.link.leave()
-        else:
-            self.link.hurry(now=now)
         dispatch(self, now)
 
     def drain(self, *, now: float, seconds: float) -> None:
@@ -143,12 +143,10 @@ class LifeCycle(Generic[MessageT]):
         self._drain = drain = Drain((*self.traffic.subs.unfinished(), *subs), now=now, seconds=seconds)
         self.timers.drain = drain.deadline
         self.status = SessionStatus.DRAINING_SUBS
-        if self.successor is not None:
-            self.successor.begin_drain(now)
         self._begin_end()
-        if not self.link.up:
-            if self.successor is not None:
-                self.successor.cancel()
+        if self.successor is not None:
+            self.successor.session_drains(now)
+        if not (self.link.up or self._taken_over):
             self.link.stop()
             self.traffic.outbox.abandon()
             drain.begin_without_link(unsent=self._unsent)
@@ -163,7 +161,7 @@ class LifeCycle(Generic[MessageT]):
         if subs:
             # One PING behind the UNSUBs of all: a server answers in order, so whatever it had to send is here before
             # the PONG.
-            self.traffic.round_trip(lambda when: self._subscriptions_drained(drain, when))
+            self.traffic.end_drains(subs)
         else:
             self.drain_progress(now)
 
@@ -223,14 +221,18 @@ class LifeCycle(Generic[MessageT]):
     def link_down(self, down: LinkDown, now: float) -> None:
         """The connection is gone: that is the end, or another attempt."""
         error = down.error or self._close_error
+        successor = self.successor
+        succeeded = successor is not None and successor.joined and not self._closing
         self.traffic.link_lost(self._lost("flush", error))
         if self._options.fail_requests_on_disconnect:
             self.traffic.fail_requests(self._lost("request", error))
         self.events.add(Disconnected(server=str(self.link.server), error=error))
         self._to_be_left = False
-        successor = self.successor
-        if successor is not None and successor.joined and self._drain is None and not self._closing:
-            self.status = SessionStatus.RECONNECTING
+        if successor is not None and succeeded:
+            if self._drain is None:
+                self.status = SessionStatus.RECONNECTING
+            elif successor.old_owes:
+                self._drain.lose_one_of_two(error)
             successor.old_lost()
             return
         if successor is not None:
@@ -238,9 +240,7 @@ class LifeCycle(Generic[MessageT]):
         if self._closing:
             self._end()
         elif self._drain is not None:
-            self.link.stop()
-            self._drain.lose_link(error, unsent=self._unsent)
-            self._subscriptions_drained(self._drain, now)
+            self._drain_loses_link(self._drain, error, now)
         elif error is not None and (down.final or not self._options.allow_reconnect):
             self.finish(error, now)
         else:
@@ -262,12 +262,15 @@ class LifeCycle(Generic[MessageT]):
         if not successor.over:
             self.successor = successor
 
+    @property
+    def _taken_over(self) -> bool:
+        """The connection to a lame duck is lost, and its successor takes its place as soon as the adapter has it."""
+        return self.successor is not None and self.successor.adoptable and not self.link.up
+
     def _begin_end(self) -> None:
-        """The session is ending: it stays at its server, unless it is on its way to another already."""
+        """The session is ending: no server is left for another any more, but for one that is being left."""
         self.link.session_ends()
         self._to_be_left = False
-        if self.successor is not None and not self.successor.committed:
-            self.successor.cancel()
 
     def leave_link(self, now: float) -> None:
         """Give up the connection without waiting for anything."""
@@ -278,15 +281,21 @@ class LifeCycle(Generic[MessageT]):
         """The old connection was given up or lost, and now the new one is lost before it was adopted."""
         if self.link.up:
             self.link.leave(error)
+        elif self._drain is not None:
+            self._drain_loses_link(self._drain, error, now)
         else:
             self.link.retry(error, now=now)
         dispatch(self, now)
+
+    def member_lost(self, error: NATSError) -> None:
+        """The new connection was lost, and may have had something for members of groups. The old one goes on."""
+        if self._drain is not None:
+            self._drain.lose_one_of_two(error)
 
     def forget_successor(self, successor: Successor[MessageT]) -> None:
         """The successor has come to its end: adopted, failed or cancelled."""
         if self.successor is successor:
             self.successor = None
-            self.traffic.handover = None
 
     def adopt(self, successor: Successor[MessageT], now: float) -> None:
         """The successor's connection is the session's from now on. Where both were up, nothing was lost."""
@@ -302,14 +311,23 @@ class LifeCycle(Generic[MessageT]):
         self.traffic.adopt(successor.operations(), now)
         self.reconnects += 1
         self.events.add(Reconnected(server=str(attempt.server), attempts=attempt.number))
-        if lost:
+        drain = self._drain
+        if lost and drain is None:
             self.status = SessionStatus.CONNECTED
         # Before `dispatch`: the messages held back are older than what the new connection says from here on.
         successor.linger(now)
         self.link.adopt(adopted, now=now)
+        if lost and drain is not None and drain.flushing:
+            self._flush_at_last(drain)  # the PING of the last flush was lost
+        self.drain_progress(now)
         dispatch(self, now)
 
     # --- ends --------------------------------------------------------------------------------------------------------
+
+    def _drain_loses_link(self, drain: Drain[MessageT], error: NATSError | None, now: float) -> None:
+        self.link.stop()
+        drain.lose_link(error, unsent=self._unsent)
+        self._subscriptions_drained(drain, now)
 
     def _subscriptions_drained(self, drain: Drain[MessageT], now: float) -> None:
         for sub in drain.subs:
@@ -332,13 +350,18 @@ class LifeCycle(Generic[MessageT]):
             drain.start_final_flush(now=now)
             self.timers.drain = drain.deadline
             self.status = SessionStatus.DRAINING_PUBS
-            self.traffic.round_trip(lambda when: self.finish(None, when))
+            self._flush_at_last(drain)
+
+    def _flush_at_last(self, drain: Drain[MessageT]) -> None:
+        self.traffic.round_trip(lambda when: self.finish(drain.error, when))
 
     @property
     def _drain_is_due(self) -> bool:
         """The subscriptions have finished, by whatever call, and the next step was not made."""
         drain = self._drain
         if drain is None or self.status is SessionStatus.CLOSED or (drain.flushing and self.link.up):
+            return False
+        if self._taken_over:
             return False
         return drain.subscriptions_finished
 
@@ -362,6 +385,8 @@ class LifeCycle(Generic[MessageT]):
         self.status = SessionStatus.CLOSED
         self.timers.drain = None
         self._begin_end()
+        if self.successor is not None:
+            self.successor.session_ends()
         self._close_error = error
         asked = self._closed_error("request")
         asked.outcome = "unknown"  # unlike one that is refused for the end, it may have reached somebody
@@ -435,7 +460,7 @@ class LifeCycle(Generic[MessageT]):
         self.check_not_closed("publish")
         if self.status is SessionStatus.DRAINING_PUBS:
             raise ConnectionDrainingError("publish: the client is draining and writes only what it has")
-        if self._drain is not None and not self.link.up:
+        if self._drain is not None and not (self.link.up or self._taken_over):
             raise ConnectionDrainingError("publish: the client is draining, and there is no connection any more")
         limit = self._options.pending_size
         if self.link.up:

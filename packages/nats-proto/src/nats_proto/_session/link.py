@@ -345,12 +345,10 @@ class Link:
         """The message that ``data`` would be, if that is all it is; nothing has changed then."""
         return None if self.connection is None else self.connection.whole_message(data)
 
-    def say(self, operations: bytes, token: int) -> bool:
-        """Write these next, the last of them a PING that has this token. False without a connection."""
-        if self.connection is None:
-            return False
-        self.connection.say(operations, token)
-        return True
+    def say(self, operations: bytes, token: int) -> None:
+        """Write these next, the last of them a PING that has this token; ignored without a connection."""
+        if self.connection is not None:
+            self.connection.say(operations, token)
 
     # --- what the connection says ------------------------------------------------------------------------------------
 

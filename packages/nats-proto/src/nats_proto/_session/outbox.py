@@ -71,6 +71,7 @@ _take: Final = methodcaller("take")
 bytes(HIGH_WATER)
 
 _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
+_SUBSCRIPTION_VERBS: Final = (b"SUB ", b"UNSUB ")
 
 
 class _Chunk:
@@ -337,6 +338,24 @@ class Outbox:
         if self.pending_bytes <= LOW_WATER:
             self.full = False
         return dropped, nbytes
+
+    def drop_subscriptions(self) -> list[bytes]:
+        """Forget what waits to be told about subscriptions: these operations, in order."""
+        dropped: list[bytes] = []
+        self._seal()
+        for index, chunk in enumerate(self._sealed):
+            if not any(verb in piece for piece in chunk.pieces() for verb in _SUBSCRIPTION_VERBS):
+                continue  # as in `drop`
+            kept: list[Encoded] = []
+            for each in chunk.operations:
+                if isinstance(each, bytes) and each.startswith(_SUBSCRIPTION_VERBS):
+                    dropped.append(each)
+                else:
+                    kept.append(each)
+            self._sealed[index] = _Chunk(kept)
+            self._sealed[index].pings = chunk.pings
+        self.beside_tail -= sum(map(len, dropped))
+        return dropped
 
     def abandon(self) -> None:
         """A handshake failed: its own bytes, all that can be in flight, are gone; nothing to do after a `cut`."""

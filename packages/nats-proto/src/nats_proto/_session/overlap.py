@@ -47,6 +47,11 @@ class Overlap(Generic[MessageT]):
         """Whether it is so many times what should ever be needed: it is time to come to an end."""
         return self._size > times * MAX_HELD_BYTES or len(self._given) + len(self._held) > times * MAX_HELD_MSGS
 
+    @property
+    def owed(self) -> bool:
+        """Some of what the old connection has given has no copy yet."""
+        return bool(self._given)
+
     def of_old(self, message: MessageT) -> None:
         """The old connection has this one, and it is given."""
         key = _key(message)

@@ -6,11 +6,10 @@ A lame duck closes its connections one by one, some time after it has said so. U
 Whoever leaves it before there is another connection loses what is published meanwhile. So that one is made first:
 
     WAITING ─its time─▶ DIALLING ─▶ GREETING ─accepted─▶ JOINING ─PONG─▶ SPREADING ─`SPREAD_TIME`─▶ PARTING
-       ▲                   │            │                   │ │              │ │                      │  │
-       └──the pool's next──┴────────────┴───────────────────┴─│──────────────┘ │ old one lost         │  │ PONG of
-                                                              └────────────────▼                      │  ▼ the old
-    OVER ◀─`LINGER`─ LINGERING ◀─the adapter has it─┬─ LEFT_ALONE ◀──────── old one lost ─────────────┴─ PARTED
-                                                    └─ ADOPTABLE ◀──── everything is written ──────────────┘
+       ▲                   │            │                   │ │              │ │                       │
+       └──the pool's next──┴────────────┴───────────────────┴─│──────────────┘ │ the old one is lost   │ its PONG, and
+                                                              └────────────────▼                       │ all is written
+                    OVER ◀─PONG and `LINGER`─ LINGERING ◀─the adapter has it─ ADOPTABLE ◀──────────────┘
 
     WAITING     for the time of the attempt
     DIALLING    the transport is made
@@ -18,13 +17,10 @@ Whoever leaves it before there is another connection loses what is published mea
     JOINING     every subscription is sent to the new server, and a PING behind them
     SPREADING   the other servers of the cluster hear of it; both connections deliver (`handover` says what is given)
     PARTING     the old connection takes UNSUB for every subscription, a PING behind them, and nothing else; what is
-                published waits, for one round trip
-    PARTED      the old server has read all that; the transports have not reported everything that they were given
-    STRANDED    the new connection was lost while PARTING: what the old server has said before it read the UNSUBs is
-                waited for, and then there is an ordinary reconnect
-    ADOPTABLE   the old connection is done with; the transport of the new one becomes the transport
-    LEFT_ALONE  the same, but the old connection was lost, and what waited for it was cut
-    LINGERING   copies of what the old connection has delivered may still come
+                published waits, for one round trip. If the new connection is lost now, what the old server has said
+                before it read the UNSUBs is waited for; then a drain goes on there, and else there is a reconnect
+    ADOPTABLE   the old connection has said all, or is lost; the transport of the new one becomes the transport
+    LINGERING   copies of what the old connection has delivered may still come; skipped when each has come
     OVER        nobody needs it any more
 
 A server that is the lame duck itself under another name (known by ``server_id``), or that is one as well, is left at
@@ -32,9 +28,11 @@ once and counts as a failed attempt; the pool says who is next and when. There i
 nowhere to go the old connection is kept. When it is lost on the way, a successor that has joined takes its place, and
 one that has not is given up for an ordinary reconnect.
 
-From JOINING on the new server may give messages to members of queue groups here, and nobody else gets them. A session
-with such a member that drains goes on to PARTING at once, and ends at the new server. Any other stays at the old one.
-And if the new server becomes a lame duck now, such a session goes there all the same, and leaves it for a third one.
+From JOINING on the new server gives messages to members of queue groups here, which nobody else gets. So there is only
+one way on, whatever comes, as long as its connection lives. A drain, of one subscription or of the session, ends behind
+what both have said, on the connection that there is then; that of the session parts at once. If the old connection is
+lost, or the user reconnects, the new one takes its place. And if the new server becomes a lame duck, the session goes
+there all the same, and leaves it for a third one. A `close` alone gives it up, before it is PARTING.
 """
 
 from __future__ import annotations
@@ -95,7 +93,10 @@ SPREAD_TIME: Final = 0.5
 """Seconds in which the other servers of the cluster hear of the new connection's subscriptions. They need milliseconds;
 a lame duck stays for ten seconds at least, unless its operator has configured less."""
 LINGER: Final = 1.0
-"""Seconds in which the copy of a message may come later than the message."""
+"""Seconds in which the copy of a message may come to the new server later than the message to the old one."""
+
+LATE: Final = 1.0
+"""Seconds by which nothing is late to be done unless the process was stopped; and for which answers are waited then."""
 
 
 class _State(IntEnum):
@@ -107,10 +108,7 @@ class _State(IntEnum):
     JOINING = auto()
     SPREADING = auto()
     PARTING = auto()
-    PARTED = auto()
-    STRANDED = auto()
     ADOPTABLE = auto()
-    LEFT_ALONE = auto()
     LINGERING = auto()
     OVER = auto()
 
@@ -124,6 +122,10 @@ class Predecessor(Protocol[MessageT]):
 
     def successor_lost(self, error: NATSError, now: float) -> None:
         """The new connection is lost, and there is no way back to the old one."""
+        ...
+
+    def member_lost(self, error: NATSError) -> None:
+        """The new connection is lost, and may have had something for members of groups."""
         ...
 
     def forget_successor(self, successor: Successor[MessageT]) -> None:
@@ -140,12 +142,14 @@ class Successor(Generic[MessageT]):
     __slots__ = (
         "_attempt",
         "_connection",
+        "_ending",
         "_events",
         "_handover",
         "_info",
         "_lame_duck",
         "_link",
         "_message_type",
+        "_old_owes",
         "_options",
         "_predecessor",
         "_state",
@@ -172,6 +176,8 @@ class Successor(Generic[MessageT]):
         self._options = options
         self._message_type = message_type
         self._state = _State.WAITING
+        self._ending = False
+        """The session drains: there is no time to be lost, and no other attempt."""
         self._timers = link.timers
         self._attempt: Attempt | None = None
         self._connection: Connection | None = None
@@ -184,10 +190,11 @@ class Successor(Generic[MessageT]):
         """Forget what belonged to the last attempt."""
         self._unreported = 0
         """Bytes given to its transport, and not yet accepted as far as we know."""
+        self._old_owes = True
+        """The old server has not confirmed that it has said, and read, all."""
         self._lame_duck = False
         """The new server is about to leave as well, and has said so when it was too late not to go there."""
         self._handover: Handover[MessageT] = Handover(self._traffic, self._events)
-        self._traffic.handover = None
 
     # --- what others want to know ------------------------------------------------------------------------------------
 
@@ -199,17 +206,22 @@ class Successor(Generic[MessageT]):
     @property
     def joined(self) -> bool:
         """The new server is told of every subscription: its connection can take over at any time, and has not yet."""
-        return _State.JOINING <= self._state <= _State.LEFT_ALONE and self._state is not _State.STRANDED
+        return self._connection is not None and _State.JOINING <= self._state <= _State.ADOPTABLE
 
     @property
     def parting(self) -> bool:
         """Nothing of the user is written to the old connection any more."""
-        return _State.PARTING <= self._state <= _State.STRANDED
+        return self._state is _State.PARTING
 
     @property
-    def committed(self) -> bool:
-        """There is no way back to the old connection."""
-        return _State.PARTING <= self._state <= _State.LINGERING
+    def adoptable(self) -> bool:
+        """Its connection is about to be that of the session, as soon as the adapter has it."""
+        return self._state is _State.ADOPTABLE
+
+    @property
+    def old_owes(self) -> bool:
+        """The old server has not confirmed that it has said, and read, all."""
+        return self._old_owes
 
     @property
     def overlap(self) -> Handover[MessageT] | None:
@@ -303,6 +315,10 @@ class Successor(Generic[MessageT]):
             self._handle(now)
         if not due(self._timers.successor, now):
             return
+        if self._state in (_State.JOINING, _State.PARTING) and due(self._timers.successor, now - LATE):
+            # The whole process was stopped: the answer may have arrived, and was not read yet.
+            self._timers.successor = now + LATE
+            return
         seconds = f"{self._options.connect_timeout:g} s"
         match self._state:
             case _State.WAITING:
@@ -313,11 +329,11 @@ class Successor(Generic[MessageT]):
                 self._fail(NATSTimeoutError(f"server {self._server} did not answer a PING within {seconds}"), now)
             case _State.SPREADING:
                 self._part(now)
-            case _State.PARTING | _State.PARTED | _State.STRANDED:
+            case _State.PARTING:
                 self._predecessor.leave_link(now)  # the old server does not answer any more
             case _State.LINGERING:
                 self._end()
-            case _State.GREETING | _State.ADOPTABLE | _State.LEFT_ALONE | _State.OVER:
+            case _State.GREETING | _State.ADOPTABLE | _State.OVER:
                 self._timers.successor = None
             case _:
                 assert_never(self._state)
@@ -352,49 +368,56 @@ class Successor(Generic[MessageT]):
 
     def _fail(self, error: NATSError, now: float) -> None:
         """This attempt has failed. The old connection is kept, if there still is one."""
-        only_one = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
         self._drop()
         if self._attempt is not None:
             name_server(error, self._attempt.server)
         self._link.successor_failed(error, now=now)
-        if only_one:
+        if self._state is _State.ADOPTABLE:
             self._end()
             self._predecessor.successor_lost(error, now)
             return
-        if self.parting:
-            # The old server was told to end every subscription, so its connection is of no use any more, but for what
-            # was said before.
-            said_all = self._state is _State.PARTED
-            self._state = _State.STRANDED
-            if said_all:
-                self._predecessor.leave_link(now)
-            return
-        self._handover.end_drains()
-        self._reset()
-        self._plan_next(now)
+        if self._handover.has_members:
+            self._predecessor.member_lost(error)
+        if self._state is _State.PARTING:
+            if not self._old_owes:
+                self._stranded(now)
+        elif self._ending:
+            self._end()
+        else:
+            self._handover.end()
+            self._reset()
+            self._plan_next(now)
+
+    def _stranded(self, now: float) -> None:
+        """The new connection was lost behind the goodbye to the old server, which has said all by now.
+
+        It was told to end every subscription, so its connection is of no more use; but that is as a drain wants it.
+        """
+        if self._ending:
+            self._end()
+        else:
+            self._predecessor.leave_link(now)
 
     def _drop(self) -> None:
+        # Where the connection was lost, or is the session's own, the adapter has nothing to close. While WAITING no
+        # dial was asked for.
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        # While WAITING no dial was asked for, so the adapter has nothing to close. STRANDED it was closed before.
-        if self._state not in (_State.WAITING, _State.STRANDED):
+            self._link.add_command(CloseSuccessor())
+        elif self._state is _State.DIALLING:
             self._link.add_command(CloseSuccessor())
 
     def cancel(self) -> None:
         """The successor is not wanted any more."""
-        if self._state is _State.STRANDED:
-            self._handover.linger()  # the new connection alone has delivered what is held
-        # From LINGERING on the connection is the session's own, and is not to be closed from here.
-        if self._state < _State.LINGERING:
-            self._drop()
+        self._drop()
         self._end()
 
     def _end(self) -> None:
         self._state = _State.OVER
         self._timers.successor = None
         self._predecessor.forget_successor(self)
-        self._handover.end_drains()
+        self._handover.end()
 
     # --- what the new connection says --------------------------------------------------------------------------------
 
@@ -425,9 +448,11 @@ class Successor(Generic[MessageT]):
             case HandshakeCompleted():
                 self._join(now)
             case PongReceived():
-                if self._state is _State.JOINING:  # a drain may have gone on before
+                if self._state is _State.JOINING:  # the old connection may be lost by now
                     self._state = _State.SPREADING
                     self._timers.successor = now + SPREAD_TIME
+                    if self._ending:
+                        self._part(now)
             case RefusalReceived():
                 self._events.add(event.plain)
                 self._traffic.refuse(event)
@@ -440,7 +465,7 @@ class Successor(Generic[MessageT]):
 
     def _take_info(self, info: ServerInfo, now: float) -> None:
         self._info = info
-        if self._state >= _State.PARTING or (self._state >= _State.JOINING and self._handover.has_members):
+        if self._state >= _State.JOINING:
             # There is no way back to the old connection without a loss. That the new server leaves may be said in this
             # INFO alone, so it is remembered, and the link answers it when it adopts the connection.
             self._lame_duck = self._lame_duck or info.ldm
@@ -479,29 +504,37 @@ class Successor(Generic[MessageT]):
     # --- leaving the old one -----------------------------------------------------------------------------------------
 
     def _part(self, now: float) -> None:
-        if not self._link.say(b"".join([*self._handover.goodbyes(), PING]), LAST_TOKEN):
-            return
+        if self._link.connection is None:
+            return  # it is lost just now, and the link is about to say so
+        self._link.say(b"".join([*self._handover.commit(), PING]), LAST_TOKEN)
         self._state = _State.PARTING
         self._timers.successor = now + LAME_DUCK_GRACE
-        self._handover.commit()
 
-    def begin_drain(self, now: float) -> None:
-        """The session drains. It stays at its server, unless the new one may have given something to a group's member
-        here: then it drains there, and goes at once."""
-        if self._state in (_State.JOINING, _State.SPREADING) and self._handover.has_members:
+    def session_drains(self, now: float) -> None:
+        """The session stays at its server, unless the new one may have given something: then it drains there, and goes
+        as soon as that has answered."""
+        self._ending = True
+        if self._state < _State.JOINING:
+            self.cancel()
+        elif self._state is _State.SPREADING:
             self._part(now)
+
+    def session_ends(self) -> None:
+        """The session stays at its server, unless that was told goodbye."""
+        if self._state < _State.PARTING:
+            self.cancel()
 
     def old_said_all(self, now: float) -> None:
         """The old connection has answered the PING behind its last UNSUB."""
-        if self._state is _State.PARTING:
-            self._state = _State.PARTED
+        self._old_owes = False
+        if self._connection is None:
+            self._stranded(now)
+        else:
             self.written()
-        elif self._state is _State.STRANDED:
-            self._predecessor.leave_link(now)
 
     def written(self) -> None:
         """Bytes were accepted by one of the transports: perhaps the old connection has nothing more to do."""
-        if self._state is not _State.PARTED or self._unreported or self._handover.out:
+        if self._old_owes or self._state is not _State.PARTING or self._unreported or self._handover.out:
             return
         if self._traffic.outbox.reported:  # the PONG may be quicker than the report of what it answers
             self._state = _State.ADOPTABLE
@@ -510,8 +543,9 @@ class Successor(Generic[MessageT]):
 
     def old_lost(self) -> None:
         """The old connection is gone: the new one takes its place now."""
-        self._handover.commit()
-        self._state = _State.LEFT_ALONE
+        if self._state is not _State.PARTING:
+            self._handover.commit()
+        self._state = _State.ADOPTABLE
         self._timers.successor = None
         self._link.add_command(AdoptSuccessor())
 
@@ -519,8 +553,7 @@ class Successor(Generic[MessageT]):
 
     def adopted(self) -> Adopted:
         """The adapter uses the successor's transport as the session's. `LocalProtocolError` when it was not told to."""
-        adoptable = self._state in (_State.ADOPTABLE, _State.LEFT_ALONE)
-        if not adoptable or self._connection is None or self._attempt is None or self._info is None:
+        if not self.adoptable or self._connection is None or self._attempt is None or self._info is None:
             raise LocalProtocolError("transport_adopted: no successor was to be adopted")
         if self._unreported or self._handover.out:
             raise LocalProtocolError("transport_adopted: what the successor gave to be written comes first")
@@ -528,11 +561,21 @@ class Successor(Generic[MessageT]):
 
     def operations(self) -> list[bytes]:
         """What the new server has to be told about subscriptions before anything else."""
-        return self._handover.operations(lost=self._state is _State.LEFT_ALONE)
+        return self._handover.operations(lost=not self._link.up)
 
     def linger(self, now: float) -> None:
         """The new connection is the session's now: the messages that were held back are delivered."""
         self._state = _State.LINGERING
-        self._timers.successor = now + LINGER
+        self._timers.successor = None
         self._connection = None
         self._handover.linger()
+        if self._handover.owed:
+            # Not by the time alone: this connection may be far behind, or the whole process was stopped.
+            self._traffic.round_trip(self._caught_up)
+        else:
+            self._end()
+
+    def _caught_up(self, now: float) -> None:
+        """The new server has said what it had to say when it was gone to."""
+        if self._state is _State.LINGERING:
+            self._timers.successor = now + LINGER

@@ -37,9 +37,6 @@ __all__ = ["Traffic"]
 class Informed(Protocol[MessageT]):
     """Who has to hear of every subscription as well: the handover to a successor."""
 
-    draining: list[SubscriptionState[MessageT]]
-    """The subscriptions of which it ends the drain."""
-
     def subscribed(self, sub: SubscriptionState[MessageT]) -> None:
         """There is another subscription."""
         ...
@@ -48,8 +45,8 @@ class Informed(Protocol[MessageT]):
         """There is one less."""
         ...
 
-    def drains(self, sub: SubscriptionState[MessageT]) -> bool:
-        """One is to be drained: whether it ends the drain."""
+    def limited(self, sub: SubscriptionState[MessageT]) -> bool:
+        """One has got a maximum: whether a server is to be told now."""
         ...
 
 
@@ -104,7 +101,7 @@ class Traffic(Generic[MessageT]):
         """Publish with a reply subject of the inbox; the request's token."""
         self.round_trips = RoundTrips()
         self.handover: Informed[MessageT] | None = None
-        """Who hears of every subscription as well, while a lame duck is left."""
+        """Who hears of every subscription as well, while a lame duck is left. No drain ends before that does."""
 
     @property
     def quiet(self) -> bool:
@@ -272,7 +269,7 @@ class Traffic(Generic[MessageT]):
         if self.handover is not None:
             self.handover.subscribed(sub)
         if max_msgs is not None:
-            self._append_control(self.encoder.unsubscribe(sub.sid, max_msgs))
+            self.tell_maximum(sub)
         return sub
 
     def unsubscribe(self, sub: SubscriptionState[MessageT], max_msgs: int | None) -> None:
@@ -292,9 +289,14 @@ class Traffic(Generic[MessageT]):
             return
         if max_msgs is not None and sub.received < max_msgs:
             sub.max_msgs = max_msgs
-            self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
+            if self.handover is None or self.handover.limited(sub):
+                self.tell_maximum(sub)
             return
         self.leave(sub)
+
+    def tell_maximum(self, sub: SubscriptionState[MessageT]) -> None:
+        """As the server of this connection counts it."""
+        self._append_control(self.encoder.unsubscribe(sub.sid, sub.connection_max))
 
     def leave(self, sub: SubscriptionState[MessageT]) -> None:
         """End it now. What the server still sends is dropped, or handed back."""
@@ -339,24 +341,38 @@ class Traffic(Generic[MessageT]):
         """No new messages, but all that the server sent before it read the UNSUB."""
         if sub not in self.subs or sub.draining:
             return
-        awaited = self.handover is not None and self.handover.drains(sub)
-        if self._up or awaited:
-            self.start_drain(sub)
-        if not awaited:
-            self.end_drain(sub)
-
-    def end_drain(self, sub: SubscriptionState[MessageT]) -> None:
-        """It closes when the server has answered a PING behind the UNSUB; without a connection at once."""
-        if self._up:
-            self.round_trip(lambda _now: self.close_subscription(sub))
-        else:
-            self.close_subscription(sub)
+        self.start_drain(sub)
+        self.end_drains([sub])
 
     def start_drain(self, sub: SubscriptionState[MessageT]) -> None:
-        """UNSUB leaves; the subscription closes with the PONG of a later round trip."""
+        """UNSUB leaves; `end_drains` closes it."""
         if not sub.draining:
             sub.status = SubscriptionStatus.DRAINING
             self._end_interest(sub)
+
+    def end_drains(self, subs: Sequence[SubscriptionState[MessageT]]) -> None:
+        """They close when a server has answered a PING behind their UNSUBs, in order; without a connection at once.
+
+        While a lame duck is left there are two servers that may have something for them: then it is a PING to the one
+        that is the only one afterwards.
+        """
+        if self.handover is not None:
+            return
+        if self._up:
+            self.round_trip(lambda _now: self._close_drained(subs))
+        else:
+            self._close_drained(subs)
+
+    def _close_drained(self, subs: Sequence[SubscriptionState[MessageT]]) -> None:
+        for sub in subs:
+            self.close_subscription(sub)
+
+    def handover_ended(self) -> None:
+        """The lame duck is left, or there was nowhere to go."""
+        self.handover = None
+        draining = [sub for sub in self.subs if sub.draining]
+        if draining:
+            self.end_drains(draining)
 
     def _end_interest(self, sub: SubscriptionState[MessageT]) -> None:
         self._append_control(self.encoder.unsubscribe(sub.sid))
@@ -535,7 +551,7 @@ class Traffic(Generic[MessageT]):
         for sub in self.subs:
             # Its last messages were lost with the connection, unless a successor has some. Closed now, it is not
             # subscribed again on the next one.
-            if sub.draining and (self.handover is None or sub not in self.handover.draining):
+            if sub.draining and self.handover is None:
                 self.close_subscription(sub)
 
     def fail_flushes(self, error: NATSError) -> None:
