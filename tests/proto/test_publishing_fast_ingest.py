@@ -24,6 +24,7 @@ from nats_proto._publishing.fast_ingest import (
 )
 from nats_proto._wire.headers import encode_status_block
 from nats_proto.errors import ConnectionClosedError, LocalProtocolError, NATSError, NATSTimeoutError, PermissionsError
+from tests.proto.driver import World
 
 NOW = 50.0
 REFUSED = b'{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}'
@@ -38,7 +39,9 @@ class Ingest:
         self.machine = FastIngest("in.id", flow=flow, max_outstanding=max_outstanding, on_gap=on_gap, timeout=3.0)
         self.now = NOW
         assert self.machine.room == 0
-        assert self.machine.wants.popleft() == Subscribe("in.id.>", asks=self.machine._asks)
+        assert self.machine.wants.popleft() == Subscribe(
+            "in.id.>", awaits=self.machine._awaits, asks=self.machine._asks
+        )
         self.gap = on_gap
         if opened:
             self.publish()
@@ -419,6 +422,32 @@ def test_what_could_not_be_published_has_no_number() -> None:
     ingest.machine.failed()
     assert ingest.machine.room == 1
     assert ingest.publish() == ["in.id.100.fail.2.1.$FI"]
+
+
+@pytest.mark.parametrize(
+    ("end", "sent"),
+    [
+        (lambda ingest: None, ["PUB s [1]", "PUB t [1]"]),
+        (lambda ingest: ingest.wait(3.0), ["PUB t [1]"]),
+        (lambda ingest: ingest.machine.abandon("test"), ["PUB t [1]"]),
+    ],
+    ids=["awaited", "given up", "left"],
+)
+def test_what_waits_for_a_connection_is_not_sent_when_nobody_waits_for_it(
+    end: Callable[[Ingest], object], sent: list[str]
+) -> None:
+    """The first message would begin another batch at a server that knows none, and be stored."""
+    world = World("nats://a, nats://b").ready()
+    ingest = Ingest(opened=False)
+    world.session.subscribe("in.id.>", marks=True, awaits=ingest.machine._awaits)
+    world.cut()
+    [reply] = ingest.publish()
+    world.session.publish("s", b"x", reply=reply)
+    world.session.publish("t", b"x", reply="in.idle.1")
+    end(ingest)
+    world.up()
+    assert [word for word in world.words() if word.startswith("PUB")] == sent
+    assert world.session.stats.dropped_publishes == 2 - len(sent)
 
 
 def test_after_the_end_nothing_counts() -> None:

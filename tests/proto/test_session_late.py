@@ -210,6 +210,22 @@ def test_what_is_awaited_may_come_to_one_subject() -> None:
     assert awaited.sub in world.session._traffic.subs
 
 
+@pytest.mark.parametrize("others", [0, FEW])
+def test_what_is_awaited_may_come_to_all_subjects_below_one(others: int) -> None:
+    world = World("nats://a, nats://b").ready()
+    world.cut()
+    session = world.session
+    for number in range(others):
+        Asker(world, f"inbox.{number}")
+    awaited, given_up = (session.subscribe(f"{name}.>", awaits=lambda reply, now: True) for name in ("in.1", "in.2"))
+    publish(world, "in.1.a.b", "in.2.a.b", "in.2", "in.2.a", "in.20.a", "my.in.2.a")
+    session.unsubscribe(given_up)
+    world.up()
+    assert published(world) == ["in.1.a.b", "in.2", "in.20.a", "my.in.2.a"]
+    assert awaited in session._traffic.subs
+    assert not session._traffic._awaited._deep - {b"in.1."}
+
+
 @pytest.mark.parametrize("askers", [1, FEW - 1, FEW, 100])
 def test_each_of_many_is_awaited_by_itself(askers: int) -> None:
     world = World("nats://a, nats://b").ready()

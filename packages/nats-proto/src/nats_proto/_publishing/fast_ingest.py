@@ -26,6 +26,9 @@ something is waited for, a ping asks for the last acknowledgement again, and aft
 nothing comes for all of it, the batch has failed, and only what was acknowledged is certain. Nothing is waited for
 between two messages of a slow writer; but a server forgets a batch from which nothing comes for 10 s.
 
+What waits for a connection when the batch has ended is not sent any more (`_awaits`): its writer was told, and has gone
+on since. To a server that has forgotten the batch its first message would begin another, and be stored.
+
 With ``on_gap="fail"`` an acknowledgement says that everything up to it is stored, and a loss ends the batch. With
 ``"ok"`` the batch goes on, and its items say what was lost or refused.
 """
@@ -178,7 +181,7 @@ class FastIngest:
         """The last answer. Its ``count`` is the number of the last message, of which with ``on_gap="ok"`` not all are
         stored."""
         self.items: deque[IngestReport] = deque(maxlen=MAX_REPORTS)
-        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.>", asks=self._asks),))
+        self.wants: deque[Want] = deque((Subscribe(f"{inbox}.>", awaits=self._awaits, asks=self._asks),))
         self.done = False
         self.error: NATSError | None = None
 
@@ -365,6 +368,10 @@ class FastIngest:
         if self._numbers.get(subject, 0) > self.acknowledged or (subject == self._subject and self._waits):
             return self.sent
         return None
+
+    def _awaits(self, _reply: str, _now: float) -> bool:
+        """Whether somebody waits for what comes of its messages."""
+        return not self.done
 
     def _end_not_permitted(self, error: PermissionsError, outcome: Outcome) -> None:
         made = not_permitted(f"fast ingest to {error.subject!r}", error)

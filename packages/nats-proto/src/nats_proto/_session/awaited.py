@@ -7,9 +7,9 @@ and was told meanwhile that none came, has gone on since: nobody expects it to b
 forgotten the message ids that it knew, so it would store what it has stored before. So with each new connection those
 are given up that were not handed over to the one before, and for which nobody waits.
 
-A publish is known by its reply subject, or by all of that but its last token: the request inbox is registered here, and
-each subscription whose reader says which answers it awaits (``Session.subscribe(..., awaits=...)``). All others wait
-for their connection, however long.
+A publish is known by its reply subject, by all of that but its last token, or by how that begins: the request inbox is
+registered here, and each subscription whose reader says which answers it awaits
+(``Session.subscribe(..., awaits=...)``). All others wait for their connection, however long.
 
 When such a subscription is left nobody awaits its answers; but it stays here until none of its publishes can be in the
 outbox: until the PONG of a PING behind all of them, or until the next connection. Where that is long in coming and many
@@ -42,18 +42,22 @@ def nobody(_reply: str, _now: float) -> bool:
 
 
 class Awaited:
-    """Who waits for answers, by the subjects of their subscriptions without the ``*`` at the end of some."""
+    """Who waits for answers, by the subjects of their subscriptions without the ``*`` or ``>`` at the end of some."""
 
-    __slots__ = ("_awaits", "_left")
+    __slots__ = ("_awaits", "_deep", "_left")
 
     def __init__(self) -> None:
         self._awaits: dict[bytes, Awaits] = {}
+        self._deep: set[bytes] = set()
+        """Of these, those of a ``>``."""
         self._left: set[bytes] = set()
         """Of these, those for which it is `nobody`."""
 
     def add(self, subject: str, awaits: Awaits) -> None:
-        """``subject`` is that of a subscription, and has no wildcard but one ``.*`` at its end, if any."""
+        """``subject`` is that of a subscription, and has no wildcard but one ``.*`` or ``.>`` at its end, if any."""
         self._awaits[_base(subject)] = awaits
+        if subject.endswith(">"):
+            self._deep.add(_base(subject))
         self._left.discard(_base(subject))
 
     def leave(self, subject: str) -> None:
@@ -65,11 +69,13 @@ class Awaited:
         """None of its publishes waits to be sent."""
         self._awaits.pop(_base(subject), None)
         self._left.discard(_base(subject))
+        self._deep.discard(_base(subject))
 
     def forget_left(self) -> None:
         """What was left is gone: none of its publishes waits to be sent."""
         for base in self._left:
             del self._awaits[base]
+        self._deep -= self._left
         self._left.clear()
 
     @property
@@ -95,8 +101,10 @@ class Awaited:
         if reply is None:
             return None
         awaits = self._awaits.get(reply) or self._awaits.get(reply[: reply.rfind(b".") + 1])
+        if awaits is None:
+            awaits = next((self._awaits[base] for base in self._deep if reply.startswith(base)), None)
         return None if awaits is None or awaits(reply.decode(), now) else reply
 
 
 def _base(subject: str) -> bytes:
-    return subject.removesuffix("*").encode()
+    return subject.rstrip("*>").encode()

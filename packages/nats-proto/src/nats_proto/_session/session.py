@@ -413,10 +413,11 @@ class Session(Generic[MessageT]):
         ``hand_back``: a payload with which messages are answered that nobody will read, because the subscription was
         ended with `unsubscribe`, or its client is drained or closed. A drain does not wait until they are read.
 
-        ``awaits``, for a subject without wildcards but one ``.*`` at its end: its reader publishes with reply subjects
-        of it, and says of such a one, given the time as well, whether a publish that has it is still to be sent. It is
-        asked when there is another connection, about what was not handed over to the one before; once the subscription
-        is ended with `unsubscribe` all that is given up. It is called within calls of this session, and must not raise.
+        ``awaits``, for a subject without wildcards but one ``.*`` or ``.>`` at its end: its reader publishes with reply
+        subjects of it, and says of such a one, given the time as well, whether a publish that has it is still to be
+        sent. It is asked when there is another connection, about what was not handed over to the one before; once the
+        subscription is ended with `unsubscribe` all that is given up. It is called within calls of this session, and
+        must not raise.
 
         ``asks``, with ``marks``: its reader publishes to this subject, and waits for what comes of it. Where that is
         not one subject, a function tells the number of the reader's last publish if something that was published to
