@@ -108,6 +108,37 @@ async def test_row_40_delayed_messages_that_stop_a_consumer_are_told(
         assert "3 of 3 messages wait for their acknowledgement" in told[0]
 
 
+async def test_row_18_what_was_delivered_again_to_its_reader_is_given_once(
+    leg: Leg, url: str, transport: Transport
+) -> None:
+    """Nobody has looked for longer than ``ack_wait``, and the reader has asked for more than there was."""
+    async with leg.connect(url) as client, leg.connect(url) as other:
+        _, consumer = await _filled(client, 1, ack_wait=1)
+        given: list[bytes] = []
+
+        async def read(messages: Any) -> bool:
+            message = await messages.next(timeout=0.2)
+            if message is None:
+                return False
+            given.append(message.data)
+            await message.ack()
+            return True
+
+        with steadily(url, **transport.options) as steady:
+            async with consumer.messages() as messages:
+                with anyio.fail_after(PATIENCE):
+                    while not await read(messages):
+                        pass
+                    await jetstream(other).publish("s", b"1")
+                    await jetstream(other).publish("s", b"2")
+                    while (await consumer.refresh()).num_redelivered < 2:
+                        await anyio.sleep(0.01)
+                    while await read(messages) or len(given) < 3:
+                        pass
+                assert messages.outlived >= 2 or steady.stood_still > 0.2
+        assert given == [b"0", b"1", b"2"] or steady.stood_still > 0.2
+
+
 @pytest.mark.parametrize("way", ["consume", "messages"])
 async def test_row_18_no_message_is_handled_twice_since_it_lay_unread(
     leg: Leg, url: str, way: str, transport: Transport

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import Message, Publish, Subscribe
+from nats_proto import CatchUp, Message, Publish, Subscribe
 from nats_proto._consuming.ages import Age, Ages
 from nats_proto._consuming.consume import Consume
 from nats_proto._consuming.options import ConsumeOptions
@@ -161,6 +161,92 @@ def test_the_last_attempt_is_handed_out_however_old_it_is(attempt: int, max_deli
     assert give(machine, queue, message, 10.0) == ([message] if kept else [])
     strange = Message("a", 1, "not.an.ack.subject", b"x", None)
     assert give(machine, queue, strange, 10.0) == []  # whoever has sent it
+
+
+def away(*, seconds: float = 10.0, **given: Any) -> tuple[Consume[Message, Message], Queue, int]:
+    """A reader that has message 1 in its hands, and was away; the next two messages make it ask for a sign."""
+    machine, queue = reading(**given)
+    queue.come = 1
+    first = delivered(1)
+    assert give(machine, queue, first, 1.0) == [first]
+    queue.come = 20
+    for message in (delivered(1, 2), delivered(2)):  # of the first nobody knows what its reader has made of it
+        queue.taken += 1
+        machine.receive(message, now=NOW + 1.0 + seconds)
+        assert machine.items.pop() is message
+    [number] = [want.number for want in machine.wants if isinstance(want, CatchUp)]
+    machine.wants.clear()
+    return machine, queue, number
+
+
+def test_what_lies_unread_twice_is_handed_out_once() -> None:
+    machine, queue, number = away()
+    third, again = delivered(3), delivered(4, 2)
+    assert give(machine, queue, third, 11.0)[:1] == [third]
+    assert give(machine, queue, delivered(2, 2), 11.0) == []
+    assert give(machine, queue, delivered(1, 3), 11.0) == []
+    assert give(machine, queue, again, 11.0)[:1] == [again]  # was not handed out before
+    assert give(machine, queue, delivered(4, 3), 11.0) == []
+    assert machine.outlived == 3
+    assert not machine.warnings
+    machine.caught_up(number, now=NOW + 11.0)
+    late = delivered(2, 3)
+    assert give(machine, queue, late, 11.0)[:1] == [late]  # it was delivered since then, maybe by our wish
+
+
+def test_a_sign_of_an_earlier_time_is_none() -> None:
+    machine, queue, number = away()
+    queue.taken += 1
+    machine.receive(delivered(3), now=NOW + 16.0)
+    assert [want.number for want in machine.wants if isinstance(want, CatchUp)] == [number + 1]
+    machine.items.clear()
+    machine.caught_up(number, now=NOW + 16.0)
+    assert give(machine, queue, delivered(2, 2), 16.0) in ([], [b"+WPI"])
+    machine.caught_up(number + 1, now=NOW + 16.0)
+    again = delivered(2, 3)
+    assert give(machine, queue, again, 16.0)[:1] == [again]
+
+
+def test_a_heart_beat_does_not_hide_that_it_was_away() -> None:
+    machine, queue = reading()
+    queue.come = 3
+    give(machine, queue, delivered(1), 1.0)
+    machine.receive(status("in.1.1", "100 Idle Heartbeat"), now=NOW + 11.0)
+    assert not [want for want in machine.wants if isinstance(want, CatchUp)]
+    queue.taken += 1
+    machine.receive(delivered(2), now=NOW + 11.0)
+    assert [want for want in machine.wants if isinstance(want, CatchUp)]
+
+
+def test_a_reader_that_keeps_up_asks_for_no_sign() -> None:
+    machine, queue = reading()
+    for step in range(100):
+        queue.come += 1
+        queue.taken += 1
+        machine.receive(delivered(step), now=NOW + 0.3 * step)
+    assert not [want for want in machine.wants if isinstance(want, CatchUp)]
+
+
+@pytest.mark.parametrize("attempt", [2, 3])
+def test_a_last_attempt_is_handed_out_twice_as_well(attempt: int) -> None:
+    machine, queue, _ = away(max_deliver=3)
+    again = delivered(2, attempt)
+    assert give(machine, queue, again, 11.0)[:1] == ([again] if attempt == 3 else [])
+
+
+def test_a_stream_that_was_made_anew_counts_anew() -> None:
+    machine, queue, _ = away()
+    second = delivered(2)
+    assert give(machine, queue, second, 11.0)[:1] == [second]
+
+
+def test_another_queue_has_nothing_twice() -> None:
+    machine, queue, _ = away()
+    machine.connection_replaced(now=NOW + 11.0)
+    machine.handle_timeout(now=NOW + 11.0)
+    machine.wants.clear()
+    again = delivered(2, 2)
+    assert give(machine, queue, again, 11.5) == [again]
 
 
 def test_strange_messages_are_told_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nats_proto import Message
 from nats_proto._consuming.consume import Consume
 from nats_proto._consuming.options import ConsumeOptions
+from nats_proto._jetstream.metadata import parse_ack_subject
 from tests.simulation.invariants import require
 from tests.simulation.machine_driver import MachineDriver
 from tests.simulation.machine_users import NEXT, PAUSE, STREAM, Item, Reader
@@ -166,12 +167,27 @@ class AgedUser(ConsumeUser):
         sim.settings.exact &= sim.knobs.options.pending_size >= 1 << 20
         super().__init__(sim)
 
+        self._first_given: dict[int, float] = {}
+        """When each message of the stream was handed out, the first time."""
+
     def make_driver(self) -> MachineDriver[Item]:
         return _CountingDriver(self.client, self.machine, self._given, self.judged)
 
     def _given(self, item: Item) -> None:
         self.take(item)
         self.world.after(self._pause(), self.driver.wait)
+
+    def _check_repeated(self, message: Message, sent: float) -> None:
+        """What had been delivered again before its first delivery was handed out is not handed out as well."""
+        delivered = parse_ack_subject(message.reply)
+        given = self._first_given.setdefault(delivered.stream_sequence, self.world.now)
+        if given == self.world.now:
+            return
+        last = 0 < self.options.max_deliver <= delivered.num_delivered
+        require(
+            last or delivered.num_delivered == 1 or sent >= given - LATENCY,
+            f"{message!r} was delivered again {given - sent:g} s before it was handed out, and is handed out once more",
+        )
 
     def _pause(self) -> float:
         if self.sim.healing:
@@ -184,11 +200,12 @@ class AgedUser(ConsumeUser):
         first, last = self.sim.sent_at[message.reply]
         ack_wait = self.settings.model_ack_wait
         if outlived:
-            if self.client.slept:
+            if self.client.slept or parse_ack_subject(message.reply).stream_sequence in self._first_given:
                 return  # of a process that was stopped, or is not connected for long, less is certain
             age = self.world.now - first
             require(age >= 3 / 8 * ack_wait, f"{message!r}, {age:g} s old, was taken for too old")
             return
+        self._check_repeated(message, last)
         age = self.world.now - last
         # Where nothing is late but with its connection, what is too old is known to be so.
         quick = self.settings.exact and min(self.sim.knobs.capacities) >= 1 << 20

@@ -143,7 +143,7 @@ def age_bug(name: str, seen: str, *changes: tuple[str, str, str]) -> None:
 age_bug(
     "old messages handed out",
     "what was prefetched by a slow reader ran twice: here, and where the server had given it meanwhile",
-    ("_consuming.consume:Consume._has_outlived", "return age is Age.OUTLIVED", "return False"),
+    ("_consuming.consume:Consume._age", "return age", "return Age.YOUNG"),
 )
 age_bug(
     "young messages left out",
@@ -159,4 +159,9 @@ age_bug(
     "marks of the queue before",
     "after a new connection messages are as old as those that the old one had brought",
     ("_consuming.ages:Ages.renewed", "self._marks.clear()", "pass"),
+)
+age_bug(
+    "handed out twice",
+    "after the process was stopped it handles what lay unread twice once more",
+    ("_consuming.repeats:Repeats.ask", "if not self._away:", "if True:"),
 )

@@ -52,6 +52,8 @@ class Age(Enum):
     """It may be older than half of ``ack_wait``."""
     OUTLIVED = auto()
     """The server has given it to another reader, or will in a moment."""
+    REPEATED = auto()
+    """This reader was given it before, and it lay unread twice."""
 
 
 class Ages:

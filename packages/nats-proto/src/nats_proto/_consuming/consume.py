@@ -42,7 +42,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar, assert_never
 
-from .._calls.machine import Ask, Want
+from .._calls.machine import Ask, CatchUp, Want
 from .._calls.operation import ApiCall, Publish
 from .._jetstream.acknowledge import IN_PROGRESS
 from .._jetstream.errors import ApiError, ClusterUnavailableError, NotJetStreamMessageError
@@ -181,7 +181,7 @@ class Consume(Generic[MessageT, ItemT]):
 
     @property
     def outlived(self) -> int:
-        """Messages that were not handed out, since the server has given them to another reader."""
+        """Messages that were not handed out, since the server has given them to others, or to this reader before."""
         return self._freshness.outlived
 
     def receive(self, message: MessageT, *, now: float) -> None:
@@ -217,6 +217,11 @@ class Consume(Generic[MessageT, ItemT]):
         self._pulls.write_off()
         self.wants.clear()
         self._replaced_at = now
+
+    def caught_up(self, number: int, *, now: float) -> None:
+        """What comes from now on was sent since somebody has looked."""
+        self._freshness.caught_up(number)
+        self.account.look_at = self._freshness.look_at
 
     def publish_refused(self, refused: PublishRefused, *, now: float) -> None:
         """This user may not ask the consumer for messages, or not any more. What has come before is given."""
@@ -304,9 +309,16 @@ class Consume(Generic[MessageT, ItemT]):
             self._asking.count_bytes(message)
         if self._options.priority is not None and self._pulls.take_pin(message):
             self._warn("pinned", "this client is the pinned one now")
-        if now >= self.account.look_at and self._has_outlived(message, now):
-            self.too_old()
-            return
+        if now >= self.account.look_at:
+            match self._age(message, now):
+                case Age.OUTLIVED:
+                    self.too_old()
+                    return
+                case Age.REPEATED:
+                    self._freshness.outlived += 1
+                    return
+                case Age.YOUNG | Age.AGED:
+                    pass
         if self._wanted is not None:
             if not self._wanted:
                 return
@@ -315,14 +327,17 @@ class Consume(Generic[MessageT, ItemT]):
         if self._wanted == 0:
             self._end(None)
 
-    def _has_outlived(self, message: MessageT, now: float) -> bool:
-        """Whether the server has given it to another reader, or will at once; one that is aged gets its whole time."""
+    def _age(self, message: MessageT, now: float) -> Age:
+        """How old it is. One that is aged gets its whole time."""
         reply = message.reply or ""
+        number = self._freshness.look(now)
+        if number is not None:
+            self.wants.append(CatchUp(number))
         age = self._freshness.judge(reply, now)
         self.account.look_at = self._freshness.look_at
         if age is Age.AGED and reply.startswith(ACK_PREFIX):
             self.wants.append(Publish(reply, IN_PROGRESS))
-        return age is Age.OUTLIVED
+        return age
 
     def _status(self, message: MessageT, now: float) -> None:
         pulls = self._pulls
@@ -443,8 +458,7 @@ class Consume(Generic[MessageT, ItemT]):
         self._question = None
         self._replaced_at = float("inf")
         ages = self._freshness.ages
-        if ages is not None:
-            ages.renewed(now)
+        self._freshness.renewed(now)
         self.wants.append(self._pulls.subscribe(self._new_inbox(), None if ages is None else ages.opened))
         if self._state is _State.RECREATING:
             self._recreate()

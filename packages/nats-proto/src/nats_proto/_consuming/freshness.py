@@ -9,17 +9,23 @@ later than when the last of all requests has expired. What has outlived ``ack_wa
 only counted: the reader is slow, or the process was stopped. In the second case nothing new is asked for until the ends
 of these requests were read (`has_run_out`), by which time the old messages are through. What may be older than half of
 ``ack_wait`` is handed out, and the server told that it is in progress. A message that is only perhaps too old is handed
-out, since to lose a fresh one is worse; and so is one whose last attempt this is, for nobody else gets it.
+out, since to lose a fresh one is worse; and so is one whose last attempt this is, for nobody else gets it. What lies
+unread twice is handed out once all the same (`Repeats`).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from .._jetstream.errors import NotJetStreamMessageError
 from .._jetstream.metadata import parse_ack_subject
 from .ages import Age, Ages
 from .pulls import GRACE
+from .repeats import Repeats
 
 __all__ = ["Freshness"]
+
+_UNGIVEN: Final = (Age.OUTLIVED, Age.REPEATED)
 
 
 class Freshness:
@@ -29,12 +35,13 @@ class Freshness:
     ``ages``: whether to look at the marks of the queue.
     """
 
-    __slots__ = ("_ages", "_max_deliver", "_outliving", "_until", "ack_wait", "outlived")
+    __slots__ = ("_ages", "_max_deliver", "_outliving", "_repeats", "_until", "ack_wait", "outlived")
 
     def __init__(self, ack_wait: float, max_deliver: int, *, ages: bool) -> None:
         self.ack_wait = ack_wait
         self._max_deliver = max_deliver
         self._ages = Ages(ack_wait) if ages and ack_wait < float("inf") else None
+        self._repeats = None if self._ages is None else Repeats(ack_wait)
         self._until = float("inf")
         """A message that is taken later has certainly outlived ``ack_wait``."""
         self._outliving = False
@@ -49,7 +56,9 @@ class Freshness:
 
     @property
     def look_at(self) -> float:
-        """A message that is taken later may have outlived ``ack_wait``, or may be about to."""
+        """A message that is taken later may have outlived ``ack_wait``, or may be about to, or may come twice."""
+        if self._repeats is not None and self._repeats.possible:
+            return float("-inf")
         return self._until if self._ages is None else min(self._until, self._ages.look_at)
 
     def asked(self, expires: float, *, now: float) -> None:
@@ -62,9 +71,28 @@ class Freshness:
         """Whether all that is unread has outlived ``ack_wait``."""
         return now >= self._until
 
+    def renewed(self, now: float) -> None:
+        """Another queue takes the place of the one before."""
+        if self._ages is not None and self._repeats is not None:
+            self._ages.renewed(now)
+            self._repeats.renewed(now)
+
+    def look(self, now: float) -> int | None:
+        """Somebody takes a message, as of ``Repeats.ask``."""
+        if self._repeats is None:
+            return None
+        self._repeats.look(now)
+        return self._repeats.ask()
+
+    def caught_up(self, number: int) -> None:
+        """As of `Repeats`."""
+        if self._repeats is not None:
+            self._repeats.caught_up(number)
+
     def beat(self, now: float) -> None:
         """A heart-beat was taken: while a reader waits, these are what makes marks."""
-        if self._ages is not None:
+        if self._ages is not None and self._repeats is not None:
+            self._repeats.look(now)
             self._ages.judge(now)
 
     def judge(self, reply: str, now: float) -> Age:
@@ -74,7 +102,9 @@ class Freshness:
             age = self._ages.judge(now)
             if age is Age.YOUNG:
                 self._outliving = False
-        return Age.YOUNG if age is Age.OUTLIVED and self._is_last_attempt(reply) else age
+            if age is not Age.OUTLIVED and self._repeats is not None and self._repeats.is_one(reply):
+                age = Age.REPEATED
+        return Age.YOUNG if age in _UNGIVEN and self._is_last_attempt(reply) else age
 
     def count(self) -> bool:
         """One was not handed out: whether that is news. It is not, when no reader has kept up since the last one."""

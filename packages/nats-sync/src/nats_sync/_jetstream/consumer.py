@@ -197,6 +197,10 @@ class Consumer:
         (5). ``on_missing``: ``raise`` when the consumer is gone, ``wait`` for one of this name, or
         ``recreate`` it as `info` knows it. Raises `ValueError`
         and `TypeError` for what makes no sense.
+
+        After a stop of the program, or a message that took its reader as long as ``ack_wait``, messages lie there whose
+        age nobody can see: what others have by now may be given here as well, though nothing that lies there twice.
+        Only `work` can tell a stop from a long handler, and leaves out what may be old.
         """
         source = Source(self._api, self._stream, self._name, self._info)
         options = source.options(
@@ -235,9 +239,9 @@ class Consumer:
     ) -> Consuming:
         """Give each message to ``handler``, one after another, which acknowledges it; begins at once.
 
-        It goes on beside the caller. Options as of `messages`. What the handler raises is logged, and the next message
-        follows. Raises `TypeError` for a handler that cannot be called, what `messages` raises for its options, and
-        `ConnectionClosedError`.
+        It goes on beside the caller. Options as of `messages`, and so is what it gives after a stop or a long handler.
+        What the handler raises is logged, and the next message follows. Raises `TypeError` for a handler that cannot be
+        called, what `messages` raises for its options, and `ConnectionClosedError`.
         """
         check_handler("consume", handler, awaits=False)
         source = Source(self._api, self._stream, self._name, self._info)

@@ -41,5 +41,6 @@ class Messages(Reading[Consume[ReceivedMessage, JetStreamMessage]]):
 
     @property
     def outlived(self) -> int:
-        """Messages that were not given, since they were taken so late that the server has given them to another."""
+        """Messages that were not given, since they were taken so late that the server has given them to another reader,
+        or to this one a second time."""
         return self._machine.outlived
