@@ -56,11 +56,6 @@ bug(
     ("_session.life_cycle:LifeCycle._drain_is_due", "if self._taken_over:", "if False:"),
 )
 bug(
-    "last flush forgotten",
-    "the PING of the last flush was lost with the duck, and its PONG is waited for",
-    ("_session.life_cycle:LifeCycle.adopt", "drain.flushing", "False"),
-)
-bug(
     "joined goes by the answer",
     "the duck is lost before the new server has answered the subscriptions, and that is given up as well",
     ("_session.successor:Successor.joined", "_State.JOINING", "_State.SPREADING"),
@@ -101,11 +96,6 @@ bug(
     ("_session.handover:Handover.limited", "self.unsubscribed(sub.sid)", "pass"),
 )
 bug(
-    "member not counted for the old one",
-    "what the new server has given to a member does not count when it gets a maximum",
-    ("_session.handover:Handover.receive", "sub.received_before += 1", "pass"),
-)
-bug(
     "maximum of the old one",
     "a maximum that is set behind the goodbye is told as the old server would have counted it",
     ("_session.handover:Handover.limited", "self._later.get(sub.sid, False)", "True"),
@@ -129,11 +119,6 @@ bug(
     "copies forgotten by a drain",
     "so does a drain",
     ("_session.successor:Successor.session_drains", "< _State.JOINING", "in (_State.WAITING, _State.LINGERING)"),
-)
-bug(
-    "stopped and given up",
-    "the process is stopped, and the new connection closed before what it has answered is read",
-    ("_session.successor:Successor.handle_timeout", "in (_State.JOINING, _State.PARTING)", "is _State.OVER"),
 )
 bug(
     "end of a subscription is not told",

@@ -64,7 +64,7 @@ class DuckSimulation:
             servers=servers,
             explicit=servers,
             late_bytes=False,
-            report_delay=rng.choice((0.0, 0.0, 0.0005)),
+            report_delay=rng.choice((0.0, 0.0, 0.0005, 0.05)),
             latency=rng.choice(((0.001, 0.02), (0.001, 0.1), (0.02, 0.1))),
             splits=("whole", rng.choice(("mixed", "halves", "tiny"))),
             capacities=rng.choice(((1 << 20,), (1 << 20, 4096))),

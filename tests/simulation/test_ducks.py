@@ -11,7 +11,24 @@ from tests.simulation.power import seeds_needed
 
 SEEDS = 200
 GROUP = 50
-RARE = ("copies forgotten by a drain",)
+RARE = (
+    "copies forgotten",
+    "copies forgotten by a drain",
+    "copies waited for by the clock",
+    "drain between two has none",
+    "drain comes back before it has joined",
+    "drain ends with the duck",
+    "drain has lost no member",
+    "drain has lost nothing",
+    "drain is over between two",
+    "duck dropped in the middle",
+    "end of a subscription is not told",
+    "held is thrown away",
+    "maximum of the old one",
+    "member stays at both",
+    "stranded leaves at once",
+    "subscribed twice",
+)
 """Bugs that may take more than a few seeds: ``make simulate-power`` looks for these, too."""
 FEW = 80
 
