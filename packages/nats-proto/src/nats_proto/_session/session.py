@@ -323,8 +323,9 @@ class Session(Generic[MessageT]):
 
         Subscriptions get what the server has sent, queues are read to the end, what was published is written. After
         ``timeout`` seconds (default: option ``drain_timeout``) the session closes with `NATSTimeoutError`; a link lost
-        on the way ends it with `ConnectionLostError` once the queues are read. Raises `ConnectionClosedError`, and
-        `ValueError` for a negative time.
+        on the way ends it with `ConnectionLostError` once the queues are read. While a lame duck is left, and one of
+        the two is lost, it goes on with the other, and ends so if something may have been lost. Raises
+        `ConnectionClosedError`, and `ValueError` for a negative time.
         """
         self._life.drain(now=now, seconds=self._options.drain_timeout if timeout is None else timeout)
 
