@@ -366,12 +366,22 @@ def test_a_refusal_with_a_number_concerns_that_subscription_alone() -> None:
 
 def test_how_much_to_receive_follows_what_comes() -> None:
     world = World().ready()
-    sizes: list[int] = []
     kib = 1024
-    for nbytes in (1, 64 * kib - 1, 64 * kib, 256 * kib, 64 * kib, 64 * kib - 1, 100, 64 * kib, 1):
-        world.session.receive_data(b"+OK\r\n".ljust(nbytes, b" ")[:nbytes], now=world.now)
-        sizes.append(world.session.receive_size // kib)
-    assert sizes == [64, 64, 256, 256, 256, 64, 64, 256, 64]
+
+    def receive(*chunks: int) -> list[int]:
+        sizes: list[int] = []
+        for nbytes in chunks:
+            world.session.receive_data(b"+OK\r\n".ljust(nbytes, b" ")[:nbytes], now=world.now)
+            sizes.append(world.session.receive_size // kib)
+        return sizes
+
+    small, large = 64 * kib - 1, 64 * kib
+    assert receive(1, small, large, 256 * kib, large) == [64, 64, 256, 256, 256]
+    # A burst whose rest is small is followed by another one, most likely.
+    assert receive(*[small, 100] * 7, 1) == [256] * 15
+    assert receive(large, *[1] * 15) == [256] * 16
+    assert receive(1) == [64]
+    assert receive(1, large, *[1] * 15, 1) == [64, *[256] * 16, 64]
 
 
 @pytest.mark.parametrize(
@@ -389,8 +399,10 @@ def test_more_is_received_at_once_when_the_messages_are_large(size: int, sizes: 
         found.append(world.session.receive_size // 1024)
     assert found == sizes
     assert sub.pending_msgs > 0
-    rest = stream[: len(msg("a", 1, bytes(size)))]  # little comes: it is as it was at the beginning
-    world.session.receive_data(rest[: 64 * 1024 - 1], now=world.now)
+    rest = stream[: len(msg("a", 1, bytes(size)))]
+    for _ in range(16):  # little comes: it is as it was at the beginning
+        world.session.receive_data(rest[:1], now=world.now)
+        rest = rest[1:]
     assert world.session.receive_size == 64 * 1024
 
 

@@ -67,6 +67,9 @@ what it costs by itself is as much as all else that is done for one of them."""
 MAX_WRAPPED_SIZE: Final = 120 * 1024
 """As many through TLS or WebSocket. What they unwrap is as long once more, and for two pieces of 128 KiB or more the C
 library asks the system at every chunk."""
+SMALL_CHUNKS: Final = 16
+"""So many smaller chunks in a row, and not much comes in any more. What is asked for in batches comes in bursts: their
+ends are small, and the next one is as large as the last."""
 
 _STARTING: Final = (SessionStatus.DISCONNECTED, SessionStatus.CONNECTING)
 
@@ -132,7 +135,9 @@ class Session(Generic[MessageT]):
             retry_auth_errors=options.retry_auth_errors,
         )
         self.receive_size = RECEIVE_SIZE
-        """For the adapter: how many bytes to receive at once, the next time (64 KiB to 1 MiB, by what came last)."""
+        """For the adapter: how many bytes to receive at once, the next time (64 KiB to 1 MiB, by what came lately)."""
+        self._small_chunks = 0
+        """Received in a row, since a larger size was set."""
         self.only_messages = False
         """For the adapter: the last `receive_data` has brought messages, and nothing has followed from them but events.
 
@@ -179,8 +184,11 @@ class Session(Generic[MessageT]):
         """Bytes from the transport. Never raises for anything the peer did; without a connection they are ignored."""
         if len(data) >= self.receive_size:
             self.receive_size = self._much_to_receive()
-        elif len(data) < RECEIVE_SIZE:
-            self.receive_size = RECEIVE_SIZE
+            self._small_chunks = 0
+        elif self.receive_size > RECEIVE_SIZE:
+            self._small_chunks = self._small_chunks + 1 if len(data) < RECEIVE_SIZE else 0
+            if self._small_chunks >= SMALL_CHUNKS:
+                self.receive_size = RECEIVE_SIZE
         life, link, traffic = self._life, self._link, self._traffic
         if life.successor is None and link.timers.migrate is None:
             messages = link.receive_messages(data, now=now)
