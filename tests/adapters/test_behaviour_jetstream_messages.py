@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
+from nats_proto._consuming.shares import SHARE
 from tests.adapters.jetstream import jetstream
 from tests.adapters.legs import PATIENCE, QUICK, Leg, eventually
 from tests.faults.peer import PONGS, Connection, Peer, handshake, loop, reset
@@ -84,3 +86,32 @@ async def test_what_came_before_the_reader_saw_another_connection_is_his(leg: Le
                 group.start_soon(one_more)
                 await eventually(lambda: b"MSG.NEXT" in peer.connections[1].received)
                 group.cancel_scope.cancel()
+
+
+async def test_a_share_is_acknowledged_while_the_program_goes_on(leg: Leg) -> None:
+    """Nobody has waited: else nothing would be written before the last message was handled."""
+    written = threading.Event()
+    count = 2 * SHARE
+
+    def deliver(connection: Connection) -> None:
+        _, sid = _subscribed(connection)
+        connection.expect(b"MSG.NEXT.S.c ")
+        connection.send(_message(sid, 1))
+        connection.expect(b"$JS.ACK.S.c.1.1.1.")
+        connection.send(b"".join(_message(sid, number) for number in range(2, count + 1)))
+        connection.expect(b"$JS.ACK.S.c.1.%d." % SHARE)
+        written.set()
+        connection.expect(b"$JS.ACK.S.c.1.%d." % count)
+
+    with Peer([handshake(), deliver, loop(PONGS)]) as peer:
+        async with leg.connect(peer.url, **QUICK) as client:
+            taken = 0
+            async for message in jetstream(client).stream("S").consumer("c").fetch(count, timeout=PATIENCE):
+                await message.ack()
+                taken += 1
+                if taken == 1:
+                    await eventually(lambda: client.stats.in_msgs == count)
+                elif taken == SHARE + 2:
+                    assert written.wait(PATIENCE)  # the event loop runs nothing else meanwhile
+            assert taken == count
+            await client.flush()

@@ -177,6 +177,8 @@ class Driver(Generic[MessageT, ItemT]):
         self._inbox: Inbox[MessageT] | None = None
         self._arrived: deque[MessageT] = deque()
         """What `look` has taken and not given in yet: it is empty, but after an interrupt."""
+        self._opened = 0
+        """How many messages the account was allowed to take."""
         self._closed = False
         self._stopped = False
         self._now: Callable[[], float] = host.now
@@ -255,19 +257,20 @@ class Driver(Generic[MessageT, ItemT]):
         if self._machine.wants:
             await self._do(AT_ONCE)
 
-    def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
-        """Until `close_queue` messages may be taken by the account, without the driver."""
+    def open_queue(self, account: Deliveries[MessageT, ItemT], most: int) -> None:
+        """Until `close_queue` so many messages may be taken by the account, without the driver."""
         inbox = self._inbox
-        if inbox is not None and inbox.budget:
-            account.budget = inbox.budget
-            account.queue = inbox.unread
+        if inbox is not None:
+            self._opened = account.budget = min(most, inbox.budget)
+            if account.budget:
+                account.queue = inbox.unread
 
     def close_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
         """The driver is used again."""
         if account.queue is not None:
             account.queue = None
             if self._inbox is not None:
-                self._inbox.budget = account.budget
+                self._inbox.budget -= self._opened - account.budget
 
     async def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.

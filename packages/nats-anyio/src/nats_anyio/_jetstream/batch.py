@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Self
 
 import anyio.lowlevel
 
+from nats_proto._consuming.shares import SHARE
 from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
+from .reading import write_share
 from .turn import Turn
 
 if TYPE_CHECKING:
     from nats_proto._consuming.fetch import Fetch, FetchReason
 
-    from .._engine.driver import Host
+    from .._engine.crew import Employer
     from .._message import ReceivedMessage
 
 __all__ = ["Batch"]
@@ -33,7 +35,7 @@ class Batch:
 
     def __init__(
         self,
-        host: Host[ReceivedMessage],
+        host: Employer[ReceivedMessage],
         make: Callable[[float], Fetch[ReceivedMessage, JetStreamMessage]],
         ended: Callable[[Fetch[ReceivedMessage, JetStreamMessage]], None],
     ) -> None:
@@ -83,6 +85,7 @@ class Batch:
                 raise StopAsyncIteration
             driver = self._begin()
         try:
+            write_share(self._host.writer, self._account)
             driver.close_queue(self._account)
             message = await driver.next_until(None)
         except SubscriptionClosedError:
@@ -93,7 +96,7 @@ class Batch:
         if message is None:
             await self._finish()
             raise StopAsyncIteration
-        driver.open_queue(self._account)
+        driver.open_queue(self._account, SHARE)
         return message
 
     @property

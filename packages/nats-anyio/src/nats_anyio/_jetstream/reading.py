@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 import anyio.lowlevel
 
 from nats_proto import Machine, check_timeout
+from nats_proto._consuming.shares import SHARE, writes_now
 from nats_proto._wire.twin import Deliveries, MessageMaker
 from nats_proto.errors import NATSError, SubscriptionClosedError
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from nats_proto._jetstream.acknowledge import Delivery
 
     from .._engine.crew import Employer
+    from .._engine.writer import Writer
     from .caller import Caller
 
-__all__ = ["OnWarning", "Reading", "Warned", "message_maker"]
+__all__ = ["OnWarning", "Reading", "Warned", "message_maker", "write_share"]
 
 HAND_BACK: Final = 1.0
 """Seconds, at most, that the end of a block waits until what was on its way is handed back."""
@@ -44,6 +46,12 @@ def message_maker(caller: Caller, delivery: Delivery) -> MessageMaker[JetStreamM
     return MessageMaker(JetStreamMessage, caller.client, caller.host.writer, delivery)
 
 
+def write_share(writer: Writer[Any], account: Deliveries[ReceivedMessage, JetStreamMessage]) -> None:
+    """Where it is time to, write what acknowledges the messages that were taken."""
+    if writes_now(account):
+        writer.write_now()
+
+
 MachineT = TypeVar("MachineT", bound=Warned)
 
 
@@ -58,6 +66,7 @@ class Reading(Generic[MachineT]):
     ) -> None:
         self._now = host.now
         self._flush = host.flush
+        self._writer = host.writer
         self._machine = make(host.now())
         self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
         self._account: Deliveries[ReceivedMessage, JetStreamMessage] | None = None
@@ -103,6 +112,7 @@ class Reading(Generic[MachineT]):
         message = None
         try:
             if self._account is not None:
+                write_share(self._writer, self._account)
                 self._driver.close_queue(self._account)
             message = await self._driver.next_until(deadline)
         except SubscriptionClosedError:
@@ -112,7 +122,7 @@ class Reading(Generic[MachineT]):
             if message is None or self._machine.warnings:
                 self._look_around(message)
             if self._account is not None:
-                self._driver.open_queue(self._account)
+                self._driver.open_queue(self._account, SHARE)
         return message
 
     @property

@@ -187,7 +187,7 @@ class Deliveries(Generic[MessageT, ItemT]):
         self.sequence = 0
         """In order: the last message's place in the stream. That of the next one is behind it."""
         self.budget = maxsize
-        """Messages that may be taken before somebody else has his turn."""
+        """Messages that may be taken before it is the turn of something else."""
 
     def take(self, now: float) -> ItemT | None:
         """The next message, as it is given. None: there is none, or the machine has to look.
