@@ -247,10 +247,12 @@ class Driver(Generic[MessageT, ItemT]):
         if self._machine.wants:
             self._do(AT_ONCE)
 
-    def open_queue(self, account: Deliveries[MessageT, ItemT]) -> None:
-        """Until `close_queue` messages may be taken by the account, without the driver: by any thread, in one step."""
+    def open_queue(self, account: Deliveries[MessageT, ItemT], most: int) -> None:
+        """Until `close_queue` so many messages may be taken by the account, without the driver: by any thread, in one
+        step."""
         inbox = self._inbox
         if inbox is not None and accelerated:
+            account.budget = most
             account.queue = inbox.unread
 
     def close_queue(self, account: Deliveries[MessageT, ItemT]) -> None:

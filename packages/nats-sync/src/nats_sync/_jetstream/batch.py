@@ -7,12 +7,13 @@ from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from nats_proto._consuming.shares import SHARE
 from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
-from .reading import gather
+from .reading import gather, write_share
 
 if TYPE_CHECKING:
     from nats_proto._consuming.fetch import Fetch, FetchReason
@@ -74,6 +75,7 @@ class Batch:
                     raise StopIteration
                 driver = self._begin()
             try:
+                write_share(self._host.writing, self._account)
                 driver.close_queue(self._account)
                 message = driver.next_until(None)
             except SubscriptionClosedError:
@@ -84,7 +86,7 @@ class Batch:
             if message is None:
                 self._finish()
                 raise StopIteration
-            driver.open_queue(self._account)
+            driver.open_queue(self._account, SHARE)
             gather(self._host.writing, self._account)
             return message
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from nats_proto import Machine, check_timeout
+from nats_proto._consuming.shares import SHARE, writes_now
 from nats_proto._wire.twin import Deliveries, MessageMaker
 from nats_proto.errors import NATSError, SubscriptionClosedError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .._engine.writing_side import WritingSide
     from .caller import Caller
 
-__all__ = ["OnWarning", "Reading", "Warned", "gather", "message_maker"]
+__all__ = ["OnWarning", "Reading", "Warned", "gather", "message_maker", "write_share"]
 
 MANY: Final = 32
 """Messages at hand. To call the writer's thread for fewer of them costs more than to write the first answer alone."""
@@ -51,6 +52,12 @@ def gather(writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamM
     queue = account.queue
     if queue is not None and len(queue) >= MANY and not writing.attended:
         writing.gather()
+
+
+def write_share(writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamMessage]) -> None:
+    """Where it is time to, write what acknowledges the messages that were taken."""
+    if writes_now(account) and writing.attended:
+        writing.push()
 
 
 MachineT = TypeVar("MachineT", bound=Warned)
@@ -112,6 +119,7 @@ class Reading(Generic[MachineT]):
         message = None
         try:
             if self._account is not None:
+                write_share(self._writing, self._account)
                 self._driver.close_queue(self._account)
             message = self._driver.next_until(deadline)
         except SubscriptionClosedError:
@@ -121,7 +129,7 @@ class Reading(Generic[MachineT]):
                 if message is None or self._machine.warnings:
                     self._look_around(message)
                 if self._account is not None:
-                    self._driver.open_queue(self._account)
+                    self._driver.open_queue(self._account, SHARE)
                     gather(self._writing, self._account)
             finally:
                 turn.release()
