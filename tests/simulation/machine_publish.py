@@ -66,7 +66,7 @@ class PublishUser(MachineUser):
         self.remembered = rng.choice((120.0, 3.0))
         self.lazy = self.world.seed % 4 == 2  # not drawn: the other seeds stay what they are
         """Often nobody waits for what ends, though somebody looks."""
-        self.busy = self.world.seed % 3 == 1  # as above
+        self.busy = self.world.seed % 6 == 1  # as above
 
     def message(self, number: int) -> tuple[bytes, Headers | None]:
         """What it publishes next."""
@@ -88,7 +88,7 @@ class PublishUser(MachineUser):
                 if self.window.room <= 0:
                     break
                 self._publish()
-        self.world.after((0.03 if self.busy else 0.2) * self.rng.random(), self._next)
+        self.world.after((0.08 if self.busy else 0.2) * self.rng.random(), self._next)
 
     def _publish(self) -> None:
         self.count += 1
