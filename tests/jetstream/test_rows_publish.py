@@ -94,6 +94,35 @@ async def test_row_1_acknowledgements_are_taken_many_at_once(
         assert alone == []
 
 
+async def test_row_4_tries_that_find_no_room_are_waited_with(
+    leg: Leg, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes nothing for a while costs no processor meanwhile."""
+    looks = []
+    handle_timeout = PublishWindow.handle_timeout
+
+    def count(self: PublishWindow[Any, Any], *, now: float) -> None:
+        looks.append(now)
+        handle_timeout(self, now=now)
+
+    monkeypatch.setattr(PublishWindow, "handle_timeout", count)
+    with Proxy(url, rcvbuf=4096) as proxy:
+        async with leg.connect(proxy.url) as client:
+            js = jetstream(client)
+            stream = await js.create_stream("S", subjects=["s"], storage="memory")
+            async with js.publisher(timeout=0.2, retry_for=PATIENCE) as publisher:
+                proxy.up.stop_reading = True
+                # Each time that they are sent again fills what systems and client take beyond the server.
+                pending = [await publisher.publish("s", bytes(120 * 1024), msg_id=f"{n}") for n in range(8)]
+                with pytest.raises(NATSTimeoutError):
+                    await pending[0].ack(timeout=2.5)
+                assert publisher.pending == len(pending)
+                seen = len(looks)
+                proxy.up.stop_reading = False
+            assert seen < 1000
+            assert (await stream.refresh()).state.messages == len(pending)
+
+
 async def test_row_1_a_full_window_is_waited_for_until_the_time_is_up(leg: Leg, url: str) -> None:
     with Proxy(url) as proxy:
         async with leg.connect(proxy.url) as client:

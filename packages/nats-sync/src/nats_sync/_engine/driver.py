@@ -37,6 +37,8 @@ __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
 AT_ONCE: Final = 0.0
 """The deadline of what is not to wait: a time that has passed."""
+NO_ROOM: Final = 0.01
+"""Seconds after which `Driver.wait` has what found no room tried again."""
 LARGE: Final = 64 * 1024
 """Bytes of a payload from which on to write it takes longer than to wake the writer's thread for it."""
 
@@ -262,11 +264,16 @@ class Driver(Generic[MessageT, ItemT]):
     def wait(self, deadline: float | None) -> None:
         """Wait until a message has come, until the machine has something to do, or until ``deadline``. Takes nothing.
 
-        Raises as `next_until` does when nothing will come.
+        What the machine wants still after `do_due` had no room: then it is for a moment only. Raises as `next_until`
+        does when nothing will come.
         """
         inbox = self._inbox
-        if inbox is not None and not self._machine.wants:
-            inbox.wait_until(self._conductor.next_timeout(deadline))
+        if inbox is not None:
+            until = self._conductor.next_timeout(deadline)
+            if self._machine.wants:
+                soon = monotonic() + NO_ROOM
+                until = soon if until is None else min(until, soon)
+            inbox.wait_until(until)
 
     def stop(self) -> None:
         """From any thread, also while another one waits: nothing more is given, and whoever waits gets None.
