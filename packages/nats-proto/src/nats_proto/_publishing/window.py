@@ -329,14 +329,14 @@ class PublishWindow(Generic[PendingT, OwnerT]):
     def _receive(self, message: Message, now: float) -> None:
         pending = self._waiting.get(message.subject)
         if pending is None:
-            self._is_late()
+            self._count_late()
             return
         pub_ack = decode_pub_ack("publish", message)
         if not isinstance(pub_ack, PubAck):
             self._not_acknowledged(pending, message, now)
             return
         if pending.slot is not None and not pending.slot.is_later(pub_ack):
-            self._is_late()  # or its own, of a stream that was made anew meanwhile; then it ends as not answered
+            self._count_late()  # or its own, of a stream that was made anew meanwhile; then it ends as not answered
             return
         del self._waiting[message.subject]
         pending.pub_ack = pub_ack
@@ -344,7 +344,7 @@ class PublishWindow(Generic[PendingT, OwnerT]):
         if self._resting:
             self._taken(pending, now)
 
-    def _is_late(self) -> None:
+    def _count_late(self) -> None:
         self.late += 1
         self._flight.forget()
         self._flight.own = self._flight.number + self._own_replies
