@@ -21,6 +21,7 @@ from nats_proto import (
     RequestFailed,
     Subscribe,
 )
+from nats_proto._calls.machine import NO_ROOM
 from nats_proto.errors import NATSError, NATSTimeoutError, NoRespondersError, PermissionsError
 from tests.machines import IDLE, SERVICE, Numbers, Refused, request_of
 
@@ -177,6 +178,18 @@ def test_a_refused_publish_is_told_to_a_machine_that_wants_to_know() -> None:
     hearing = Hearing(3, inboxes().popleft, now=NOW)
     Conductor(hearing).marked(mark, now=NOW)
     assert hearing.answers == [(mark, NOW)]
+
+
+def test_what_found_no_room_is_tried_again_after_a_moment() -> None:
+    machine = numbers()
+    conductor = Conductor(machine)
+    machine.wants.append(ask())
+    assert conductor.next_look(now=NOW) == NOW + NO_ROOM
+    assert conductor.next_look(NOW + 2 * NO_ROOM, now=NOW) == NOW + NO_ROOM
+    assert conductor.next_look(NOW + NO_ROOM / 2, now=NOW) == NOW + NO_ROOM / 2
+    machine.wants.clear()
+    for deadline in (None, NOW + 2 * NO_ROOM):
+        assert conductor.next_look(deadline, now=NOW) == conductor.next_timeout(deadline)
 
 
 @pytest.mark.parametrize("subscribed", [True, False])

@@ -35,8 +35,6 @@ __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
 AT_ONCE: Final = 0.0
 """The deadline of what is not to wait: a time that has passed."""
-NO_ROOM: Final = 0.01
-"""Seconds after which `Driver.wait` has what found no room tried again."""
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -282,11 +280,7 @@ class Driver(Generic[MessageT, ItemT]):
         """
         inbox = self._inbox
         if inbox is not None:
-            until = self._conductor.next_timeout(deadline)
-            if self._machine.wants:
-                soon = self._now() + NO_ROOM
-                until = soon if until is None else min(until, soon)
-            await inbox.wait_until(until)
+            await inbox.wait_until(self._conductor.next_look(deadline, now=self._now()))
 
     def stop(self) -> None:
         """By any task, also while another one waits: nothing more is given, and whoever waits gets None.

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, assert_never, runtime_checkable
+from typing import Final, Generic, Protocol, TypeVar, assert_never, runtime_checkable
 
 from .._interface.events import ReplyReceived, RequestFailed
 from .._session.marks import CaughtUp, ConnectionReplaced, Mark, PublishDropped, PublishRefused
@@ -53,6 +53,9 @@ __all__ = [
     "Subscribe",
     "Want",
 ]
+
+NO_ROOM: Final = 0.01
+"""Seconds after which what found no room is tried again."""
 
 ItemT = TypeVar("ItemT")
 MessageIn = TypeVar("MessageIn", contravariant=True)
@@ -271,6 +274,16 @@ class Conductor(Generic[MessageT, ItemT]):
             if deadline is None or until < deadline:
                 deadline = until
         return deadline
+
+    def next_look(self, deadline: float | None = None, *, now: float) -> float | None:
+        """As `next_timeout`, after the driver has done what was wanted: what is wanted still had no room.
+
+        Nobody says when there is room, so that is tried again after a moment.
+        """
+        until = self.next_timeout(deadline)
+        if self.machine.wants and (until is None or now + NO_ROOM < until):
+            return now + NO_ROOM
+        return until
 
     def handle_timeout(self, *, now: float) -> None:
         """Calls whose time is up have failed; then the machine looks what is due."""

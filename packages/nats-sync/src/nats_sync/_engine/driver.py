@@ -37,8 +37,6 @@ __all__ = ["Driver", "Host", "Inbox", "call", "run"]
 
 AT_ONCE: Final = 0.0
 """The deadline of what is not to wait: a time that has passed."""
-NO_ROOM: Final = 0.01
-"""Seconds after which `Driver.wait` has what found no room tried again."""
 LARGE: Final = 64 * 1024
 """Bytes of a payload from which on to write it takes longer than to wake the writer's thread for it."""
 
@@ -269,11 +267,7 @@ class Driver(Generic[MessageT, ItemT]):
         """
         inbox = self._inbox
         if inbox is not None:
-            until = self._conductor.next_timeout(deadline)
-            if self._machine.wants:
-                soon = monotonic() + NO_ROOM
-                until = soon if until is None else min(until, soon)
-            inbox.wait_until(until)
+            inbox.wait_until(self._conductor.next_look(deadline, now=monotonic()))
 
     def stop(self) -> None:
         """From any thread, also while another one waits: nothing more is given, and whoever waits gets None.
