@@ -26,10 +26,10 @@ from nats_proto import ConnectOptions
 from tests.simulation.cluster import Cluster
 from tests.simulation.duck_client import DuckClient, DuckPeer
 from tests.simulation.knobs import Knobs
-from tests.simulation.run import Result
+from tests.simulation.run import Result, failure_of
 from tests.simulation.server import ModelServer
 from tests.simulation.transport import Transport
-from tests.simulation.world import Violation, World
+from tests.simulation.world import World
 
 __all__ = ["DuckSimulation", "run_duck_seed"]
 
@@ -169,11 +169,7 @@ def run_duck_seed(seed: int, *, recording: bool = False) -> Result:
     try:
         simulation.run()
     except Exception as error:
-        result.failure = f"{type(error).__name__}: {error}"
-        if not isinstance(error, Violation):
-            import traceback
-
-            result.failure += "\n" + "".join(traceback.format_exception(error))
+        result.failure = failure_of(error)
         if recording:
             world.note(f"FAILED: {result.failure}")
     result.steps = world.steps

@@ -71,9 +71,8 @@ class PublishUser(MachineUser):
     def message(self, number: int) -> tuple[bytes, Headers | None]:
         """What it publishes next."""
         data = b"p%d" % number
-        return data, Headers({"Nats-Msg-Id": data.decode()}) if self.rng.random() < (
-            0.1 if self.busy else 0.5
-        ) else None
+        has_id = self.rng.random() < (0.1 if self.busy else 0.5)
+        return data, Headers({"Nats-Msg-Id": data.decode()}) if has_id else None
 
     def start(self) -> None:
         self.driver.wait()

@@ -33,7 +33,7 @@ from tests.simulation.machine_readers import ORDERED, OrderedUser, PushUser, Wor
 from tests.simulation.machine_users import CONSUMER, PAUSE, STREAM, WRITERS, FetchUser, MachineUser
 from tests.simulation.machine_world import JetStreamCluster, MachineClient
 from tests.simulation.order import UP
-from tests.simulation.run import Result
+from tests.simulation.run import Result, failure_of
 from tests.simulation.world import Violation, World
 
 __all__ = [
@@ -403,11 +403,7 @@ def run_machine_seed(seed: int, *, recording: bool = False, **kind: bool) -> Res
     try:
         simulation.run()
     except Exception as error:
-        result.failure = f"{type(error).__name__}: {error}"
-        if not isinstance(error, Violation):
-            import traceback
-
-            result.failure += "\n" + "".join(traceback.format_exception(error))
+        result.failure = failure_of(error)
         if recording:
             world.note(f"FAILED: {result.failure}")
     result.steps = world.steps

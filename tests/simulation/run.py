@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from tests.simulation.transport import Transport
 from tests.simulation.user import ACTIONS, User
 from tests.simulation.world import Violation, World
 
-__all__ = ["Result", "Simulation", "run_seed"]
+__all__ = ["Result", "Simulation", "failure_of", "run_seed"]
 
 
 @dataclass(slots=True)
@@ -35,6 +36,12 @@ class Result:
     cpu: float = 0.0
     seconds: float = 0.0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def failure_of(error: Exception) -> str:
+    """What ended a seed, as its result says it: a broken promise by its text, anything else by where it was raised."""
+    text = f"{type(error).__name__}: {error}"
+    return text if isinstance(error, Violation) else text + "\n" + "".join(traceback.format_exception(error))
 
 
 class Simulation:
@@ -311,11 +318,7 @@ def run_seed(seed: int, *, recording: bool = False, count_connections: bool = Fa
             there = sum(isinstance(thing, Connection) for thing in gc.get_objects())
             require(there <= len(simulation.clients), f"{there} connections are kept alive")
     except Exception as error:
-        result.failure = f"{type(error).__name__}: {error}"
-        if not isinstance(error, Violation):
-            import traceback
-
-            result.failure += "\n" + "".join(traceback.format_exception(error))
+        result.failure = failure_of(error)
         if recording:
             world.note(f"FAILED: {result.failure}")
     finally:
