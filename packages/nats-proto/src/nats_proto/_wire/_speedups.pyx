@@ -40,8 +40,6 @@ from .frames import MIN_HEADER_BLOCK as _MIN_HEADER_BLOCK
 from .frames import OK_FRAME as _OK_FRAME
 from .frames import PING_FRAME as _PING_FRAME
 from .frames import PONG_FRAME as _PONG_FRAME
-from .in_flight import MAX_SUBJECTS as _MAX_SUBJECTS
-from .in_flight import PAUSE as _PAUSE
 from .requests import KEY_LENGTH as _KEY_LENGTH
 from .thread_answers import SLICE as _SLICE
 
@@ -1462,8 +1460,8 @@ cdef extern from "Python.h":
     object PyFloat_FromDouble(double value)
 
 cdef tuple ACK_NAMES = ("stream", "sequence")
-cdef double PAUSE = _PAUSE
-cdef Py_ssize_t MAX_SUBJECTS = _MAX_SUBJECTS
+cdef double PAUSE = 0.1
+cdef Py_ssize_t MAX_SUBJECTS = 64
 
 
 @cython.final
