@@ -19,8 +19,15 @@ import pytest
 import nats_proto
 import nats_sync
 from nats_proto import Session, SessionStatus
-from nats_proto.errors import ConnectionDrainingError, ConnectionLostError
+from nats_proto.errors import (
+    ConnectionDrainingError,
+    ConnectionLostError,
+    NATSError,
+    OutboundBufferLimitError,
+)
 from nats_sync import Client
+from nats_sync._engine.publishers import Turn
+from nats_sync._engine.transport import Transport
 from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
@@ -354,7 +361,7 @@ def test_a_signal_handler_publishes_in_the_midst_of_publishing(server: LocalServ
         client.flush()
         other.flush()
         times = next(handled)
-        assert times > 10
+        assert times
         numbers: dict[str, list[int]] = {"handler.signals": [], "program.signals": []}
         for message in sub.next_batch(20_000 + times, timeout=PATIENCE):
             numbers[message.subject].append(int(message.data.split(b" ")[0]))
@@ -362,3 +369,94 @@ def test_a_signal_handler_publishes_in_the_midst_of_publishing(server: LocalServ
             message = sub.next(timeout=PATIENCE)
             numbers[message.subject].append(int(message.data.split(b" ")[0]))
     assert numbers == {"handler.signals": [*range(times)], "program.signals": [*range(20_000)]}
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[], object]) -> Iterator[None]:
+    """SIGUSR1 is handled so."""
+    previous = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def interrupted_in(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """The next time that the main thread comes there, SIGUSR1 comes too."""
+    owner, name = {
+        "the queue of publishers, with the lock": (Turn, "begin_anew"),
+        "a send, as the owner of the writing side": (Transport, "send"),
+        "a mutation, with the lock": (Session, "subscribe"),
+    }[place]
+    original = getattr(owner, name)
+
+    def interrupted(self: object, *args: object, **options: object) -> object:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.setattr(owner, name, original)
+            signal.raise_signal(signal.SIGUSR1)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    "place", ["the queue of publishers, with the lock", "a send, as the owner of the writing side"]
+)
+def test_a_signal_handler_that_finds_no_room_does_not_wait_for_the_call_it_has_interrupted(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    read = threading.Event()
+    refused: list[bool] = []
+    taken: list[int] = []
+
+    def handler() -> None:
+        try:
+            for number in range(100):
+                client.publish("handler", bytes(100_000), headers={"from": "handler"})
+                taken.append(number)
+        except OutboundBufferLimitError:
+            refused.append(True)
+        read.set()
+
+    script = [handshake(), lambda _: read.wait(PATIENCE), swallow]
+    with (
+        Peer(script, rcvbuf=4096) as peer,
+        connect(peer.url, ping_interval=0, pending_size=4 << 20) as client,
+        handling(handler),
+    ):
+        interrupted_in(monkeypatch, place)
+        count = 0
+        while not taken:
+            client.publish("program", bytes(100_000))
+            count += 1
+        client.publish("program", b"last")
+        # The bound holds in a handler too, and everything before it was taken.
+        assert refused
+        assert 10 < len(taken) < 100
+        received = peer.connections[0].received
+        eventually(lambda: received.endswith(b"PUB program 4\r\nlast\r\n"))
+    assert received.count(b"PUB program 100000\r\n") == count
+    assert received.count(b"HPUB handler ") == len(taken)
+
+
+@pytest.mark.parametrize("end", ["close", "drain"])
+@pytest.mark.parametrize("place", ["a mutation, with the lock", "a send, as the owner of the writing side"])
+def test_a_signal_handler_ends_the_client_and_does_not_wait_for_the_call_it_has_interrupted(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, end: str, place: str
+) -> None:
+    ended: list[bool] = []
+
+    def handler() -> None:
+        getattr(client, end)()
+        ended.append(client.status is SessionStatus.CLOSED)
+
+    with connect(server, name="ended") as client, handling(handler):
+        interrupted_in(monkeypatch, place)
+        while not ended:  # which thread writes is not decided by this one alone
+            with contextlib.suppress(NATSError):  # whatever the client's end makes of them
+                client.subscribe("a")
+                client.request("nobody", timeout=PATIENCE)
+        eventually(lambda: client.status is SessionStatus.CLOSED)
+        assert ended
+        client.close()
+    assert threads_of("ended") == {}

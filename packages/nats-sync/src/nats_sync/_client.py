@@ -113,8 +113,10 @@ class Client(ClientState):
     ) -> None:
         """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
 
-        Waits while there is a connection and 1 MiB waits to be written. Without a connection up to ``pending_size``
-        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`.
+        Waits while there is a connection and 1 MiB waits to be written; but not in a signal handler that has
+        interrupted another call of this client, whose messages are taken up to ``pending_size`` bytes. Without a
+        connection up to ``pending_size`` bytes are kept for the next one; what its server would refuse is dropped then,
+        with a `PublishesDropped`.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the
@@ -499,7 +501,8 @@ class Client(ClientState):
         """Finish and close: subscriptions get what the server has sent, it is read, what was published is written.
 
         Called from a callback or from ``on_event`` it does not wait, since it would wait for itself; `Closed` tells the
-        end. Callbacks and ``on_event`` that hang are waited for until the time is up, 2 seconds at most after the end.
+        end. The same holds for a signal handler that has interrupted another call of this client. Callbacks and
+        ``on_event`` that hang are waited for until the time is up, 2 seconds at most after the end.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), `ConnectionLostError`
         when the connection is lost on the way, or there is none and something is unread or unsent; the client is closed
@@ -509,7 +512,7 @@ class Client(ClientState):
         hub = self._hub
         began = monotonic()
         hub.call(lambda: hub.session.drain(now=began, timeout=seconds))
-        if self._threads.runs_user_code(threading.current_thread()):
+        if self._threads.runs_user_code(threading.current_thread()) or hub.interrupted_here():
             return
         hub.wait_closed()
         self._threads.join(began + seconds)
@@ -520,7 +523,8 @@ class Client(ClientState):
         """End now: every waiting call fails, queued messages are dropped, what was published gets 0.5 s to be written.
 
         Waits until all threads of the client have ended; but for callbacks and ``on_event`` that do not return for 2
-        seconds at most, once, and not at all when it is called by one of them. Harmless when closed.
+        seconds at most, once, and not at all when it is called by one of them. In a signal handler that has interrupted
+        another call of this client it does not wait: it would wait for itself. Harmless when closed.
         """
         hub = self._hub
         try:
@@ -528,6 +532,8 @@ class Client(ClientState):
         except Exception as defect:
             # A close always ends: where the session cannot be closed, the client ends as after any other defect.
             hub.fail(defect)
+        if hub.interrupted_here():
+            return
         hub.wait_closed()
         self._threads.join()
 

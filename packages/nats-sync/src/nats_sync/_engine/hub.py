@@ -100,6 +100,8 @@ class Hub:
         self._options = options
         # Reentrant, because a signal handler may call the client while its own thread has the lock.
         self.lock = threading.RLock()
+        self._lock_owner = threading.Condition(self.lock)
+        """Nobody waits for it. It tells whether a thread has the lock already."""
         self.session = session
         self.agenda = Agenda()
         """What the manager has to do."""
@@ -211,6 +213,20 @@ class Hub:
             and self.transport is not None
         ):
             writing.call()
+
+    def interrupted_here(self) -> bool:
+        """Not under the lock: whether this thread is in the midst of another call, which a signal handler interrupts.
+
+        Others cannot go on before that call does, and it cannot go on before the handler returns. So a handler that
+        waits for them here would wait for itself.
+        """
+        if self.writing.owner == get_ident():
+            return True
+        try:
+            self._lock_owner.notify()
+        except RuntimeError:  # the lock is not this thread's
+            return False
+        return True
 
     def leave(self) -> None:
         """When the lock has been released after `settle`: what was found to be done without it."""

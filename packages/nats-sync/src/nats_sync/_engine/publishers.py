@@ -18,12 +18,16 @@ its message was refused, gives its turn to the next one (`leave`).
 Who was called may also be held up before it publishes, by a signal handler that waits for something else. So as long as
 somebody stands in the queue, the writer's thread looks every `PAUSE` seconds, and calls one where there is room.
 
+A signal handler may also run in the midst of all this, and use the queue itself. So nothing here relies on that the
+queue is still what it was a step before.
+
 **All are called** when the connection has ended: publishes are kept for the next one then, and nobody waits.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from contextlib import suppress
 from itertools import count
 from operator import attrgetter
 from typing import Final
@@ -65,7 +69,7 @@ class Publishers:
 
     def discard(self, turn: Turn) -> None:
         """Its thread has published."""
-        if turn in self.waiting:
+        with suppress(ValueError):
             self.waiting.remove(turn)
 
     def leave(self, turn: Turn, *, room: bool) -> None:
@@ -76,9 +80,9 @@ class Publishers:
 
     def call(self) -> None:
         """There is room: wake the first."""
-        if self.waiting:
-            self.waiting[0].complete()
-            del self.waiting[0]
+        for turn in self.waiting[:1]:
+            turn.complete()  # before it is taken out: an interrupt in between would leave its thread asleep
+            self.discard(turn)
 
     def call_all(self) -> None:
         """There is room for all, or nothing to wait for any more."""

@@ -65,11 +65,12 @@ class Waiter(Generic[T]):
         if seconds is None or seconds > threading.TIMEOUT_MAX:
             seconds = threading.TIMEOUT_MAX  # the system can wait no longer, and nobody will wait that long
         while seconds > SLICE:
-            if acquire(True, SLICE):
+            # ``done`` without the lock: an interrupt has ended `complete` in its midst.
+            if acquire(True, SLICE) or self.done:
                 return True
             seconds -= SLICE
         # To `acquire` -1 means for ever, and any other negative number is an error.
-        return acquire(True, seconds if seconds > 0.0 else 0.0)
+        return acquire(True, seconds if seconds > 0.0 else 0.0) or self.done
 
 
 def wait_for(answer: ThreadAnswer, deadline: float) -> bool:

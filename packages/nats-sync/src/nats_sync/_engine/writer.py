@@ -105,8 +105,9 @@ class Writer:
     ) -> bool:
         """Have the session take something, and write it in this thread if nobody else writes: no thread is woken.
 
-        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``:
-        whether there is room or not). False, and it was not called: there was no room until ``deadline`` (absolute).
+        ``mutation`` is called under the lock, as soon as there is room in the outgoing buffer (without ``needs_room``,
+        and in a signal handler that has interrupted another call: whether there is room or not). False, and it was not
+        called: there was no room until ``deadline`` (absolute).
         ``at_once``: an answer is waited for. Without it this thread writes only when a whole chunk waits to be written,
         or nobody has written for a while, and leaves anything else to the writer's thread. ``aside``: it leaves all to
         that thread, since it has something else to do meanwhile. Raises what ``mutation`` raises, and what a signal
@@ -119,7 +120,11 @@ class Writer:
         turn: Turn | None = None
         try:
             while (claimed := self._take(mutation, turn, needs_room, at_once, aside)) is None:
-                if turn is None:
+                if turn is None and hub.interrupted_here():
+                    # A wait would have no end: what makes room waits for the call that the handler has interrupted.
+                    # `OutboundBufferLimitError` is the bound of what handlers can append.
+                    needs_room = False
+                elif turn is None:
                     turn = Turn()  # before it stands in the queue: an interrupt has to find it
                 else:
                     turn.wait(None if deadline is None else deadline - monotonic())
