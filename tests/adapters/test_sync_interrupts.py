@@ -439,7 +439,7 @@ def test_a_signal_handler_that_finds_no_room_does_not_wait_for_the_call_it_has_i
     assert received.count(b"HPUB handler ") == len(taken)
 
 
-@pytest.mark.parametrize("end", ["close", "drain"])
+@pytest.mark.parametrize("end", ["close", "drain", "drain of a subscription", "stop of a service"])
 @pytest.mark.parametrize("place", ["a mutation, with the lock", "a send, as the owner of the writing side"])
 def test_a_signal_handler_ends_the_client_and_does_not_wait_for_the_call_it_has_interrupted(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, end: str, place: str
@@ -447,16 +447,28 @@ def test_a_signal_handler_ends_the_client_and_does_not_wait_for_the_call_it_has_
     ended: list[bool] = []
 
     def handler() -> None:
-        getattr(client, end)()
-        ended.append(client.status is SessionStatus.CLOSED)
+        {
+            "close": client.close,
+            "drain": client.drain,
+            "drain of a subscription": sub.drain,
+            "stop of a service": service.stop,
+        }[end]()
+        ended.append(True)
 
     with connect(server, name="ended") as client, handling(handler):
+        sub = client.subscribe("b")
+        service = client.add_service("stopped", version="1.0.0")
+        client.flush()
         interrupted_in(monkeypatch, place)
         while not ended:  # which thread writes is not decided by this one alone
             with contextlib.suppress(NATSError):  # whatever the client's end makes of them
                 client.subscribe("a")
                 client.request("nobody", timeout=PATIENCE)
-        eventually(lambda: client.status is SessionStatus.CLOSED)
-        assert ended
-        client.close()
+        if end in ("close", "drain"):
+            eventually(lambda: client.status is SessionStatus.CLOSED)
+        elif end == "drain of a subscription":
+            sub.drain(PATIENCE)
+        else:
+            service.stop(PATIENCE)
+            assert service.stopped
     assert threads_of("ended") == {}

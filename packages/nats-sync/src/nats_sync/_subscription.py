@@ -250,7 +250,8 @@ class SubscriptionBase(Generic[ReceivedT]):
         """Take no new messages, and wait until those the server has sent were read and the callback has returned.
 
         A message counts as read when it was taken; so somebody else has to read what is queued, or it is read after a
-        timeout. Called from its own callback it does not wait: it would wait for itself.
+        timeout. Called from its own callback, or in a signal handler that has interrupted another call of the client,
+        it does not wait: it would wait for itself.
 
         Raises `NATSTimeoutError` after ``timeout`` seconds (default: option ``drain_timeout``), what is left can still
         be read; `ConnectionClosedError` when the client was closed.
@@ -266,7 +267,7 @@ class SubscriptionBase(Generic[ReceivedT]):
             # Nothing may be left to wait for already, and then nobody else would end this wait.
             self._tell_drainers()
         hub.leave()
-        if hub.callbacks.running.get(get_ident()) is self:
+        if hub.callbacks.running.get(get_ident()) is self or hub.interrupted_here():
             return
         try:
             waiter.wait(seconds)

@@ -100,8 +100,6 @@ class Hub:
         self._options = options
         # Reentrant, because a signal handler may call the client while its own thread has the lock.
         self.lock = threading.RLock()
-        self._lock_owner = threading.Condition(self.lock)
-        """Nobody waits for it. It tells whether a thread has the lock already."""
         self.session = session
         self.agenda = Agenda()
         """What the manager has to do."""
@@ -223,8 +221,8 @@ class Hub:
         if self.writing.owner == get_ident():
             return True
         try:
-            self._lock_owner.notify()
-        except RuntimeError:  # the lock is not this thread's
+            threading.Condition(self.lock).notify()  # nobody waits for it: it is asked whose the lock is
+        except RuntimeError:  # not this thread's
             return False
         return True
 

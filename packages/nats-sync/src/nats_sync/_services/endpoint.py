@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -60,7 +60,7 @@ class Counters:
 
     __slots__ = ("_lock", "state", "subscription")
 
-    def __init__(self, state: EndpointState, lock: Lock) -> None:
+    def __init__(self, state: EndpointState, lock: RLock) -> None:
         self.state = state
         self.subscription: Listening | None = None
         """That of the endpoint, when there is one."""

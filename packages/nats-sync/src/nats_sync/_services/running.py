@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -78,9 +78,9 @@ class Running:
         self._client = client
         self._hub = hub
         self._stats_handler = stats_handler
-        self._lock = Lock()
+        self._lock = RLock()
         """Around the counters, and the list of endpoints. Nothing of the user, and nothing of the client, is called
-        while it is held."""
+        while it is held. Reentrant, because a signal handler may stop the service while its own thread has it."""
         self.state = ServiceState(
             name,
             version,
