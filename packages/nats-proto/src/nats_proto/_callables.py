@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Final, TypeVar
 
-__all__ = ["check_callback", "explained", "unusable_callback", "unusable_hook"]
+__all__ = ["check_callback", "check_function", "check_hook", "explained", "unusable_callback", "unusable_hook"]
 
 GENERATOR: Final = 0x20
 COROUTINE: Final = 0x80
@@ -22,9 +22,21 @@ MethodT = TypeVar("MethodT", bound=Callable[..., object])
 
 def check_callback(callback: object, *, awaits: bool) -> None:
     """For a client's ``subscribe``: raises `TypeError` for what `unusable_callback` has something to say about."""
-    wrong = unusable_callback(callback, awaits=awaits)
+    check_function("subscribe: the callback", callback, awaits=awaits)
+
+
+def check_function(what: str, function: object, *, awaits: bool) -> None:
+    """Raises `TypeError` for what `unusable_callback` has something to say about. ``what`` names it in the text."""
+    wrong = unusable_callback(function, awaits=awaits)
     if wrong is not None:
-        raise TypeError(f"subscribe: the callback cannot be used, {wrong}")
+        raise TypeError(f"{what} cannot be used, {wrong}")
+
+
+def check_hook(what: str, function: object) -> None:
+    """The same for what may be None, and what no client awaits."""
+    wrong = None if function is None else unusable_hook(function)
+    if wrong is not None:
+        raise TypeError(f"{what} cannot be used, {wrong}")
 
 
 def unusable_callback(function: object, *, awaits: bool) -> str | None:

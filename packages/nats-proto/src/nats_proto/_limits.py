@@ -15,6 +15,7 @@ __all__ = [
     "MAX_SECONDS",
     "check_concurrency",
     "check_count",
+    "check_encodable",
     "check_seconds",
     "check_timeout",
     "is_number",
@@ -60,6 +61,15 @@ def check_count(name: str, count: int, *, least: int = 1) -> int:
     if not least <= count <= MAX_COUNT:
         raise ValueError(f"{name} must be from {least} to 2**63 - 1: {shown(count)}")
     return count
+
+
+def check_encodable(name: str, text: str) -> None:
+    """Raises `ValueError` for text that is no UTF-8, because it has a lone surrogate."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} has a lone surrogate, which is no UTF-8: {text!a:.64}") from None
 
 
 def check_concurrency(concurrency: int, *, has_callback: bool) -> int:

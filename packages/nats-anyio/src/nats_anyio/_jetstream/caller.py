@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from nats_proto._callables import check_hook
+
 from .._engine.driver import run
 
 if TYPE_CHECKING:
@@ -52,7 +54,11 @@ class Caller:
         return make if self.hooking is None else self.hooking.making(make)
 
     def warned(self, on_warning: OnWarning | None, tally: Tally | None = None) -> OnWarning | None:
-        """Who is told what a reader has survived: the ``tally``, the hooks, and the function of the reader."""
+        """Who is told what a reader has survived: the ``tally``, the hooks, and the function of the reader.
+
+        Raises `TypeError` for a function that cannot be used.
+        """
+        check_hook("on_warning", on_warning)
         hooking = self.hooking
         if hooking is None and tally is None:
             return on_warning

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nats_proto._callables import check_hook
 from nats_proto._consuming.diagnose import Diagnosis, diagnose
 from nats_proto._consuming.readers import Employment, Source, check_handler, ends_reading, priority_of
 from nats_proto._consuming.stats import Tally
@@ -298,6 +299,8 @@ class Consumer:
         more for quick handlers. The rest as of `messages`. Raises as `consume`.
         """
         check_handler("work", handler, awaits=True)
+        check_hook("work: the key", key)
+        check_hook("work: on_error", on_error)
         policy = WorkOptions(
             concurrency=concurrency,
             backoff=backoff,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from nats_proto import HeadersLike, Payload
+from nats_proto._callables import check_hook
 from nats_proto._jetstream import stream_calls
 from nats_proto._jetstream.read_config import read_config
 from nats_proto._jetstream.stream_config import StreamConfig, StreamFields
@@ -210,6 +211,7 @@ class JetStream(KeyValueBuckets, ObjectStores):
             on_gap=on_gap,
             timeout=self._api.seconds(timeout),
         )
+        check_hook("fast_ingest: on_report", on_report)
         return FastIngest(self._caller, machine, on_report)
 
     def counter(self, subject: str, *, stream: str | None = None) -> Counter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from nats_proto._consuming.readers import check_handler
 from nats_proto._jetstream.errors import ApiError, JetStreamError
 from nats_proto._keyvalue import buckets
 from nats_proto._keyvalue.errors import KeyNotFoundError
@@ -198,8 +199,10 @@ class ReadOnlyKeyValue(Generic[T]):
     ) -> Changes[T]:
         """`watch`, with a handler that is called with each entry, and with `InitialValuesDone`; begins at once.
 
-        Options as of `watch`. Raises `ValueError` for those that exclude each other, `ConnectionClosedError`.
+        Options as of `watch`. Raises `ValueError` for those that exclude each other, `TypeError` for what cannot be
+        called, `ConnectionClosedError`.
         """
+        check_handler("on_change", handler, awaits=True)
         options = WatchOptions(
             patterns=patterns,
             include_history=include_history,

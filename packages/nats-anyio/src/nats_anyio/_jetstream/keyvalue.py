@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nats_proto import check_timeout
+from nats_proto._callables import check_function
 from nats_proto._json.durations import DurationLike, take_duration
 from nats_proto._keyvalue.deletes import OLDER_THAN, Cleaning
 from nats_proto._keyvalue.watch import last_options
@@ -157,7 +158,8 @@ class KeyValue(ReadOnlyKeyValue[T]):
         ``timeout``: seconds to wait for it at the beginning of the block. ``on_lost``: told that it was lost.
 
         Raises `InvalidKeyError`, and `ValueError` for a bucket without ``limit_marker_ttl``, which needs a server of
-        2.11, and for a ``ttl`` shorter than that in a bucket with ``history``, where no key expires so soon.
+        2.11, and for a ``ttl`` shorter than that in a bucket with ``history``, where no key expires so soon;
+        `TypeError` for an ``on_lost`` that cannot be called.
         """
         from nats_proto._keyvalue.lock import Lease
 
@@ -166,4 +168,6 @@ class KeyValue(ReadOnlyKeyValue[T]):
         bucket = self._bucket.untyped()
         if timeout is not None:
             check_timeout("timeout", timeout)
+        if on_lost is not None:
+            check_function("lock: on_lost", on_lost, awaits=True)
         return Lock(self._caller, bucket, Lease(bucket, key, ttl, holder), timeout, on_lost)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from nats_proto._callables import check_hook
 from nats_proto._keyvalue.watch import WatchOptions
 from nats_proto._limits import check_seconds, check_timeout
 from nats_proto._objectstore import buckets
@@ -72,6 +73,7 @@ class ReadOnlyObjectStore:
         total_timeout: float | None = None,
     ) -> bytes:
         """The bytes of an object. Raises as `get` and as `ObjectReader` does."""
+        check_hook("get_bytes: progress", progress)
         parts: list[bytes] = []
         async with await self.get(name, timeout=timeout, total_timeout=total_timeout) as reader:
             async for chunk in reader:
@@ -94,6 +96,7 @@ class ReadOnlyObjectStore:
         The file appears when it is complete, in the place of one that is there, and a half one never. Raises as `get`
         and as `ObjectReader` does, and `OSError`.
         """
+        check_hook("get_file: progress", progress)
         place: str = os.fspath(path)
         async with await self.get(name, timeout=timeout, total_timeout=total_timeout) as reader:
             folder, base = os.path.split(place)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import anyio
 
+from nats_proto._callables import check_hook
 from nats_proto._objectstore import buckets
 from nats_proto._objectstore.garbage import OLDER_THAN, Garbage
 from nats_proto._objectstore.writer import TIMEOUT
@@ -118,6 +119,7 @@ class ObjectStore(ReadOnlyObjectStore):
         total_timeout: float | None,
         fields: ObjectFields,
     ) -> ObjectInfo:
+        check_hook("put: progress", progress)
         put = self._store.put(
             name, fields, chunk_size=chunk_size, max_payload=self._max_payload() or 0, timeout=timeout
         )

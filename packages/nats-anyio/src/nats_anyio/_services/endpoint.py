@@ -8,7 +8,8 @@ from time import perf_counter_ns
 from types import CoroutineType
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from nats_proto import check_timeout, unusable_callback
+from nats_proto import check_timeout
+from nats_proto._callables import check_function
 from nats_proto._services.codecs import answer_writer, request_reader
 from nats_proto._services.errors import ServiceError, error_headers, error_text, failure_of
 from nats_proto.errors import ConnectionClosedError, NATSError
@@ -128,9 +129,7 @@ class Endpoint:
 
 def check_handler(handler: object) -> None:
     """Raises `TypeError` for what cannot answer requests."""
-    wrong = unusable_callback(handler, awaits=True)
-    if wrong is not None:
-        raise TypeError(f"endpoint: the handler cannot be used, {wrong}")
+    check_function("endpoint: the handler", handler, awaits=True)
 
 
 def serve(

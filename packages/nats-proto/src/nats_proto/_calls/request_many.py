@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic
 
+from .._callables import check_hook
 from .._limits import check_count, check_seconds
 from .._session.inbox import NO_RESPONDERS, no_responders
 from .._session.marks import PublishRefused
@@ -72,6 +73,7 @@ class RequestMany(Generic[MessageT]):
         if max_msgs is not None:
             check_count("max_msgs", max_msgs)
         self._max_msgs = max_msgs
+        check_hook("request_many: the sentinel", sentinel)
         self._sentinel = sentinel
         self._received = 0
         self._replaced = False

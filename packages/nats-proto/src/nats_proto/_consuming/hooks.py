@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
-from .._callables import unusable_hook
+from .._callables import check_hook
 from .._value import Value
 from .._wire.frames import Message
 from .._wire.headers import Headers, HeadersLike
@@ -43,10 +43,7 @@ class Hooks(Value, Generic[MessageT], frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            function = getattr(self, name)
-            wrong = None if function is None else unusable_hook(function)
-            if wrong is not None:
-                raise TypeError(f"hooks: {name} cannot be used, {wrong}")
+            check_hook(f"hooks: {name}", getattr(self, name))
 
     def headers_for(self, subject: str, headers: HeadersLike | None) -> HeadersLike | None:
         """The headers with which a message is to be published."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from .._limits import check_count, check_seconds, shown
+from .._limits import check_count, check_encodable, check_seconds, shown
 from .._value import Value, set_once
 
 __all__ = ["ConsumeOptions", "OnMissing", "Priority", "renewing"]
@@ -129,3 +129,4 @@ def _check_text(name: str, text: object) -> None:
         raise TypeError(f"{name} must be str, not {type(text).__name__}")
     if not text:
         raise ValueError(f"{name} must not be empty")
+    check_encodable(name, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .._callables import unusable_callback
+from .._callables import check_function
 from .._calls.operation import ApiCall
 from .._jetstream.acknowledge import Acknowledgeable, Delivery
 from .._jetstream.consumer_calls import info_call, put_call
@@ -218,9 +218,7 @@ class Employment(Generic[MessageT, WorkedT]):
 
 def check_handler(method: str, handler: object, *, awaits: bool) -> None:
     """Raises `TypeError` for what cannot be called, or does nothing when it is. ``awaits``: the client awaits."""
-    wrong = unusable_callback(handler, awaits=awaits)
-    if wrong is not None:
-        raise TypeError(f"{method}: the handler cannot be used, {wrong}")
+    check_function(f"{method}: the handler", handler, awaits=awaits)
 
 
 def ends_reading(error: NATSError, on_missing: OnMissing) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeGuard
 
-from .._limits import shown
+from .._limits import check_encodable, shown
 from .durations import Seconds, Timestamp, format_time, parse_time, take_duration, take_time
 from .read_only import ReadOnlyMapping
 
@@ -93,11 +93,7 @@ class Text(Kind):
             advice = ": decode it, as in text.decode()" if isinstance(given, (bytes, bytearray)) else ""
             raise TypeError(f"{name} must be str, not {type(given).__name__}{advice}")
         plain = str.__str__(given)
-        if not plain.isascii():
-            try:
-                plain.encode()
-            except UnicodeEncodeError:
-                raise ValueError(f"{name} has a lone surrogate, which is no UTF-8: {plain!a:.64}") from None
+        check_encodable(name, plain)
         return plain
 
     def read(self, raw: object) -> object:

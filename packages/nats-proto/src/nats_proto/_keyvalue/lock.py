@@ -32,7 +32,7 @@ import msgspec
 from .._calls.operation import Operation, Pause
 from .._jetstream.errors import WrongLastSequenceError
 from .._json.durations import DurationLike, Seconds, take_duration
-from .._limits import shown
+from .._limits import check_encodable, shown
 from ..errors import ConnectionClosedError, LocalProtocolError, NATSError
 from .entry import KeyValueEntry
 from .errors import KeyExistsError, LockLostError
@@ -308,7 +308,9 @@ def _holder(given: object) -> str:
         raise TypeError(f"holder must be str, not {type(given).__name__}")
     if len(given) > MAX_HOLDER:
         raise ValueError(f"holder has {len(given)} characters, {MAX_HOLDER} are allowed")
-    return str.__str__(given)
+    holder = str.__str__(given)
+    check_encodable("holder", holder)
+    return holder
 
 
 _TOLD: Final = {"delete": "its key was deleted", "purge": "its key was purged", "expired": "its key has expired"}

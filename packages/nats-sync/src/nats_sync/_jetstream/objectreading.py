@@ -7,6 +7,7 @@ from contextlib import suppress
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from nats_proto._callables import check_hook
 from nats_proto._keyvalue.watch import WatchOptions
 from nats_proto._limits import check_seconds, check_timeout
 from nats_proto._objectstore import buckets
@@ -69,6 +70,7 @@ class ReadOnlyObjectStore:
         total_timeout: float | None = None,
     ) -> bytes:
         """The bytes of an object. Raises as `get` and as `ObjectReader` does."""
+        check_hook("get_bytes: progress", progress)
         parts: list[bytes] = []
         with self.get(name, timeout=timeout, total_timeout=total_timeout) as reader:
             for chunk in reader:
@@ -91,6 +93,7 @@ class ReadOnlyObjectStore:
         The file appears when it is complete, in the place of one that is there, and a half one never. Raises as `get`
         and as `ObjectReader` does, and `OSError`.
         """
+        check_hook("get_file: progress", progress)
         place: str = os.fspath(path)
         with self.get(name, timeout=timeout, total_timeout=total_timeout) as reader:
             folder, base = os.path.split(place)

@@ -8,7 +8,8 @@ from threading import RLock, get_ident
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from nats_proto import check_timeout, unusable_callback
+from nats_proto import check_timeout
+from nats_proto._callables import check_hook
 from nats_proto._json.durations import Timestamp
 from nats_proto._services.errors import ServiceStoppedError
 from nats_proto._services.state import EndpointState, ServiceState, Verb, plain_data
@@ -73,8 +74,7 @@ class Running:
         queue_group: str | None,
         stats_handler: StatsHandler | None,
     ) -> None:
-        if stats_handler is not None and (wrong := unusable_callback(stats_handler, awaits=False)) is not None:
-            raise TypeError(f"add_service: the stats_handler cannot be used, {wrong}")
+        check_hook("add_service: the stats_handler", stats_handler)
         self._client = client
         self._hub = hub
         self._stats_handler = stats_handler

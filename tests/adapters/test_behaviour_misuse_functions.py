@@ -1,0 +1,135 @@
+"""Functions that are given to JetStream, to buckets and to services, and that would do nothing when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from nats_sync.testing import LocalServer
+from tests.adapters.jetstream import jetstream, js_server
+from tests.adapters.legs import Leg, in_thread
+
+__all__ = ["js_server"]
+
+pytestmark = pytest.mark.anyio
+
+
+def generates(*_: object) -> Any:
+    yield None
+
+
+async def awaits(*_: object) -> None:
+    """Nobody awaits it where threads call it, or where it is only told something."""
+
+
+def plain(*_: object) -> None:
+    """What can be called."""
+
+
+class Everything:
+    """What a client has to do with: the classes of the client itself, which for threads are not awaited."""
+
+    client: Any
+    js: Any
+    consumer: Any
+    kv: Any
+    store: Any
+
+
+# Each by the words with which its error begins. The second: whether the client for tasks awaits what it returns.
+GIVEN: dict[str, tuple[bool, Callable[[Everything, Any], object]]] = {
+    "consume: the handler": (True, lambda given, wrong: given.consumer.consume(wrong)),
+    "on_warning": (False, lambda given, wrong: given.consumer.consume(plain, on_warning=wrong)),
+    "work: the handler": (True, lambda given, wrong: given.consumer.work(wrong)),
+    "work: the key": (False, lambda given, wrong: given.consumer.work(plain, key=wrong)),
+    "work: on_error": (False, lambda given, wrong: given.consumer.work(plain, on_error=wrong)),
+    "on_change: the handler": (True, lambda given, wrong: given.kv.on_change(wrong)),
+    "lock: on_lost": (True, lambda given, wrong: given.kv.lock("k", on_lost=wrong)),
+    "modify: the change": (False, lambda given, wrong: given.kv.modify("k", wrong)),
+    "put: progress": (False, lambda given, wrong: given.store.put("o", b"new", progress=wrong)),
+    "get_bytes: progress": (False, lambda given, wrong: given.store.get_bytes("o", progress=wrong)),
+    "fast_ingest: on_report": (False, lambda given, wrong: given.js.fast_ingest(on_report=wrong)),
+    "request_many: the sentinel": (False, lambda given, wrong: given.client.request_many("a", sentinel=wrong)),
+    "add_service: the stats_handler": (
+        False,
+        lambda given, wrong: given.client.add_service("s", version="1.0.0", stats_handler=wrong),
+    ),
+}
+
+
+async def carried_out(call: Callable[[], Any], *, threads: bool) -> None:
+    """Call it, and await what it returns, take the first item of that, or enter it: whatever it is made for."""
+    if threads:
+        await in_thread(lambda: _carried_out(call()))
+        return
+    result = call()
+    if isinstance(result, Awaitable):
+        result = await result
+    if hasattr(result, "__anext__"):
+        await anext(result, None)
+    elif hasattr(result, "__aenter__"):
+        async with result:
+            pass
+
+
+def _carried_out(result: Any) -> None:
+    if hasattr(result, "__next__"):
+        next(result, None)
+    elif hasattr(result, "__enter__"):
+        with result:
+            pass
+
+
+async def everything(client: Any, threads: bool) -> Everything:
+    js = jetstream(client)
+    stream = await js.create_stream("S", subjects=["s"], storage="memory")
+    await stream.create_consumer("C")
+    await (await js.create_key_value("B", storage="memory", limit_marker_ttl=10)).put("k", b"old")
+    await (await js.create_object_store("O", storage="memory")).put("o", b"old")
+    given = Everything()
+    given.client = client.client if threads else client
+    given.js = given.client.jetstream()
+    given.consumer = given.js.consumer("S", "C")
+    if threads:
+        given.kv, given.store = await in_thread(lambda: (given.js.key_value("B"), given.js.object_store("O")))
+    else:
+        given.kv, given.store = await given.js.key_value("B"), await given.js.object_store("O")
+    return given
+
+
+async def test_a_function_that_would_do_nothing_is_refused_at_once(leg: Leg, js_server: LocalServer) -> None:
+    threads = leg.name == "threads"
+    async with leg.connect(js_server.url) as client:
+        given = await everything(client, threads)
+        for name, (awaited, call) in GIVEN.items():
+            for wrong in ("text", generates, *(() if awaited and not threads else (awaits,))):
+                with pytest.raises(TypeError, match=f"^{name} cannot be used, it "):
+                    await carried_out(partial(call, given, wrong), threads=threads)
+        js = jetstream(client)
+        assert (await (await js.key_value("B")).get("k")).value == b"old"
+        assert await (await js.object_store("O")).get_bytes("o") == b"old"
+        assert (await js.consumer("S", "C").refresh()).num_waiting == 0
+
+
+async def test_a_text_that_is_no_utf8_is_refused_at_once(leg: Leg, js_server: LocalServer) -> None:
+    """It used to be found out by a thread or a task of the client, which ended the client."""
+    threads = leg.name == "threads"
+    async with leg.connect(js_server.url) as client:
+        given = await everything(client, threads)
+        wrong = "\ud800"
+        calls: list[Callable[[], object]] = [
+            lambda: given.consumer.consume(plain, group=wrong),
+            lambda: given.consumer.messages(group=wrong),
+            lambda: given.consumer.work(plain, group=wrong),
+            lambda: given.consumer.next(timeout=1, group=wrong),
+            lambda: given.consumer.fetch(1, timeout=1, group=wrong),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match=r"^group has a lone surrogate"):
+                await carried_out(call, threads=threads)
+        with pytest.raises(ValueError, match=r"^holder has a lone surrogate"):
+            given.kv.lock("k", holder=wrong)
+        await client.flush()
