@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from nats_proto.jetstream import ConsumerNotFoundError
 from tests.adapters.legs import PATIENCE, Leg
 from tests.jetstream.legs import jetstream
 from tests.jetstream.readers import WAYS, reading
@@ -107,6 +108,16 @@ async def test_a_consumer_that_is_reset_begins_anew(leg: Leg, url: str, way: str
             await got.wait_len(18)
         assert got[17] == 10
         await _until_acknowledged(consumer)
+
+
+@resetting
+async def test_a_reset_of_a_consumer_that_is_not_there(leg: Leg, url: str) -> None:
+    async with leg.connect(url) as client:
+        stream, _ = await _consumer(client)
+        with pytest.raises(ConsumerNotFoundError):
+            await stream.reset_consumer("other", timeout=0.3)
+        with pytest.raises(ConsumerNotFoundError):
+            await stream.reset_consumer("other", sequence=1, timeout=0.3)
 
 
 @resetting

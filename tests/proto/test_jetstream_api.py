@@ -30,7 +30,7 @@ from nats_proto._jetstream.stream_config import StreamConfig
 from nats_proto._json.durations import parse_time
 from nats_proto._publishing.find_stored import stored_by
 from nats_proto._wire.headers import encode_status_block
-from nats_proto.errors import NATSTimeoutError, NoRespondersError
+from nats_proto.errors import NATSTimeoutError, NoRespondersError, PermissionsError
 
 STREAM = {"config": {"name": "S", "subjects": ["s"]}, "state": {"messages": 3}}
 CONSUMER = {"stream_name": "S", "name": "c", "config": {"name": "c", "durable_name": "c", "ack_wait": 30_000_000_000}}
@@ -559,6 +559,25 @@ def test_each_call(operation: Any, answer: Any, asked: tuple[str, Any], result: 
     subject, body = asked
     assert servers.asked == [(f"$JS.API.{subject}", body)]
     assert came is None if result is None else result(came)
+
+
+@pytest.mark.parametrize(
+    ("why", "raised"),
+    [
+        (NO_CONSUMER, ConsumerNotFoundError),
+        (NO_STREAM, StreamNotFoundError),
+        (CONSUMER, NATSTimeoutError),
+        (NATSTimeoutError("info"), NATSTimeoutError),
+        (PermissionsError("info"), NATSTimeoutError),
+    ],
+)
+def test_a_reset_that_is_not_answered_asks_whether_there_is_the_consumer(why: Any, raised: type[Exception]) -> None:
+    """No server answers for a consumer that is not there: 2.15.1 says nothing at all."""
+    servers = Servers(NATSTimeoutError("reset"), why)
+    with pytest.raises(raised, match="reset consumer" if raised is NATSTimeoutError else "not found"):
+        servers.run(consumer_calls.reset_consumer(servers.api, "S", "c", None, timeout=7.0))
+    assert servers.asked == [("$JS.API.CONSUMER.RESET.S.c", None), ("$JS.API.CONSUMER.INFO.S.c", None)]
+    assert servers.timeouts == [7.0, consumer_calls.WHY]
 
 
 @pytest.mark.parametrize(

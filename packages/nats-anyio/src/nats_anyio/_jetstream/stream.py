@@ -352,7 +352,10 @@ class Stream:
     async def reset_consumer(
         self, name: str, *, sequence: int | None = None, timeout: float | None = None
     ) -> ConsumerInfo:
-        """Have a consumer begin anew at this sequence, None: behind what is acknowledged (server 2.14)."""
+        """Have a consumer begin anew at this sequence, None: behind what is acknowledged (server 2.14).
+
+        Raises `ConsumerNotFoundError` when the time is up, since no server answers for a consumer that is not there.
+        """
         return await self._caller.run(
             consumer_calls.reset_consumer(self._api, self._name, name, sequence, timeout=timeout)
         )

@@ -7,6 +7,7 @@ Each gives an operation, which the driver of a client runs. Names are checked be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from .._calls.operation import ApiCall, Operation
 from .._json.durations import Time, format_time, take_time
 from .._json.wire_value import to_wire
+from ..errors import NATSTimeoutError, PermissionsError
 from .consumer_config import ConsumerConfig
 from .consumer_info import ConsumerInfo, ConsumerPause
 from .decoders import check_nothing_dropped, check_sequence, names_of, succeeded, tell_differences, value_of, values_of
@@ -44,6 +46,9 @@ __all__ = [
 
 Action = Literal["create", "update", ""]
 """What there may be already: nothing with another configuration, a consumer of this name, or either."""
+
+WHY: Final = 1.0
+"""Seconds for a question why another one was not answered."""
 
 _WILDCARD: Final = frozenset("*>")
 _VERBS: Final = {"create": "create", "update": "update", "": "create or update"}
@@ -133,12 +138,20 @@ def pause_consumer(
 def reset_consumer(
     api: JetStreamApi, stream: str, name: str, sequence: int | None, *, timeout: float | None
 ) -> Operation[ConsumerInfo]:
-    """Have a consumer begin anew (server 2.14): at the stream sequence, None: where its acknowledgements end."""
+    """Have a consumer begin anew (server 2.14): at the stream sequence, None: where its acknowledgements end.
+
+    Raises `ConsumerNotFoundError` when the time is up, since no server answers for a consumer that is not there.
+    """
     api.check_server("to reset consumers", 2, 14)
     what, where = _named("reset", stream, name)
     body = None if sequence is None else {"seq": check_sequence("sequence", sequence)}
     call = api.request(what, f"CONSUMER.RESET.{where}", value_of(what, ConsumerInfo), body)
-    return api.call(call, timeout, stream=stream, consumer=name)
+    try:
+        return (yield from api.call(call, timeout, stream=stream, consumer=name))
+    except NATSTimeoutError:
+        with suppress(NATSTimeoutError, PermissionsError):
+            yield from consumer_info(api, stream, name, timeout=WHY)
+        raise
 
 
 def unpin_consumer(api: JetStreamApi, stream: str, name: str, group: str, *, timeout: float | None) -> Operation[None]:

@@ -344,7 +344,10 @@ class Stream:
         return self._caller.run(consumer_calls.pause_consumer(self._api, self._name, name, None, timeout=timeout))
 
     def reset_consumer(self, name: str, *, sequence: int | None = None, timeout: float | None = None) -> ConsumerInfo:
-        """Have a consumer begin anew at this sequence, None: behind what is acknowledged (server 2.14)."""
+        """Have a consumer begin anew at this sequence, None: behind what is acknowledged (server 2.14).
+
+        Raises `ConsumerNotFoundError` when the time is up, since no server answers for a consumer that is not there.
+        """
         return self._caller.run(consumer_calls.reset_consumer(self._api, self._name, name, sequence, timeout=timeout))
 
     def unpin_consumer(self, name: str, group: str, *, timeout: float | None = None) -> None:
