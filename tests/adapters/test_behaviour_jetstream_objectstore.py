@@ -196,6 +196,10 @@ async def test_sources(leg: Leg, js_server: LocalServer, tmp_path: Path) -> None
         info = await store.put_file(str(path), progress=lambda *one: told.append(one), description="d")
         assert (info.name, info.description, told[-1]) == ("file.bin", "d", (len(data), len(data)))
         assert (await store.put_file(path, "other")).name == "other"
+        with path.open("rb") as file:
+            with pytest.raises(TypeError):
+                await store.put_file(file.fileno())
+            assert file.read() == data  # it was not closed
         got = tmp_path / "got"
         got.write_bytes(b"before")
         assert (await store.get_file("other", got, progress=lambda *one: told.append(one))).name == "other"

@@ -102,9 +102,9 @@ class ObjectStore(ReadOnlyObjectStore):
         **fields: Unpack[ObjectFields],
     ) -> ObjectInfo:
         """Store a file, as `put` does. ``name``: by default that of the file, without its folders. Raises `OSError`."""
-        async with await anyio.open_file(path, "rb") as file:
+        place: str = os.fspath(path)  # no number, which `open` would take for an open file, and close
+        async with await anyio.open_file(place, "rb") as file:
             size = os.fstat(file.wrapped.fileno()).st_size
-            place: str = os.fspath(path)
             named = os.path.basename(place) if name is None else name
             return await self._put(named, file, size, chunk_size, progress, timeout, total_timeout, fields)
 

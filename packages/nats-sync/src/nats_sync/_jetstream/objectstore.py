@@ -97,9 +97,9 @@ class ObjectStore(ReadOnlyObjectStore):
         **fields: Unpack[ObjectFields],
     ) -> ObjectInfo:
         """Store a file, as `put` does. ``name``: by default that of the file, without its folders. Raises `OSError`."""
-        with open(path, "rb") as file:  # it takes what it takes
+        place: str = os.fspath(path)  # no number, which `open` would take for an open file, and close
+        with open(place, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            place: str = os.fspath(path)
             named = os.path.basename(place) if name is None else name
             return self._put(named, file, size, chunk_size, progress, timeout, total_timeout, fields)
 
