@@ -223,16 +223,25 @@ class OwnedLock:
         self._depth = 0
         owned.append(self)
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         self._lock.acquire()
         self.owner = threading.get_ident()
         self._depth += 1
 
-    def __exit__(self, *exc: object) -> None:
+    def release(self) -> None:
         self._depth -= 1
         if not self._depth:
             self.owner = None
         self._lock.release()
+
+    def _is_owned(self) -> bool:  # by which a condition asks
+        return self.owner == threading.get_ident()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
 
 owned: list[OwnedLock] = []
@@ -242,7 +251,9 @@ def test_no_socket_call_and_no_user_code_under_the_lock(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, log_handler: Callable[[Callable[..., object]], None]
 ) -> None:
     owned.clear()
-    monkeypatch.setattr(_hub, "threading", SimpleNamespace(RLock=OwnedLock, Lock=threading.Lock))
+    monkeypatch.setattr(
+        _hub, "threading", SimpleNamespace(RLock=OwnedLock, Lock=threading.Lock, Condition=threading.Condition)
+    )
     seen: set[str] = set()
     guilty: list[str] = []
 
