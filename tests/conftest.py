@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import none
 
 from nats_sync.testing import LocalCluster, LocalServer
 from nats_sync.testing import server as _local_server
@@ -87,6 +89,28 @@ def free_port() -> Iterator[int]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test over its transports."""
     parametrize(metafunc)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what is collected alone when garbage is.
+
+    Each worker of a run collects many thousand tests, which live as long as it does. While they are made the garbage
+    collector would look through more and more of them and find nothing, which is half the time that collecting takes,
+    and then again and again between the tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        _first_example()
+        gc.freeze()
+        gc.enable()
+
+
+@given(none())
+def _first_example(_: None) -> None:
+    """At the first of all examples Hypothesis asks the collector who refers to its source of randomness."""
 
 
 @pytest.hookimpl(trylast=True)
