@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from nats_proto import Server
@@ -24,6 +25,7 @@ SERVICES: Final = {"svc.echo": (0.0, 1), "svc.slow": (1.5, 1), "svc.twice": (0.0
 """Subject: seconds until the answer, and how many of them."""
 
 
+@lru_cache(10_000)  # a message is compared with every subscription there is
 def matches(pattern: str, subject: str) -> bool:
     """The naive way."""
     if pattern == subject:

@@ -207,12 +207,12 @@ class BatchUser(MachineUser):
 
     def stored(self, number: int) -> list[tuple[int, int]]:
         """Where the messages of a batch are: each with its number there and its sequence."""
-        found: list[tuple[int, int]] = []
-        for message in self.jetstream.streams[STREAM].messages.values():
-            batch, _, index = message.data.decode().partition(".")
-            if batch == f"b{number}":
-                found.append((int(index), message.seq))
-        return found
+        before = b"b%d." % number
+        return [
+            (int(message.data.removeprefix(before)), message.seq)
+            for message in self.jetstream.streams[STREAM].messages.values()
+            if message.data.startswith(before)
+        ]
 
     def finish(self) -> None:
         """At the end, when nothing is in flight."""

@@ -54,6 +54,8 @@ class PublishUser(MachineUser):
         self.client.drivers.append(self.driver)  # type: ignore[arg-type]
         self.count = 0
         self.begun: dict[int, Pending] = {}
+        self.unended: deque[tuple[int, Pending]] = deque()
+        """Those that may not have ended, the oldest first."""
         self.done: dict[int, Pending] = {}
 
     def draw(self) -> None:
@@ -94,6 +96,7 @@ class PublishUser(MachineUser):
         data, headers = self.message(self.count)
         pending = self.window.begin("s.p", data, headers, now=self.world.now)
         self.begun[self.count] = pending
+        self.unended.append((self.count, pending))
         require(self.window.pending <= self.most, f"{self.window.pending} in flight, {self.most} at most")
         try:
             self.client.session.publish("s.p", data, reply=pending.reply, headers=headers)
@@ -110,9 +113,8 @@ class PublishUser(MachineUser):
         require(number not in self.done, f"publish {number} has ended twice")
         self.done[number] = pending
         self.sim.explain(f"publish {number} ended: {pending.pub_ack} {pending.error!r}")
-        stored = self.stored()
         if pending.pub_ack is not None:
-            at = stored.get(bytes(pending.data), [])
+            at = self._places(pending)
             require(pending.pub_ack.sequence in at, f"publish {number} has the ack of {pending.pub_ack.sequence}, {at}")
         else:
             assert pending.error is not None
@@ -125,8 +127,13 @@ class PublishUser(MachineUser):
     def _check_failure(self, number: int, pending: Pending) -> None:
         assert pending.error is not None
         if pending.error.outcome == "failed":
-            there = self.stored().get(bytes(pending.data))
+            there = self._places(pending)
             require(not there, f"publish {number} has certainly failed, and is stored at {there}")
+
+    def _places(self, pending: Pending) -> list[int]:
+        """The sequences at which it is stored."""
+        data = bytes(pending.data)
+        return [stored.seq for stored in self.jetstream.streams[STREAM].messages.values() if stored.data == data]
 
     def stored(self) -> dict[bytes, list[int]]:
         """Sequences by what was stored there."""
@@ -140,14 +147,14 @@ class PublishUser(MachineUser):
         if self.client.asleep or self.lazy:
             return
         now = self.world.now
-        for number, pending in self.begun.items():
-            if pending.done:
-                continue
+        while self.unended and self.unended[0][1].done:
+            self.unended.popleft()
+        if self.unended:
+            number, pending = self.unended[0]
             asleep = self.sim.asleep_between(pending.begun, now)
             # What has no room in the session waits there, before it is the window's to end.
             limit = self.retry_for + 2 * self.timeout + 3.0 + asleep
             require(now - pending.begun < limit, f"publish {number} was begun {now - pending.begun:g} s ago")
-            break  # the oldest
 
     def settled(self) -> bool:
         return not self.window.pending and len(self.done) == len(self.begun)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .pulls import PullQueue
 from .push import PushState
 from .stream import Stored
-from .wire import Sent, added, matches, nanoseconds, status, time_text, virtual_time
+from .wire import Sent, added, nanoseconds, status, time_text, virtual_time, within
 
 if TYPE_CHECKING:
     from .account import JetStream
@@ -125,7 +125,7 @@ class ModelConsumer:
 
     def wants(self, subject: str) -> bool:
         """Whether messages with this subject are for it."""
-        return not self.filters or any(matches(pattern, subject) for pattern in self.filters)
+        return not self.filters or within(self.filters, subject)
 
     def paused(self, now: float) -> bool:
         """It is to deliver nothing yet."""

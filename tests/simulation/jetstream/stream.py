@@ -14,10 +14,11 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from .batches import Batches
-from .wire import ApiFailure, headers_of, matches, nanoseconds, overlap, time_text
+from .wire import ApiFailure, headers_of, matches, nanoseconds, overlap, time_text, within
 
 if TYPE_CHECKING:
     from .account import JetStream
@@ -119,7 +120,7 @@ class ModelStream:
 
     def takes(self, subject: str) -> bool:
         """Whether messages with this subject are for this stream."""
-        return any(matches(pattern, subject) for pattern in self.config["subjects"])
+        return within(self.config["subjects"], subject)
 
     # --- publishing --------------------------------------------------------------------------------------------------
 
@@ -293,7 +294,8 @@ class ModelStream:
             self._enforce()
         age = self.config["max_age"] / 1e9
         if age:
-            self.remove([message.seq for message in self.messages.values() if now - message.at >= age])
+            # In the order of their times: the first that is young enough is the end of those that are not.
+            self.remove([m.seq for m in takewhile(lambda m: now - m.at >= age, self.messages.values())])
 
     def next_timeout(self) -> float | None:
         """When the next message is too old."""
@@ -326,7 +328,7 @@ class ModelStream:
         """What lies within the patterns (none: everything), from this sequence on."""
         for seq in range(max(start, self.first), self.last + 1):
             message = self.messages.get(seq)
-            if message is not None and (not patterns or any(matches(p, message.subject) for p in patterns)):
+            if message is not None and (not patterns or within(patterns, message.subject)):
                 yield message
 
     def count(self, patterns: list[str], start: int) -> int:
@@ -342,7 +344,7 @@ class ModelStream:
     def last_of(self, patterns: list[str], up_to: int | None = None) -> Stored | None:
         """The newest message within the patterns, at or below ``up_to``."""
         for message in reversed(self.messages.values()):
-            if (up_to is None or message.seq <= up_to) and any(matches(p, message.subject) for p in patterns):
+            if (up_to is None or message.seq <= up_to) and within(patterns, message.subject):
                 return message
         return None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "status",
     "time_text",
     "virtual_time",
+    "within",
 ]
 
 EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -142,6 +144,7 @@ def added(block: bytes | None, fields: Mapping[str, object]) -> bytes:
     return more if block is None else block[:-2] + more.partition(b"\r\n")[2]
 
 
+@lru_cache(10_000)  # a stream is searched again and again, for the same few patterns
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject, or a narrower pattern, lies within a pattern."""
     if pattern == subject:
@@ -153,6 +156,14 @@ def matches(pattern: str, subject: str) -> bool:
         if index >= len(given) or given[index] == ">" or token not in ("*", given[index]):
             return False
     return len(wanted) == len(given)
+
+
+def within(patterns: Sequence[str], subject: str) -> bool:
+    """Whether a subject lies within one of the patterns."""
+    for pattern in patterns:  # noqa: SIM110 (asked for each message of a stream: a generator would take most of the time)
+        if matches(pattern, subject):
+            return True
+    return False
 
 
 def overlap(one: str, other: str) -> bool:
