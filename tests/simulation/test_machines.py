@@ -21,7 +21,6 @@ from tests.simulation.machine_run import (
 from tests.simulation.object_bugs import OBJECT_BUGS
 from tests.simulation.power import seeds_needed
 from tests.simulation.reader_bugs import AGE_BUGS, READER_BUGS
-from tests.simulation.world import Violation
 
 SEEDS = 100
 GROUP = 25
@@ -54,11 +53,23 @@ def replay(seed: int) -> str:
     return f"python -m tests.simulation --machines --seed {seed} --trace"
 
 
+def run(simulation: MachineSimulation, seed: int, kind: str) -> None:
+    """Run it, and say how to run it again when it finds something."""
+    try:
+        simulation.run()
+    except Exception as error:
+        raise AssertionError(f"{error}\nreplay: {replay(seed)} --{kind}") from error
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
 def test_seeds(first: int) -> None:
+    """All are good, and many faults are there."""
+    hits: Counter[str] = Counter()
     for seed in range(first, first + GROUP):
         result = run_machine_seed(seed)
         assert not result.failure, f"{result.failure}\nreplay: {replay(seed)}"
+        hits.update(name for name, _ in result.hits)
+    assert len(hits) > 15
 
 
 def test_a_seed_that_found_something() -> None:
@@ -66,11 +77,8 @@ def test_a_seed_that_found_something() -> None:
     assert not result.failure, f"{result.failure}\nreplay: {replay(887)}"
 
 
-def test_all_users_and_many_faults_are_there() -> None:
-    simulations = [MachineSimulation(seed) for seed in range(30)]
-    assert len(Counter(type(simulation.user) for simulation in simulations)) == 3
-    hits = Counter(name for seed in range(30) for name, _ in run_machine_seed(seed).hits)
-    assert len(hits) > 15
+def test_all_users_are_there() -> None:
+    assert len({type(MachineSimulation(seed).user) for seed in range(30)}) == 3
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
@@ -82,9 +90,14 @@ def test_a_seed_is_the_same_run_every_time(seed: int) -> None:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
 def test_seeds_of_other_readers(first: int) -> None:
+    """All of them are there, and read."""
+    given: Counter[str] = Counter()
     for seed in range(first, first + GROUP):
-        result = run_reader_seed(seed)
-        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --readers"
+        simulation = MachineSimulation(seed, readers=True)
+        run(simulation, seed, "readers")
+        given[type(simulation.user).__name__] += simulation.user.driver.given
+    assert len(given) == 3
+    assert min(given.values()) > 50
 
 
 @pytest.mark.parametrize("seed", [289, 1234])
@@ -93,16 +106,6 @@ def test_a_seed_of_other_readers_that_found_something(seed: int) -> None:
     minutes asked for nothing any more."""
     result = run_reader_seed(seed)
     assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --readers"
-
-
-def test_all_other_readers_are_there_and_read() -> None:
-    given: Counter[str] = Counter()
-    for seed in range(12):
-        simulation = MachineSimulation(seed, readers=True)
-        simulation.run()
-        given[type(simulation.user).__name__] += simulation.user.driver.given
-    assert len(given) == 3
-    assert min(given.values()) > 50
 
 
 @pytest.mark.parametrize("name", READER_BUGS)
@@ -121,12 +124,9 @@ def test_seeds_of_a_reader_that_is_slow(first: int) -> None:
     """Row 18: what has lain unread for too long is handed to nobody, and nothing else is left out."""
     outlived = 0
     for seed in range(first, first + GROUP):
-        result = run_aged_seed(seed)
-        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --aged"
-        if seed == first:
-            simulation = MachineSimulation(seed, aged=True)
-            simulation.run()
-            outlived += simulation.user.machine.outlived
+        simulation = MachineSimulation(seed, aged=True)
+        run(simulation, seed, "aged")
+        outlived += simulation.user.machine.outlived
     assert outlived
 
 
@@ -137,17 +137,12 @@ def test_a_planted_bug_of_ages_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
 def test_seeds_of_batches(first: int) -> None:
-    for seed in range(first, first + GROUP):
-        result = run_batch_seed(seed)
-        assert not result.failure, f"{result.failure}\nreplay: {replay(seed)} --batches"
-
-
-def test_all_who_write_batches_are_there_and_write() -> None:
+    """All who write them are there, and write."""
     stored: Counter[str] = Counter()
     dropped = 0
-    for seed in range(20):
+    for seed in range(first, first + GROUP):
         simulation = MachineSimulation(seed, batches=True)
-        simulation.run()
+        run(simulation, seed, "batches")
         stored[type(simulation.user).__name__] += simulation.stream.last
         dropped += simulation.client.session.stats.dropped_publishes
     assert len(stored) == 3
@@ -172,10 +167,7 @@ def test_seeds_of_objects(first: int) -> None:
     counts: Counter[str] = Counter()
     for seed in range(first, first + GROUP):
         simulation = MachineSimulation(seed, objects=True)
-        try:
-            simulation.run()
-        except Violation as violation:
-            raise AssertionError(f"replay: {replay(seed)} --objects") from violation
+        run(simulation, seed, "objects")
         assert isinstance(simulation.user, ObjectUser)
         counts += simulation.user.counts
     assert min(counts[what] for what in ("put", "failed", "deleted", "read", "not read", "not found")) > 1, counts
