@@ -280,10 +280,13 @@ async def a_permissions_violation(stage: Stage) -> None:
         role.say(b"-ERR 'Permissions Violation for Subscription to \"secret.news\"'\r\n"),
         role.hear(re.compile(b"PUB secret.service ")),
         role.say(b"-ERR 'Permissions Violation for Publish to \"secret.service\"'\r\n"),
+        role.hear(re.compile(b"PING\r\n")),  # that it was this request, and no other, is certain by the answer
+        role.say(b"PONG\r\n"),
         hold(),
     ]
     with Peer(script) as peer:
         await stage.life(peer.port, during)
+    assert not any(isinstance(error, NATSTimeoutError) for error in stage.look.errors)
 
 
 async def a_bad_nonce(stage: Stage) -> None:
