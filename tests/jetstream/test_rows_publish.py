@@ -146,7 +146,7 @@ async def test_row_2_lost_acknowledgements_free_their_places(leg: Leg, url: str)
         async with leg.connect(proxy.url, **QUICK) as client, leg.connect(url) as other:
             js = jetstream(client)
             stream = await js.create_stream("S", subjects=["s"], storage="memory")
-            async with js.publisher(max_pending=500, timeout=8.0) as publisher:
+            async with js.publisher(max_pending=500, timeout=4.0) as publisher:
                 await (await publisher.publish("s", b"before")).ack()
                 proxy.down.black_hole = True
                 with_id = [await publisher.publish("s", b"", msg_id=str(number)) for number in range(250)]
