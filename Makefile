@@ -34,7 +34,8 @@ FLOORS_VENV := $(VENV:.venv%=.venv-floors%)
 FLOORS_PIP := $(FLOORS_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --only-binary :all: \
     --constraint $(FLOORS_VENV)/constraints.txt
 FLOORS_DEV := pytest pytest-timeout pytest-xdist trio trustme fastapi aiohttp
-FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py,$(wildcard tests/proto/test_*.py)) \
+FLOORS_TESTS := $(filter-out %_hostile_core.py %_publish_between.py %_tls_layer.py %_assembly.py,\
+        $(wildcard tests/proto/test_*.py)) \
     tests/properties/test_keys_properties.py tests/properties/test_wire_properties.py \
     $(filter-out %_backpressure.py %_left_subscriptions.py %_reconnect_delay.py %_lock.py %_watching.py %_objectstore.py,\
         $(wildcard tests/adapters/test_behaviour_*.py tests/adapters/test_anyio_*.py))
@@ -44,10 +45,12 @@ DEV := pytest pytest-cov pytest-timeout pytest-xdist hypothesis jsonschema nats-
 # Coverage is measured where the core is tested. The tracer locks while it meets a file for the first time, and in the
 # other folders interrupts come at random moments, threads and servers run at their real speed. It is measured without the
 # compiled module, which no tracer looks into: what stands for it in Python must be run as well. A tracer makes all three
-# times as slow, so the property tests take fewer examples there, and what is long adds no branch and is left out. The
-# second run has both in full, and all the rest: compiled, as it is used.
-LONG := tests/proto/test_hostile_core.py
-TRACED := tests/proto tests/properties $(LONG:%=--ignore=%) \
+# times as slow, so the property tests take fewer examples there, and what is long adds no branch and is left out, and so is
+# what compares the compiled module with Python. The second run has all of that in full, and all the rest: compiled, as it
+# is used.
+LONG := $(addprefix tests/proto/test_,hostile_core.py publish_between.py assembly.py) \
+    tests/proto/test_parser.py::test_h34_memory_grows_with_what_came
+TRACED := tests/proto tests/properties $(LONG:%=--deselect=%) --ignore=tests/properties/test_twin.py \
     'tests/simulation/test_simulation.py::test_seeds[0]' 'tests/simulation/test_machines.py::test_seeds[0]'
 COMPILED := $(LONG) $(filter-out tests/proto/ tests/__pycache__/,$(wildcard tests/*/)) $(wildcard tests/test_*.py)
 
