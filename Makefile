@@ -68,13 +68,15 @@ SERVERS_TESTS := tests/jetstream tests/interop $(wildcard tests/adapters/test_be
 SERVER_BINARY := build/servers/%/bin/nats-server
 
 WORKERS ?= 2
-# Tests with servers and timers wait most of the time.
-WAITING_WORKERS ?= 8
+# Tests with servers and timers wait most of the time. Each worker has a part of the folders from the beginning, so that
+# those which wait and those which compute go on together, and takes of what others have left when it is done.
+WAITING_WORKERS ?= 10
+WAITING := -n $(WAITING_WORKERS) --dist worksteal
 COVERAGE ?= 97
 SEEDS ?= 1000
 ARGS ?=
 
-.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types check check-core check-rest asan bench chaos-jetstream simulate simulate-power properties clean
+.PHONY: help venv dev demo test test-all test-pure test-floors test-servers venv-floors lint format types rewritten check check-core check-rest asan bench chaos-jetstream simulate simulate-power properties clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -132,7 +134,7 @@ test-servers: $(VENV)/.stamp-dev $(SERVERS:%=$(SERVER_BINARY)) ## the tests of J
 	@for version in $(SERVERS); do \
 	    echo "nats-server $$version"; \
 	    NATS_SERVER=$(abspath build/servers)/$$version/bin/nats-server \
-	        $(BIN)/python -m tests.again -n $(WAITING_WORKERS) $(SERVERS_TESTS) $(ARGS) || exit; \
+	        $(BIN)/python -m tests.again $(WAITING) $(SERVERS_TESTS) $(ARGS) || exit; \
 	done
 
 lint: $(VENV)/.stamp-dev ## ruff: rules and format
@@ -155,7 +157,7 @@ check-core: $(VENV)/.stamp-dev
 	$(BIN)/python tests/branch_coverage.py coverage.json $(COVERAGE)
 
 check-rest: $(VENV)/.stamp-dev
-	NATS_PROTO_PURE= $(BIN)/python -m tests.again -n $(WAITING_WORKERS) $(COMPILED)
+	NATS_PROTO_PURE= $(BIN)/python -m tests.again $(WAITING) $(COMPILED)
 
 properties: $(VENV)/.stamp-dev ## the property tests with many more examples (HYPOTHESIS_PROFILE=nightly)
 	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-nightly} $(BIN)/python -m pytest -n $(WORKERS) --timeout 0 tests/properties $(ARGS)
