@@ -8,6 +8,8 @@ import pytest
 
 from nats_proto import Closed, FlushCompleted, PublishesDropped, Reconnected, RequestFailed
 from nats_proto._session.outbox import CHUNK_SIZE, HIGH_WATER, LOW_WATER
+from nats_proto._session.session import BATCH_SIZE
+from nats_proto._wire.encoder import APART_ROOM
 from nats_proto.errors import (
     HeadersNotSupportedError,
     LocalProtocolError,
@@ -159,8 +161,8 @@ def test_a_batch_is_bounded() -> None:
     while pieces := world.session.data_to_send():
         sizes.append(sum(map(len, pieces)))
     assert sum(sizes) == 1000 * (1000 + len(b"PUB a 1000\r\n\r\n"))
-    assert max(sizes) < 400 * 1024
-    assert len(sizes) < 5
+    assert max(sizes) < BATCH_SIZE + CHUNK_SIZE
+    assert len(sizes) < 4
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def test_who_does_not_wait_for_writable_is_stopped_by_the_larger_limit(pending_s
     world = World(pending_size=pending_size).ready()
     world.room = 0
     publish = functools.partial(world.session.publish, "a", b"x" * 100_000)
-    limit = max(pending_size, HIGH_WATER + 2 * CHUNK_SIZE)
+    limit = max(pending_size, HIGH_WATER + (1 + APART_ROOM) * CHUNK_SIZE)
     while world.session.pending_bytes < limit:
         publish()
     with pytest.raises(OutboundBufferLimitError):

@@ -17,6 +17,7 @@ import pytest
 
 from nats_proto import PublishMany
 from nats_proto._session.outbox import _Chunk
+from nats_proto._wire.encoder import APART_ROOM
 from nats_proto.errors import MaxPayloadError
 from tests.proto.driver import World, info
 from tests.proto.test_speedups import WITH_MODULE, in_threads, least_growth
@@ -101,6 +102,38 @@ def test_a_large_payload_published_while_the_tail_is_taken(twin: Twin) -> None:
     written = b"".join([*taken, *tail.take()[0]])
     assert sorted(re.findall(rb"PUB a \d+\r\n[x0-9]*\r\n", written)) == sorted(wanted)
     assert len(written) == len(b"".join(wanted))
+
+
+def test_the_limit_is_one_of_what_is_copied_and_a_wider_one_of_all(twin: Twin) -> None:
+    """Large payloads take no memory of the tail."""
+    tail = ready(twin)
+    tail.restrict(4096, 65_535, 1000)
+    tail.limit = 5000
+    small, large = b"PUB a 800\r\n\r\n", b"PUB a 1000\r\n\r\n"
+
+    def fill(data: bytes) -> int:
+        count = 0
+        while tail.publish("a", data):
+            count += 1
+        return count
+
+    assert fill(b"x" * 800) == -(-5000 // (800 + len(small)))
+    tail.take()
+    number = -(-5000 * APART_ROOM // (1000 + len(large)))
+    assert fill(b"x" * 1000) == number
+    assert not tail.publish("a", b"")
+    tail.take()
+    assert tail.publish_many("a", (b"x" * 1000,) * 100, 0) == number
+    assert tail.publish_many("a", (b"x" * 1000,) * 100, number) == number
+    assert sum(tail.take()[1]) == number * (1000 + len(large))
+    # Together: the small ones fill what is to be copied, and so nothing large follows.
+    assert tail.publish_many("a", (b"x" * 1000,) * 3, 0) == 3
+    assert tail.size == 3 * (1000 + len(large))
+    assert fill(b"x" * 800) == -(-(5000 - 3 * len(large)) // (800 + len(small)))
+    assert not tail.publish("a", b"x" * 1000)
+    tail.take()
+    tail.limit = 0
+    assert fill(b"") == fill(b"x" * 1000) == 0
 
 
 def test_what_was_taken_does_not_change(twin: Twin) -> None:

@@ -51,7 +51,8 @@ __all__ = ["Answers", "Client", "Message", "Subscription"]
 T = TypeVar("T")
 
 TURN: Final = 1024 * 1024 // CHUNK_SIZE
-"""Chunks, 1 MiB of them, that publishers write before one of them lets others run."""
+"""Chunks, 1 MiB of them, that publishers write before one of them lets others run. Those of large payloads are longer,
+and take no more time."""
 
 
 class Message(ReceivedMessage, gc=False, eq=False):
@@ -118,10 +119,11 @@ class Client(ClientState[Message]):
     ) -> None:
         """Send a message, at most once. Returns when it is in the outgoing buffer (`flush` waits for the server).
 
-        Waits while there is a connection and 1 MiB waits to be written; only then, and after each 1 MiB, it is a
-        checkpoint, so a loop that publishes lets others run now and then. Without a connection up to ``pending_size``
-        bytes are kept for the next one; what its server would refuse is dropped then, with a `PublishesDropped`. Before
-        it raises it is a checkpoint as well: a loop that tries again at once does not keep the client from its work.
+        Waits while there is a connection and 1 MiB waits to be written; only then, and after each 1 MiB (with payloads
+        of 64 KiB and more after some 5 MiB), it is a checkpoint, so a loop that publishes lets others run now and then.
+        Without a connection up to ``pending_size`` bytes are kept for the next one; what its server would refuse is
+        dropped then, with a `PublishesDropped`. Before it raises it is a checkpoint as well: a loop that tries again at
+        once does not keep the client from its work.
 
         Raises `InvalidSubjectError`, `InvalidHeaderError`, `MaxPayloadError`, `MaxControlLineError`,
         `HeadersNotSupportedError`, `OutboundBufferLimitError`, `ConnectionDrainingError`, `ConnectionClosedError`; the

@@ -27,6 +27,7 @@ from .._connection.events import AT_ONCE
 from .._interface.events import Closed, Connected, Disconnected, LameDuckMode, Reconnected, Reconnecting, SessionEvent
 from .._interface.options import ConnectOptions
 from .._interface.status import SessionStatus
+from .._wire.encoder import APART_ROOM
 from ..errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -465,7 +466,7 @@ class LifeCycle(Generic[MessageT]):
         limit = self._options.pending_size
         if self.link.up:
             # Who saw that there was room may find less: meanwhile other threads have filled the tail.
-            limit = max(limit, HIGH_WATER + 2 * CHUNK_SIZE)
+            limit = max(limit, HIGH_WATER + (1 + APART_ROOM) * CHUNK_SIZE)
         waiting = self.traffic.outbox.pending_bytes
         if waiting >= limit:
             raise OutboundBufferLimitError(

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-BATCH_SIZE: Final = 256 * 1024
+BATCH_SIZE: Final = 512 * 1024
 """Bytes given by one `data_to_send`: large enough for one write to cost little, small enough to be written soon."""
 RECEIVE_SIZE: Final = 64 * 1024
 """Bytes to receive at once."""

@@ -66,6 +66,8 @@ cdef enum:
     LONGEST_LINE = 1 << 20
     LARGEST_PAYLOAD = 1 << 26
     LONGEST_TAIL = 1 << 28
+    # Times the limit of a tail, with large payloads.
+    APART_ROOM = 4
     # Lengths from which on they are not made objects of their own.
     MANY = 16
     # Of a reply subject of a consumer: attempts, places in the stream and at the consumer, the time, messages behind.
@@ -588,7 +590,7 @@ cdef class Tail:
     cdef inline bint take_publish(self, subject, data, reply, headers) except -1:
         cdef Py_ssize_t reply_size = 0
         cdef Bytes reply_text = NULL
-        if headers is not None or self.size >= self.least or type(data) is not bytes:
+        if headers is not None or type(data) is not bytes or (self.size >= self.least and not self.has_room()):
             return False
         if PyBytes_GET_SIZE(data) > self.largest_payload or not is_plain_subject(subject, self.longest_line):
             return False
@@ -611,7 +613,7 @@ cdef class Tail:
         cdef object data
         if start < 0 or not is_plain_subject(subject, self.longest_line):
             return start
-        while at < end and self.size < self.least:
+        while at < end and self.has_room():
             data = <object>PyTuple_GET_ITEM(payloads, at)
             if type(data) is not bytes or PyBytes_GET_SIZE(data) > self.largest_payload:
                 break
@@ -753,6 +755,10 @@ cdef class Tail:
         self.msgs += 1
         self.payload_bytes += size
         return True
+
+    cdef inline bint has_room(self) noexcept:
+        """Below the limit of what was copied, and of all together."""
+        return self.filled < self.least and self.size < APART_ROOM * self.least
 
     cdef int reserve(self, Py_ssize_t size) except -1:
         """Room for one more operation of this size. `MemoryError`, with nothing changed, when there is none."""

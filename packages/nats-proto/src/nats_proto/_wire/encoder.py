@@ -36,6 +36,10 @@ CRLF: Final = b"\r\n"
 LARGE_PAYLOAD: Final = 64 * 1024
 """Bytes from which a payload stays a piece of its own: copying it would cost more than one more write."""
 
+APART_ROOM: Final = 4
+"""Times the limit of what is copied, for all that waits together with large payloads. These take no memory of ours, and
+what each chunk costs beside its bytes, a write above all, is shared by few messages."""
+
 CACHED_SUBJECTS: Final = 1024
 """Checked subjects that are remembered. More than a service publishes to all the time, and little memory."""
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence, Sized
 from typing import Final
 
 from ..errors import InvalidSubjectError
+from .encoder import APART_ROOM
 from .frames import Payload
 from .headers import HeadersLike
 from .subjects import encode_reply
@@ -44,6 +45,7 @@ class Tail:
 
     __slots__ = (
         "_apart_from",
+        "_apart_size",
         "_given",
         "_heads",
         "_largest_payload",
@@ -62,13 +64,16 @@ class Tail:
         self._others = others
         self._operations: list[bytes | _Apart] = []
         self._given: list[bytes] = []
+        self._apart_size = 0
+        """Bytes in the tail that are large payloads."""
         self.given = 0
         """Bytes that were given, and not yet sent."""
         self.size = 0
         """Bytes in the tail, large payloads included."""
         self.limit = 0
-        """While so many bytes are in the tail, `publish` takes nothing. The outbox sets it, to 0 where every publish
-        needs another look: without a connection, and when too much waits."""
+        """While so many bytes were copied into the tail, or `APART_ROOM` times as many are in it, `publish` takes
+        nothing. The outbox sets it, to 0 where every publish needs another look: without a connection, and when too
+        much waits."""
         self.msgs = 0
         """Messages that `publish` and `publish_many` have taken since the tail was made."""
         self.payload_bytes = 0
@@ -93,7 +98,9 @@ class Tail:
         headers: HeadersLike | None = None,
     ) -> bool:
         """Take a message that is certainly right, below the limit; False leaves it to `Encoder.publish`."""
-        if self.size >= self.limit or type(subject) is not str or type(data) is not bytes or headers is not None:
+        if self.size >= self.limit and not self._has_room(self.size, self._apart_size):
+            return False
+        if type(subject) is not str or type(data) is not bytes or headers is not None:
             return False
         head = self._heads.get(subject)
         if head is None:
@@ -114,6 +121,7 @@ class Tail:
         else:
             added = self._append_apart(b"%b%d\r\n" % (head, size), data)
             self.size += added  # apart from the call: a finalizer within it may publish, too
+            self._apart_size += size
         self.msgs += 1
         self.payload_bytes += size
         return True
@@ -124,10 +132,13 @@ class Tail:
         if head is None or len(head) > self._longest_head:
             return start
         before = size = self.size
+        apart_before = apart_size = self._apart_size
         taken = 0
         append = self._operations.append
         for data in payloads[start:] if start else payloads:
-            if size >= self.limit or type(data) is not bytes or len(data) > self._largest_payload:
+            if size >= self.limit and not self._has_room(size, apart_size):
+                break
+            if type(data) is not bytes or len(data) > self._largest_payload:
                 break
             if len(data) < self._apart_from:
                 operation = b"%b%d\r\n%b\r\n" % (head, len(data), data)
@@ -135,9 +146,11 @@ class Tail:
                 size += len(operation)
             else:
                 size += self._append_apart(b"%b%d\r\n" % (head, len(data)), data)
+                apart_size += len(data)
             self.payload_bytes += len(data)
             taken += 1
         self.size += size - before
+        self._apart_size += apart_size - apart_before
         self.msgs += taken
         return start + taken
 
@@ -154,7 +167,7 @@ class Tail:
         # Made beforehand: to make a list may run a finalizer, which may publish one more.
         none: list[bytes | _Apart] = []
         operations, self._operations = self._operations, none
-        self.size = 0
+        self.size = self._apart_size = 0
         # Nearly all there is are operations of one piece, so a loop is worth it only where there are others.
         plain = [operation for operation in operations if type(operation) is bytes]
         if len(plain) == len(operations):
@@ -206,6 +219,10 @@ class Tail:
         if not self.given:
             return [], ()
         return [b"".join(self._given)], tuple(map(len, self._given))
+
+    def _has_room(self, size: int, apart_size: int) -> bool:
+        """So many bytes in the tail, so many of them in large payloads, are fewer than the limit."""
+        return size - apart_size < self.limit and size < APART_ROOM * self.limit
 
     def _append_apart(self, line: bytes, payload: bytes) -> int:
         """Add a publish with a large payload: its bytes, which the caller counts.
