@@ -43,9 +43,7 @@ def reply(machine: Fetch[Message, TimedItem]) -> str:
 def test_it_subscribes_and_asks_once() -> None:
     machine = fetch()
     assert kinds(machine.wants) == ["subscribe", "pull"]
-    assert requests(machine.wants) == [
-        ("in.1.1", {"batch": 3, "expires": 4_500_000_000, "idle_heartbeat": 2_250_000_000})
-    ]
+    assert requests(machine.wants) == [("in.1.1", {"batch": 3, "expires": 4_500_000_000})]
     assert not machine.done
     assert machine.reason is None
 
@@ -319,6 +317,78 @@ def test_heartbeats_keep_it_waiting_and_silence_asks_anew() -> None:
     machine.wants.clear()
     machine.handle_timeout(now=NOW + 30)
     assert (machine.done, machine.reason) == (True, "max_waiting")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "heartbeat", "asked"),
+    [
+        (0.5, None, None),
+        (5.0, None, None),
+        (10.0, None, None),  # two heart-beats would take as long
+        (10.1, None, 4.8),
+        (30.0, None, 5.0),
+        (5.0, 1.0, 1.0),  # who asks for them gets them
+        (0.4, 0.2, None),  # there is no time for two of them
+    ],
+)
+def test_heartbeats_are_asked_for_where_they_tell_something(
+    timeout: float, heartbeat: float | None, asked: float | None
+) -> None:
+    [(_, body)] = requests(fetch(timeout=timeout, heartbeat=heartbeat).wants)
+    assert body.get("idle_heartbeat") == (None if asked is None else pytest.approx(asked * 1e9))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (ConsumerCondition(), "expired"),
+        (ConsumerCondition(ack_pending=9, max_ack_pending=9), "ack_limit"),
+        (ConsumerCondition(waiting=512, max_waiting=512), "max_waiting"),
+        (NATSTimeoutError("late"), "no_answer"),
+        (None, "no_answer"),
+    ],
+)
+def test_a_short_fetch_whose_end_does_not_come_asks_anew_and_why(answer: object, reason: str) -> None:
+    machine = fetch(timeout=5.0)
+    old = reply(machine)
+    assert machine.next_timeout() == NOW + 4.75  # the end was due at 4.5
+    machine.handle_timeout(now=NOW + 4.75)
+    assert kinds(machine.wants) == ["subscribe", "pull", "ask"]
+    [(new, body)] = requests(machine.wants)
+    assert (new.split(".")[1], body["batch"], body["expires"]) == ("2", 3, 200_000_000)
+    machine.wants.clear()
+    machine.receive(status(old, "408 Request Timeout", (3, 0)), now=NOW + 4.76)
+    assert not machine.done
+    if answer is not None:
+        machine.answered(INFO, answer, now=NOW + 4.8)
+    assert machine.next_timeout() == NOW + 5.0
+    machine.handle_timeout(now=NOW + 5.0)
+    assert (machine.done, machine.reason, machine.error) == (True, reason, None)
+
+
+def test_a_short_fetch_learns_that_its_consumer_is_gone() -> None:
+    machine = fetch(timeout=2.0)
+    reply(machine)
+    machine.handle_timeout(now=NOW + 1.9)
+    assert kinds(machine.wants) == ["subscribe", "pull", "ask"]
+    error = ConsumerNotFoundError("consumer not found", err_code=10014)
+    machine.answered(INFO, error, now=NOW + 1.91)
+    assert machine.error is error
+
+
+def test_a_message_is_a_sign_of_life_for_a_short_fetch() -> None:
+    machine = fetch(timeout=5.0)
+    reply(machine)
+    machine.receive(delivered(), now=NOW + 1.0)
+    assert machine.next_timeout() == NOW + 5.0
+    machine.handle_timeout(now=NOW + 5.0)
+    assert (machine.done, machine.reason) == (True, "expired")
+
+
+def test_a_very_short_fetch_has_no_time_to_ask_anew() -> None:
+    machine = fetch(timeout=0.9)
+    reply(machine)
+    assert machine.next_timeout() == NOW + 0.9
 
 
 def test_signs_of_life_make_a_lost_end_expired() -> None:

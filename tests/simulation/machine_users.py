@@ -184,7 +184,7 @@ class FetchUser(Reader):
             self.world.at(self.client.asleep_until + 0.001, self.start)
             return
         rng = self.rng
-        self.timeout = rng.choice((0.3, 1.0, 3.0, 10.0))
+        self.timeout = rng.choice((0.3, 1.0, 3.0, 12.0))  # the last one with heart-beats
         self.batch = rng.choice((1, 3, 20))
         if self.sim.healing:
             self.batch = min(self.batch, self.settings.consumer.get("max_batch", self.batch))

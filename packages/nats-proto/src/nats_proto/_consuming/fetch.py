@@ -14,7 +14,9 @@ error; the reason tells "the server says that there is nothing" apart from "nobo
   messages as the consumer allows wait for their acknowledgement. Then, and after a second "no responders", it is asked
   for the consumer's info, once.
 * What passes by itself does not end a fetch: it asks for the rest, for the time that is left. That is a connection that
-  was replaced, a change of leaders, a server that shuts down, silence for two heart-beats, no responders.
+  was replaced, a change of leaders, a server that shuts down, silence, no responders.
+* A long fetch is silent when nothing came for two heart-beats. A short one, which two of them would outlast, asks for
+  none, unless its user does: the server ends the request as soon, and is silent when it has not.
 * Whoever leaves a fetch early, or ends it by time, leaves no request behind: with the subscription the server loses
   sight of who asked, and what comes late is handed back (`Subscribe.hand_back`).
 
@@ -62,8 +64,8 @@ MAX_EXPIRES: Final = 3600.0
 """Seconds that one request waits. A fetch that waits longer, or for ever, asks again."""
 MIN_EXPIRES: Final = 0.001
 """Seconds. For less than this it is not worth to ask once more."""
-MIN_WAIT_FOR_HEARTBEAT: Final = 1.0
-"""Seconds. Who waits for less gets no heart-beats: the end of the request comes as soon."""
+MIN_WAIT_FOR_SILENCE: Final = 1.0
+"""Seconds. Who waits for less has no time left to ask anew when the end of the request has not come."""
 PATIENCE: Final = 0.5
 """Seconds after which a request that will not wait is overdue."""
 INFO_TIMEOUT: Final = 5.0
@@ -243,6 +245,8 @@ class Fetch(Generic[MessageT, ItemT]):
                 self._suspicion = "ack_limit"
             elif answer.at_waiting_limit:
                 self._suspicion = "max_waiting"
+            elif not self._no_wait:
+                self._suspicion = "expired"  # it is there, and has nothing
             # Who will not wait has the answer now. Who waits does so: acknowledgements may make room.
             if self._no_wait and self._suspicion is not None and self._pulls.any_open:
                 self._end(self._suspicion)
@@ -377,10 +381,18 @@ class Fetch(Generic[MessageT, ItemT]):
         expires = min(rest - _margin(rest), self._longest)
         if expires < MIN_EXPIRES:
             return
-        heartbeat = min(self._heartbeat, expires / 2) if expires >= MIN_WAIT_FOR_HEARTBEAT / 2 else 0.0
+        heartbeat = min(self._heartbeat, expires / 2) if expires >= MIN_WAIT_FOR_SILENCE / 2 else 0.0
+        silence = expires + _margin(rest) / 2 if not heartbeat and rest >= MIN_WAIT_FOR_SILENCE else None
         self._sent = now
         self.wants.append(
-            self._pulls.ask(self.account.left, now=now, expires=expires, heartbeat=heartbeat, max_bytes=self._bytes)
+            self._pulls.ask(
+                self.account.left,
+                now=now,
+                expires=expires,
+                heartbeat=heartbeat,
+                max_bytes=self._bytes,
+                silence=silence,
+            )
         )
 
     def _look(self, now: float) -> None:
@@ -422,7 +434,7 @@ def _margin(seconds: float) -> float:
 def _checked_heartbeat(heartbeat: float | None, timeout: float, *, no_wait: bool) -> float:
     """Seconds between heart-beats; 0 for none."""
     if heartbeat is None:
-        return 0.0 if no_wait or timeout < MIN_WAIT_FOR_HEARTBEAT else min(HEARTBEAT, timeout / 2)
+        return 0.0 if no_wait or timeout <= 2 * HEARTBEAT else HEARTBEAT
     checked = check_seconds("heartbeat", heartbeat)
     if no_wait or 2 * checked > timeout:
         raise ValueError(f"heartbeat must be at most half of the timeout of a fetch that waits: {shown(heartbeat)}")

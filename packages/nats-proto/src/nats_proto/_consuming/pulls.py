@@ -32,10 +32,11 @@ before it had; what was sent later than the last of these may be known to the ne
 
 The clock
 ---------
-While a request is out, the server is to send something every ``heartbeat`` seconds, a message or a
-heart-beat. It is *silent* when nothing came for two of them. Only what is addressed to a request of this generation
-counts, or is a message. No clock runs while nothing is asked for. Time-outs are handled when somebody looks: when that
-is late, nobody has waited, and what would have stopped the clock may not have been read. Then the clock runs once more,
+While a request is out, the server is to send something every ``heartbeat`` seconds, a message or a heart-beat. It is
+*silent* when nothing came for two of them. A request without heart-beats may say otherwise: its end is a sign of life
+as well, and the time by which that is there is known. Only what is addressed to a request of this generation counts,
+or is a message. No clock runs while nothing is asked for. Time-outs are handled when somebody looks: when that is
+late, nobody has waited, and what would have stopped the clock may not have been read. Then the clock runs once more,
 for one heart-beat.
 """
 
@@ -179,10 +180,12 @@ class Pulls(Generic[MessageT, ItemT]):
         heartbeat: float = 0.0,
         max_bytes: int = 0,
         no_wait: bool = False,
+        silence: float | None = None,
     ) -> Publish:
         """One more request: what is to be published. ``max_bytes`` 0: no bound; ``heartbeat`` 0: none.
 
-        ``expires``: seconds after which the server is to end it; 0 for a request that is answered at once.
+        ``expires``: seconds after which the server is to end it; 0 for a request that is answered at once. ``silence``:
+        seconds without a sign of life that are too many; None: two heart-beats, and no number where there are none.
         """
         if not self._open:
             self._since = now
@@ -194,7 +197,9 @@ class Pulls(Generic[MessageT, ItemT]):
             del self._open[next(iter(self._open))]
         self.messages += batch
         self.bytes += max_bytes
-        self._silence = 2 * heartbeat if heartbeat else float("inf")
+        if silence is None:
+            silence = 2 * heartbeat if heartbeat else float("inf")
+        self._silence = silence
         return Publish(self._subject, self._payload(batch, max_bytes, expires, heartbeat, no_wait), reply)
 
     def find(self, subject: str) -> PullRequest | None:

@@ -149,7 +149,8 @@ class Consumer:
         """Up to ``max_messages``, or so many as are up to ``max_bytes`` together, for ``timeout`` seconds in all.
 
         ``no_wait``: only what is there now. ``linger``: end so many seconds after the first message. ``heartbeat``:
-        seconds between the server's signs of life. ``group`` and what follows it: for consumers with priority groups
+        seconds between the server's signs of life (5, and none where ``timeout`` is 10 or less: the server's word at
+        the end comes as soon as two of them). ``group`` and what follows it: for consumers with priority groups
         (ADR-42). Raises `TypeError` without any maximum, `ValueError` and `TypeError` for what makes no sense.
         """
         source = Source(self._api, self._stream, self._name, self._info)
