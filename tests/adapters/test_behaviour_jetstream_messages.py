@@ -18,7 +18,7 @@ from tests.faults.peer import PONGS, Connection, Peer, handshake, loop, reset
 pytestmark = pytest.mark.anyio
 
 ANSWER = re.compile(rb"PUB \$JS\.ACK\.S\.c\.1\.(\d+)\S+ 4\r\n(\S+)\r\n")
-SUBSCRIBED = re.compile(rb"SUB (_INBOX\S+)\.\* (\d+)\r\n")
+SUBSCRIBED = re.compile(rb"SUB (_INBOX\S+)\.[*1] (\d+)\r\n")
 COUNT = 3
 
 

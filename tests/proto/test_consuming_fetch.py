@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nats_proto import ApiCall, Ask, Message, PublishRefused
+from nats_proto import ApiCall, Ask, Message, PublishRefused, Subscribe
 from nats_proto._consuming.condition import ConsumerCondition, condition_of
 from nats_proto._consuming.fetch import Fetch
 from nats_proto._consuming.options import Priority
@@ -46,6 +46,19 @@ def test_it_subscribes_and_asks_once() -> None:
     assert requests(machine.wants) == [("in.1.1", {"batch": 3, "expires": 4_500_000_000})]
     assert not machine.done
     assert machine.reason is None
+
+
+def test_one_request_has_an_inbox_without_a_wildcard_and_others_one_together() -> None:
+    machine = fetch(timeout=30.0)
+    assert [want.subject for want in machine.wants if isinstance(want, Subscribe)] == ["in.1.1"]
+    asked = [reply(machine)]
+    for number, inboxes in enumerate((["in.2.*"], []), 1):
+        machine.receive(status(asked[-1], "503"), now=NOW + 5 * number)
+        machine.wants.clear()
+        machine.handle_timeout(now=NOW + 5 * number + 1)
+        assert [want.subject for want in machine.wants if isinstance(want, Subscribe)] == inboxes
+        asked.append(reply(machine))
+    assert asked == ["in.1.1", "in.2.2", "in.2.3"]
 
 
 def test_each_message_is_given_as_it_comes_and_the_last_one_ends_it() -> None:
@@ -141,10 +154,10 @@ def test_no_wait_asks_for_the_rest_when_the_request_has_ended_before_all_was_see
     machine = fetch(no_wait=True)
     machine.receive(delivered(1), now=NOW)
     machine.receive(status(reply(machine), "408 Request Timeout", (2, 0)), now=NOW)
-    assert requests(machine.wants) == [("in.1.2", {"batch": 2, "no_wait": True})]
+    assert requests(machine.wants) == [("in.2.2", {"batch": 2, "no_wait": True})]
     assert not machine.done
     machine.receive(delivered(2), now=NOW)
-    machine.receive(status("in.1.2", "404 No Messages"), now=NOW)
+    machine.receive(status("in.2.2", "404 No Messages"), now=NOW)
     assert (machine.done, machine.reason, len(machine.items)) == (True, "no_messages", 2)
 
 

@@ -36,6 +36,21 @@ def test_the_subscription_hands_back_and_has_no_bounds_of_its_own() -> None:
     assert subscribe == Subscribe("in.7.*", max_pending_msgs=0, max_pending_bytes=0, hand_back=b"-NAK", asks=SUBJECT)
 
 
+def test_an_inbox_may_be_for_one_request() -> None:
+    pulls = Pulls(SUBJECT)
+    assert pulls.subscribe("in.1", single=True).subject == "in.1.1"
+    assert pulls.may_ask
+    assert ask(pulls, 1).reply == "in.1.1"
+    assert not pulls.may_ask
+    pulls.write_off()
+    assert not pulls.may_ask
+    assert pulls.subscribe("in.2", single=True).subject == "in.2.2"
+    assert pulls.may_ask
+    assert pulls.subscribe("in.3").subject == "in.3.*"
+    assert [ask(pulls, 1).reply for _ in range(2)] == ["in.3.2", "in.3.3"]
+    assert pulls.may_ask
+
+
 def test_each_request_has_a_reply_subject_of_its_own_for_ever() -> None:
     pulls = begun()
     replies = [ask(pulls, 1).reply for _ in range(3)]

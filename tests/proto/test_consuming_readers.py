@@ -60,9 +60,9 @@ def test_a_fetch_asks_where_the_consumer_is() -> None:
     )
     subscribe, pull = machine.wants
     assert isinstance(subscribe, Subscribe)
-    assert (subscribe.subject, subscribe.hand_back) == ("_INBOX.a.*", b"-NAK")
+    assert (subscribe.subject, subscribe.hand_back) == ("_INBOX.a.1", b"-NAK")
     assert isinstance(pull, Publish)
-    assert pull.subject == "$JS.API.CONSUMER.MSG.NEXT.S.c"
+    assert (pull.subject, pull.reply) == ("$JS.API.CONSUMER.MSG.NEXT.S.c", "_INBOX.a.1")
     assert json.loads(bytes(pull.data))["batch"] == 5
     assert machine.what == "fetch from consumer 'c' of stream 'S'"
 

@@ -129,6 +129,11 @@ bug(
     ),
 )
 bug(
+    "one inbox for every request of a fetch",
+    "the inbox has no wildcard: what the second request brings reaches nobody",
+    ("_consuming.fetch:Fetch._pull", "if not self._pulls.may_ask:", "if False:"),
+)
+bug(
     "fetch ends without a reason",
     "an empty batch does not say why",
     ("_consuming.fetch:Fetch._end", "self.reason = reason", "self.reason = None if reason == 'expired' else reason"),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar, assert_never
 
 from nats_proto import Ask, CatchUp, Conductor, Machine, Message, Publish, Subscribe, SubscriptionState, Want
+from nats_proto._wire.subjects import subject_matches
 from nats_proto.errors import ConnectionClosedError, ConnectionDrainingError, NATSError, OutboundBufferLimitError
 from tests.simulation.client import Client
 from tests.simulation.invariants import require
@@ -185,6 +186,9 @@ class MachineDriver(Generic[ItemT]):
         try:
             match want:
                 case Publish(subject=subject, data=data, reply=reply, headers=headers):
+                    if reply is not None and self.state is not None:
+                        heard = subject_matches(self.state.subject, reply)
+                        require(heard, f"{self.machine.what}: the answer to {reply} would not reach it")
                     session.publish(subject, data, reply=reply, headers=headers)
                 case Subscribe():
                     self._unsubscribe()

@@ -191,7 +191,7 @@ class Fetch(Generic[MessageT, ItemT]):
         self.error: NATSError | None = None
         self.reason: FetchReason | None = None
         """Why it ended; None while it has not, and when it ended with an error."""
-        self._renew(now)
+        self._renew(now, single=True)
 
     @property
     def pin(self) -> str | None:
@@ -351,12 +351,15 @@ class Fetch(Generic[MessageT, ItemT]):
 
     # --- what to do
 
-    def _renew(self, now: float) -> None:
-        """Another inbox: what was asked for before finds nobody any more, and nothing that was to be done is right."""
+    def _renew(self, now: float, *, single: bool = False) -> None:
+        """Another inbox: what was asked for before finds nobody any more, and nothing that was to be done is right.
+
+        ``single``: it is for one request, which nearly always is all there is to a fetch.
+        """
         self.wants.clear()
         self._asking = False  # its answer would go to the inbox that is left
         self._replaced_at = float("inf")
-        self.wants.append(self._pulls.subscribe(self._new_inbox()))
+        self.wants.append(self._pulls.subscribe(self._new_inbox(), single=single))
         self._pull(now)
 
     def _again(self, request: PullRequest, now: float, *, at_once: bool = True) -> None:
@@ -371,6 +374,9 @@ class Fetch(Generic[MessageT, ItemT]):
     def _pull(self, now: float) -> None:
         """Ask for what is missing, for the time that is left."""
         self._state = _State.ASKING
+        if not self._pulls.may_ask:
+            self._renew(now)
+            return
         if self._no_wait:
             self.wants.append(
                 self._pulls.ask(self.account.left, now=now, expires=0.0, max_bytes=self._bytes, no_wait=True)

@@ -5,7 +5,8 @@ Theory of operation
 A reader asks a consumer for so many messages and bytes ("a pull request"), and
 the server delivers them one by one to the reply subject of the request. Several requests may be out at once. Each has a
 reply subject of its own, `<inbox>.<token>`; the inbox is one subscription. All that a request still may bring is
-*outstanding*.
+*outstanding*. Who expects to ask once subscribes to the reply subject of that one request: a server has less to do for
+a subject without a wildcard, each time that it is subscribed to and left.
 
 A delivered message has the subject that it was stored with. So nothing in it tells for which request it came, and it
 cannot be guessed: a server serves those that wait in turns. But the sum is known: each message is one less in all,
@@ -99,6 +100,7 @@ class Pulls(Generic[MessageT, ItemT]):
         "_priority",
         "_silence",
         "_since",
+        "_single",
         "_spared",
         "_spared_until",
         "_subject",
@@ -121,6 +123,8 @@ class Pulls(Generic[MessageT, ItemT]):
         self._priority = priority
         self._prefix = ""
         self._next = 1
+        self._single = 0
+        """The token that the inbox is for; 0: for any number of them."""
         self._open: dict[str, PullRequest] = {}
         self._payloads: dict[tuple[int, int, float, float, bool, str | None], bytes] = {}
         self._silence = float("inf")
@@ -158,12 +162,27 @@ class Pulls(Generic[MessageT, ItemT]):
         """Whether a request may be waiting at the server."""
         return bool(self._open)
 
-    def subscribe(self, inbox: str, opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None) -> Subscribe:
-        """Begin a generation with an inbox of its own; the one before is written off. ``opened``: as of `Subscribe`."""
+    @property
+    def may_ask(self) -> bool:
+        """Whether the inbox is for one more request: else another one is needed."""
+        return self._single in (0, self._next)
+
+    def subscribe(
+        self,
+        inbox: str,
+        opened: Callable[[Callable[[], tuple[int, int]]], None] | None = None,
+        *,
+        single: bool = False,
+    ) -> Subscribe:
+        """Begin a generation with an inbox of its own; the one before is written off. ``opened``: as of `Subscribe`.
+
+        ``single``: it is for one request.
+        """
         self.write_off()
         self._prefix = f"{inbox}."
+        self._single = self._next if single else 0
         return Subscribe(
-            f"{inbox}.*",
+            f"{inbox}.{self._next if single else '*'}",
             max_pending_msgs=0,
             max_pending_bytes=0,
             hand_back=HAND_BACK,
