@@ -29,8 +29,11 @@ TimedItem = tuple[Message, float]
 
 def fetch(batch: int | None = 3, **given: Any) -> Fetch[Message, TimedItem]:
     make: Callable[[Message, float], TimedItem] = lambda message, now: (message, now)  # noqa: E731
-    options = {"timeout": 5.0, "now": NOW, "what": WHAT, "new_inbox": Inboxes(), "info": INFO, **given}
-    return Fetch(SUBJECT, make=make, batch=batch, **options)
+    options = {"timeout": 5.0, "what": WHAT, "new_inbox": Inboxes(), "info": INFO, **given}
+    pin = options.pop("pin", None)
+    machine = Fetch(SUBJECT, make=make, batch=batch, **options)
+    machine.begin(pin, now=NOW)
+    return machine
 
 
 def reply(machine: Fetch[Message, TimedItem]) -> str:

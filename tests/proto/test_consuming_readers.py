@@ -56,8 +56,9 @@ def test_a_fetch_asks_where_the_consumer_is() -> None:
         linger=None,
         heartbeat=None,
         priority=None,
-        now=10.0,
     )
+    assert not machine.wants
+    machine.begin(now=10.0)
     subscribe, pull = machine.wants
     assert isinstance(subscribe, Subscribe)
     assert (subscribe.subject, subscribe.hand_back) == ("_INBOX.a.1", b"-NAK")

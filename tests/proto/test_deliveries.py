@@ -171,13 +171,14 @@ def machines(twin: Twin, way: str, monkeypatch: pytest.MonkeyPatch, **given: Any
     monkeypatch.setattr(consume_module, "Deliveries", twin.deliveries)
     monkeypatch.setattr(fetch_module, "Deliveries", twin.deliveries)
     make = twin.message_maker(Given, None, None, None)
-    common: dict[str, Any] = {"what": "reading", "make": make, "now": NOW}
+    common: dict[str, Any] = {"what": "reading", "make": make}
     if way == "fetch":
-        return [
-            Fetch(SUBJECT, batch=20, timeout=5.0, new_inbox=Inboxes(), **common, **given)  # type: ignore[arg-type]
-            for _ in range(2)
-        ]
-    return [Consume(SUBJECT, ConsumeOptions(max_messages=20, **given), new_inbox=Inboxes(), **common) for _ in range(2)]
+        fetches = [Fetch(SUBJECT, batch=20, timeout=5.0, new_inbox=Inboxes(), **common, **given) for _ in range(2)]
+        for machine in fetches:
+            machine.begin(now=NOW)
+        return fetches
+    options = ConsumeOptions(max_messages=20, **given)
+    return [Consume(SUBJECT, options, new_inbox=Inboxes(), now=NOW, **common) for _ in range(2)]
 
 
 def shown(machine: Any) -> tuple[object, ...]:

@@ -196,11 +196,11 @@ class FetchUser(Reader):
             make=lambda message, now: (message, now),
             batch=self.batch,
             timeout=self.timeout,
-            now=self.world.now,
             no_wait=rng.random() < 0.3,
             linger=rng.choice((None, None, 0.05)),
             info=self.info,
         )
+        self.machine.begin(now=self.world.now)
         self.driver = MachineDriver(self.client, self.machine, self._given, self._ended)
         self.client.drivers[:] = [self.driver]  # type: ignore[list-item]
         self.driver.wait()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Self
 import anyio.lowlevel
 
 from nats_proto._consuming.shares import SHARE
-from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
@@ -36,17 +35,17 @@ class Batch:
     def __init__(
         self,
         host: Employer[ReceivedMessage],
-        make: Callable[[float], Fetch[ReceivedMessage, JetStreamMessage]],
+        machine: Fetch[ReceivedMessage, JetStreamMessage],
+        begin: Callable[[Fetch[ReceivedMessage, JetStreamMessage], float], None],
         ended: Callable[[Fetch[ReceivedMessage, JetStreamMessage]], None],
     ) -> None:
-        make(0.0)  # raises for what makes no sense, now and not at the first message
         self._host = host
-        self._make = make
+        self._machine = machine
+        self._begin_machine = begin
         self._ended = ended
-        self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
-        self._account: Deliveries[ReceivedMessage, JetStreamMessage] = Deliveries()
-        """Which gives most messages without the driver; this one, before the first, gives none."""
+        self._account = machine.account
+        """Which gives most messages without the driver."""
         self._now = host.now
         self._closed = False
         self._turn = Turn(host.now)
@@ -108,7 +107,7 @@ class Batch:
         wait for their acknowledgement that no more are delivered. ``max_waiting``: too many requests wait.
         ``max_bytes``: the next message would be too much. ``linger``: that long after the first message.
         """
-        return None if self._machine is None else self._machine.reason
+        return self._machine.reason
 
     async def aclose(self) -> None:
         """Leave it early, by any task: whoever waits for a message is told that there is none. Does nothing after its
@@ -129,11 +128,9 @@ class Batch:
         driver, self._driver = self._driver, None
         if driver is not None:
             await driver.close()  # which cannot be cancelled
-            if self._machine is not None:
-                self._ended(self._machine)
+            self._ended(self._machine)
 
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
-        self._machine = self._make(self._host.now())
-        self._account = self._machine.account
+        self._begin_machine(self._machine, self._host.now())
         driver = self._driver = Driver(self._host, self._machine)
         return driver

@@ -154,24 +154,20 @@ class Consumer:
         (ADR-42). Raises `TypeError` without any maximum, `ValueError` and `TypeError` for what makes no sense.
         """
         source = Source(self._api, self._stream, self._name, self._info)
-        wanted = priority_of(group, min_pending, min_ack_pending, priority)
-        make = self._maker(source)
+        machine = source.fetch(
+            self._maker(source),
+            max_messages=max_messages,
+            max_bytes=max_bytes,
+            timeout=timeout,
+            no_wait=no_wait,
+            linger=linger,
+            heartbeat=heartbeat,
+            priority=priority_of(group, min_pending, min_ack_pending, priority),
+        )
+        return Batch(self._caller.host, machine, self._fetches, self._fetched)
 
-        def machine(now: float) -> Fetch[ReceivedMessage, JetStreamMessage]:
-            source.pin = self._pin
-            return source.fetch(
-                make,
-                max_messages=max_messages,
-                max_bytes=max_bytes,
-                timeout=timeout,
-                no_wait=no_wait,
-                linger=linger,
-                heartbeat=heartbeat,
-                priority=wanted,
-                now=now,
-            )
-
-        return Batch(self._caller.host, machine, self._fetched)
+    def _fetches(self, machine: Fetch[ReceivedMessage, JetStreamMessage], now: float) -> None:
+        machine.begin(self._pin, now=now)
 
     def _fetched(self, machine: Fetch[ReceivedMessage, JetStreamMessage]) -> None:
         self._pin = machine.pin

@@ -86,8 +86,10 @@ class Fetch(Generic[MessageT, ItemT]):
 
     ``timeout``: how long it takes at most. ``no_wait``: only what is there at this moment. ``linger``: it ends so long
     after its first message. ``max_bytes``: bounds the bytes of all messages together, with subjects and headers;
-    without ``batch`` the messages are not counted. ``pin``: the identity that the server gave this client before.
-    ``priority_timeout``: of a consumer that pins clients; None: it is none, or not known.
+    without ``batch`` the messages are not counted. ``priority_timeout``: of a consumer that pins clients; None: it is
+    none, or not known.
+
+    Nothing happens before `begin`: whoever was given a fetch may wait before it asks for the first message.
 
     Raises `TypeError` and `ValueError` for numbers that cannot be used.
     """
@@ -114,6 +116,7 @@ class Fetch(Generic[MessageT, ItemT]):
         "_pulls",
         "_replaced_at",
         "_resume",
+        "_seconds",
         "_sent",
         "_spared",
         "_state",
@@ -136,13 +139,11 @@ class Fetch(Generic[MessageT, ItemT]):
         make: Callable[[MessageT, float], ItemT],
         batch: int | None,
         timeout: float,
-        now: float,
         max_bytes: int | None = None,
         no_wait: bool = False,
         heartbeat: float | None = None,
         linger: float | None = None,
         priority: Priority | None = None,
-        pin: str | None = None,
         priority_timeout: float | None = None,
         info: ApiCall[object] | None = None,
     ) -> None:
@@ -151,7 +152,7 @@ class Fetch(Generic[MessageT, ItemT]):
         self._batch = MAX_BATCH if batch is None else check_count("batch", batch)
         self._max_bytes = 0 if max_bytes is None else check_count("max_bytes", max_bytes)
         self._no_wait = no_wait
-        seconds = check_seconds("timeout", timeout)
+        self._seconds = seconds = check_seconds("timeout", timeout)
         self._heartbeat = _checked_heartbeat(heartbeat, seconds, no_wait=no_wait)
         self._linger = None if linger is None else check_seconds("linger", linger)
         self.what = what
@@ -166,7 +167,7 @@ class Fetch(Generic[MessageT, ItemT]):
         self.wants: deque[Want] = deque()
         self.account: Deliveries[MessageT, ItemT] = Deliveries(make, self.items, self.wants)
         """Whoever drives the machine may take messages there, past `receive`, which has to see what it leaves."""
-        self._pulls: Pulls[MessageT, ItemT] = Pulls(subject, priority=priority, pin=pin, account=self.account)
+        self._pulls: Pulls[MessageT, ItemT] = Pulls(subject, priority=priority, account=self.account)
         self._longest = renewing(MAX_EXPIRES, priority_timeout)
         """Seconds that one request waits at most."""
         self._pacing = Pacing()
@@ -175,14 +176,14 @@ class Fetch(Generic[MessageT, ItemT]):
         """Bytes that may still come, when they are counted."""
         self.account.plain = self._linger is None and not self._max_bytes and priority is None
         self._first = True
-        self._deadline = now + seconds
+        self._deadline = float("inf")
         self._linger_until = float("inf")
-        self._look_at = now + min(PATIENCE, seconds / 2) if no_wait and info is not None else float("inf")
+        self._look_at = float("inf")
         """When a request that will not wait is overdue."""
         self._resume = float("inf")
         self._replaced_at = float("inf")
         """When the connection was replaced, as long as messages that came before may be unread."""
-        self._sent = now
+        self._sent = float("-inf")
         self._spared = False
         self._state = _State.ASKING
         self._suspicion: FetchReason | None = None
@@ -191,6 +192,13 @@ class Fetch(Generic[MessageT, ItemT]):
         self.error: NATSError | None = None
         self.reason: FetchReason | None = None
         """Why it ended; None while it has not, and when it ended with an error."""
+
+    def begin(self, pin: str | None = None, *, now: float) -> None:
+        """Ask: before anything else, and once. ``pin``: the identity that the server gave this client before."""
+        self._pulls.pin = pin
+        self._deadline = now + self._seconds
+        if self._no_wait and self._info is not None:
+            self._look_at = now + min(PATIENCE, self._seconds / 2)
         self._renew(now, single=True)
 
     @property

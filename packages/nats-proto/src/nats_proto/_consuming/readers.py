@@ -33,15 +33,13 @@ WorkedT = TypeVar("WorkedT", bound=Acknowledgeable)
 class Source:
     """One consumer, as far as reading from it is concerned. ``info`` is what is known of it, which may be nothing."""
 
-    __slots__ = ("_api", "_info", "_name", "_stream", "pin")
+    __slots__ = ("_api", "_info", "_name", "_stream")
 
     def __init__(self, api: JetStreamApi, stream: str, name: str, info: ConsumerInfo | None) -> None:
         self._api = api
         self._stream = stream
         self._name = name
         self._info = info
-        self.pin: str | None = None
-        """The identity that the server gave us as the pinned client of the consumer, for the next fetch (ADR-42)."""
 
     @property
     def delivery(self) -> Delivery:
@@ -85,9 +83,8 @@ class Source:
         linger: float | None,
         heartbeat: float | None,
         priority: Priority | None,
-        now: float,
     ) -> Fetch[MessageT, ItemT]:
-        """The machine of one fetch."""
+        """The machine of one fetch, which is still to be begun."""
         return Fetch(
             self._subject,
             what=self.what("fetch from"),
@@ -100,10 +97,8 @@ class Source:
             linger=linger,
             heartbeat=heartbeat,
             priority=priority,
-            pin=self.pin,
             priority_timeout=None if self._info is None else self._info.config.priority_timeout or None,
             info=self._condition,
-            now=now,
         )
 
     def consume(

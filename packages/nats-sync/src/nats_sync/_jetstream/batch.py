@@ -8,7 +8,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from nats_proto._consuming.shares import SHARE
-from nats_proto._wire.twin import Deliveries
 from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
@@ -35,17 +34,17 @@ class Batch:
     def __init__(
         self,
         host: Employer[ReceivedMessage],
-        make: Callable[[float], Fetch[ReceivedMessage, JetStreamMessage]],
+        machine: Fetch[ReceivedMessage, JetStreamMessage],
+        begin: Callable[[Fetch[ReceivedMessage, JetStreamMessage], float], None],
         ended: Callable[[Fetch[ReceivedMessage, JetStreamMessage]], None],
     ) -> None:
-        make(0.0)  # raises for what makes no sense, now and not at the first message
         self._host = host
-        self._make = make
+        self._machine = machine
+        self._begin_machine = begin
         self._ended = ended
-        self._machine: Fetch[ReceivedMessage, JetStreamMessage] | None = None
         self._driver: Driver[ReceivedMessage, JetStreamMessage] | None = None
-        self._account: Deliveries[ReceivedMessage, JetStreamMessage] = Deliveries()
-        """Which gives most messages without the driver; this one, before the first, gives none."""
+        self._account = machine.account
+        """Which gives most messages without the driver."""
         self._closed = False
         self._turn = RLock()
         """Held by the one who reads."""
@@ -99,7 +98,7 @@ class Batch:
         wait for their acknowledgement that no more are delivered. ``max_waiting``: too many requests wait.
         ``max_bytes``: the next message would be too much. ``linger``: that long after the first message.
         """
-        return None if self._machine is None else self._machine.reason
+        return self._machine.reason
 
     def close(self) -> None:
         """Leave it early, from any thread: whoever waits for a message is told that there is none. Does nothing after
@@ -120,16 +119,14 @@ class Batch:
         driver, self._driver = self._driver, None
         if driver is not None:
             driver.close()
-            if self._machine is not None:
-                self._ended(self._machine)
+            self._ended(self._machine)
 
     def _before_wait(self) -> None:
         if self._host.writing.attended:
             self._host.writing.push()  # acknowledgements: no other thread need be woken for them
 
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
-        self._machine = self._make(monotonic())
-        self._account = self._machine.account
+        self._begin_machine(self._machine, monotonic())
         driver = self._driver = Driver(self._host, self._machine, self._before_wait)
         if self._closed:  # by another thread, which has not seen it
             driver.stop()
