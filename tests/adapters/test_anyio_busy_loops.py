@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import anyio
 import anyio.lowlevel
@@ -139,3 +139,54 @@ async def test_a_busy_loop_over_a_closed_client_lets_others_run(url: str, call: 
                     await call(things)
                 except (NATSError, StopAsyncIteration):
                     continue
+
+
+@pytest.fixture
+def stored() -> Iterator[LocalServer]:
+    with LocalServer(jetstream=True) as local:
+        yield local
+
+
+class Turns:
+    """How often another task has run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def go_on(self) -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            self.count += 1
+
+
+async def test_fetches_that_have_no_time_let_others_run(stored: LocalServer) -> None:
+    async with nats_anyio.connect(stored.url) as nc, anyio.create_task_group() as group:
+        stream = await nc.jetstream().create_stream("TURNS", subjects=["turns"], storage="memory")
+        consumer = await stream.create_consumer("c")
+        turns = Turns()
+        group.start_soon(turns.go_on)
+        start = time.monotonic()
+        while turns.count < 5:
+            assert time.monotonic() < start + PATIENCE, "nobody else runs"
+            assert [message async for message in consumer.fetch(1, timeout=1e-9)] == []
+        group.cancel_scope.cancel()
+
+
+async def test_a_batch_that_has_all_its_messages_ends_at_once(stored: LocalServer) -> None:
+    """What it leaves is written with the request of the next one: between them nobody has anything to do."""
+    async with nats_anyio.connect(stored.url) as nc, anyio.create_task_group() as group:
+        js = nc.jetstream()
+        stream = await js.create_stream("ENDS", subjects=["ends"], storage="memory")
+        consumer = await stream.create_consumer("c")
+        for _ in range(2):
+            await js.publish("ends", b"x")
+        turns = Turns()
+        group.start_soon(turns.go_on)
+        batch = consumer.fetch(2, timeout=PATIENCE)
+        for _ in range(2):
+            await (await anext(batch)).ack()
+        before = turns.count
+        with pytest.raises(StopAsyncIteration):
+            await anext(batch)
+        assert (turns.count, batch.reason) == (before, "limit")
+        group.cancel_scope.cancel()

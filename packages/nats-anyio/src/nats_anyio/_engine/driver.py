@@ -298,20 +298,30 @@ class Driver(Generic[MessageT, ItemT]):
 
     async def close(self) -> None:
         """End the subscription, and wait for no more answers. Items that were not given are dropped."""
+        inbox = self._let_go()
+        if inbox is not None:
+            await inbox.unsubscribe()
+
+    def _let_go(self) -> Inbox[MessageT] | None:
+        """What is still to be unsubscribed. All else has ended."""
         self._closed = True
         inbox, self._inbox = self._inbox, None
         self._machine.wants.clear()
         self._machine.items.clear()
         self._conductor.resubscribed()
         self._cancel_expired()
-        if inbox is not None:
-            await inbox.unsubscribe()
+        return inbox
 
     async def _end(self) -> None:
         error = None if self._closed else self._machine.error
-        await self.close()
         if error is not None:
+            await self.close()
             raise error.with_traceback(None)
+        # Nobody has to run meanwhile: what was waited for has come. Who begins the next one at once, such as a program
+        # that fetches batch after batch, has its request written together with this.
+        inbox = self._let_go()
+        if inbox is not None:
+            inbox.leave()
 
     async def _do(self, deadline: float | None) -> bool:
         """All that the machine wants, as far as it can be done; False when ``deadline`` came before there was room."""
