@@ -88,19 +88,23 @@ async def test_what_came_before_the_reader_saw_another_connection_is_his(leg: Le
                 group.cancel_scope.cancel()
 
 
-async def test_a_share_is_acknowledged_while_the_program_goes_on(leg: Leg) -> None:
-    """Nobody has waited: else nothing would be written before the last message was handled."""
+@pytest.mark.parametrize("later", [0, 5])
+async def test_a_share_is_acknowledged_while_the_program_goes_on(leg: Leg, later: int) -> None:
+    """Nobody has waited: else nothing would be written before the last message was handled. ``later``: messages that
+    are still on their way."""
     written = threading.Event()
-    count = 2 * SHARE
+    there = 2 * SHARE
+    count = there + later
 
     def deliver(connection: Connection) -> None:
         _, sid = _subscribed(connection)
         connection.expect(b"MSG.NEXT.S.c ")
         connection.send(_message(sid, 1))
         connection.expect(b"$JS.ACK.S.c.1.1.1.")
-        connection.send(b"".join(_message(sid, number) for number in range(2, count + 1)))
+        connection.send(b"".join(_message(sid, number) for number in range(2, there + 1)))
         connection.expect(b"$JS.ACK.S.c.1.%d." % SHARE)
         written.set()
+        connection.send(b"".join(_message(sid, number) for number in range(there + 1, count + 1)))
         connection.expect(b"$JS.ACK.S.c.1.%d." % count)
 
     with Peer([handshake(), deliver, loop(PONGS)]) as peer:
@@ -110,7 +114,7 @@ async def test_a_share_is_acknowledged_while_the_program_goes_on(leg: Leg) -> No
                 await message.ack()
                 taken += 1
                 if taken == 1:
-                    await eventually(lambda: client.stats.in_msgs == count)
+                    await eventually(lambda: client.stats.in_msgs == there)
                 elif taken == SHARE + 2:
                     assert written.wait(PATIENCE)  # the event loop runs nothing else meanwhile
             assert taken == count

@@ -28,7 +28,7 @@ def take(one: Any, count: int) -> None:
 
 
 def test_a_share_is_taken_and_then_it_is_time_to_write(twin: Twin) -> None:
-    one = account(twin, 100, outstanding=100)
+    one = account(twin, SHARE + 10, outstanding=SHARE + 10)
     take(one, SHARE - 1)
     assert not writes_now(one)
     take(one, 1)
@@ -53,12 +53,16 @@ def test_as_long_as_messages_are_on_their_way_nothing_is_written(
 ) -> None:
     one = account(twin, messages, outstanding=outstanding, share=0)
     assert writes_now(one) is writes
+    assert writes_now(one, one_batch=True)
+    one.budget = 1
+    assert not writes_now(one, one_batch=True)
 
 
 def test_nothing_is_written_where_the_driver_is_used(twin: Twin) -> None:
     one = account(twin, 0, outstanding=0, share=0)
     one.queue = None
     assert not writes_now(one)
+    assert not writes_now(one, one_batch=True)
 
 
 def test_a_status_is_no_reason_to_wait(twin: Twin) -> None:

@@ -84,7 +84,7 @@ class Batch:
                 raise StopAsyncIteration
             driver = self._begin()
         try:
-            write_share(self._host.writer, self._account)
+            write_share(self._host.writer, self._account, one_batch=True)
             driver.close_queue(self._account)
             message = await driver.next_until(None)
         except SubscriptionClosedError:

@@ -46,9 +46,11 @@ def message_maker(caller: Caller, delivery: Delivery) -> MessageMaker[JetStreamM
     return MessageMaker(JetStreamMessage, caller.client, caller.host.writer, delivery)
 
 
-def write_share(writer: Writer[Any], account: Deliveries[ReceivedMessage, JetStreamMessage]) -> None:
+def write_share(
+    writer: Writer[Any], account: Deliveries[ReceivedMessage, JetStreamMessage], *, one_batch: bool = False
+) -> None:
     """Where it is time to, write what acknowledges the messages that were taken."""
-    if writes_now(account):
+    if writes_now(account, one_batch=one_batch):
         writer.write_now()
 
 

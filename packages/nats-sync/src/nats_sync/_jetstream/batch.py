@@ -74,7 +74,7 @@ class Batch:
                     raise StopIteration
                 driver = self._begin()
             try:
-                write_share(self._host.writing, self._account)
+                write_share(self._host.writing, self._account, one_batch=True)
                 driver.close_queue(self._account)
                 message = driver.next_until(None)
             except SubscriptionClosedError:

@@ -54,9 +54,11 @@ def gather(writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamM
         writing.gather()
 
 
-def write_share(writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamMessage]) -> None:
+def write_share(
+    writing: WritingSide, account: Deliveries[ReceivedMessage, JetStreamMessage], *, one_batch: bool = False
+) -> None:
     """Where it is time to, write what acknowledges the messages that were taken."""
-    if writes_now(account) and writing.attended:
+    if writes_now(account, one_batch=one_batch) and writing.attended:
         writing.push()
 
 
