@@ -129,6 +129,11 @@ bug(
     ),
 )
 bug(
+    "silence of a short fetch",
+    "a fetch without heart-beats whose request was lost neither asks anew nor says why nothing came",
+    ("_consuming.fetch:Fetch._pull", "silence = expires + _margin(rest) / 2 if", "silence = None if"),
+)
+bug(
     "one inbox for every request of a fetch",
     "the inbox has no wildcard: what the second request brings reaches nobody",
     ("_consuming.fetch:Fetch._pull", "if not self._pulls.may_ask:", "if False:"),

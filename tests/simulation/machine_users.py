@@ -177,6 +177,10 @@ class FetchUser(Reader):
         self.began = 0.0
         self.slept = 0.0
         self.taken = 0
+        self.no_wait = False
+        self.calm_since = 0.0
+        """When the last mishap was."""
+        self._mishaps = (sim.mishaps, False)
         self.reasons: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -189,6 +193,7 @@ class FetchUser(Reader):
         if self.sim.healing:
             self.batch = min(self.batch, self.settings.consumer.get("max_batch", self.batch))
         self.began, self.taken = self.world.now, 0
+        self.no_wait = rng.random() < 0.3
         self.machine = Fetch(
             NEXT,
             what="fetch",
@@ -196,7 +201,7 @@ class FetchUser(Reader):
             make=lambda message, now: (message, now),
             batch=self.batch,
             timeout=self.timeout,
-            no_wait=rng.random() < 0.3,
+            no_wait=self.no_wait,
             linger=rng.choice((None, None, 0.05)),
             info=self.info,
         )
@@ -221,6 +226,9 @@ class FetchUser(Reader):
         require((reason is None) is (driver.error is not None), f"ended for {reason!r} with {driver.error!r}")
         if reason == "limit":
             require(self.taken == self.batch, f"the limit {self.batch} was reached with {self.taken}")
+        calm = self.sim.healing and self.world.now - max(self.calm_since, self.began) > self.timeout / 3
+        if reason == "no_answer" and calm and not self.no_wait and self.timeout >= 3.0:
+            require(False, "nobody has answered a fetch, and its consumer is there")
         if driver.error is not None:
             limits = self.settings.consumer
             allowed = (
@@ -232,6 +240,9 @@ class FetchUser(Reader):
         self.world.after(0.0 if self.sim.healing else self.rng.choice((0.0, 0.05, 0.5)), self.start)
 
     def check(self) -> None:
+        mishaps = (self.sim.mishaps, self.sim.healing)
+        if mishaps != self._mishaps:
+            self._mishaps, self.calm_since = mishaps, self.world.now
         driver = self.driver
         if driver is None or driver.ended or self.client.asleep:
             return
