@@ -33,6 +33,7 @@ RARE = (
     "sent again without an id",
     "sent by who comes late",
     "sent when its id is forgotten",
+    "silence of a short fetch",
     "tried when its id is forgotten",
 )
 """Bugs that may take more than a few seeds: ``make simulate-power`` looks for these, too."""
