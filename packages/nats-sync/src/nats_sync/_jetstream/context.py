@@ -203,6 +203,7 @@ class JetStream(KeyValueBuckets, ObjectStores):
 
         from .fast_ingest import FastIngest
 
+        check_hook("fast_ingest: on_report", on_report)
         self._api.check_server("fast ingest", 2, 14)
         machine = Machine(
             self._api.new_inbox(),
@@ -211,7 +212,6 @@ class JetStream(KeyValueBuckets, ObjectStores):
             on_gap=on_gap,
             timeout=self._api.seconds(timeout),
         )
-        check_hook("fast_ingest: on_report", on_report)
         return FastIngest(self._caller, machine, on_report)
 
     def counter(self, subject: str, *, stream: str | None = None) -> Counter:
