@@ -293,7 +293,11 @@ async def test_row_24_a_reader_that_gets_no_turn_says_why(leg: Leg, url: str, tr
                 await _waiting(consumer, 1)
                 with pytest.raises(PullLimitError, match="max_waiting"):  # without heart-beats the server says it
                     await anext(nothing_from(consumer), None)
-                await seen.pulls(client)
+                before = len(await seen.pulls(client))
+                async with consumer.fetch(1, timeout=1.5) as batch:
+                    assert [message async for message in batch] == []
+                assert batch.reason == "max_waiting"
+                assert len(await seen.pulls(client)) <= before + 4
                 began = time.monotonic()
                 async with consumer.messages(heartbeat=BEAT) as messages:
                     with anyio.fail_after(PATIENCE):

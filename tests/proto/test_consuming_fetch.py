@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -197,7 +198,6 @@ def test_no_wait_without_any_reason_ends_at_its_deadline(answer: object) -> None
         ("409 Exceeded MaxRequestMaxBytes of 99", 99, "asked for 1000 bytes at once, the consumer allows 99"),
         ("409 Exceeded MaxRequestExpires of 2s", None, "for a longer time, the consumer allows 2 s"),
         ("409 Exceeded MaxRequestBatch of many", None, "the consumer allows less: 409 Exceeded MaxRequestBatch"),
-        ("409 Exceeded MaxWaiting", None, "max_waiting"),
     ],
 )
 def test_a_limit_of_the_consumer_is_an_error(words: str, limit: int | None, text: str) -> None:  # rows 13 and 24
@@ -315,6 +315,38 @@ def test_a_consumer_that_is_gone_is_another_error() -> None:
     machine.receive(status(to, "409 Leadership Change"), now=NOW)
     machine.answered(INFO, ConsumerNotFoundError("consumer not found", err_code=10014), now=NOW + 0.3)
     assert isinstance(machine.error, ConsumerDeletedError)
+
+
+@pytest.mark.parametrize("given", [{"timeout": 0.9}, {"timeout": 5.0, "no_wait": True}])
+def test_no_place_for_a_request_is_an_error_without_time_for_another(given: dict[str, Any]) -> None:  # row 24
+    machine = fetch(**given)
+    machine.receive(status(reply(machine), "409 Exceeded MaxWaiting"), now=NOW)
+    assert isinstance(machine.error, PullLimitError)
+    assert "max_waiting" in str(machine.error)
+    assert machine.reason is None
+
+
+@pytest.mark.parametrize("place", [False, True])
+def test_no_place_for_a_request_is_asked_for_again(place: bool) -> None:  # row 24
+    machine = fetch(timeout=5.0)
+    times: list[float] = []
+    now = NOW
+    while not machine.done:
+        for to, _ in requests(machine.wants):
+            times.append(now)
+            if place and len(times) == 3:
+                machine.wants.clear()
+                machine.receive(status(to, "408 Request Timeout"), now=NOW + 4.6)
+            else:
+                machine.receive(status(to, "409 Exceeded MaxWaiting"), now=now)
+        machine.wants.clear()
+        if not machine.done:
+            now = machine.next_timeout() or now
+            machine.handle_timeout(now=now)
+    assert machine.error is None
+    assert machine.reason == ("expired" if place else "max_waiting")
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == [0.25, 0.5, 1.0, 2.0][: len(times) - 1]
+    assert len(times) == (3 if place else 5)
 
 
 def test_heartbeats_keep_it_waiting_and_silence_asks_anew() -> None:

@@ -17,6 +17,8 @@ error; the reason tells "the server says that there is nothing" apart from "nobo
   was replaced, a change of leaders, a server that shuts down, silence, no responders.
 * A long fetch is silent when nothing came for two heart-beats. A short one, which two of them would outlast, asks for
   none, unless its user does: the server ends the request as soon, and is silent when it has not.
+* A consumer that takes no more requests says so to one without heart-beats, and is silent to one with them. Requests
+  of others may end in time. So a fetch asks again after a pause, and ends empty; one that has no time for that fails.
 * Whoever leaves a fetch early, or ends it by time, leaves no request behind: with the subscription the server loses
   sight of who asked, and what comes late is handed back (`Subscribe.hand_back`).
 
@@ -336,6 +338,9 @@ class Fetch(Generic[MessageT, ItemT]):
                     self._fail(too_large(self.what, status, self._max_bytes))
             case Meaning.CONSUMER_DELETED:
                 self._fail(deleted(self.what))
+            case Meaning.MAX_WAITING if not self._no_wait and self._seconds >= MIN_WAIT_FOR_SILENCE:
+                self._suspicion = "max_waiting"
+                self._again(request, now, at_once=False)
             case Meaning.LIMIT | Meaning.MAX_WAITING | Meaning.BAD_REQUEST | Meaning.PUSH_BASED | Meaning.API_LEVEL:
                 self._fail(refusal(self.what, status, request))
             case Meaning.LEADER_CHANGED | Meaning.SERVER_SHUTDOWN | Meaning.UNKNOWN:
