@@ -204,7 +204,7 @@ class Pulls(Generic[MessageT, ItemT]):
         """One more request: what is to be published. ``max_bytes`` 0: no bound; ``heartbeat`` 0: none.
 
         ``expires``: seconds after which the server is to end it; 0 for a request that is answered at once. ``silence``:
-        seconds without a sign of life that are too many; None: two heart-beats, and no number where there are none.
+        seconds without a sign of life after which it is silent; None: two heart-beats, and never when it has none.
         """
         if not self._open:
             self._since = now
