@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from time import monotonic
 
 import pytest
@@ -16,7 +17,7 @@ from nats_sync import Client
 from nats_sync._engine import writer as _writer
 from nats_sync._engine.driver import AT_ONCE, Driver
 from nats_sync._engine.transport import Chunk, Transport
-from nats_sync._engine.writing_side import NOBODY
+from nats_sync._engine.writing_side import NOBODY, WritingSide
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually
 from tests.faults.peer import Peer, handshake, swallow
@@ -159,3 +160,113 @@ def test_a_lone_publish_that_the_system_does_not_take_is_left_to_the_writer(monk
         client.publish("lone", b"x")
         eventually(lambda: b"PUB lone 1\r\nx\r\n" in peer.connections[0].received)
         eventually(lambda: client._hub.writing.owner == NOBODY)
+
+
+# --- the look of a writer's thread that is not called -----------------------------------------------------------------
+
+
+class Watched:
+    """A client whose writer's thread sleeps until the next look, which the test alone brings about."""
+
+    def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.client = client
+        self.side = client._hub.writing
+        self.calls = 0
+        call = WritingSide.call
+        side = self.side
+
+        def counted(of: WritingSide) -> None:
+            if of is side:
+                self.calls += 1
+            call(of)
+
+        monkeypatch.setattr(WritingSide, "call", counted)
+        monkeypatch.setattr(_writer, "WATCH", 3600.0)
+        eventually(lambda: at_rest(client) and not self.side.watched)
+        self.side.gather()
+        eventually(lambda: at_rest(client) and self.side.watched)
+        self.calls = 0
+
+    def look(self) -> None:
+        """As when its sleep is over."""
+        self.side._wakes.put(True)
+
+
+@pytest.fixture
+def watched(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    with connect(server) as client:
+        yield Watched(client, monkeypatch)
+
+
+def listening(other: Client) -> nats_sync.Subscription:
+    sub = other.subscribe("late")
+    other.flush()
+    return sub
+
+
+def test_what_is_gathered_is_left_to_the_look(watched: Watched, server: LocalServer) -> None:
+    """And the looks go on for as long as somebody relies on them, and no longer."""
+    with connect(server) as other:
+        sub = listening(other)
+        for number in range(3):
+            watched.side.gather()
+            watched.client.publish("late", b"%d" % number)
+            watched.look()
+            assert sub.next(timeout=PATIENCE).data == b"%d" % number
+            eventually(lambda: not watched.side.gathered)
+            assert watched.side.watched
+        assert not watched.calls
+        watched.look()
+        eventually(lambda: not watched.side.watched)
+        watched.side.gather()
+        assert watched.calls == 1
+
+
+def test_the_look_is_not_forgotten_when_a_caller_writes(watched: Watched, server: LocalServer) -> None:
+    """Who has written finds that nothing is left, and what is published afterwards is left to the look as well."""
+    with connect(server) as other:
+        sub = listening(other)
+        watched.side.gather()
+        watched.client.publish("late", b"1")
+        watched.side.push()
+        assert sub.next(timeout=PATIENCE).data == b"1"
+        assert watched.side.attended
+        watched.client.publish("late", b"2")
+        assert not watched.calls
+        watched.look()
+        assert sub.next(timeout=PATIENCE).data == b"2"
+
+
+def test_what_a_user_asks_for_is_not_left_to_the_look(watched: Watched, server: LocalServer) -> None:
+    with connect(server) as other:
+        watched.side.gather()
+        mine = watched.client.subscribe("mine")
+
+        def known() -> bool:
+            other.publish("mine", b"1")
+            return bool(mine.next_batch(1, timeout=0.01))
+
+        eventually(known)
+        assert watched.calls == 1
+
+
+def test_after_the_end_of_a_reader_a_publish_is_not_left_to_the_look(watched: Watched, server: LocalServer) -> None:
+    """Its UNSUB is; but who fetches a message and publishes what comes of it does not wait for that."""
+    with connect(server) as other:
+        sub = listening(other)
+        for number in range(10):
+            inbox = watched.client._host().open_inbox(Subscribe(watched.client.new_inbox()))
+            inbox.unsubscribe()
+            assert watched.side.promised
+            watched.client.publish("late", b"%d" % number)
+            assert sub.next(timeout=PATIENCE).data == b"%d" % number
+
+
+def test_a_look_comes_by_itself(server: LocalServer) -> None:
+    with connect(server) as client, connect(server) as other:
+        sub = listening(other)
+        for number in range(100):
+            client._hub.writing.gather()
+            client.publish("late", b"%d" % number)
+            assert sub.next(timeout=PATIENCE).data == b"%d" % number
+        eventually(lambda: at_rest(client) and not client._hub.writing.watched)

@@ -107,6 +107,10 @@ class MachineInbox(SubscriptionBase[ReceivedT]):
         """Where its messages come. Who takes them there leaves the last one."""
         return self._queue
 
+    def _see_to_writing(self) -> None:
+        # Its end is in no hurry, and a program that fetches one batch after another is about to write the next request.
+        self._hub.see_to_writing_soon()
+
     def take_all(self, into: Callable[[Iterable[ReceivedT]], object]) -> None:
         """Put all there are into what this extends, without their client: they are for a machine alone."""
         with suppress(IndexError):  # none left
@@ -204,7 +208,7 @@ class MachineHost(Generic[ReceivedT]):
                 state.handler_started()
             hub.add_subscription(state.sid, inbox, hold=False)
             hub.settle()
-            hub.see_to_writing()
+            hub.see_to_writing_soon()  # nearly always a request follows, which its caller writes
         hub.leave()
         return inbox
 

@@ -236,7 +236,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         with hub.lock:
             hub.session.unsubscribe(self._state, max_msgs=max_msgs)
             hub.settle()
-            hub.see_to_writing()
+            self._see_to_writing()
             # What was dropped may have been all that a drain was waiting for.
             self._progress()
         hub.leave()
@@ -295,7 +295,11 @@ class SubscriptionBase(Generic[ReceivedT]):
             hub = self._hub
             hub.session.subscription_progress(now=monotonic())
             hub.settle()
-            hub.see_to_writing()
+            self._see_to_writing()
+
+    def _see_to_writing(self) -> None:
+        """Under the lock, after something was appended to the outgoing buffer."""
+        self._hub.see_to_writing()
 
     def _tell_drainers(self) -> None:
         if self._state.finished:

@@ -92,6 +92,7 @@ class Inheritance:
         hub.successor = None
         hub.writing.owner = NOBODY
         hub.writing.called = hub.writing.attended = False
+        hub.writing.watched = hub.writing.promised = hub.writing.gathered = False
         error = ConnectionClosedError("the client belongs to the process that made it, and this one was forked from it")
         for request in hub.requests.values():
             request.give(error=error)

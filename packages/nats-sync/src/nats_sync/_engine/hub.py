@@ -212,6 +212,18 @@ class Hub:
         ):
             writing.call()
 
+    def see_to_writing_soon(self) -> None:
+        """Under the lock, in place of `see_to_writing`, for what somebody else will most likely write in a moment.
+
+        Where that happens often, the writer's thread is not called for it, but looks by itself (`WritingSide.watched`).
+        """
+        writing = self.writing
+        if writing.watched:
+            writing.promised = True
+        else:
+            self.see_to_writing()
+            writing.promised = writing.called
+
     def interrupted_here(self) -> bool:
         """Not under the lock: whether this thread is in the midst of another call, which a signal handler interrupts.
 

@@ -14,6 +14,11 @@ the time it runs it finds a good part of the burst.
 Who puts an object has the next chunk to hash while a large one is written, and neither needs the interpreter. So such a
 caller leaves its chunks to the writer's thread (``aside`` of `Writer.do`).
 
+Who reads many messages acknowledges them in a burst too, and writes them itself before it waits for more. There the
+writer's thread makes sure only that they leave, should the reader do something else. It is not called for each of these
+bursts, which would take the interpreter from the reader each time: from the first one on it looks every `WATCH`
+seconds, for as long as it is relied on (`WritingSide.watched`).
+
 While a caller writes one chunk after the other, the writer's thread stays called and looks every `PAUSE` seconds
 whether the writing side is free. So the last messages of a burst may be written that much later.
 
@@ -50,6 +55,9 @@ __all__ = ["Writer"]
 PAUSE: Final = 0.001
 """Seconds between two looks at a writing side that a caller keeps. Were the writer's thread called for each of the
 caller's chunks instead, it would take the interpreter from the caller each time, only to find nothing to do."""
+
+WATCH: Final = 0.005
+"""Seconds between two looks of a writer's thread that is not called: in them a program reads a thousand messages."""
 
 ROUNDS: Final = 8
 """Sends of a caller who waits for an answer, at most. The last one's own answer may be there by then."""
@@ -182,10 +190,13 @@ class Writer:
     def gather(self) -> None:
         """Before many publishes: have them written together, and not the first one alone, as after a rest.
 
-        The writer's thread is called, which writes when the caller waits for something, or a moment later.
+        The caller writes them when it waits for something, or else the writer's thread, `WATCH` seconds later at most.
         """
+        side = self._side
         with self._hub.lock:
-            self._hub.see_to_writing()
+            self._hub.see_to_writing_soon()
+            if side.watched:
+                side.gathered = side.attended = True
 
     def push(self) -> None:
         """After many, before a wait for what answers them: write what waits, and wake no thread for it."""
@@ -194,7 +205,7 @@ class Writer:
     def _rested(self) -> bool:
         """Under the lock: nobody writes, or will, and nobody has written for a while."""
         side = self._side
-        return side.owner == NOBODY and not side.called and monotonic() - side.written >= REST
+        return side.owner == NOBODY and not (side.called or side.gathered) and monotonic() - side.written >= REST
 
     def receive(self, data: bytes) -> bool:
         """Under the lock, by who reads: give to the session what has arrived. Whether this thread has to write now.
@@ -260,7 +271,10 @@ class Writer:
         try:
             seconds: float | None = None
             while self._side.called_within(seconds):
-                seconds = None if self._write_all() and not hub.publishers.waiting else PAUSE
+                if not self._write_all() or hub.publishers.waiting:
+                    seconds = PAUSE
+                else:
+                    seconds = WATCH if self._side.watched else None
         except BaseException as defect:
             hub.fail(defect)
 
@@ -276,7 +290,9 @@ class Writer:
                 side.called = True  # callers need not call while this thread looks
                 return False
             # Before anything is taken, or a message published in between would be left to nobody.
-            side.called = False
+            side.called = side.gathered = False
+            # Who has relied on this look will do so again, most likely.
+            side.watched, side.promised = side.promised, False
             now = self._next()
         while now is not FREE:
             transport = self._transport
@@ -290,7 +306,7 @@ class Writer:
     def _next(self) -> _Now:
         """Under the lock: what remains of the batch, or the next one, or nothing."""
         side = self._side
-        side.attended = side.called
+        side.attended = side.called or side.gathered
         if self._chunks or self._take_batch():
             side.attended = True
             return READY

@@ -16,9 +16,9 @@ left. So nothing stays behind that was appended before.
 **A publish** hardly ever needs the lock, which would cost it more than all the rest. Where the core is compiled,
 `publish_quickly` may be called at any moment by any thread. Afterwards the publisher looks at `attended`:
 
-* It is True: the writer's thread was called, or somebody owns the writing side, and will look for what there is to
-  write. Who looks sets `attended` to False before it does, so it will find this message too, and there is nothing to be
-  done. When it has found something, and so will look once more, it sets it to True again.
+* It is True: the writer's thread was called or looks by itself soon, or somebody owns the writing side, and will look
+  for what there is to write. Who looks sets `attended` to False before it does, so it will find this message too, and
+  there is nothing to be done. When it has found something, and so will look once more, it sets it to True again.
 * It is False: the publisher takes the lock, and sees to it that somebody writes (`Writer.do`).
 """
 
@@ -53,10 +53,13 @@ class WritingSide:
         "attended",
         "called",
         "gather",
+        "gathered",
         "owner",
+        "promised",
         "publish_quickly",
         "push",
         "send_lock",
+        "watched",
         "written",
     )
 
@@ -67,6 +70,13 @@ class WritingSide:
         """A thread's identity, `WRITER` or `NOBODY`. Changed by `Writer` alone, and in a forked child."""
         self.called = False
         """The writer's thread was told to look, and will; until then the writing side is free for a caller."""
+        self.watched = False
+        """The writer's thread looks again without being called, soon after the last time: those who append something
+        that need not leave at once rely on that. It goes on for as long as they do. Changed by that thread alone."""
+        self.promised = False
+        """Something was appended that is left to this look."""
+        self.gathered = False
+        """Publishes are left to it as well, and nobody need be called for them: `Writer.gather`."""
         self.attended = False
         """Somebody will look for what there is to write. Never True without such a one for longer than an exception
         takes to leave `Writer.do`; it may be False although there is one."""
