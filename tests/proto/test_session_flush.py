@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
-from nats_proto import FlushCompleted, FlushFailed, SessionStatus
+from nats_proto import FlushCompleted, FlushFailed, SessionStatus, accelerated
+from nats_proto._session.outbox import CHUNK_SIZE
 from nats_proto.errors import ConnectionLostError, StaleConnectionError
+from tests.interrupting import interrupted_at
 from tests.proto.driver import PING, PONG, World
 
 
@@ -142,3 +146,31 @@ def test_a_flush_is_allowed_while_draining() -> None:
     assert world.session.status is SessionStatus.DRAINING_PUBS
     world.feed(PONG)
     assert world.events_of(FlushCompleted) == [FlushCompleted(token)]
+
+
+@pytest.mark.skipif(not accelerated, reason="the Python twin can be interrupted within a step")
+@pytest.mark.parametrize("before", [0, CHUNK_SIZE - len(PING) - 1], ids=["alone", "fills its chunk"])
+def test_an_interrupt_at_any_moment_of_a_flush_leaves_each_later_one_its_own_pong(before: int) -> None:
+    for moment in count():
+        world = World().ready()
+        thousands, rest = divmod(before, 1000)
+        for size in [*[1000] * thousands, *[rest] * (rest > 0)]:
+            world.session.publish("a", bytes(size - len("PUB a 987\r\n\r\n")))
+        assert world.session.pending_bytes == before
+        first = world.session.flush()
+        with interrupted_at(moment, "nats_proto.") as came:
+            world.session.flush()
+        last = world.session.flush()
+        world.pump()
+        pings = world.words().count("PING")
+        assert pings in (2, 3)
+        world.feed(PONG * (pings - 1))
+        assert FlushCompleted(first) in (events := world.events())
+        assert FlushCompleted(last) not in events, f"at moment {moment}"
+        world.feed(PONG)
+        assert world.events() == [FlushCompleted(last)], f"at moment {moment}"
+        # A lame duck is left as soon as nothing is under way.
+        assert world.session._traffic.quiet, f"at moment {moment}: {world.session.pending_bytes} bytes wait"
+        if not came():
+            break
+    assert moment > 5

@@ -42,8 +42,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from operator import methodcaller
+from operator import call, methodcaller
 from typing import Final, TypeVar
 
 from .._wire.encoder import CRLF, PING, Encoded
@@ -63,6 +64,7 @@ LOW_WATER: Final = HIGH_WATER // 2
 ReasonT = TypeVar("ReasonT")
 
 _take: Final = methodcaller("take")
+_clear: Final = methodcaller("clear")
 
 # Made and forgotten at once, so that the GNU C library keeps memory that was freed. At first it returns to the system
 # what is free at the end of a heap as soon as that is 128 KiB, as two chunks are: nearly every chunk is written to new
@@ -72,6 +74,10 @@ bytes(HIGH_WATER)
 
 _PUBLISH_VERBS: Final = (b"PUB ", b"HPUB ")
 _SUBSCRIPTION_VERBS: Final = (b"SUB ", b"UNSUB ")
+
+
+_Taken = tuple[tuple[list[bytes], Sequence[int]], tuple[int, ...], None]
+"""What was taken from the tail: pieces and lengths, and the tokens of the PINGs in it."""
 
 
 class _Chunk:
@@ -158,7 +164,7 @@ class Outbox:
     def __init__(self, heads: dict[str, bytes] | None = None) -> None:
         self._pings: list[int] = []
         """In the tail."""
-        self._landed: list[_Chunk | tuple[list[bytes], Sequence[int]]] = []
+        self._landed: list[_Chunk | _Taken] = []
         """On its way from the tail to the sealed chunks: longer than a moment only after an interrupt."""
         self._sealed: deque[_Chunk] = deque()
         self._in_flight: deque[_Chunk] = deque()
@@ -221,9 +227,11 @@ class Outbox:
 
     def append_ping(self, token: int) -> None:
         """Add the PING of a flush behind all others."""
-        # The token comes first: `append` may seal the tail, and the chunk takes the tokens that are there.
-        self._pings.append(token)
-        self.append(PING)
+        # Both by one C call. An interrupt in between would leave a token without a PING: it would be taken for that of
+        # the next one, and on this connection each flush would wait for the PONG of the one behind it.
+        any(map(call, (partial(self._pings.append, token), partial(self.tail.append, PING))))
+        if self.tail.size >= CHUNK_SIZE:
+            self._seal()
 
     def prepend(self, operations: Iterable[bytes]) -> None:
         """Put operations in front of all others: the subscriptions of a new connection, before its publishes."""
@@ -283,6 +291,8 @@ class Outbox:
         while in_flight and sent >= in_flight[0].size:
             sent -= in_flight.popleft().size
         self._sent_of_flight = sent
+        if not (in_flight or self._sealed or self._landed or self._aside):
+            self.beside_tail = 0  # it is more where an interrupt had `_seal_landed` count a chunk twice
         if self._full and self.pending_bytes <= LOW_WATER:
             self.full = False
 
@@ -429,8 +439,10 @@ class Outbox:
         if self._landed:
             self._seal_landed()
         if self.tail.size:
-            # Taken and kept by one C call, and moved by one more: a `KeyboardInterrupt` likes to come with their ends.
-            self._landed.extend(map(_take, (self.tail,)))
+            # Taken and kept by one C call, with its tokens, and moved by one more: a `KeyboardInterrupt` likes to come
+            # with their ends.
+            pings = (self._pings,)
+            self._landed.extend(zip(map(_take, (self.tail,)), map(tuple, pings), map(_clear, pings), strict=False))
             self._seal_landed()
 
     def _seal_landed(self) -> None:
@@ -438,11 +450,10 @@ class Outbox:
         landed = self._landed
         chunk = landed[0]
         if not isinstance(chunk, _Chunk):
-            pieces, lengths = chunk
-            landed[0] = chunk = _Chunk(None, pieces, lengths)
-            if self._pings:
-                chunk.pings = tuple(self._pings)
-                self._pings.clear()
+            (pieces, lengths), pings, _ = chunk
+            chunk = _Chunk(None, pieces, lengths)
+            chunk.pings = pings
+            landed[0] = chunk
         self._count(chunk.size)
         self._sealed.extend(map(landed.pop, (0,)))  # type: ignore[arg-type]  # what has landed is a chunk by now
 

@@ -35,17 +35,19 @@ class RoundTrips:
     def __len__(self) -> int:
         return len(self._flushes) + len(self._own)
 
-    def open_flush(self) -> int:
-        """A token for a user's flush."""
-        token = self._take_token()
-        self._flushes.add(token)
+    def new_token(self) -> int:
+        """For one PING; its wait is opened when the PING is on its way."""
+        token = self._next_token
+        self._next_token += 1
         return token
 
-    def open_own(self, completed: Callable[[float], None]) -> int:
-        """A token for a round trip of the session's own; ``completed`` is called with the time of its PONG."""
-        token = self._take_token()
+    def open_flush(self, token: int) -> None:
+        """A user waits for this PONG."""
+        self._flushes.add(token)
+
+    def open_own(self, token: int, completed: Callable[[float], None]) -> None:
+        """A round trip of the session's own; ``completed`` is called with the time of its PONG."""
         self._own[token] = completed
-        return token
 
     def cancel(self, token: int) -> None:
         """Nobody waits for this flush any more."""
@@ -68,8 +70,3 @@ class RoundTrips:
         self._flushes.clear()
         self._own.clear()
         return failed
-
-    def _take_token(self) -> int:
-        token = self._next_token
-        self._next_token += 1
-        return token

@@ -191,13 +191,18 @@ class Traffic(Generic[MessageT]):
 
     def flush(self) -> int:
         """Send a PING; the flush's token."""
-        token = self.round_trips.open_flush()
+        token = self.round_trips.new_token()
+        # In this order: an interrupt in between leaves a PONG that nobody waits for. The other way round it would leave
+        # a wait for a PONG that never comes, and a lame duck is left early only when nothing is waited for.
         self.outbox.append_ping(token)
+        self.round_trips.open_flush(token)
         return token
 
     def round_trip(self, completed: Callable[[float], None]) -> None:
         """Send a PING of our own; ``completed`` is called with the time of its PONG."""
-        self.outbox.append_ping(self.round_trips.open_own(completed))
+        token = self.round_trips.new_token()
+        self.outbox.append_ping(token)
+        self.round_trips.open_own(token, completed)
 
     def catch_up(self, sub: SubscriptionState[MessageT], number: int) -> None:
         """Mark in the queue of ``sub`` what the server has sent before it reads this."""
