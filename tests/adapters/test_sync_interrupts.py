@@ -9,6 +9,7 @@ import operator
 import os
 import random
 import re
+import select
 import signal
 import threading
 import time
@@ -28,10 +29,12 @@ from nats_proto.errors import (
 from nats_sync import Client
 from nats_sync._engine.publishers import Turn
 from nats_sync._engine.transport import Transport
+from nats_sync._engine.wakeup import Wakeup
 from nats_sync._engine.writing_side import NOBODY
 from nats_sync.testing import LocalServer
 from tests.adapters.sync_tools import PATIENCE, connect, eventually, threads_of
 from tests.faults.peer import Peer, freeze, handshake, hold, swallow
+from tests.interrupting import interrupted_at
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +224,78 @@ def test_interrupts_at_any_moment_lose_nothing_that_was_published() -> None:
     arrived = {int(number) for number in re.findall(rb"PUB x 1008\r\n(\d{8})", received)}
     assert len(published) > 1000
     assert not sorted(set(published) - arrived)
+
+
+def flushed(client: Client) -> bool:
+    """Whether the server has read it all; if not, there will be another connection."""
+    with contextlib.suppress(ConnectionLostError):
+        client.flush(timeout=PATIENCE)
+        return True
+    return False
+
+
+def test_an_interrupt_at_any_moment_of_a_call_loses_nothing_and_sends_nothing_twice(server: LocalServer) -> None:
+    published: list[bytes] = []
+    with connect(server, reconnect_wait=0.0, reconnect_jitter=0.0) as client, connect(server) as other:
+        sub = other.subscribe("a")
+        other.flush()
+        for number in itertools.count():
+            data = b"%d" % number
+            with interrupted_at(number, "nats_sync.") as came, contextlib.suppress(ConnectionLostError):
+                client.publish("a", data)
+                published.append(data)
+                client.flush(timeout=PATIENCE)
+            eventually(lambda: flushed(client))
+            if not came():
+                break
+        other.flush()
+        received = [message.data for message in sub.next_batch(2 * number, timeout=0.0)]
+        assert len(received) == len(set(received))
+        assert set(published) <= set(received)
+        assert number > 5
+
+
+def test_a_wakeup_can_be_set_again_by_who_was_interrupted_in_the_midst_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    wakeup = Wakeup()
+    monkeypatch.setattr(os, "write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        wakeup.set()
+    wakeup.set()
+    assert select.select([wakeup], [], [], 0.0)[0]
+    wakeup.close()
+
+
+def test_a_write_that_has_failed_is_noticed_by_a_manager_that_has_something_to_read(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by a wakeup of its own, which comes with the next bytes, and so will not come again."""
+    receive_data = Session.receive_data
+    arrived, told = threading.Event(), threading.Event()
+
+    def wait_within(self: Session[nats_sync.Message], data: bytes, *, now: float) -> None:
+        if b"first" in data:
+            arrived.set()
+            assert told.wait(PATIENCE)
+        receive_data(self, data, now=now)
+
+    with connect(server, ping_interval=0) as client, connect(server) as other:
+        sub = client.subscribe("a")
+        client.flush()
+        monkeypatch.setattr(Session, "receive_data", wait_within)
+        transport = client._hub.transport
+        assert transport is not None
+        other.publish("a", b"first")
+        assert arrived.wait(PATIENCE)
+        other.publish("a", b"second")
+        eventually(lambda: select.select([transport], [], [], 0.0)[0])
+        client._writer._fail(OSError("a call that wrote to the connection was interrupted"))
+        told.set()
+        assert [sub.next(timeout=PATIENCE).data for _ in range(2)] == [b"first", b"second"]
+        eventually(lambda: client.stats.reconnects == 1)
 
 
 def test_a_connection_is_given_up_when_a_call_was_interrupted_while_it_took_a_batch(

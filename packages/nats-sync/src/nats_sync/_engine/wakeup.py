@@ -50,12 +50,14 @@ class Wakeup:
             return
         with self._lock:
             if not self._closed:
-                self._set = True
                 with contextlib.suppress(BlockingIOError):  # the pipe is full: the thread will wake up
                     if self._sockets:
                         self._sockets[1].send(b"\0")
                     else:
                         os.write(self._writing_end, b"\0")
+                # Last: after an interrupt in between the thread is woken twice. The other way round nobody would wake
+                # it any more.
+                self._set = True
 
     def clear(self) -> None:
         """The thread is awake and looks at everything from here on."""

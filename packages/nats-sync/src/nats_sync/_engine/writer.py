@@ -355,7 +355,14 @@ class Writer:
                 # Also when an interrupt follows the send: a publish whose bytes were accepted and not reported would be
                 # sent a second time on the next connection.
                 if accepted:
-                    self._report(accepted[0])
+                    try:
+                        self._report(accepted)
+                    except BaseException:
+                        # An interrupt before the report has begun: the batch would be sent a second time, and from its
+                        # beginning, even if the system took a part of it.
+                        if accepted:
+                            self._report(accepted)
+                        raise
                     self._side.written = monotonic()
         # Without ``send_lock``, which no thread can take twice: as soon as nobody owns the writing side, a signal
         # handler in this very thread may take it and send.
@@ -364,10 +371,12 @@ class Writer:
         hub.leave()
         return BLOCKED if blocked else now
 
-    def _report(self, nbytes: int) -> None:
+    def _report(self, accepted: list[int]) -> None:
         hub = self._hub
         with hub.lock:
             self._in_midst = True
+            nbytes = accepted[0]
+            del accepted[0]  # it is being reported: at no moment since the lock was taken Python looks for signals
             hub.session.data_sent(nbytes)
             chunks = self._chunks
             self._chunks = [] if len(chunks) == 1 and len(chunks[0]) == nbytes else cut_pieces(chunks, nbytes)
