@@ -315,6 +315,35 @@ def test_who_waits_for_an_answer_gives_up_at_the_own_deadline(kind: str) -> None
     timed(test)
 
 
+def test_a_timer_that_is_late_wakes_in_the_order_of_the_deadlines() -> None:
+    """As after a moment in which the machine stood still."""
+
+    class Woken(Answer):
+        __slots__ = ()
+
+        def wake(self) -> None:
+            woken.append(self.deadline)
+            super().wake()
+
+    woken: list[float] = []
+
+    async def test(timing: Timing) -> None:
+        deadlines = [timing.start + seconds for seconds in (3.0, 1.0, 4.0, 2.0, 3.5)]
+        timing.session_at(0.0)  # the timer is about to run, and looks at what is due when it does
+        trio.lowlevel.current_clock().jump(10.0)  # type: ignore[attr-defined]  # of trio's `MockClock`
+        for token, deadline in enumerate(deadlines):
+            answer = Woken(timing.loop, deadline, token)
+            if token == 4:
+                timing.timer.expect(answer)
+            else:
+                timing.requests[token] = answer
+                timing.timer.expect_request(answer, deadline)
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(dict.fromkeys(woken)) == sorted(deadlines)
+
+    timed(test)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_each_wait_ends_with_its_answer_or_at_its_deadline(seed: int) -> None:
     async def test(timing: Timing) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
+from operator import attrgetter
 from typing import Final
 
 import anyio
@@ -31,6 +32,8 @@ __all__ = ["Timer"]
 NEVER: Final = float("inf")
 LOOK_THROUGH: Final = 1024
 """Deadlines in the heap, beside twice those still waited for, before those of answers that have come are thrown out."""
+
+_deadline: Final[Callable[[AnyAnswer], float]] = attrgetter("deadline")
 
 
 class Timer:
@@ -133,12 +136,15 @@ class Timer:
             self._due(now)
 
     def _wake(self, now: float) -> None:
-        """Wake whose time is up."""
+        """Wake whose time is up, in the order of their deadlines, however late this is."""
         self._woken_until = now
-        for answer in self._in_order(now)[0]:
+        due = self._in_order(now)[0]
+        if self._others and self._others[0][0] <= now:
+            while self._others and self._others[0][0] <= now:
+                due.append(heappop(self._others)[2])
+            due.sort(key=_deadline)
+        for answer in due:
             answer.wake()
-        while self._others and self._others[0][0] <= now:
-            heappop(self._others)[2].wake()
 
     def _end_wait_at(self, deadline: float) -> None:
         if self._scope is not None:  # else `run` is about to look for itself
