@@ -38,6 +38,7 @@ from typing import Any, Final
 import anyio
 
 from nats_proto import SessionStatus
+from nats_proto.errors import NATSTimeoutError
 from nats_proto.services import ServiceError, service_error
 from nats_sync.testing import LocalServer
 from tests.adapters.legs import PATIENCE, QUICK, Flag, Leg, eventually, hub_of, in_thread
@@ -51,6 +52,8 @@ ENDPOINTS: Final[dict[str, int]] = {"one": 1, "many": 4}
 """The endpoints, with how many requests each answers at once."""
 BATCH: Final = 24
 """Requests that are sent while the gate is closed: more than all handlers together can hold."""
+MOMENT: Final = 0.05
+"""Seconds that a stop gets that cannot be done."""
 PACE: Final = 0.002
 """Seconds between two requests of a round."""
 
@@ -149,11 +152,18 @@ class Ledger:
         """The instance says that it has stopped."""
         with self._lock:
             self.closed.add(instance)
-            left = sorted(
-                number for number, (one, _) in self.served.items() if one == instance and number not in self.returned
-            )
-            if left:
+            if left := self._held(instance):
                 self._violations.append(f"the stop of an instance has left the handlers of {left}")
+
+    def held(self, instance: str) -> list[int]:
+        """The requests whose handlers have begun there, and have not returned."""
+        with self._lock:
+            return self._held(instance)
+
+    def _held(self, instance: str) -> list[int]:
+        return sorted(
+            number for number, (one, _) in self.served.items() if one == instance and number not in self.returned
+        )
 
     def numbers(self, instance: str, endpoint: str) -> tuple[int, int]:
         """Requests and errors, as monitors are to be told when all handlers have returned."""
@@ -453,9 +463,9 @@ class Chaos:
             batch = await self._send_batch()
             await self._caller.flush()
             await self._until(lambda: sum(instance.received().values()) > 2, "an instance got no requests")
+            await self._stop_in_vain(instance)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop, instance)
-                await self._until(lambda: instance.service.stopped, "a stop has not begun")
                 self._gate.set()
         await self._until_answered(batch)
         await instance.check_stats(instance.service.stats, self._patience)
@@ -472,12 +482,20 @@ class Chaos:
             await self._until(lambda: sum(instance.received().values()) > 2, "an instance got no requests")
             await self._kill()
             await self._until(lambda: instance.client.status is not SessionStatus.CONNECTED, "it was not told")
+            await self._stop_in_vain(instance)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop, instance)
-                await self._until(lambda: instance.service.stopped, "a stop has not begun")
                 self._gate.set()
         self._add(instance.client)
         await in_thread(self._server.start)
+
+    async def _stop_in_vain(self, instance: Instance) -> None:
+        """The gate is closed, so a stop must not return, however much time it gets; afterwards another one goes on."""
+        await self._until(lambda: self._ledger.held(instance.name), "no handler was called")
+        with suppress(NATSTimeoutError):
+            await instance.service.stop(MOMENT)
+            self._ledger.close(instance.name)
+            self._ledger.check()
 
     async def _stop(self, instance: Instance) -> None:
         await instance.service.stop(self._patience)
