@@ -284,6 +284,67 @@ def test_large_payloads_are_not_copied() -> None:
     assert pieces[1] is payload
 
 
+def test_large_payloads_on_their_way_are_told() -> None:
+    outbox = opened(SMALL)
+    assert not outbox.large
+    outbox.take(HIGH_WATER, [PING])
+    assert not outbox.large
+    outbox.append(SMALL)
+    outbox.append(LARGE)
+    outbox.append(SMALL)
+    assert not outbox.large  # they wait
+    outbox.take(HIGH_WATER, [])
+    assert outbox.large
+    # Nothing more to be taken, or nothing but what the connection itself has to say: that stands behind them.
+    outbox.take(HIGH_WATER, [])
+    outbox.take(HIGH_WATER, [PING])
+    assert outbox.large
+    outbox.append(SMALL)
+    outbox.take(HIGH_WATER, [])
+    assert not outbox.large
+
+
+def test_what_the_tail_gives_by_itself_is_not_large() -> None:
+    outbox = opened(LARGE)
+    pieces, _ = outbox.take(HIGH_WATER, [])
+    outbox.sent(sum(map(len, pieces)))
+    outbox.append(SMALL)
+    assert outbox.take(HIGH_WATER, []) == ([SMALL], [])
+    assert outbox.tail.given
+    assert not outbox.large
+
+
+@pytest.mark.parametrize("headers", [None, {"A": "1"}])
+@pytest.mark.parametrize("reply", [None, "r"])
+def test_large_payloads_that_are_answered_do_not_count(headers: dict[str, str] | None, reply: str | None) -> None:
+    outbox = opened(SMALL, encoder.publish("l", bytes(65536), reply, headers))
+    outbox.take(HIGH_WATER, [])
+    assert outbox.large is (reply is None)
+
+
+@pytest.mark.parametrize("reply", [None, "r"])
+def test_nor_do_those_that_are_published_quickly(reply: str | None) -> None:
+    outbox = Outbox(encoder.heads)
+    outbox.begin()
+    outbox.allow_quick(True)
+    outbox.tail.restrict(100, 70_000, 65536)
+    encoder.publish("s", b"")
+    for size in 10, 65536, 10:
+        assert outbox.tail.publish("s", bytes(size), reply)
+    outbox.take(HIGH_WATER, [])
+    assert outbox.large is (reply is None)
+
+
+def test_operations_that_a_cut_has_left_are_large_when_a_payload_is() -> None:
+    for operation, large in (SMALL, False), (LARGE, True):
+        outbox = opened(SMALL, operation)
+        outbox.take(HIGH_WATER, [])
+        outbox.cut()
+        outbox.begin()
+        outbox.take(HIGH_WATER, [])
+        assert outbox.large is large
+
+
 def test_control_bytes_leave_first_and_also_when_nothing_else_may() -> None:
     outbox = opened(SMALL)
     assert outbox.take(0, [b"CONNECT\r\n"]) == ([b"CONNECT\r\n"], [])

@@ -107,6 +107,23 @@ def test_less_is_received_at_once_where_it_has_to_be_unwrapped(use: Use) -> None
     assert world.session.status is SessionStatus.CONNECTED
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_large_payloads_are_told_where_nothing_is_encrypted(monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
+    def lower_layers(layers: Layers, *rest: object) -> Generator[Step, object, None]:
+        layers.push(ShiftLayer(), secure=secure)
+        yield Wait.LAYER
+
+    monkeypatch.setattr("nats_proto._connection.connection.lower_layers", lower_layers)
+    session = up(World()).session
+    told: list[bool] = []
+    for size in 10, 100_000, 1000:
+        session.publish("a", bytes(size))
+        pieces = session.data_to_send()
+        told.append(session.writes_large)
+        session.data_sent(sum(map(len, pieces)))
+    assert told == [False, not secure, False]
+
+
 @pytest.mark.parametrize("at_a_time", [1, 2, 3, 1000])
 def test_all_of_it_in_one_stream(use: Use, at_a_time: int) -> None:
     use()

@@ -29,6 +29,7 @@ from nats_proto import MAX_PIECES, HeadersLike, Session, accelerated, cut_pieces
 
 from .event_loop import EventLoop, Wait
 from .message_type import MessageT
+from .unsent import UnsentLimit
 
 __all__ = ["Writer"]
 
@@ -161,6 +162,7 @@ class Writer(Generic[MessageT]):
 
     async def run(self, sock: socket.socket) -> None:
         """Write until the connection is lost."""
+        unsent = UnsentLimit(sock)
         while True:
             now = self._send(sock)
             match now:
@@ -175,6 +177,7 @@ class Writer(Generic[MessageT]):
                 case _Now.BLOCKED:
                     self._blocked = True
                     try:
+                        unsent.follow(self._session.writes_large)
                         await anyio.wait_writable(sock)
                     except Exception as error:  # whatever it may be, the session makes a new connection
                         self._lost(error)

@@ -337,6 +337,11 @@ class Link:
         return self._layers.plain
 
     @property
+    def secure(self) -> bool:
+        """The last connection goes through TLS."""
+        return self._layers.secure
+
+    @property
     def payload_size(self) -> int:
         """Bytes of the payload of which a part has come, and a part has not; 0 where there is none."""
         return 0 if self.connection is None else self.connection.payload_size

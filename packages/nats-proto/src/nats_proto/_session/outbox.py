@@ -116,6 +116,14 @@ class _Chunk:
                 operations.append((line, payload, piece[:at]))
         return operations
 
+    @property
+    def large(self) -> bool:
+        """There are large payloads in it, each a piece of its own, and the first of them asks for no answer."""
+        if self._operations is None:
+            return len(self._pieces) > 1 and _asks_nothing(self._pieces[0].splitlines()[-1])
+        heads = (operation[0] for operation in self._operations if not isinstance(operation, bytes))
+        return any(_asks_nothing(head[: head.index(CRLF)]) for head in islice(heads, 1))
+
     def pieces(self) -> Sequence[bytes]:
         """What is to be written."""
         if self._operations is None:
@@ -151,6 +159,7 @@ class Outbox:
         "_full",
         "_in_flight",
         "_landed",
+        "_large",
         "_open",
         "_pings",
         "_quick",
@@ -176,6 +185,8 @@ class Outbox:
         self._sent_of_flight = 0
         """Bytes accepted of the first chunk in flight, or of the first operation set aside."""
         self._unaccepted = 0
+        self._large = False
+        """What `take` gave last, but for what the tail gives by itself, has large payloads."""
         self._open = False
         """There is a transport: between `begin` and `cut`."""
         self.beside_tail = 0
@@ -213,6 +224,11 @@ class Outbox:
     def reported(self) -> bool:
         """Everything that was taken was accepted by the transport."""
         return not (self._unaccepted or self.tail.given)
+
+    @property
+    def large(self) -> bool:
+        """What is on its way, if anything is, has large payloads that ask for no answer."""
+        return self._large and not self.tail.given
 
     def append(self, operation: Encoded) -> None:
         """Add one operation behind all others."""
@@ -256,6 +272,7 @@ class Outbox:
             self._in_flight.append(chunk)
             pieces.extend(control)
         taken = 0
+        large = False
         while taken < limit:
             if not self._sealed:
                 if not self.tail.size:
@@ -264,8 +281,11 @@ class Outbox:
             self._in_flight.extend(islice(iter(self._sealed.popleft, None), 1))  # by one C call, as in `_seal`
             chunk = self._in_flight[-1]
             taken += chunk.size
+            large = large or chunk.large
             pieces.extend(chunk.pieces())
             pings.extend(chunk.pings)
+        if taken:
+            self._large = large
         self._unaccepted += taken
         return pieces, pings
 
@@ -478,6 +498,11 @@ def _dead(operation: Encoded) -> Encoded:
         return b"", operation, b""
     head, payload, end = operation
     return b"", payload, head + end
+
+
+def _asks_nothing(line: bytes) -> bool:
+    """The line of a PUB or HPUB has no reply subject."""
+    return line.count(b" ") == (3 if line.startswith(b"H") else 2)
 
 
 def _is_publish(operation: Encoded) -> bool:

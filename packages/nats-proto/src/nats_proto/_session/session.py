@@ -234,6 +234,14 @@ class Session(Generic[MessageT]):
         takes = self._link.up and (successor is None or not successor.parting)
         return self._link.data_to_send(self._outbox, BATCH_SIZE if takes else 0)
 
+    @property
+    def writes_large(self) -> bool:
+        """For the adapter, when its transport takes no more: what is on its way has large payloads, and none of it TLS.
+
+        Large are those of 64 KiB and more; those with a reply subject do not count.
+        """
+        return self._outbox.large and not self._link.secure
+
     def data_sent(self, nbytes: int) -> None:
         """The transport accepted the next ``nbytes`` of what `data_to_send` gave: they are handed over.
 

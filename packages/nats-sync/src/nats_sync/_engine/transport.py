@@ -13,6 +13,7 @@ from nats_proto import MAX_PIECES
 
 from .polling import WRITABLE, close_poll, milliseconds, new_poll
 from .uninterrupted import results_of
+from .unsent import UnsentLimit
 
 __all__ = ["Chunk", "Transport"]
 
@@ -32,10 +33,11 @@ class Transport:
     ever. So `abandon` shuts the connection down, which ends every poll, and the last thread that has it closes it.
     """
 
-    __slots__ = ("_abandoned", "_lock", "_polled", "_sock", "receive", "write_error")
+    __slots__ = ("_abandoned", "_lock", "_polled", "_sock", "_unsent", "receive", "write_error")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._unsent = UnsentLimit(sock)
         self.receive: Callable[[int], bytes] = sock.recv
         """What has arrived, up to so many bytes; b"" at the end. Raises `BlockingIOError` when there is nothing, and
         any other `OSError`. A function of C code, as `permitted` needs it."""
@@ -59,12 +61,16 @@ class Transport:
         else:
             accepted.extend(results_of(self._sock.sendmsg, (chunks[:MAX_PIECES],)))
 
-    def wait_writable(self) -> bool:
-        """Block until more can be sent, perhaps, or the transport is abandoned: False."""
+    def wait_writable(self, *, large: bool = False) -> bool:
+        """Block until more can be sent, perhaps, or the transport is abandoned: False.
+
+        ``large``: what is to be sent has large payloads.
+        """
         with self._lock:
             if self._abandoned:
                 return False
             self._polled = True
+        self._unsent.follow(large)
         poll = new_poll()
         poll.register(self._sock, WRITABLE)
         poll.poll(milliseconds(LOOK_AGAIN))

@@ -297,7 +297,8 @@ class Writer:
         while now is not FREE:
             transport = self._transport
             if now is BLOCKED and transport is not None:
-                transport.wait_writable()
+                # Without the lock: only the owner of the writing side changes it.
+                transport.wait_writable(large=self._hub.session.writes_large)
             now = self._send()
         return True
 
