@@ -492,9 +492,27 @@ def test_an_answer_for_a_subscription_that_has_ended_is_dropped() -> None:
     world.pump()
     reply = reply_of(world)
     world.session.unsubscribe(sub)
+    assert world.session.pending_requests == 0
     world.feed(msg(reply, 2, b"late"))
     assert read(sub) == []
     assert world.events_of(ReplyReceived) == []
+
+
+def test_a_request_of_a_subscription_that_has_ended_is_not_kept_for_the_next_connection() -> None:
+    world = World().ready()
+    sub, other = marked(world), marked(world)
+    world.cut()
+    world.session.request("service", into=sub)
+    kept = world.session.request("service", b"kept", into=other)
+    world.session.unsubscribe(sub)
+    assert world.session.pending_requests == 1
+    world.wait(10.0)
+    world.up()
+    asked = [frame for frame in frames_of(world.wire()) if isinstance(frame, PublishFrame)]
+    assert [frame.data for frame in asked] == [b"kept"]
+    world.feed(msg(str(asked[0].reply), 3, b"answer"))
+    answers = [mark for mark in read(other) if isinstance(mark, ReplyReceived)]
+    assert [answer.token for answer in answers] == [kept]
 
 
 def test_the_end_of_the_session_ends_requests_and_then_the_subscription() -> None:

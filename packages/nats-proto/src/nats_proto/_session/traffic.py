@@ -389,6 +389,10 @@ class Traffic(Generic[MessageT]):
         closed = self.subs.close(sub, error)
         if closed is not None:
             self._events.add(closed)
+            if self._into:
+                # Nobody waits for their answers, and nobody would give them up: without one they would stay for ever.
+                for token in [token for token, into in self._into.items() if into is sub]:
+                    self.cancel_request(token)
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
