@@ -19,6 +19,8 @@ from tests.adapters.legs import PATIENCE, Leg, eventually, hub_of
 from tests.jetstream.cluster import PATIENT, api
 from tests.jetstream.legs import TIMEOUT, jetstream
 from tests.jetstream.seen import idle, settled
+from tests.server_version import needs_server
+from tests.transports import Transport
 
 CALLS = 60
 
@@ -66,6 +68,30 @@ async def test_row_68_nothing_grows_with_the_number_of_calls(leg: Leg, url: str)
         # What was handed back counts as unacknowledged until somebody takes it.
         assert (await idle(consumer)).num_waiting == 0
         assert len([name async for name in js.stream("S").consumer_names()]) == 1
+
+
+@needs_server(2, 14, has="fast ingest")
+@pytest.mark.parametrize("what", ["publisher", "fast_ingest"])
+def test_an_interrupt_at_the_end_of_a_block_is_one_in_it(
+    url: str, transport: Transport, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left subscribed, and whoever holds a publish that was not acknowledged is told so."""
+    with nats_sync.connect(url, **transport.options) as client:
+        js = client.jetstream()
+        js.create_stream("S", subjects=["s"], storage="memory", allow_batched=True)
+        before = len(list(client._hub.session._traffic.subs))
+
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        block: Any = js.publisher() if what == "publisher" else js.fast_ingest()
+        with pytest.raises(KeyboardInterrupt), block:  # noqa: PT012
+            pending = block.publish("s")
+            monkeypatch.setattr(block, "close", interrupted)
+        assert len(list(client._hub.session._traffic.subs)) == before
+        if what == "publisher":
+            with pytest.raises(ConnectionClosedError, match="left by KeyboardInterrupt"):
+                pending.ack(PATIENCE)
 
 
 @pytest.mark.anyio

@@ -62,18 +62,20 @@ class FastIngest:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
+        if error is not None and not isinstance(error, Exception):
+            await self._abandon(error)
+            return
+        try:
+            # What was published before is waited for as well.
             await self.aclose()
-        elif isinstance(error, Exception):
-            # What was published before is waited for as well. The error that ended the block comes first.
-            try:
-                await self.aclose()
-            except NATSError as failure:
-                if failure is not error:
-                    error.add_note(f"and {failure}")
-        else:
-            self._machine.abandon(type(error).__name__)
-            await self._driver.close()  # which cannot be cancelled
+        except NATSError as failure:
+            if error is None:
+                raise
+            if failure is not error:
+                error.add_note(f"and {failure}")  # the error that ended the block comes first
+        except BaseException as left:
+            await self._abandon(left)  # it may be cancelled at the end of the block as well as in it
+            raise
 
     @property
     def sent(self) -> int:
@@ -153,6 +155,10 @@ class FastIngest:
             await self._driver.close()
             machine.abandon("closed")
         return machine.pub_ack
+
+    async def _abandon(self, left_by: BaseException) -> None:
+        self._machine.abandon(type(left_by).__name__)
+        await self._driver.close()  # which cannot be cancelled
 
     # --- under the lock ----------------------------------------------------------------------------------------------
 

@@ -100,18 +100,19 @@ class Publisher:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
+        if error is not None and not isinstance(error, Exception):
+            await self._abandon(error)
+            return
+        try:
+            # What was published before is waited for as well.
             await self.aclose()
-        elif isinstance(error, Exception):
-            # What was published before is waited for as well. The error that ended the block comes first.
-            try:
-                await self.aclose()
-            except NATSError as failure:
-                error.add_note(f"and {failure}")
-        else:
-            self._abandon_all(ConnectionClosedError(f"the publisher was left by {type(error).__name__}"))
-            await self._driver.close()  # which cannot be cancelled
-            self._tell()
+        except NATSError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and {failure}")  # the error that ended the block comes first
+        except BaseException as left:
+            await self._abandon(left)  # it may be cancelled at the end of the block as well as in it
+            raise
 
     @property
     def pending(self) -> int:
@@ -209,6 +210,11 @@ class Publisher:
         failure = window.failure()
         if failure is not None:
             raise failure
+
+    async def _abandon(self, left_by: BaseException) -> None:
+        self._abandon_all(ConnectionClosedError(f"the publisher was left by {type(left_by).__name__}"))
+        self._tell()
+        await self._driver.close()  # which cannot be cancelled
 
     async def _make_room(self, subject: str, began: float, timeout: float | None) -> float:
         """Wait until a publish can be begun. The time then."""

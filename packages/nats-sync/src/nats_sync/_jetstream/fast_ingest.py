@@ -61,18 +61,20 @@ class FastIngest:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
+        if error is not None and not isinstance(error, Exception):
+            self._abandon(error)
+            return
+        try:
+            # What was published before is waited for as well.
             self.close()
-        elif isinstance(error, Exception):
-            # What was published before is waited for as well. The error that ended the block comes first.
-            try:
-                self.close()
-            except NATSError as failure:
-                if failure is not error:
-                    error.add_note(f"and {failure}")
-        else:
-            self._machine.abandon(type(error).__name__)
-            self._driver.close()
+        except NATSError as failure:
+            if error is None:
+                raise
+            if failure is not error:
+                error.add_note(f"and {failure}")  # the error that ended the block comes first
+        except BaseException as left:
+            self._abandon(left)  # a Ctrl-C may come at the end of the block as well as in it
+            raise
 
     @property
     def sent(self) -> int:
@@ -152,6 +154,10 @@ class FastIngest:
             self._driver.close()
             machine.abandon("closed")
         return machine.pub_ack
+
+    def _abandon(self, left_by: BaseException) -> None:
+        self._machine.abandon(type(left_by).__name__)
+        self._driver.close()
 
     # --- under the lock ----------------------------------------------------------------------------------------------
 

@@ -105,16 +105,19 @@ class Publisher:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
+        if error is not None and not isinstance(error, Exception):
+            self._abandon(error)
+            return
+        try:
+            # What was published before is waited for as well.
             self.close()
-        elif isinstance(error, Exception):
-            # What was published before is waited for as well. The error that ended the block comes first.
-            try:
-                self.close()
-            except NATSError as failure:
-                error.add_note(f"and {failure}")
-        else:
-            self._abandon(ConnectionClosedError(f"the publisher was left by {type(error).__name__}"))
+        except NATSError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and {failure}")  # the error that ended the block comes first
+        except BaseException as left:
+            self._abandon(left)  # a Ctrl-C may come at the end of the block as well as in it
+            raise
 
     @property
     def pending(self) -> int:
@@ -211,9 +214,9 @@ class Publisher:
         if failure is not None:
             raise failure
 
-    def _abandon(self, cause: NATSError) -> None:
+    def _abandon(self, left_by: BaseException) -> None:
         with self._lock:
-            self._abandon_all(cause)
+            self._abandon_all(ConnectionClosedError(f"the publisher was left by {type(left_by).__name__}"))
             self._driver.close()
             self._changed.notify_all()
 
