@@ -302,6 +302,12 @@ class Driver(Generic[MessageT, ItemT]):
         if inbox is not None:
             await inbox.unsubscribe()
 
+    def leave(self) -> None:
+        """`close`, and let nobody run meanwhile: whoever holds an item cannot lose it by a cancellation here."""
+        inbox = self._let_go()
+        if inbox is not None:
+            inbox.leave()
+
     def _let_go(self) -> Inbox[MessageT] | None:
         """What is still to be unsubscribed. All else has ended."""
         self._closed = True
@@ -319,9 +325,7 @@ class Driver(Generic[MessageT, ItemT]):
             raise error.with_traceback(None)
         # Nobody has to run meanwhile: what was waited for has come. Who begins the next one at once, such as a program
         # that fetches batch after batch, has its request written together with this.
-        inbox = self._let_go()
-        if inbox is not None:
-            inbox.leave()
+        self.leave()
 
     async def _do(self, deadline: float | None) -> bool:
         """All that the machine wants, as far as it can be done; False when ``deadline`` came before there was room."""

@@ -95,7 +95,14 @@ class Batch:
         if message is None:
             await self._finish()
             raise StopAsyncIteration
-        driver.open_queue(self._account, SHARE)
+        if self._machine.reason == "limit" and not self._machine.items:
+            # It was the last one. Left now and without a suspension, so that the end of a block, as of `Consumer.next`,
+            # is none: cancelled there by `asyncio.Task.cancel`, which no shield keeps off, it would lose the message.
+            self._closed, self._driver = True, None
+            driver.leave()
+            self._ended(self._machine)
+        else:
+            driver.open_queue(self._account, SHARE)
         return message
 
     @property
