@@ -38,7 +38,8 @@ INTERNAL = {
     },
     ("nats_anyio", "Client"): {"drain_timeout", "request_accepted", "unsent"},
     ("nats_anyio", "Subscription"): {
-        "abandon", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "refusal", "wake",
+        "abandon", "begin_drain", "end_with", "give_to", "go_on_giving_to", "next_until", "progress", "refusal",
+        "wake",
     },
 }  # fmt: skip
 """What other modules of the same package call. Not offered to users, and not growing unseen."""

@@ -258,8 +258,7 @@ class SubscriptionBase(Generic[ReceivedT]):
         """
         self._hub.check_caller()
         seconds = check_timeout("timeout", self._client.drain_timeout if timeout is None else timeout)
-        self._hub.session.drain_subscription(self._state, now=self._hub.now())
-        self._hub.settle()
+        self.begin_drain()
         if self._has_callback and self._hub.workers.is_calling(anyio.get_current_task().id, self._state):
             return
         if self._state.finished:
@@ -273,6 +272,12 @@ class SubscriptionBase(Generic[ReceivedT]):
             _raise(self._state.error)
         if not self._state.finished:
             raise not_drained_in_time(self.subject, seconds, self._state.left, self._client.status)
+
+    def begin_drain(self) -> None:
+        """`drain`, which goes on by itself: nobody waits, and so nobody can be cancelled here."""
+        self._hub.check_caller()
+        self._hub.session.drain_subscription(self._state, now=self._hub.now())
+        self._hub.settle()
 
     def end_with(self, error: NATSError) -> None:
         """Its session is not asked any more, in a forked child: it has ended."""

@@ -34,6 +34,9 @@ class Listening(Protocol):
     async def drain(self, timeout: float | None = None) -> None:
         """As of `Subscription`."""
 
+    def begin_drain(self) -> None:
+        """As of `Subscription`."""
+
     def abandon(self) -> None:
         """As of `Subscription`."""
 

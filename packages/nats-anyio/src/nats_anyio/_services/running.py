@@ -237,11 +237,10 @@ class Running:
         hub = self._hub
         deadline = hub.now() + seconds
         # All of them first: else the last one would take requests until the handlers of all others have returned. And
-        # shielded, since a service that is left by a cancellation must not go on.
-        with CancelScope(shield=True):
-            for subscription in subscriptions:
-                with contextlib.suppress(NATSTimeoutError, ConnectionClosedError):
-                    await subscription.drain(0.0)
+        # without a suspension, since a service that is left by a cancellation must not go on.
+        for subscription in subscriptions:
+            with contextlib.suppress(ConnectionClosedError):
+                subscription.begin_drain()
         if hub.is_handler():
             return
         for subscription in subscriptions:
