@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -68,6 +69,52 @@ async def test_row_68_nothing_grows_with_the_number_of_calls(leg: Leg, url: str)
         # What was handed back counts as unacknowledged until somebody takes it.
         assert (await idle(consumer)).num_waiting == 0
         assert len([name async for name in js.stream("S").consumer_names()]) == 1
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_nobody_holds_ends_without_the_collector_of_garbage(leg: Leg, url: str) -> None:
+    """Else the server would have to send, and the client to keep, what nobody can read any more."""
+    async with leg.connect(url) as client:
+        consumer = await _filled(client, 20)
+        js = jetstream(client)
+        stream = js.stream("S")
+        kv = await js.create_key_value("B", storage="memory")
+        store = await js.create_object_store("O", storage="memory")
+        for name in ("a", "b"):
+            await kv.put(name, b"1")
+            await store.put(name, b"x" * 300_000)
+
+        async def read_some_of_an_object() -> None:
+            reader = await store.get("a")
+            assert await reader.read(10)
+
+        async def first_of(reader: Any) -> None:
+            async for _ in reader:
+                break
+
+        left_early: dict[str, Callable[[], Any]] = {
+            "fetch": lambda: first_of(consumer.fetch(3, timeout=PATIENCE)),
+            "messages": lambda: first_of(consumer.messages()),
+            "ordered": lambda: first_of(stream.ordered_consumer().messages()),
+            "watch": lambda: first_of(kv.watch()),
+            "keys": lambda: first_of(kv.keys()),
+            "objects": lambda: first_of(store.list()),
+            "watch of objects": lambda: first_of(store.watch()),
+            "object": read_some_of_an_object,
+        }
+        subs = hub_of(client).session._traffic.subs
+        await client.flush()
+        gc.collect()
+        await client.flush()
+        before = len(list(subs))
+        gc.disable()
+        try:
+            for name, leave in left_early.items():
+                await leave()
+                await client.flush()
+                await eventually(lambda: len(list(subs)) == before, f"{name} has ended")
+        finally:
+            gc.enable()
 
 
 @needs_server(2, 14, has="fast ingest")

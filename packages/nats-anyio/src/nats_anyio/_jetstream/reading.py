@@ -69,12 +69,16 @@ class Reading(Generic[MachineT]):
         self._now = host.now
         self._flush = host.flush
         self._writer = host.writer
-        self._machine = make(host.now())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._tell)
+        machine = self._machine = make(host.now())
+        telling = self._telling = Telling(on_warning)
+        # It knows nothing of this object. Else the two would keep one another, and a reader that nobody holds any more
+        # would end with the next collection of garbage only.
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(
+            host, machine, lambda: telling.tell(machine.warnings)
+        )
         self._account: Deliveries[ReceivedMessage, JetStreamMessage] | None = None
         """What gives most messages without the driver, if the machine has such a way."""
         self._turn = Turn(host.now)
-        self._telling = Telling(on_warning)
 
     async def __aenter__(self) -> Self:
         return self

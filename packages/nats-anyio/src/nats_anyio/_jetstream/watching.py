@@ -50,10 +50,14 @@ class KeyWatch(Generic[T]):
     ) -> None:
         self._host = caller.host
         self._patience = caller.api.timeout
-        self._machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=caller.host.now())
-        self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(self._host, self._machine, self._tell)
+        machine: Watch[ReceivedMessage, T] = Watch(bucket, options, now=caller.host.now())
+        self._machine = machine
+        telling = self._telling = Telling(caller.warned(on_warning))
+        # As of `Reading`: the driver does not keep this object.
+        self._driver: Driver[ReceivedMessage, WatchedItem[T]] = Driver(
+            self._host, machine, lambda: telling.tell(machine.warnings)
+        )
         self._coalesce = options.coalesce
-        self._telling = Telling(caller.warned(on_warning))
         self._stopped = False
         self._leaving = Leaving(self._host)
         self._held: deque[WatchedItem[T]] = deque()

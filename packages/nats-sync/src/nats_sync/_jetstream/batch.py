@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -12,7 +13,7 @@ from nats_proto.errors import SubscriptionClosedError
 
 from .._engine.driver import Driver
 from .message import JetStreamMessage
-from .reading import gather, write_share
+from .reading import gather, push, write_share
 
 if TYPE_CHECKING:
     from nats_proto._consuming.fetch import Fetch, FetchReason
@@ -121,13 +122,9 @@ class Batch:
             driver.close()
             self._ended(self._machine)
 
-    def _before_wait(self) -> None:
-        if self._host.writing.attended:
-            self._host.writing.push()  # acknowledgements: no other thread need be woken for them
-
     def _begin(self) -> Driver[ReceivedMessage, JetStreamMessage]:
         self._begin_machine(self._machine, monotonic())
-        driver = self._driver = Driver(self._host, self._machine, self._before_wait)
+        driver = self._driver = Driver(self._host, self._machine, partial(push, self._host.writing))
         if self._closed:  # by another thread, which has not seen it
             driver.stop()
         return driver

@@ -174,7 +174,9 @@ class ObjectReader(io.RawIOBase):
         )
         self._machine = machine
         self._cursor.begin(start)
-        self._driver = Driver(self._caller.host, machine, lambda: self._telling.tell(machine.warnings))
+        telling = self._telling
+        # As of `Reading`: the driver does not keep this object.
+        self._driver = Driver(self._caller.host, machine, lambda: telling.tell(machine.warnings))
         return self._driver
 
     def _stop(self) -> None:

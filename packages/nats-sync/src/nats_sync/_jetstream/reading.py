@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .._engine.writing_side import WritingSide
     from .caller import Caller
 
-__all__ = ["OnWarning", "Reading", "Warned", "gather", "message_maker", "write_share"]
+__all__ = ["OnWarning", "Reading", "Warned", "gather", "message_maker", "push", "write_share"]
 
 MANY: Final = 32
 """Messages at hand. To call the writer's thread for fewer of them costs more than to write the first answer alone."""
@@ -62,6 +62,12 @@ def write_share(
         writing.push()
 
 
+def push(writing: WritingSide) -> None:
+    """Before a wait: write acknowledgements. No other thread need be woken for them."""
+    if writing.attended:
+        writing.push()
+
+
 MachineT = TypeVar("MachineT", bound=Warned)
 
 
@@ -75,13 +81,20 @@ class Reading(Generic[MachineT]):
         self, host: Employer[ReceivedMessage], make: Callable[[float], MachineT], on_warning: OnWarning | None
     ) -> None:
         self._flush = host.flush
-        self._machine = make(monotonic())
-        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, self._machine, self._before_wait)
+        machine = self._machine = make(monotonic())
+        telling = self._telling = Telling(on_warning)
+        writing = self._writing = host.writing
+
+        def before_wait() -> None:
+            push(writing)
+            telling.tell(machine.warnings)
+
+        # It knows nothing of this object. Else the two would keep one another, and a reader that nobody holds any more
+        # would end with the next collection of garbage only.
+        self._driver: Driver[ReceivedMessage, JetStreamMessage] = Driver(host, machine, before_wait)
         self._account: Deliveries[ReceivedMessage, JetStreamMessage] | None = None
         """What gives most messages without the driver, if the machine has such a way."""
-        self._writing = host.writing
         self._turn = RLock()
-        self._telling = Telling(on_warning)
 
     def __enter__(self) -> Self:
         return self
@@ -157,11 +170,6 @@ class Reading(Generic[MachineT]):
             if message is not None:
                 self._machine.items.appendleft(message)
             raise
-
-    def _before_wait(self) -> None:
-        if self._writing.attended:
-            self._writing.push()  # acknowledgements: no other thread need be woken for them
-        self._tell()
 
     def _tell(self) -> None:
         """Tell what is new. Also before each wait: who waits in vain is to hear why, and not with the next message."""
