@@ -126,7 +126,11 @@ class Objects:
             raise StopAsyncIteration
         if self._watch is None:
             self._watch = self._make()
-        info = await self._watch.next(self._timeout)
+        try:
+            info = await self._watch.next(self._timeout)
+        except BaseException:
+            self.stop()  # as of `Keys`: its consumer does not stay until the server finds that nobody listens
+            raise
         if info is None:
             ended = self._watch.ended
             self.stop()

@@ -122,7 +122,11 @@ class Objects:
             raise StopIteration
         if self._watch is None:
             self._watch = self._make()
-        info = self._watch.next(self._timeout)
+        try:
+            info = self._watch.next(self._timeout)
+        except BaseException:
+            self.stop()  # as of `Keys`: its consumer does not stay until the server finds that nobody listens
+            raise
         if info is None:
             ended = self._watch.ended
             self.stop()
