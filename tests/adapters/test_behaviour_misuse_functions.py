@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ class Everything:
 
     client: Any
     js: Any
+    stream: Any
     consumer: Any
     kv: Any
     store: Any
@@ -92,7 +94,8 @@ async def everything(client: Any, threads: bool) -> Everything:
     given = Everything()
     given.client = client.client if threads else client
     given.js = given.client.jetstream()
-    given.consumer = given.js.consumer("S", "C")
+    given.stream = given.js.stream("S")
+    given.consumer = given.stream.consumer("C")
     if threads:
         given.kv, given.store = await in_thread(lambda: (given.js.key_value("B"), given.js.object_store("O")))
     else:
@@ -112,6 +115,48 @@ async def test_a_function_that_would_do_nothing_is_refused_at_once(leg: Leg, js_
         assert (await (await js.key_value("B")).get("k")).value == b"old"
         assert await (await js.object_store("O")).get_bytes("o") == b"old"
         assert (await js.consumer("S", "C").refresh()).num_waiting == 0
+
+
+# Values of which something else than the call itself found out that they make no sense, in its own words. Each by the
+# error, which names the argument.
+VALUES: list[tuple[type[Exception], str, Callable[[Everything], object]]] = [
+    (TypeError, "max_messages must be given, or max_bytes", lambda given: given.consumer.fetch()),
+    (ValueError, "max_messages must be from 1", lambda given: given.consumer.fetch(-1)),
+    (TypeError, "warnings must be an iterable, not NoneType", lambda given: given.consumer.diagnose(None)),
+    (TypeError, "warnings must be several, not one str", lambda given: given.consumer.diagnose("silent")),
+    (TypeError, "warnings must be ConsumerWarning, not int", lambda given: given.consumer.diagnose([1])),
+    (TypeError, "modify: the change cannot be used, it must be callable", lambda given: given.kv.modify("k", None)),
+    (TypeError, "keys must be an iterable, not NoneType", lambda given: given.kv.get_many(None)),
+    (TypeError, "keys must be several, not one str: write ['k']", lambda given: given.kv.get_many("k")),
+    (TypeError, "value_type cannot be read from JSON", lambda given: given.kv.typed(-1)),
+    (TypeError, "subjects must be an iterable, not NoneType", lambda given: given.stream.get_last_msgs(None)),
+    (
+        TypeError,
+        "filter_subjects must be an iterable, not int",
+        lambda given: given.stream.ordered_consumer(filter_subjects=-1),
+    ),
+    (TypeError, "group must be str, not int", lambda given: given.stream.unpin_consumer("C", 1)),
+    (ValueError, "group has a lone surrogate", lambda given: given.stream.unpin_consumer("C", "\ud800")),
+    (TypeError, "value cannot be written as JSON", lambda given: given.client.request_service("s", object())),
+    (ValueError, "value cannot be written as JSON", lambda given: given.client.request_service("s", "\ud800")),
+    (
+        TypeError,
+        "response_type cannot be read from JSON",
+        lambda given: given.client.request_service("s", b"", response_type=-1),
+    ),
+]
+
+
+async def test_a_value_that_makes_no_sense_is_refused_by_the_name_of_its_argument(
+    leg: Leg, js_server: LocalServer
+) -> None:
+    threads = leg.name == "threads"
+    async with leg.connect(js_server.url) as client:
+        given = await everything(client, threads)
+        for error, text, call in VALUES:
+            with pytest.raises(error, match=f"^{re.escape(text)}"):
+                await carried_out(partial(call, given), threads=threads)
+        await client.flush()
 
 
 async def test_a_text_that_is_no_utf8_is_refused_at_once(leg: Leg, js_server: LocalServer) -> None:

@@ -74,6 +74,8 @@ def test_bytes_are_put_where_there_is_room() -> None:
     assert (cursor.take_into(memoryview(room)), room) == (2, b"dec")
     assert not cursor.has_bytes
     cursor.drop()
+    with pytest.raises(TypeError, match=r"^offset must be int, not NoneType"):
+        cursor.seek(None, 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="whence must be"):
         cursor.seek(0, 3)
 

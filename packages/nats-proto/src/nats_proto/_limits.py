@@ -1,4 +1,4 @@
-"""Checks of the numbers that users give: seconds to wait, messages to count.
+"""Checks of the numbers that users give, seconds to wait, messages to count, and of some other plain values.
 
 A number is refused at the call that gives it, or can be used everywhere behind it without another check. Both clients
 call these functions, so that the same number gets the same answer. They raise `TypeError` for what is no number of the
@@ -7,7 +7,8 @@ kind, and `ValueError` for a number that cannot be used.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 __all__ = [
     "MAX_CONCURRENCY",
@@ -17,8 +18,11 @@ __all__ = [
     "check_count",
     "check_encodable",
     "check_seconds",
+    "check_text",
     "check_timeout",
     "is_number",
+    "one_or_several",
+    "several",
     "shown",
 ]
 
@@ -70,6 +74,27 @@ def check_encodable(name: str, text: str) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError(f"{name} has a lone surrogate, which is no UTF-8: {text!a:.64}") from None
+
+
+def check_text(name: str, text: object) -> None:
+    """Raises `TypeError` for what is no str, `ValueError` for text that is no UTF-8."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be str, not {type(text).__name__}")
+    check_encodable(name, text)
+
+
+def several(name: str, given: object) -> list[Any]:
+    """What is to be several things, such as keys; raises `TypeError` for a single text, and for what is no iterable."""
+    if isinstance(given, str):
+        raise TypeError(f"{name} must be several, not one str: write [{given!r:.64}]")
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be an iterable, not {type(given).__name__}")
+    return list(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # looked at by the caller
+
+
+def one_or_several(name: str, given: object) -> list[Any]:
+    """The same, where a single text stands for a list of one."""
+    return [given] if isinstance(given, str) else several(name, given)
 
 
 def check_concurrency(concurrency: int, *, has_callback: bool) -> int:

@@ -12,6 +12,7 @@ from nats_proto._keyvalue.errors import KeyNotFoundError
 from nats_proto._keyvalue.many import cannot_batch, each_alone, questions_for_keys, snapshot_question, snapshot_refused
 from nats_proto._keyvalue.reading import Reads, check_reads
 from nats_proto._keyvalue.watch import WatchOptions, history_options, keys_options
+from nats_proto._limits import several
 from nats_proto.errors import NoRespondersError
 
 from .changes import ChangeHandler, Changes
@@ -113,7 +114,7 @@ class ReadOnlyKeyValue(Generic[T]):
 
         One by one where the server is older than 2.11, and where the leader is to be asked.
         """
-        wanted = list(keys)
+        wanted = several("keys", keys)
         questions = questions_for_keys(self._bucket, wanted, timeout=timeout)
         if (self._bucket.reads if reads is None else check_reads(reads)) == "any":
             try:

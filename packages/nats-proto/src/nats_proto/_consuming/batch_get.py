@@ -44,7 +44,7 @@ from .._jetstream.names import check_name
 from .._jetstream.stored_message import StoredMessage, stored_message_direct
 from .._json.durations import Time, format_time, take_time
 from .._json.wire_value import encode_json
-from .._limits import check_count
+from .._limits import check_count, one_or_several
 from .._session.marks import PublishRefused
 from .._session.not_permitted import not_permitted
 from .._wire.frames import Message
@@ -323,7 +323,7 @@ def get_last_msgs(
     Raises `TypeError` and `ValueError` for what makes no sense.
     """
     check_name("stream", stream)
-    wanted = [subjects] if isinstance(subjects, str) else list(subjects)
+    wanted = one_or_several("subjects", subjects)
     if not 1 <= len(wanted) <= MAX_SUBJECTS:
         raise ValueError(f"subjects must be from 1 to {MAX_SUBJECTS}: {len(wanted)}")
     for subject in wanted:

@@ -26,6 +26,7 @@ from .._jetstream.errors import (
     StreamNotFoundError,
 )
 from .._jetstream.stream_calls import stream_info
+from .._limits import several
 from .._value import Value
 from ..errors import NATSError, NATSTimeoutError, PermissionsError
 from .warning import ConsumerWarning, WarningKind
@@ -75,6 +76,10 @@ def diagnose(
 ) -> Operation[tuple[Diagnosis, ConsumerInfo | None]]:
     """Ask what there is to ask: the diagnosis, and the info when there was one. Raises what says nothing of it, such as
     that the client is closed."""
+    told_before = tuple(several("warnings", warnings))
+    for warning in told_before:
+        if not isinstance(warning, ConsumerWarning):
+            raise TypeError(f"warnings must be ConsumerWarning, not {type(warning).__name__}")
     matching: int | None = None
     seen: ConsumerInfo | None = None
     answer: ConsumerInfo | NATSError
@@ -92,7 +97,7 @@ def diagnose(
             matching = told.state.messages
     except _TELLING as error:
         answer = seen or error  # what is known of the consumer says more than that its stream could not be asked
-    return diagnosis(stream, name, answer, matching=matching, warnings=tuple(warnings)), seen
+    return diagnosis(stream, name, answer, matching=matching, warnings=told_before), seen
 
 
 def diagnosis(

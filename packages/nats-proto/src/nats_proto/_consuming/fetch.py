@@ -150,8 +150,8 @@ class Fetch(Generic[MessageT, ItemT]):
         info: ApiCall[object] | None = None,
     ) -> None:
         if batch is None and max_bytes is None:
-            raise TypeError("batch must be given, or max_bytes")
-        self._batch = MAX_BATCH if batch is None else check_count("batch", batch)
+            raise TypeError("max_messages must be given, or max_bytes")
+        self._batch = MAX_BATCH if batch is None else check_count("max_messages", batch)
         self._max_bytes = 0 if max_bytes is None else check_count("max_bytes", max_bytes)
         self._no_wait = no_wait
         self._seconds = seconds = check_seconds("timeout", timeout)

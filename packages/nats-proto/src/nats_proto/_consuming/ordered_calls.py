@@ -20,6 +20,7 @@ from .._jetstream.consumer_config import ConsumerConfig, DeliverPolicy, ReplayPo
 from .._jetstream.errors import JetStreamNotEnabledError
 from .._jetstream.names import check_name
 from .._json.durations import DurationLike, Time, take_duration
+from .._limits import one_or_several
 from .options import EXPIRES, ConsumeOptions
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def ordered_config(
 
     Raises `TypeError` and `ValueError` for what no server takes.
     """
-    subjects = (filter_subjects,) if isinstance(filter_subjects, str) else tuple(filter_subjects or ())
+    subjects = () if filter_subjects is None else tuple(one_or_several("filter_subjects", filter_subjects))
     if deliver_policy is None:
         if opt_start_seq is not None:
             deliver_policy = "by_start_sequence"

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from .._calls.operation import ApiCall, Operation
 from .._json.durations import Time, format_time, take_time
 from .._json.wire_value import to_wire
+from .._limits import check_text
 from ..errors import NATSTimeoutError, PermissionsError
 from .consumer_config import ConsumerConfig
 from .consumer_info import ConsumerInfo, ConsumerPause
@@ -157,6 +158,7 @@ def reset_consumer(
 def unpin_consumer(api: JetStreamApi, stream: str, name: str, group: str, *, timeout: float | None) -> Operation[None]:
     """Have the server choose another client for this priority group (ADR-42, server 2.11)."""
     api.check_server("to unpin clients", 2, 11)
+    check_text("group", group)
     what, where = _named("unpin", stream, name)
     call = api.request(what, f"CONSUMER.UNPIN.{where}", succeeded(what), {"group": group})
     return api.call(call, timeout, stream=stream, consumer=name)

@@ -133,7 +133,11 @@ def values_of(kind: type[T], codec: ValueCodec | None = None) -> ValueType[T]:
     if kind is bytes:
         plain = BYTES  # type: ignore[assignment]  # T is bytes
     else:
-        plain = ValueType(kind, msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode, None)
+        try:
+            decode = msgspec.json.Decoder(kind).decode
+        except TypeError as error:
+            raise TypeError(f"value_type cannot be read from JSON: {error}") from None
+        plain = ValueType(kind, msgspec.json.Encoder().encode, decode, None)
     if codec is None:
         return plain
     return ValueType(

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from .._callables import check_hook
+from .._callables import check_function, check_hook
 from .._calls.operation import Operation, Pause
 from .._jetstream.errors import MessageTTLError, WrongLastSequenceError
 from .._jetstream.pub_ack import PubAck
@@ -163,6 +163,7 @@ class Bucket(BucketReader[T]):
 
         The revision. Raises what ``change`` raises; `RevisionMismatchError` when others win all the time.
         """
+        check_function("modify: the change", change, awaits=True)  # which must not be None
         check_hook("modify: the change", change)
         until = self._api.clock() + self._api.seconds(timeout)
         pauses = self._pauses()

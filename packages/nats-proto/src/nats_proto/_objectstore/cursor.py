@@ -7,6 +7,7 @@ other one has the reader begin anew.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Final
 
 from .reader import Start
@@ -75,7 +76,10 @@ class Cursor:
         """Stand at another place, as `io.IOBase.seek` has it. Raises `ValueError` for one before the beginning."""
         if whence not in (0, 1, 2):
             raise ValueError(f"whence must be 0, 1 or 2, not {whence!r}")
-        place = offset + (0, self.position, self._size)[whence]
+        try:
+            place = index(offset) + (0, self.position, self._size)[whence]
+        except TypeError:
+            raise TypeError(f"offset must be int, not {type(offset).__name__}") from None
         if place < 0:
             raise ValueError(f"seek to {place}: there is nothing before the beginning")
         ahead = place - self.position

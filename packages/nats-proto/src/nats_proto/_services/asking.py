@@ -25,11 +25,19 @@ class ServiceRequest(Generic[T]):
 
     def __init__(self, subject: str, value: object, kind: type[T] | None) -> None:
         self._subject = subject
-        self._decode: Final = None if kind is None or kind is bytes else msgspec.json.Decoder(kind).decode
+        try:
+            self._decode: Final = None if kind is None or kind is bytes else msgspec.json.Decoder(kind).decode
+        except TypeError as error:
+            raise TypeError(f"response_type cannot be read from JSON: {error}") from None
         if isinstance(value, (bytes, bytearray, memoryview)):
             self.data = bytes(value)  # pyright: ignore[reportUnknownArgumentType]  # a view of whatever it is
-        else:
+            return
+        try:
             self.data = msgspec.json.encode(value)
+        except TypeError as error:
+            raise TypeError(f"value cannot be written as JSON: {error}") from None
+        except UnicodeEncodeError as error:
+            raise ValueError(f"value cannot be written as JSON: {error}") from None
 
     def read(self, answer: Message) -> T:
         """What the answer says. Raises `ServiceError` for one that is an error, else `ServiceDecodeError`, and nothing
