@@ -806,3 +806,21 @@ async def test_cancelled_at_each_suspension(url: str, transport: Transport, how:
         else:
             pytest.fail("it never ended")
         await rig.nothing_is_lost()
+
+
+@pytest.mark.parametrize("size", [300_000, -1])
+async def test_a_cancelled_read_of_an_object_begins_again(url: str, transport: Transport, how: str, size: int) -> None:
+    async with rig_on(url, transport) as rig:
+        for point in range(1, MOST):
+            async with await rig.store.get("old") as reader:
+                parts: list[bytes] = []
+
+                async def read(reader: Any = reader, parts: list[bytes] = parts) -> None:
+                    parts.append(await reader.read(size))
+
+                reached = await at_suspension(read, point, how=how, strict=True)
+                assert reader.tell() == sum(map(len, parts))
+                assert b"".join([*parts, await reader.read()]) == OBJECT
+            if not reached:
+                return
+        pytest.fail("it never ended")

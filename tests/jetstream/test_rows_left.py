@@ -141,6 +141,33 @@ def test_an_interrupt_at_the_end_of_a_block_is_one_in_it(
                 pending.ack(PATIENCE)
 
 
+@pytest.mark.parametrize("size", [300_000, -1])
+def test_an_interrupted_read_of_an_object_begins_again(
+    url: str, transport: Transport, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(range(256)) * 1600
+    with nats_sync.connect(url, **transport.options) as client:
+        store = client.jetstream().create_object_store("O", storage="memory")
+        store.put("old", data)
+        for chunks in range(4):
+            with store.get("old") as reader, monkeypatch.context() as patched:
+                fill = reader._fill
+                left = iter([True] * chunks)
+
+                def interrupted(fill: Callable[[], bool] = fill, left: Any = left) -> bool:
+                    if not next(left, False):
+                        raise KeyboardInterrupt
+                    return fill()
+
+                patched.setattr(reader, "_fill", interrupted)
+                if chunks < 3 or size < 0:
+                    with pytest.raises(KeyboardInterrupt):
+                        reader.read(size)
+                    assert reader.tell() == 0
+                patched.undo()
+                assert reader.read() == data
+
+
 @pytest.mark.anyio
 async def test_cancelled_at_random_points_no_message_is_lost(leg: Leg, url: str) -> None:
     """Whoever waits is cancelled over and over, in `next`, `messages` and `ack_sync`: each message still comes."""

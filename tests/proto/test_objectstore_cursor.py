@@ -90,3 +90,19 @@ def test_a_whole_chunk_is_given_as_it_is() -> None:
     cursor.came(second)
     assert cursor.take(CHUNK + 1) is second
     assert cursor.take() == b""
+
+
+def test_what_was_taken_and_not_given_comes_again() -> None:
+    cursor = Cursor(12)
+    cursor.came(b"abcd")
+    parts = [cursor.take(), b""]
+    cursor.came(b"efgh")
+    parts[1] = cursor.take(1)
+    cursor.put_back(parts)
+    assert (cursor.position, cursor.needs_chunk, cursor.jumped) == (0, False, False)
+    assert cursor.take(3) == b"abc"
+    assert cursor.take() == b"defgh"
+    assert (cursor.position, cursor.needs_chunk) == (8, True)
+    cursor.came(b"ijkl")
+    cursor.put_back([])
+    assert cursor.take() == b"ijkl"

@@ -81,21 +81,32 @@ class ObjectReader:
         return self._cursor.take()
 
     async def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, fewer only at the end; all that are left without a number."""
+        """So many bytes, fewer only at the end; all that are left without a number.
+
+        When it raises, or is cancelled, the next one begins where it began.
+        """
         if size is None or size < 0:
             return await self._read_all()
         parts: list[bytes] = []
-        while size > 0 and await self._fill():
-            part = self._cursor.take(size)
-            size -= len(part)
-            parts.append(part)
+        try:
+            while size > 0 and await self._fill():
+                part = self._cursor.take(size)
+                size -= len(part)
+                parts.append(part)
+        except BaseException:
+            self._cursor.put_back(parts)
+            raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _read_all(self) -> bytes:
         """All bytes that are left."""
         parts: list[bytes] = []
-        while await self._fill():
-            parts.append(self._cursor.take())
+        try:
+            while await self._fill():
+                parts.append(self._cursor.take())
+        except BaseException:
+            self._cursor.put_back(parts)
+            raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def readinto(self, buffer: Buffer, /) -> int:

@@ -65,6 +65,13 @@ class Cursor:
         self._forward(len(part))
         return part
 
+    def put_back(self, parts: list[bytes]) -> None:
+        """These were taken last, and not given to anybody: they come next, once more."""
+        if parts:
+            self._chunk = b"".join([*parts, self._rest])
+            self._rest = memoryview(self._chunk)
+            self.position -= sum(len(part) for part in parts)
+
     def take_into(self, view: memoryview) -> int:
         """As many of the bytes at hand as there is room for: how many."""
         count = min(len(view), len(self._rest))

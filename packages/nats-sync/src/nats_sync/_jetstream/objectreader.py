@@ -76,21 +76,32 @@ class ObjectReader(io.RawIOBase):
         return self._cursor.take()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """So many bytes, fewer only at the end; all that are left without a number."""
+        """So many bytes, fewer only at the end; all that are left without a number.
+
+        When it raises, the next one begins where it began.
+        """
         if size is None or size < 0:
             return self.readall()
         parts: list[bytes] = []
-        while size > 0 and self._fill():
-            part = self._cursor.take(size)
-            size -= len(part)
-            parts.append(part)
+        try:
+            while size > 0 and self._fill():
+                part = self._cursor.take(size)
+                size -= len(part)
+                parts.append(part)
+        except BaseException:
+            self._cursor.put_back(parts)
+            raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def readall(self) -> bytes:
         """All bytes that are left."""
         parts: list[bytes] = []
-        while self._fill():
-            parts.append(self._cursor.take())
+        try:
+            while self._fill():
+                parts.append(self._cursor.take())
+        except BaseException:
+            self._cursor.put_back(parts)
+            raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def readinto(self, buffer: Buffer, /) -> int:
