@@ -95,9 +95,9 @@ class Batch:
         if message is None:
             await self._finish()
             raise StopAsyncIteration
-        if self._machine.reason == "limit" and not self._machine.items:
-            # It was the last one. Left now and without a suspension, so that the end of a block, as of `Consumer.next`,
-            # is none: cancelled there by `asyncio.Task.cancel`, which no shield keeps off, it would lose the message.
+        if self._machine.single and self._machine.reason == "limit" and not self._machine.items:
+            # Left now and without a suspension, so that the end of the block in `Consumer.next` is none: cancelled
+            # there by `asyncio.Task.cancel`, which no shield keeps off, it would lose the message.
             self._closed, self._driver = True, None
             driver.leave()
             self._ended(self._machine)

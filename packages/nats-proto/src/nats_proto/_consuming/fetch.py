@@ -128,6 +128,7 @@ class Fetch(Generic[MessageT, ItemT]):
         "error",
         "items",
         "reason",
+        "single",
         "wants",
         "what",
     )
@@ -191,6 +192,8 @@ class Fetch(Generic[MessageT, ItemT]):
         self._suspicion: FetchReason | None = None
         """What the consumer's info gave as a cause of silence."""
         self.done = False
+        self.single = batch == 1
+        """One message was asked for."""
         self.error: NATSError | None = None
         self.reason: FetchReason | None = None
         """Why it ended; None while it has not, and when it ended with an error."""
