@@ -97,7 +97,7 @@ BUGS: Final = [
             "as it was in clients that unsubscribe an endpoint at the stop of its service",
             (
                 Change("nats_sync._services.running:_begin_drain", ".drain(0.0)", ".unsubscribe()"),
-                Change("nats_anyio._services.running:Running._drain", ".drain(0.0)", ".unsubscribe()"),
+                Change("nats_anyio._services.running:Running._drain", ".begin_drain()", "._unsubscribe(None)"),
             ),
         ),
         "not answered though no server died|were served",
