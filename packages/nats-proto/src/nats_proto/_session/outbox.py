@@ -43,7 +43,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from operator import call, methodcaller
 from typing import Final, TypeVar
 
@@ -83,7 +83,7 @@ _Taken = tuple[tuple[list[bytes], Sequence[int]], tuple[int, ...], None]
 class _Chunk:
     """Whole operations that are written together: as they are, or as the tail gives them."""
 
-    __slots__ = ("_lengths", "_operations", "_pieces", "pings", "size")
+    __slots__ = ("_lengths", "_operations", "_pieces", "one_piece", "pings", "size")
 
     def __init__(
         self, operations: list[Encoded] | None = None, pieces: Sequence[bytes] = (), lengths: Sequence[int] = ()
@@ -91,7 +91,8 @@ class _Chunk:
         self._operations = operations
         self._pieces = pieces
         self._lengths = lengths
-        if len(pieces) == 1:
+        self.one_piece = len(pieces) == 1
+        if self.one_piece:
             self.size = len(pieces[0])  # nearly always
         else:
             self.size = sum(map(len, pieces)) if operations is None else sum(map(encoded_size, operations))
@@ -165,6 +166,7 @@ class Outbox:
         "_quick",
         "_sealed",
         "_sent_of_flight",
+        "_taken",
         "_unaccepted",
         "beside_tail",
         "tail",
@@ -180,6 +182,11 @@ class Outbox:
         """But for what the tail has given, which is in front of these."""
         others = self._pings, self._landed, self._sealed, self._in_flight
         self.tail = Tail({} if heads is None else heads, others)
+        pings = repeat(self._pings)
+        self._taken: Iterator[_Taken] = zip(
+            map(_take, repeat(self.tail)), map(tuple, pings), map(_clear, pings), strict=False
+        )
+        """Each item is taken from the tail when it is asked for, with its tokens."""
         self._aside: deque[Encoded] = deque()
         """What was in flight at the cut, until `begin`."""
         self._sent_of_flight = 0
@@ -281,7 +288,7 @@ class Outbox:
             self._in_flight.extend(islice(iter(self._sealed.popleft, None), 1))  # by one C call, as in `_seal`
             chunk = self._in_flight[-1]
             taken += chunk.size
-            large = large or chunk.large
+            large = large or (not chunk.one_piece and chunk.large)
             pieces.extend(chunk.pieces())
             pings.extend(chunk.pings)
         if taken:
@@ -461,8 +468,7 @@ class Outbox:
         if self.tail.size:
             # Taken and kept by one C call, with its tokens, and moved by one more: a `KeyboardInterrupt` likes to come
             # with their ends.
-            pings = (self._pings,)
-            self._landed.extend(zip(map(_take, (self.tail,)), map(tuple, pings), map(_clear, pings), strict=False))
+            self._landed.extend(islice(self._taken, 1))
             self._seal_landed()
 
     def _seal_landed(self) -> None:
