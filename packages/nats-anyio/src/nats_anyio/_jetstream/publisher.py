@@ -166,7 +166,13 @@ class Publisher:
             self._look_at = now + LOOK
             if not self._led:
                 await anyio.lowlevel.checkpoint()  # what has come is read meanwhile
-                await self._step()
+            if not self._led:  # still: the driver is for one at a time
+                self._led = True
+                try:
+                    await self._step()
+                finally:
+                    self._led = False
+                    self._tell()
         pending = window.begin(subject, data, made, now=now)
         while pending is None:
             pending = window.begin(subject, data, made, now=await self._make_room(subject, now, timeout))
