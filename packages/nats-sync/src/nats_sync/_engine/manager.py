@@ -312,13 +312,12 @@ class Manager:
                 self._end(transport, lambda: hub.session.receive_eof(now=monotonic()))
                 return
             self._receive(transport, data)
-            # A buffer that was not filled has emptied the socket: one call more would only find that out. After a write
-            # that has failed it has to, since the wakeup that told of that is over.
-            if left is None and len(data) < size and transport.write_error is None:
-                return
+            # A buffer that was not filled has emptied the socket: one call more would only find that out.
+            if left is None and len(data) < size:
+                break
             left = None
         if transport.write_error is not None:
-            self._agenda.wakeup.set()
+            self._agenda.wakeup.set()  # the one that told of it may be over
 
     def _receive(self, transport: Transport, data: bytes) -> None:
         hub = self._hub
